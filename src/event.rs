@@ -1,0 +1,610 @@
+//! The door between work and eyes.
+//!
+//! What lives here: the events of a run, the handle by which work tells them, masking and cleaning
+//! of everything that a person or a file will see. What does not: writing the journal, drawing a
+//! terminal (report): they are handed in as a [`Recorder`] and as [`Window`]s.
+//!
+//! Two verbs. [`Events::tell`] never waits for a window: a slow window skips lines and is told how
+//! many. [`Events::commit`] returns when the journal has the event on disk. Lines are told; starts
+//! of jobs and verdicts are committed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::failure::{Failure, Kind};
+use crate::secret::{Masker, clean};
+
+/// Which of a host's streams a line came from; `Us` is ferry's own remark in that host's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+    /// A log file on the host that is followed (a job's output).
+    Log,
+    /// ferry's own words.
+    Us,
+}
+
+/// How one host came out of one task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Done, nothing was changed.
+    Ok,
+    /// Done, something was changed.
+    Changed,
+    /// Not wanted here (`when`, `--check`).
+    Skipped,
+    /// Failed.
+    Failed,
+    /// The host was not reached.
+    Unreachable,
+    /// What became of it is not known.
+    Unknown,
+}
+
+/// How much a finding weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Looked at and good.
+    Pass,
+    /// Told, goes on.
+    Warn,
+    /// Goes no further.
+    Refuse,
+}
+
+/// One thing that a look at the cluster found: what, why it matters, what mends it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The gate it belongs to (`health`, `space`, `active`, …).
+    pub gate: String,
+    /// Pass, warn or refuse.
+    pub severity: Severity,
+    /// The host it was found on; none for the whole cluster.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub host: Option<String>,
+    /// What was seen, one sentence.
+    pub what: String,
+    /// Why it matters.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub why: String,
+    /// The command that mends or waives it.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub mend: String,
+}
+
+/// What happened. One JSON object a line in the journal, tagged by `event`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[allow(missing_docs)] // the fields are the documentation; product.md names the format
+pub enum Event {
+    /// First line of every journal. `format` is the journal's format version.
+    RunStarted {
+        format: u32,
+        run: String,
+        ferry: String,
+        command: Vec<String>,
+        user: String,
+        machine: String,
+        ci: Option<String>,
+        dir: String,
+    },
+    /// What will be done, in order, as text lines, before it begins.
+    Plan {
+        title: String,
+        lines: Vec<String>,
+    },
+    PlayStarted {
+        play: String,
+        hosts: Vec<String>,
+    },
+    /// A task begins. `number` of `of`, from 1, over the whole plan as far as it is known.
+    TaskStarted {
+        task: String,
+        number: usize,
+        of: usize,
+    },
+    /// A task ended on a host. `result` is what `register` would hold.
+    TaskEnded {
+        task: String,
+        host: String,
+        outcome: Outcome,
+        seconds: f64,
+        #[serde(default)]
+        message: String,
+        #[serde(default)]
+        result: Value,
+    },
+    /// One line that a host said. In the journal only its place in the host's log is kept.
+    Line {
+        host: String,
+        stream: Stream,
+        text: String,
+    },
+    /// Journal form of lines: bytes `from..to` of `hosts/HOST.log`.
+    Logged {
+        host: String,
+        from: u64,
+        to: u64,
+    },
+    /// A count that moves. `total` is in the same unit, absent while unknown. `unit` is `bytes` or `seconds`.
+    Progress {
+        what: String,
+        host: String,
+        done: u64,
+        total: Option<u64>,
+        unit: String,
+    },
+    Found {
+        finding: Finding,
+    },
+    /// A step of the work that is worth a line of its own but is no task ("taken over from …").
+    Note {
+        #[serde(default)]
+        host: Option<String>,
+        text: String,
+    },
+    Warning {
+        #[serde(default)]
+        host: Option<String>,
+        text: String,
+    },
+    /// Committed before anything is sent to the node. `meta` is what the node keeps beside the job.
+    JobStarting {
+        job: String,
+        host: String,
+        kind: String,
+        cluster: String,
+        point: String,
+        spec_sha256: String,
+        meta: Value,
+    },
+    /// A job's state was seen to change (`running`, `done`, `lost reboot`, …).
+    JobState {
+        job: String,
+        host: String,
+        state: String,
+        rc: Option<i32>,
+    },
+    /// A job's directory and, where ours, its archive were removed from the node.
+    JobCleaned {
+        job: String,
+        host: String,
+    },
+    /// An archive arrived whole and was proved.
+    Verified {
+        point: String,
+        file: String,
+        bytes: u64,
+        sha256: String,
+        members: u64,
+    },
+    /// The point's manifest is on disk and its folder has its final name.
+    Sealed {
+        cluster: String,
+        point: String,
+        path: String,
+        verdict: String,
+        complete: bool,
+    },
+    /// What was saved, what was not and who covers it, how it was verified, what to do next.
+    Summary {
+        lines: Vec<SummaryLine>,
+        next: Vec<String>,
+    },
+    Failed {
+        failure: Failure,
+    },
+    /// Last line of every journal.
+    RunEnded {
+        exit: u8,
+        seconds: f64,
+        #[serde(default)]
+        recap: BTreeMap<String, BTreeMap<String, u64>>,
+    },
+}
+
+/// One row of a summary: a word (`saved`, `not saved`, `verified`, `took`, …) and its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SummaryLine {
+    /// The row's heading.
+    pub word: String,
+    /// The text.
+    pub text: String,
+}
+
+/// An event with its place in the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stamped {
+    /// UTC.
+    pub at: jiff::Timestamp,
+    /// Place in the run, from 1, without gaps.
+    pub seq: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Keeps events: host logs first, then the journal. Written by `report`.
+pub trait Recorder: Send {
+    /// Keeps one event. With `durable`, returns only when it is on disk.
+    ///
+    /// # Errors
+    /// The disk's own error. The caller of `commit` gets it; a told event that cannot be kept is
+    /// counted and reported at the next commit.
+    fn record(&mut self, event: &Stamped, durable: bool) -> std::io::Result<()>;
+}
+
+/// How many lines may wait for a slow window before further ones are skipped.
+const WAITING_LINES: usize = 2_000;
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Arc<Stamped>>,
+    lines: usize,
+    skipped: u64,
+    closed: bool,
+}
+
+/// A window's end of the door: it takes events in order, on a thread of its own.
+#[derive(Clone, Default)]
+pub struct Window {
+    queue: Arc<(Mutex<Queue>, Condvar)>,
+}
+
+/// What a window gets.
+#[derive(Debug, Clone)]
+pub enum Seen {
+    /// An event.
+    Event(Arc<Stamped>),
+    /// The window was too slow: so many lines were not shown. The hosts' logs have them.
+    Skipped(u64),
+    /// Nothing happened within the time that was given: a chance to redraw.
+    Quiet,
+    /// Nothing more will come.
+    End,
+}
+
+impl Window {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, event: &Arc<Stamped>) {
+        let mut queue = self.lock();
+        let is_line = matches!(event.event, Event::Line { .. } | Event::Progress { .. });
+        if is_line && queue.lines >= WAITING_LINES {
+            queue.skipped += u64::from(matches!(event.event, Event::Line { .. }));
+        } else {
+            queue.lines += usize::from(is_line);
+            queue.waiting.push_back(Arc::clone(event));
+        }
+        self.queue.1.notify_one();
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.queue.1.notify_all();
+    }
+
+    /// Waits for the next event, at most `patience`.
+    pub fn next(&self, patience: std::time::Duration) -> Seen {
+        let mut queue = self.lock();
+        loop {
+            if let Some(event) = queue.waiting.pop_front() {
+                if matches!(event.event, Event::Line { .. } | Event::Progress { .. }) {
+                    queue.lines -= 1;
+                }
+                return Seen::Event(event);
+            }
+            if queue.skipped > 0 {
+                return Seen::Skipped(std::mem::take(&mut queue.skipped));
+            }
+            if queue.closed {
+                return Seen::End;
+            }
+            let (back, timeout) = self.queue.1.wait_timeout(queue, patience).unwrap_or_else(PoisonError::into_inner);
+            queue = back;
+            if timeout.timed_out() && queue.waiting.is_empty() && queue.skipped == 0 && !queue.closed {
+                return Seen::Quiet;
+            }
+        }
+    }
+}
+
+struct Door {
+    recorder: Option<Box<dyn Recorder>>,
+    windows: Vec<Window>,
+    seq: u64,
+    /// The first error of a told event that could not be kept.
+    lost: Option<String>,
+    worst: Option<Kind>,
+}
+
+/// The handle by which work tells what happens. Cheap to clone.
+#[derive(Clone)]
+pub struct Events {
+    door: Arc<Mutex<Door>>,
+    masker: Masker,
+}
+
+impl Events {
+    /// A door with this recorder and these windows behind it.
+    pub fn new(masker: Masker, recorder: Option<Box<dyn Recorder>>, windows: Vec<Window>) -> Self {
+        Self { door: Arc::new(Mutex::new(Door { recorder, windows, seq: 0, lost: None, worst: None })), masker }
+    }
+
+    /// A door behind which nobody stands: for tests and for commands that keep no run.
+    pub fn nobody() -> Self {
+        Self::new(Masker::new(), None, Vec::new())
+    }
+
+    /// The secrets that this door masks.
+    pub fn masker(&self) -> &Masker {
+        &self.masker
+    }
+
+    fn pass(&self, event: Event, durable: bool) -> std::io::Result<()> {
+        let event = self.washed(event);
+        let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        door.seq += 1;
+        if let Event::Failed { failure } = &event {
+            door.worst = Some(door.worst.map_or(failure.kind, |kind| kind.worse(failure.kind)));
+        }
+        let stamped = Arc::new(Stamped { at: jiff::Timestamp::now(), seq: door.seq, event });
+        let kept = match door.recorder.as_mut() {
+            Some(recorder) => recorder.record(&stamped, durable),
+            None => Ok(()),
+        };
+        for window in &door.windows {
+            window.push(&stamped);
+        }
+        match kept {
+            Err(error) if !durable => {
+                door.lost.get_or_insert(error.to_string());
+                Ok(())
+            }
+            Err(error) => Err(error),
+            Ok(()) if durable => match door.lost.take() {
+                Some(lost) => Err(std::io::Error::other(lost)),
+                None => Ok(()),
+            },
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Tells an event. Never waits for a window and never fails: what the journal could not keep is
+    /// an error of the next [`commit`](Self::commit).
+    pub fn tell(&self, event: Event) {
+        let _ = self.pass(event, false);
+    }
+
+    /// Tells an event and returns when the journal has it on disk.
+    ///
+    /// # Errors
+    /// The journal cannot hold it (disk full, removed): a step that was about to start must not.
+    pub fn commit(&self, event: Event) -> Result<(), Failure> {
+        self.pass(event, true).map_err(|error| {
+            Failure::new(Kind::CouldNotStart, "the run's journal could not be written")
+                .saw(error.to_string())
+                .why("no step is started that the journal cannot hold")
+                .mend("free space for the runs folder, or name another with --run-dir DIR")
+        })
+    }
+
+    /// Tells one line of a host. `bytes` without its line end.
+    pub fn line(&self, host: &str, stream: Stream, bytes: &[u8]) {
+        self.tell(Event::Line { host: host.to_owned(), stream, text: String::from_utf8_lossy(bytes).into_owned() });
+    }
+
+    /// Tells a remark.
+    pub fn note(&self, host: Option<&str>, text: impl Into<String>) {
+        self.tell(Event::Note { host: host.map(str::to_owned), text: text.into() });
+    }
+
+    /// Tells a warning.
+    pub fn warn(&self, host: Option<&str>, text: impl Into<String>) {
+        self.tell(Event::Warning { host: host.map(str::to_owned), text: text.into() });
+    }
+
+    /// The worst kind of failure that passed so far.
+    pub fn worst(&self) -> Option<Kind> {
+        self.door.lock().unwrap_or_else(PoisonError::into_inner).worst
+    }
+
+    /// Nothing more will come: the windows end when they have shown what waits.
+    pub fn close(&self) {
+        let door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        for window in &door.windows {
+            window.close();
+        }
+    }
+
+    /// Masks and cleans every text of an event. This is the one door: it works on the event's JSON
+    /// form, so that no field that is added later can be forgotten.
+    fn washed(&self, event: Event) -> Event {
+        // Lines are most of the traffic and have one text: no need for the way through JSON.
+        if let Event::Line { host, stream, text } = event {
+            return Event::Line { host: clean(host.as_bytes()), stream, text: self.wash(&text) };
+        }
+        let Ok(mut value) = serde_json::to_value(&event) else {
+            return Event::Warning { host: None, text: "an event could not be written down".to_owned() };
+        };
+        self.wash_value(&mut value);
+        serde_json::from_value(value).unwrap_or_else(|error| Event::Warning {
+            host: None,
+            text: format!("an event could not be written down: {error}"),
+        })
+    }
+
+    fn wash(&self, text: &str) -> String {
+        clean(self.masker.mask(text).as_bytes())
+    }
+
+    /// Several lines in one text stay several lines.
+    fn wash_lines(&self, text: &str) -> String {
+        self.masker.mask(text).split('\n').map(|line| clean(line.as_bytes())).collect::<Vec<_>>().join("\n")
+    }
+
+    fn wash_value(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => *text = self.wash_lines(text),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.wash_value(item)),
+            Value::Object(map) => {
+                let old = std::mem::take(map);
+                for (key, mut item) in old {
+                    self.wash_value(&mut item);
+                    map.insert(self.wash(&key), item);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+}
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Events")
+    }
+}
+
+/// Cuts a stream of bytes into lines, with a bound on a line's length: a longer one is told in
+/// pieces. Memory is never more than that bound.
+#[derive(Debug, Default)]
+pub struct Lines {
+    rest: Vec<u8>,
+}
+
+/// Longest line in bytes that is told in one piece.
+pub const LONGEST_LINE: usize = 16 << 10;
+
+impl Lines {
+    /// Nothing seen yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes bytes and hands every finished line to `each`, without `\n` and a `\r` before it.
+    pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let mut piece = piece;
+            while self.rest.len() + piece.len() > LONGEST_LINE {
+                let (now, later) = piece.split_at((LONGEST_LINE - self.rest.len()).min(piece.len()));
+                self.rest.extend_from_slice(now);
+                each(&self.rest);
+                self.rest.clear();
+                piece = later;
+            }
+            self.rest.extend_from_slice(piece);
+            if self.rest.last() == Some(&b'\n') {
+                self.rest.pop();
+                if self.rest.last() == Some(&b'\r') {
+                    self.rest.pop();
+                }
+                each(&self.rest);
+                self.rest.clear();
+            }
+        }
+    }
+
+    /// The stream ended: an unfinished line is a line.
+    pub fn end(&mut self, mut each: impl FnMut(&[u8])) {
+        if !self.rest.is_empty() {
+            each(&self.rest);
+            self.rest.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<Stamped>>>);
+    impl Recorder for Kept {
+        fn record(&mut self, event: &Stamped, _: bool) -> std::io::Result<()> {
+            self.0.lock().unwrap().push(event.clone());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_text_is_washed_once_whatever_field_it_is_in() {
+        let masker = Masker::new();
+        masker.learn(&"hunter22".into());
+        let kept = Kept::default();
+        let events = Events::new(masker, Some(Box::new(kept.clone())), vec![]);
+        events.line("h", Stream::Out, b"pw hunter22 \x1b[2J");
+        events.tell(Event::TaskEnded {
+            task: "t\x07".into(),
+            host: "h".into(),
+            outcome: Outcome::Ok,
+            seconds: 0.5,
+            message: "a\nhunter22".into(),
+            result: serde_json::json!({"hunter22": ["\u{9b}m"]}),
+        });
+        let all = serde_json::to_string(&*kept.0.lock().unwrap()).unwrap();
+        assert!(!all.contains("hunter22"), "{all}");
+        assert!(!all.contains("\\u001b") && !all.contains('\u{9b}') && !all.contains("\\u0007"), "{all}");
+        assert!(all.contains("a\\n********"), "{all}");
+    }
+
+    #[test]
+    fn a_slow_window_skips_lines_only_and_is_told_how_many() {
+        let window = Window::default();
+        let events = Events::new(Masker::new(), None, vec![window.clone()]);
+        for _ in 0..WAITING_LINES + 7 {
+            events.line("h", Stream::Out, b"x");
+        }
+        events.note(None, "kept");
+        events.close();
+        let (mut lines, mut skipped, mut notes) = (0, 0, 0);
+        loop {
+            match window.next(Duration::from_millis(10)) {
+                Seen::Event(event) if matches!(event.event, Event::Line { .. }) => lines += 1,
+                Seen::Event(_) => notes += 1,
+                Seen::Skipped(count) => skipped += count,
+                Seen::Quiet => {}
+                Seen::End => break,
+            }
+        }
+        assert_eq!((lines, skipped, notes), (WAITING_LINES, 7, 1));
+    }
+
+    #[test]
+    fn lines_are_bounded_and_none_is_lost() {
+        let mut lines = Lines::new();
+        let mut seen = Vec::new();
+        lines.feed(b"a\r\nb", |line| seen.push(line.to_vec()));
+        lines.feed(b"c\n\n", |line| seen.push(line.to_vec()));
+        lines.feed(&vec![b'x'; LONGEST_LINE * 2 + 3], |line| seen.push(line.to_vec()));
+        lines.end(|line| seen.push(line.to_vec()));
+        let sizes: Vec<usize> = seen.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [1, 2, 0, LONGEST_LINE, LONGEST_LINE, 3]);
+    }
+
+    #[test]
+    fn a_told_event_that_was_lost_is_an_error_of_the_next_commit() {
+        struct Full(bool);
+        impl Recorder for Full {
+            fn record(&mut self, _: &Stamped, _: bool) -> std::io::Result<()> {
+                if std::mem::replace(&mut self.0, false) { Err(std::io::Error::other("full")) } else { Ok(()) }
+            }
+        }
+        let events = Events::new(Masker::new(), Some(Box::new(Full(true))), vec![]);
+        events.note(None, "lost");
+        assert!(events.commit(Event::Note { host: None, text: "x".into() }).is_err());
+        assert!(events.commit(Event::Note { host: None, text: "x".into() }).is_ok());
+    }
+}

@@ -1,0 +1,314 @@
+//! Becoming root (or another user) with `sudo`, by nonces.
+//!
+//! What lives here: the exchange that gets a script to a shell of the become user, and the
+//! telling apart of sudo's refusals. What does not: where the password comes from (cli, inventory).
+//!
+//! The exchange. One channel runs `sudo -k -S -p NONCE -- /bin/sh -c BOOTSTRAP`. sudo prints the
+//! nonce when it wants a password, and only then the password is sent, once; a second nonce means that it was
+//! wrong. The bootstrap prints a second nonce from the other side, and only after that the script is
+//! sent: so a password can never be read as a command, nor a command as a password. `-k` makes the
+//! answer the same whether or not a ticket is cached. The bootstrap reads the script by its exact
+//! length before anything of it runs: a cut script runs nothing. No PTY: with one, sudo reads
+//! ahead and swallows what follows.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use super::{Child, Command, Exit, Piece, Session, quote};
+use crate::failure::{Failure, Kind};
+use crate::secret::{ExposeSecret as _, SecretString, clean};
+
+/// How long sudo may take to say something, in all. PAM's delay after a wrong password is 2 s, a
+/// directory server that does not answer takes up to 15 s.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const UNTRIED: u8 = 0;
+const PROVEN: u8 = 1;
+const REFUSED: u8 = 2;
+
+/// A password for sudo, shared by all hosts that it was given for. After one host has refused it, it is
+/// sent to no other: three hosts with a typing error would be three steps to a locked account.
+#[derive(Debug)]
+pub struct Password {
+    value: SecretString,
+    state: AtomicU8,
+    first: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Password {
+    /// A password that was not tried yet.
+    pub fn new(value: SecretString) -> Arc<Self> {
+        Arc::new(Self { value, state: AtomicU8::new(UNTRIED), first: Arc::default() })
+    }
+}
+
+/// Who we become, and how (Ansible's `become_*`).
+#[derive(Debug, Clone)]
+pub struct Become {
+    /// False: scripts run as the user that we logged in as.
+    pub on: bool,
+    /// `become_user`; `root` by default.
+    pub user: String,
+    /// `become_exe`; `sudo` by default.
+    pub exe: String,
+    /// Further flags of `become_flags`, those that the exchange sets itself left out.
+    pub flags: Vec<String>,
+    /// The password, when one was given.
+    pub password: Option<Arc<Password>>,
+}
+
+impl Become {
+    /// No becoming: scripts run as the user that we logged in as.
+    pub fn off() -> Self {
+        Self { on: false, user: "root".to_owned(), exe: "sudo".to_owned(), flags: Vec::new(), password: None }
+    }
+
+    /// Root through `sudo`, with this password if sudo asks for one.
+    pub fn root(password: Option<Arc<Password>>) -> Self {
+        Self { on: true, password, ..Self::off() }
+    }
+}
+
+/// sudo's ways to say no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// It asked for a password and we have none.
+    #[error("sudo asks for a password and none was given")]
+    PasswordNeeded,
+    /// It asked again after the one that we sent.
+    #[error("sudo did not accept the password")]
+    WrongPassword,
+    /// Another host refused this password before.
+    #[error("sudo asks for a password; the one given was refused by another host and is not sent again")]
+    RefusedElsewhere,
+    /// Password or account expired.
+    #[error("sudo says that the password or the account has expired")]
+    Expired,
+    /// The user may not run this.
+    #[error("sudo does not allow this user to run commands there")]
+    NotAllowed,
+    /// sudo wants a terminal.
+    #[error("sudo wants a terminal (requiretty)")]
+    RequireTty,
+    /// There is no sudo.
+    #[error("there is no sudo on the host")]
+    NoSudo,
+    /// It said nothing for half a minute.
+    #[error("sudo did not answer within 30 s")]
+    Silent,
+    /// It ended in another way.
+    #[error("sudo ended before the shell began")]
+    Other,
+}
+
+impl Denied {
+    fn failure(self, host: &str, user: &str, said: &[u8]) -> Failure {
+        let kind = match self {
+            Self::Silent | Self::Other => Kind::Failed,
+            _ => Kind::Refused,
+        };
+        let mut failure = Failure::new(kind, self.to_string()).on(host).within("sudo");
+        let said = clean(said.get(said.len().saturating_sub(400)..).unwrap_or_default());
+        if !said.trim().is_empty() {
+            failure = failure.saw(said.trim().replace("\\x0a", " | "));
+        }
+        match self {
+            Self::PasswordNeeded => failure
+                .mend("give one with -K, --become-password-file FILE or ansible_become_password, or allow NOPASSWD"),
+            Self::WrongPassword | Self::RefusedElsewhere => failure
+                .why("one password is sent at most, so that no account is locked")
+                .mend("check the password and start again"),
+            Self::Expired => failure.mend("log in there once by hand and set a new password"),
+            Self::NotAllowed => failure.mend(format!("add the user to sudoers on {host} so that it may become {user}")),
+            Self::RequireTty => failure.mend("in sudoers there: Defaults:THE_USER !requiretty"),
+            Self::NoSudo => failure.mend("install sudo there, or log in as root with ansible_become: false"),
+            Self::Silent => failure.why("PAM or a directory server may hang").again(),
+            Self::Other => failure,
+        }
+    }
+}
+
+/// The shell line that reads `length` bytes of script and runs them. One line without line feeds,
+/// so that every login shell passes it on.
+fn bootstrap(nonce: &str, length: usize) -> String {
+    format!(
+        "LC_ALL=C; export LC_ALL; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH; export PATH; \
+         printf \"%s\\n\" {nonce}; s=$(head -c {length}); [ ${{#s}} -eq {length} ] || exit 97; eval \"$s\""
+    )
+}
+
+/// Exit code of the bootstrap when the script did not arrive whole.
+const CUT: i32 = 97;
+
+pub(super) async fn open_root(session: &Session, script: &str) -> Result<Child, Failure> {
+    let plan = session.become_plan().clone();
+    let host = session.host().to_owned();
+    // The shell's $( ) drops line feeds at the end, and the length must still agree.
+    let script = script.trim_end();
+    let nonce: u128 = rand::random();
+    let (prompt, ready) = (format!("ferry-{nonce:032x}-password"), format!("ferry-{nonce:032x}-ready"));
+    let boot = quote(&bootstrap(&ready, script.len())).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
+    let line = if plan.on {
+        let mut words = vec![plan.exe.clone(), "-H".into(), "-k".into(), "-S".into()];
+        words.extend(plan.flags.iter().cloned());
+        words.extend(["-p".into(), prompt.clone()]);
+        if plan.user != "root" {
+            words.extend(["-u".into(), plan.user.clone()]);
+        }
+        let words = Command::words(&words).map_err(|nul| Failure::new(Kind::CouldNotStart, nul.to_string()))?;
+        format!("exec {words} -- /bin/sh -c {boot}")
+    } else {
+        format!("exec /bin/sh -c {boot}")
+    };
+    let child = session.open(&Command::shell(line)).await?;
+    let mut talk = Talk { child, out: Vec::new(), err: Vec::new() };
+    let talked = tokio::time::timeout(PATIENCE, talk.until_ready(&plan, &prompt, &ready)).await;
+    match talked {
+        Ok(Ok(())) => {}
+        Ok(Err(Stop::Denied(denied))) => return Err(denied.failure(&host, &plan.user, &talk.err)),
+        Ok(Err(Stop::Failure(failure))) => return Err(failure),
+        Err(_) => return Err(Denied::Silent.failure(&host, &plan.user, &talk.err)),
+    }
+    let Talk { mut child, .. } = talk;
+    child.write(script.as_bytes()).await?;
+    Ok(child)
+}
+
+enum Stop {
+    Denied(Denied),
+    Failure(Failure),
+}
+
+struct Talk {
+    child: Child,
+    out: Vec<u8>,
+    err: Vec<u8>,
+}
+
+/// What sudo and the login shell may say before the shell is ready, in bytes of each stream: a
+/// hostile or broken host is cut off here.
+const MOST_BEFORE_READY: usize = 256 << 10;
+
+fn find(haystack: &[u8], needle: &str) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle.as_bytes())
+}
+
+impl Talk {
+    async fn until_ready(&mut self, plan: &Become, prompt: &str, ready: &str) -> Result<(), Stop> {
+        let mut guard = None;
+        let mut sent = false;
+        loop {
+            if find(&self.out, ready).is_some() {
+                if let (true, Some(password)) = (sent, &plan.password) {
+                    password.state.store(PROVEN, Ordering::SeqCst);
+                }
+                drop(guard);
+                return Ok(());
+            }
+            // sudo asks on standard error; a wrapper may have merged the streams.
+            let asked = self.take_prompt(prompt);
+            if asked && sent {
+                if let Some(password) = &plan.password {
+                    password.state.store(REFUSED, Ordering::SeqCst);
+                }
+                self.child.close_input().await;
+                return Err(Stop::Denied(Denied::WrongPassword));
+            }
+            if asked {
+                let Some(password) = plan.password.clone() else {
+                    self.child.close_input().await;
+                    return Err(Stop::Denied(Denied::PasswordNeeded));
+                };
+                if password.state.load(Ordering::SeqCst) == UNTRIED {
+                    // The first host that asks proves it for all; the others wait for the answer.
+                    guard = Some(Arc::clone(&password.first).lock_owned().await);
+                    if password.state.load(Ordering::SeqCst) != UNTRIED {
+                        guard = None;
+                    }
+                }
+                if password.state.load(Ordering::SeqCst) == REFUSED {
+                    self.child.close_input().await;
+                    return Err(Stop::Denied(Denied::RefusedElsewhere));
+                }
+                let line = zeroize::Zeroizing::new(format!("{}\n", password.value.expose_secret()));
+                self.child.write(line.as_bytes()).await.map_err(Stop::Failure)?;
+                sent = true;
+            }
+            match self.child.next().await {
+                Some(Piece::Out(bytes)) => self.out.extend_from_slice(&bytes),
+                Some(Piece::Err(bytes)) => self.err.extend_from_slice(&bytes),
+                None => {
+                    let exit = self.child.exit().await;
+                    if let Exit::Lost(why) = exit {
+                        let host = Failure::new(Kind::Unreachable, "the connection ended before the shell began");
+                        return Err(Stop::Failure(host.saw(why).again()));
+                    }
+                    let denied = self.classify(&exit, sent);
+                    if let (Denied::WrongPassword, Some(password)) = (denied, &plan.password) {
+                        password.state.store(REFUSED, Ordering::SeqCst);
+                    }
+                    return Err(Stop::Denied(denied));
+                }
+            }
+            if self.out.len() > MOST_BEFORE_READY || self.err.len() > MOST_BEFORE_READY {
+                return Err(Stop::Denied(Denied::Other));
+            }
+        }
+    }
+
+    /// True when the prompt's nonce is in what came since the last call; takes it out.
+    fn take_prompt(&mut self, prompt: &str) -> bool {
+        for said in [&mut self.err, &mut self.out] {
+            if let Some(at) = find(said, prompt) {
+                said.drain(..at + prompt.len());
+                return true;
+            }
+        }
+        false
+    }
+
+    /// sudo ended before the shell began. By the text only where nothing else tells: the
+    /// locale is the host's, since sudo reads it before we could set it.
+    fn classify(&self, exit: &Exit, sent: bool) -> Denied {
+        let text = [self.err.as_slice(), self.out.as_slice()].concat();
+        let text = String::from_utf8_lossy(&text).to_lowercase();
+        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        if says(&["you must have a tty", "a terminal is required", "no tty present"]) && !sent {
+            Denied::RequireTty
+        } else if says(&[
+            "expired",
+            "password change required",
+            "account validation failure",
+            "is your password locked",
+            "account or password is",
+        ]) {
+            Denied::Expired
+        } else if says(&[
+            "not in the sudoers",
+            "not allowed to",
+            "may not run sudo",
+            "a password is not allowed",
+            "i'm sorry",
+            "is not allowed to execute",
+        ]) {
+            Denied::NotAllowed
+        } else if *exit == Exit::Code(127)
+            || says(&["sudo: not found", "sudo: command not found", "no such file or directory"])
+                && !says(&["sudo: unable"])
+        {
+            Denied::NoSudo
+        } else if sent
+            && says(&["incorrect password", "try again", "authentication fail", "maximum", "no password was provided"])
+        {
+            Denied::WrongPassword
+        } else {
+            Denied::Other
+        }
+    }
+}
+
+/// True when a root shell ended because its script did not arrive whole.
+pub fn was_cut(exit: &Exit) -> bool {
+    *exit == Exit::Code(CUT)
+}

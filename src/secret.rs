@@ -1,0 +1,153 @@
+//! Secrets that cannot be printed, and the cleaning of what hosts say.
+//!
+//! What lives here: the secret type, the list of values to mask, and the one function that turns
+//! hostile bytes into text that is safe on a terminal. What does not: where secrets come from
+//! (settings, cli) and where text goes (event, report).
+
+use std::borrow::Cow;
+use std::sync::{Arc, RwLock};
+
+pub use secrecy::{ExposeSecret, SecretString};
+
+/// What stands in the place of a secret.
+pub const MASK: &str = "********";
+
+/// Secrets shorter than this are not searched for in output: masking every `a` would hide all
+/// else. They are still never printed by us.
+const SHORTEST: usize = 4;
+
+/// The values that must never be seen in output. Cheap to clone; all clones share one list.
+#[derive(Clone, Default)]
+pub struct Masker {
+    values: Arc<RwLock<Vec<SecretString>>>,
+}
+
+impl Masker {
+    /// A masker that knows no secret yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From now on `secret` is masked wherever it comes back: as it is, and in base64, in
+    /// percent-encoding and as JSON would escape it. A value of several lines is masked line by line as well, since
+    /// output is cut into lines before it is seen.
+    pub fn learn(&self, secret: &SecretString) {
+        use base64::Engine as _;
+        let text = secret.expose_secret();
+        let mut forms: Vec<String> = vec![text.to_owned()];
+        forms.extend(text.lines().map(|line| line.trim().to_owned()));
+        forms.push(base64::engine::general_purpose::STANDARD.encode(text));
+        if let Ok(json) = serde_json::to_string(text) {
+            forms.push(json.trim_matches('"').to_owned());
+        }
+        forms.push(
+            text.bytes()
+                .map(|byte| match byte {
+                    b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+                    other => format!("%{other:02X}"),
+                })
+                .collect(),
+        );
+        let Ok(mut values) = self.values.write() else { return };
+        for form in forms {
+            let known = values.iter().any(|value| value.expose_secret() == form);
+            if form.chars().count() >= SHORTEST && !known {
+                values.push(form.into());
+            }
+        }
+        values.sort_by_key(|value| std::cmp::Reverse(value.expose_secret().len()));
+    }
+
+    /// `text` with every known secret replaced by [`MASK`].
+    pub fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let Ok(values) = self.values.read() else { return Cow::Borrowed(MASK) };
+        let mut text = Cow::Borrowed(text);
+        for value in values.iter() {
+            let value = value.expose_secret();
+            if text.contains(value) {
+                text = Cow::Owned(text.replace(value, MASK));
+            }
+        }
+        text
+    }
+}
+
+impl std::fmt::Debug for Masker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let count = self.values.read().map_or(0, |values| values.len());
+        write!(f, "Masker({count} forms)")
+    }
+}
+
+/// Bytes of a host as text that cannot act on a terminal: invalid UTF-8 becomes U+FFFD, colour
+/// sequences (SGR) are dropped, every other control character, bidirectional override and line
+/// separator is written out (`\x1b`, `\u{202e}`). A tab stays. Meant for one line; line feeds are
+/// written out too.
+pub fn clean(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.as_ref();
+    while let Some(c) = rest.chars().next() {
+        if let Some(after) = skip_sgr(rest) {
+            rest = after;
+            continue;
+        }
+        rest = rest.get(c.len_utf8()..).unwrap_or("");
+        match c {
+            '\t' => out.push(c),
+            c if (c as u32) < 0x20 || (c as u32) == 0x7f => out.push_str(&format!("\\x{:02x}", c as u32)),
+            '\u{80}'..='\u{9f}'
+            | '\u{ad}'
+            | '\u{61c}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}' => out.push_str(&format!("\\u{{{:x}}}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// What follows a colour sequence `ESC [ digits and semicolons m` at the beginning of `text`.
+fn skip_sgr(text: &str) -> Option<&str> {
+    let body = text.strip_prefix("\x1b[")?;
+    let end = body.find(|c: char| !(c.is_ascii_digit() || c == ';'))?;
+    body.get(end..)?.strip_prefix('m')
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_the_forms_in_which_a_secret_comes_back() {
+        let masker = Masker::new();
+        masker.learn(&"pa\"ss w0rd".into());
+        assert_eq!(masker.mask("x pa\"ss w0rd y"), "x ******** y");
+        assert_eq!(masker.mask(r#"{"k":"pa\"ss w0rd"}"#), r#"{"k":"********"}"#);
+        assert_eq!(masker.mask("cGEic3MgdzByZA=="), "********");
+        assert_eq!(masker.mask("pa%22ss%20w0rd"), "********");
+        assert_eq!(masker.mask("nothing"), "nothing");
+        assert!(!format!("{masker:?}").contains("w0rd"));
+    }
+
+    #[test]
+    fn colours_go_and_every_other_control_is_written_out() {
+        assert_eq!(clean(b"\x1b[31m[ERROR]: degraded\n \x1b[0m"), "[ERROR]: degraded\\x0a ");
+        assert_eq!(clean(b"\x1b]0;title\x07\x1b[2J"), "\\x1b]0;title\\x07\\x1b[2J");
+        assert_eq!(clean("a\u{202e}b\u{9b}1m".as_bytes()), "a\\u{202e}b\\u{9b}1m");
+        assert_eq!(clean(b"\xff\xfe\ttab"), "\u{fffd}\u{fffd}\ttab");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_survive_that_could_act(bytes: Vec<u8>) {
+            let text = clean(&bytes);
+            assert!(!text.chars().any(|c| c.is_control() && c != '\t'));
+        }
+    }
+}
