@@ -1,37 +1,259 @@
 //! SSH by russh: the client, host keys, and the small server that the sandbox and tests use.
 //! russh is seen in this folder and nowhere else.
+//!
+//! What lives here: connecting over any byte stream, authentication, host keys, channels as
+//! children. What does not: what is run on them.
+//!
+//! Three of russh's ways need care, and get it here. A lost connection looks like a clean end of a
+//! channel: only a seen exit status is an exit ([`Exit::Lost`] else). A writer that waits for the
+//! window is not woken when the connection dies: every write races with the reading half. A channel
+//! that nobody reads stops the whole connection: bulk streams get a connection of their own.
 
+pub mod auth;
+pub mod connect;
+pub mod keys;
 pub mod known_hosts;
+pub mod options;
 pub mod serve;
 
-use super::{Command, Exit, Piece, sudo::Become};
-use crate::failure::Failure;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-#[derive(Clone, Debug)]
-pub struct SshSession {}
-#[derive(Debug)]
-pub struct SshChild {}
+use bytes::Bytes;
+use russh::client::Msg;
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+
+use super::{Command, Exit, Piece, sudo::Become};
+use crate::failure::{Failure, Kind};
+
+/// How long opening a channel may take.
+const OPENING: Duration = Duration::from_secs(30);
+/// The largest piece that is handed to russh at once, in bytes: one packet, so that no write spans a re-key.
+const PACKET: usize = 32 << 10;
+/// Output that is kept while we write, in bytes. A host that floods us instead of reading is cut off.
+const MOST_KEPT: usize = 64 << 20;
+
+pub(super) struct Inner {
+    pub(super) handle: russh::client::Handle<connect::Client>,
+    pub(super) host: String,
+    pub(super) become_plan: Become,
+    /// Why the connection ended, once it has.
+    pub(super) ended: Arc<Mutex<Option<String>>>,
+    /// The bastion's connection that this one runs through: it lives as long as we do.
+    pub(super) _through: Option<SshSession>,
+}
+
+/// An authenticated SSH connection. Cheap to clone; it ends when the last clone is dropped.
+#[derive(Clone)]
+pub struct SshSession {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for SshSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SshSession({})", self.inner.host)
+    }
+}
+
 impl SshSession {
     pub(super) fn host(&self) -> &str {
-        ""
+        &self.inner.host
     }
+
     pub(super) fn become_plan(&self) -> &Become {
-        unreachable!()
+        &self.inner.become_plan
     }
-    pub(super) async fn open(&self, _: &Command) -> Result<SshChild, Failure> {
-        unreachable!()
+
+    /// Why the connection ended, in the server's or the socket's words.
+    fn why_ended(&self) -> String {
+        let ended = self.inner.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.clone().unwrap_or_else(|| "the connection ended".to_owned())
     }
-    pub(super) async fn close(&self) {}
+
+    fn gone(&self, error: &russh::Error) -> Failure {
+        let why = if self.inner.handle.is_closed() { self.why_ended() } else { error.to_string() };
+        Failure::new(Kind::Unreachable, "the connection to the host is gone").on(self.host()).saw(why).again()
+    }
+
+    pub(super) async fn open(&self, command: &Command) -> Result<SshChild, Failure> {
+        let opening = async {
+            let channel = self.inner.handle.channel_open_session().await?;
+            channel.exec(true, command.as_str().as_bytes()).await?;
+            Ok::<_, russh::Error>(channel)
+        };
+        let channel = match tokio::time::timeout(OPENING, opening).await {
+            Ok(Ok(channel)) => channel,
+            Ok(Err(russh::Error::ChannelOpenFailure(reason))) => {
+                return Err(Failure::new(Kind::Unreachable, "the server refused to open a channel")
+                    .on(self.host())
+                    .saw(format!("{reason:?}"))
+                    .why("sshd allows MaxSessions channels on a connection")
+                    .again());
+            }
+            Ok(Err(error)) => return Err(self.gone(&error)),
+            Err(_) => {
+                return Err(Failure::new(Kind::Unreachable, "the server did not open a channel within 30 s").on(self.host()).again());
+            }
+        };
+        let (read, write) = channel.split();
+        Ok(SshChild {
+            session: self.clone(),
+            read,
+            write: Some(write),
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            ended: false,
+            exit: None,
+            input_closed: false,
+        })
+    }
+
+    pub(super) async fn close(&self) {
+        let bye = self.inner.handle.disconnect(russh::Disconnect::ByApplication, "", "");
+        let _ = tokio::time::timeout(Duration::from_secs(2), bye).await;
+    }
+
+    /// True when the connection has ended.
+    pub fn is_closed(&self) -> bool {
+        self.inner.handle.is_closed()
+    }
 }
+
+/// A command that runs on the host. Dropping it closes our end of the channel.
+pub struct SshChild {
+    session: SshSession,
+    read: ChannelReadHalf,
+    /// `None` only while being dropped.
+    write: Option<ChannelWriteHalf<Msg>>,
+    kept: VecDeque<Piece>,
+    kept_bytes: usize,
+    ended: bool,
+    exit: Option<Exit>,
+    input_closed: bool,
+}
+
+impl std::fmt::Debug for SshChild {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SshChild({})", self.session.host())
+    }
+}
+
 impl SshChild {
+    /// What a message of the channel means to us: a piece, or a note about the end.
+    fn take(&mut self, message: ChannelMsg) -> Option<Piece> {
+        match message {
+            ChannelMsg::Data { data } => Some(Piece::Out(data)),
+            ChannelMsg::ExtendedData { data, ext: 1 } => Some(Piece::Err(data)),
+            ChannelMsg::ExitStatus { exit_status } => {
+                self.exit = Some(Exit::Code(i32::try_from(exit_status).unwrap_or(i32::MAX)));
+                None
+            }
+            ChannelMsg::ExitSignal { signal_name, .. } => {
+                self.exit = Some(Exit::Signal(format!("{signal_name:?}")));
+                None
+            }
+            ChannelMsg::Failure => {
+                self.exit = Some(Exit::Lost("the server refused to run a command".to_owned()));
+                None
+            }
+            _ => None,
+        }
+    }
+
     pub(super) async fn next(&mut self) -> Option<Piece> {
+        if let Some(piece) = self.kept.pop_front() {
+            self.kept_bytes -= size(&piece);
+            return Some(piece);
+        }
+        // OpenSSH says EOF before the exit status: only the channel's own end is the end.
+        while !self.ended {
+            match self.read.wait().await {
+                Some(message) => {
+                    if let Some(piece) = self.take(message).filter(|piece| size(piece) > 0) {
+                        return Some(piece);
+                    }
+                }
+                None => self.ended = true,
+            }
+        }
         None
     }
-    pub(super) async fn write(&mut self, _: &[u8]) -> Result<(), Failure> {
+
+    fn lost(&self) -> Failure {
+        let what = if self.session.is_closed() { "the connection to the host is gone" } else { "the command has ended and takes no more input" };
+        let mut failure = Failure::new(Kind::Unreachable, what).on(self.session.host()).again();
+        if self.session.is_closed() {
+            failure = failure.saw(self.session.why_ended());
+        }
+        failure
+    }
+
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        for packet in bytes.chunks(PACKET) {
+            if self.ended || self.input_closed {
+                return Err(self.lost());
+            }
+            let Some(write) = &self.write else { return Err(self.lost()) };
+            let sending = write.data_bytes(Bytes::copy_from_slice(packet));
+            let mut sending = std::pin::pin!(sending);
+            let mut heard = Vec::new();
+            let sent = loop {
+                tokio::select! {
+                    biased;
+                    sent = &mut sending => break sent.map_err(|_| ()),
+                    message = self.read.wait() => match message {
+                        Some(message) => heard.push(message),
+                        None => { self.ended = true; break Err(()); }
+                    },
+                }
+                let flood: usize = heard.iter().map(|message| if let ChannelMsg::Data { data } = message { data.len() } else { 0 }).sum();
+                if flood + self.kept_bytes > MOST_KEPT {
+                    break Err(());
+                }
+            };
+            for message in heard {
+                if let Some(piece) = self.take(message) {
+                    self.kept_bytes += size(&piece);
+                    self.kept.push_back(piece);
+                }
+            }
+            sent.map_err(|()| self.lost())?;
+        }
         Ok(())
     }
-    pub(super) async fn close_input(&mut self) {}
+
+    pub(super) async fn close_input(&mut self) {
+        if !self.input_closed {
+            self.input_closed = true;
+            if let Some(write) = &self.write {
+                let _ = tokio::time::timeout(OPENING, write.eof()).await;
+            }
+        }
+    }
+
     pub(super) fn exit_seen(&mut self) -> Exit {
-        Exit::Code(0)
+        self.exit.clone().unwrap_or_else(|| {
+            Exit::Lost(if self.session.is_closed() { self.session.why_ended() } else { "the channel was closed".to_owned() })
+        })
+    }
+}
+
+impl Drop for SshChild {
+    /// russh leaves a dropped channel open at the server: closing it takes a task.
+    fn drop(&mut self) {
+        if let (false, Some(write), Ok(runtime)) = (self.ended, self.write.take(), tokio::runtime::Handle::try_current()) {
+            let session = self.session.clone();
+            runtime.spawn(async move {
+                let _ = tokio::time::timeout(OPENING, write.close()).await;
+                drop(session);
+            });
+        }
+    }
+}
+
+fn size(piece: &Piece) -> usize {
+    match piece {
+        Piece::Out(bytes) | Piece::Err(bytes) => bytes.len(),
     }
 }

@@ -1,0 +1,203 @@
+//! Authentication: keys from files, then the agent's, each once, and what was tried when all fail.
+//!
+//! Passwords and keyboard-interactive are not here yet.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use russh::client::{AuthResult, Handle};
+use russh::keys::agent::AgentIdentity;
+use russh::keys::agent::client::AgentClient;
+use russh::keys::ssh_key::{Algorithm, HashAlg, PublicKey};
+use russh::keys::{PrivateKey, PrivateKeyWithHashAlg};
+
+use super::connect::{Client, Target};
+use super::keys;
+use crate::failure::{Failure, Kind};
+use crate::secret::SecretString;
+
+/// Asks for the passphrase of a key file; `None` when there is nobody to ask.
+pub type AskPassphrase = Arc<dyn Fn(&Path) -> Option<SecretString> + Send + Sync>;
+
+/// Which keys to offer. Clones share the keys that were read, so that a passphrase is asked once.
+#[derive(Clone)]
+pub struct Identities {
+    /// Files that the operator named: one that cannot be read is an error.
+    pub named: Vec<PathBuf>,
+    /// Files that are tried when they exist (`~/.ssh/id_ed25519`, …).
+    pub usual: Vec<PathBuf>,
+    /// The agent's socket.
+    pub agent: Option<PathBuf>,
+    /// Who to ask for passphrases.
+    pub ask: AskPassphrase,
+    ring: Arc<Mutex<HashMap<PathBuf, Result<Arc<PrivateKey>, Failure>>>>,
+}
+
+impl Identities {
+    /// No key read yet.
+    pub fn new(named: Vec<PathBuf>, usual: Vec<PathBuf>, agent: Option<PathBuf>, ask: AskPassphrase) -> Self {
+        Self { named, usual, agent, ask, ring: Arc::default() }
+    }
+
+    /// The same ring of read keys and the same asking, with other files.
+    #[must_use]
+    pub fn with(&self, named: Vec<PathBuf>, usual: Vec<PathBuf>, agent: Option<PathBuf>) -> Self {
+        Self { named, usual, agent, ask: Arc::clone(&self.ask), ring: Arc::clone(&self.ring) }
+    }
+
+    /// Reads a key once; whoever comes second gets the same answer without a question.
+    fn read(&self, path: &Path) -> Result<Arc<PrivateKey>, Failure> {
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = ring.get(path) {
+            return known.clone();
+        }
+        let read = match keys::load(path, None) {
+            Err(keys::Trouble::NeedsPassphrase) => match (self.ask)(path) {
+                Some(passphrase) => keys::load(path, Some(&passphrase)),
+                None => Err(keys::Trouble::NeedsPassphrase),
+            },
+            other => other,
+        };
+        let read = read.map(Arc::new).map_err(|trouble| trouble.failure(path));
+        ring.insert(path.to_owned(), read.clone());
+        read
+    }
+}
+
+/// What one attempt was, for the failure that lists them all.
+struct Tried(Vec<String>);
+
+impl Tried {
+    fn note(&mut self, what: String, result: &AuthResult) -> bool {
+        let word = match result {
+            AuthResult::Success => return true,
+            AuthResult::Failure { partial_success: true, .. } => "accepted, but the server wants more than a key",
+            AuthResult::Failure { .. } => "refused",
+        };
+        self.0.push(format!("{what}: {word}"));
+        false
+    }
+}
+
+fn short(key: &PublicKey) -> String {
+    format!("{} {}", key.algorithm().as_str(), key.fingerprint(HashAlg::Sha256))
+}
+
+pub(super) async fn authenticate(handle: &mut Handle<Client>, target: &Target) -> Result<(), Failure> {
+    let patience = target.timeout.max(std::time::Duration::from_secs(20));
+    match tokio::time::timeout(patience, try_all(handle, target)).await {
+        Ok(result) => result,
+        Err(_) => Err(Failure::new(Kind::Unreachable, format!("authentication took more than {} s", patience.as_secs()))
+            .on(&target.host)
+            .within("authentication")
+            .again()),
+    }
+}
+
+async fn try_all(handle: &mut Handle<Client>, target: &Target) -> Result<(), Failure> {
+    let identities = &target.identities;
+    let mut tried = Tried(Vec::new());
+    let mut offered: Vec<PublicKey> = Vec::new();
+    let mut remaining = String::new();
+    let broke = |error: String| {
+        Failure::new(Kind::Unreachable, "the connection ended during authentication")
+            .on(&target.host)
+            .saw(error)
+            .why("a server ends the connection after MaxAuthTries keys")
+            .within("authentication")
+    };
+
+    for path in &identities.named {
+        // A file the operator named and that cannot be used is told, not passed over.
+        let key = identities.read(path).map_err(|failure| failure.on(&target.host).within("authentication"))?;
+        if offer(handle, target, &key, &format!("key {}", path.display()), &mut tried, &mut remaining).await.map_err(broke)? {
+            return Ok(());
+        }
+        offered.push(key.public_key().clone());
+    }
+    if let Some(socket) = &identities.agent {
+        match AgentClient::connect_uds(socket).await {
+            Ok(mut agent) => {
+                let keys = agent.request_identities().await.unwrap_or_default();
+                if keys.is_empty() {
+                    tried.0.push("agent: holds no key".to_owned());
+                }
+                for identity in keys {
+                    let AgentIdentity::PublicKey { key, .. } = identity else {
+                        tried.0.push("agent: a certificate (not built yet)".to_owned());
+                        continue;
+                    };
+                    if offered.iter().any(|known| known.key_data() == key.key_data()) {
+                        continue;
+                    }
+                    let hash = rsa_hash(handle, &key.algorithm()).await.map_err(broke)?;
+                    let what = format!("agent {}", short(&key));
+                    match handle.authenticate_publickey_with(&target.user, key.clone(), hash, &mut agent).await {
+                        Ok(result) => {
+                            remember(&result, &mut remaining);
+                            if tried.note(what, &result) {
+                                return Ok(());
+                            }
+                        }
+                        Err(_) if handle.is_closed() => return Err(broke("while the agent's keys were offered".to_owned())),
+                        Err(error) => tried.0.push(format!("{what}: the agent did not sign ({error})")),
+                    }
+                    offered.push(key);
+                }
+            }
+            Err(error) => tried.0.push(format!("agent {}: {error}", socket.display())),
+        }
+    }
+    for path in identities.usual.iter().filter(|path| path.exists()) {
+        match identities.read(path) {
+            Ok(key) if offered.iter().any(|known| known.key_data() == key.public_key().key_data()) => {}
+            Ok(key) => {
+                if offer(handle, target, &key, &format!("key {}", path.display()), &mut tried, &mut remaining).await.map_err(broke)? {
+                    return Ok(());
+                }
+            }
+            Err(failure) => tried.0.push(format!("key {}: {}", path.display(), failure.what)),
+        }
+    }
+    if tried.0.is_empty() {
+        tried.0.push("nothing: no key file and no agent".to_owned());
+    }
+    Err(Failure::new(Kind::Unreachable, format!("the server does not let {} in", target.user))
+        .on(&target.host)
+        .saw(format!("tried {}; the server still offers: {}", tried.0.join(", "), if remaining.is_empty() { "?" } else { &remaining }))
+        .mend("name the key with --private-key or ansible_private_key_file, or load it into the agent (ssh-add)")
+        .within("authentication"))
+}
+
+fn remember(result: &AuthResult, remaining: &mut String) {
+    if let AuthResult::Failure { remaining_methods, .. } = result {
+        *remaining = remaining_methods.iter().map(<&str>::from).collect::<Vec<_>>().join(", ");
+    }
+}
+
+async fn rsa_hash(handle: &Handle<Client>, algorithm: &Algorithm) -> Result<Option<HashAlg>, String> {
+    if !matches!(algorithm, Algorithm::Rsa { .. }) {
+        return Ok(None);
+    }
+    let best = handle.best_supported_rsa_hash().await.map_err(|error| error.to_string())?;
+    // A server that says nothing about it is asked for SHA-2 all the same: SHA-1 is never offered.
+    Ok(Some(best.flatten().unwrap_or(HashAlg::Sha512)))
+}
+
+async fn offer(
+    handle: &mut Handle<Client>,
+    target: &Target,
+    key: &Arc<PrivateKey>,
+    what: &str,
+    tried: &mut Tried,
+    remaining: &mut String,
+) -> Result<bool, String> {
+    let hash = rsa_hash(handle, &key.algorithm()).await?;
+    let result = handle
+        .authenticate_publickey(&target.user, PrivateKeyWithHashAlg::new(Arc::clone(key), hash))
+        .await
+        .map_err(|error| error.to_string())?;
+    remember(&result, remaining);
+    Ok(tried.note(format!("{what} ({})", short(key.public_key())), &result))
+}
