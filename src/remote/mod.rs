@@ -10,6 +10,7 @@
 pub mod command;
 pub mod fake;
 pub mod local;
+pub mod reach;
 pub mod ssh;
 pub mod sudo;
 
@@ -30,6 +31,31 @@ pub enum Session {
     Local(local::LocalSession),
     /// A host that says what its script says: for tests.
     Fake(fake::FakeSession),
+}
+
+/// How to get a conversation with a host, again and again: connections are lost and made anew.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// Over SSH.
+    Ssh(Box<ssh::connect::Target>),
+    /// This machine.
+    Local(local::LocalSession),
+    /// Scripted.
+    Fake(fake::FakeSession),
+}
+
+impl Way {
+    /// Makes a new conversation.
+    ///
+    /// # Errors
+    /// [`Kind::Unreachable`] with the chain of steps and the one that failed.
+    pub async fn connect(&self, lane: ssh::connect::Lane) -> Result<Session, Failure> {
+        match self {
+            Self::Ssh(target) => ssh::connect::connect(target, lane).await.map(Session::Ssh),
+            Self::Local(session) => Ok(Session::Local(session.clone())),
+            Self::Fake(session) => Ok(Session::Fake(session.clone())),
+        }
+    }
 }
 
 /// How a command ended.

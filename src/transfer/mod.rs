@@ -1,1 +1,592 @@
-//! (being built)
+//! An archive from a node to a file here: streamed through sudo, hashed and walked while it comes,
+//! resumed at the byte, re-read from the disk, proved.
+//!
+//! What lives here: the one pass over the bytes and what proves that they arrived. What does not:
+//! what an archive must contain (archive), where it is kept (catalog), whether it may be sealed.
+//!
+//! The way of a byte: bulk connection → pieces of 1 MiB → a writer thread (hash, write, sync) and
+//! a walker thread, through bounded queues, so that memory is constant and a slow disk slows the
+//! source. A third thread re-reads the destination behind the writer, part by part as they are
+//! synced: that is the only second pass.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::archive::{Fault, Limits, Walk, Walker};
+use crate::digest::{Hasher, Sha256};
+use crate::failure::{Failure, Kind};
+use crate::remote::ssh::connect::Lane;
+use crate::remote::{Exit, Piece, Session, Way, quote};
+
+/// Size of the pieces that go through the queues, in bytes.
+const PIECE: usize = 1 << 20;
+/// How many pieces may wait for a thread.
+const WAITING: usize = 8;
+/// After so many bytes the destination is synced and re-read.
+const PART: u64 = 64 << 20;
+
+/// Which file it is: if any of this changes while we read, it is another file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Inode number.
+    pub inode: u64,
+    /// Modification time, seconds since 1970.
+    pub mtime: i64,
+    /// Change time, seconds since 1970.
+    pub ctime: i64,
+}
+
+/// What is wanted.
+#[derive(Debug, Clone)]
+pub struct Pull {
+    /// The host, for messages.
+    pub host: String,
+    /// Absolute path on the host.
+    pub source: String,
+    /// The file here that the bytes go to; it exists already, 0600, possibly with the beginning of
+    /// an earlier attempt.
+    pub destination: PathBuf,
+    /// Names that the archive must contain.
+    pub required: Vec<String>,
+    /// Walk the archive while it comes. Off only for measuring.
+    pub walk: bool,
+    /// How long ferry tries to get a lost connection back without a byte of progress.
+    pub patience: Duration,
+}
+
+/// An archive that arrived, and what was proved about it.
+#[derive(Debug, Clone)]
+pub struct Arrived {
+    /// The source as it was before and after.
+    pub source: Source,
+    /// Equal in the stream, re-read from the destination and, where the node has a tool, on the node.
+    pub sha256: Sha256,
+    /// The tool that made the node's digest; `None` when the node has none.
+    pub node_digest: Option<String>,
+    /// What the walk found; `None` when it was switched off.
+    pub walk: Option<Walk>,
+    /// How often the connection was lost on the way.
+    pub cuts: u32,
+    /// Bytes that were here already from an earlier attempt.
+    pub resumed_at: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Why it did not arrive.
+#[derive(Debug)]
+pub enum Trouble {
+    /// It arrived, and it is no whole archive.
+    NotWhole(Fault),
+    /// Anything else.
+    Failure(Failure),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+fn local(what: &str, path: &Path, error: &std::io::Error) -> Failure {
+    let full = error.kind() == std::io::ErrorKind::StorageFull;
+    let failure = Failure::new(Kind::Failed, format!("{what} {}", path.display())).saw(error.to_string());
+    if full { failure.why("the catalog's disk is full; the archive stays on the node").mend("free space there and start again: it goes on at the byte") } else { failure }
+}
+
+/// The path of the note beside the destination that says which source its bytes are from.
+pub fn note_path(destination: &Path) -> PathBuf {
+    let mut name = destination.as_os_str().to_owned();
+    name.push(".transfer");
+    PathBuf::from(name)
+}
+
+/// Brings one file here. `progress` hears the count of bytes that are here and the total.
+///
+/// # Errors
+/// [`Trouble::NotWhole`] when it is no whole archive; [`Kind::Unreachable`] when the connection did
+/// not come back within the patience; [`Kind::Failed`] when the source changed, digests differ or the disk here is full.
+pub async fn pull(way: &Way, control: &Session, pull: &Pull, mut progress: impl FnMut(u64, u64)) -> Result<Arrived, Trouble> {
+    let began = Instant::now();
+    let mut digesting = tokio::spawn(node_digest(way.clone(), control.clone(), pull.host.clone(), pull.source.clone(), pull.patience));
+    let result = fetch(way, pull, &mut progress, began).await;
+    let (mut arrived, streamed) = match result {
+        Ok(done) => done,
+        Err(trouble) => {
+            digesting.abort();
+            return Err(trouble);
+        }
+    };
+    let on_node = match (&mut digesting).await {
+        Ok(digest) => digest?,
+        Err(error) => return Err(Failure::new(Kind::Bug, "the node's digest was not taken").saw(error.to_string()).into()),
+    };
+    if let Some((tool, digest)) = on_node {
+        if digest != streamed {
+            return Err(Failure::new(Kind::Failed, "the node's digest is not that of the bytes that arrived")
+                .on(&pull.host)
+                .saw(format!("{tool} there: {digest}; here: {streamed}"))
+                .why("the file changed while it was read, or a disk or memory is failing")
+                .mend("start again; the archive is still on the node")
+                .into());
+        }
+        arrived.node_digest = Some(tool);
+    }
+    arrived.took = began.elapsed();
+    Ok(arrived)
+}
+
+async fn fetch(way: &Way, pull: &Pull, progress: &mut impl FnMut(u64, u64), began: Instant) -> Result<(Arrived, Sha256), Trouble> {
+    let mut here: Option<Pipe> = None;
+    let mut source: Option<Source> = None;
+    let (mut cuts, mut resumed_at) = (0, 0);
+    let mut last_progress = Instant::now();
+    let mut pause = Duration::from_millis(200);
+    loop {
+        let before = here.as_ref().map_or(0, |pipe| pipe.received);
+        let attempt = stream(way, pull, &mut here, &mut source, &mut resumed_at, progress).await;
+        let failure = match attempt {
+            Ok(()) => break,
+            Err(Trouble::Failure(failure)) if failure.again && failure.kind == Kind::Unreachable => failure,
+            Err(trouble) => return Err(prefer_fault(here, trouble)),
+        };
+        cuts += 1;
+        if here.as_ref().map_or(0, |pipe| pipe.received) > before {
+            last_progress = Instant::now();
+            pause = Duration::from_millis(200);
+        }
+        if last_progress.elapsed() > pull.patience {
+            let mut failure = failure.within("collect");
+            failure.why = Some("the archive is whole on the node and what has arrived is kept".to_owned());
+            return Err(failure.into());
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(15));
+    }
+    let (Some(pipe), Some(source)) = (here, source) else {
+        return Err(Failure::new(Kind::Bug, "a transfer ended without a pipe").into());
+    };
+    let ended = pipe.finish().await?;
+    if ended.reread != ended.streamed {
+        return Err(Failure::new(Kind::Failed, "what was read back from the disk here is not what arrived")
+            .saw(format!("stream: {}; disk: {}", ended.streamed, ended.reread))
+            .why("the disk or memory of this machine is failing")
+            .into());
+    }
+    let arrived = Arrived {
+        source,
+        sha256: ended.streamed,
+        node_digest: None,
+        walk: ended.walk,
+        cuts,
+        resumed_at,
+        took: began.elapsed(),
+    };
+    Ok((arrived, ended.streamed))
+}
+
+/// A walker or writer that stopped makes the queue fail: its own word is the reason.
+fn prefer_fault(pipe: Option<Pipe>, trouble: Trouble) -> Trouble {
+    match pipe {
+        Some(pipe) => pipe.why_stopped().unwrap_or(trouble),
+        None => trouble,
+    }
+}
+
+/// The script that streams one file as root: which file it is, its bytes from `offset`, which file
+/// it was afterwards.
+fn stream_script(mark: &str, source: &str, offset: u64) -> Result<String, Failure> {
+    let file = quote(source).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
+    let read = if offset == 0 { "cat \"$f\"".to_owned() } else { format!("tail -c +{} \"$f\"", offset + 1) };
+    Ok(format!(
+        "f={file}\n\
+         which_file() {{ stat -c '%s %i %Y %Z' \"$f\"; }}\n\
+         if [ -L \"$f\" ] || [ ! -f \"$f\" ]; then printf '%s MISSING\\n' {mark}; exit 3; fi\n\
+         w=$(which_file) || exit 4\n\
+         printf '%s SOURCE %s\\n' {mark} \"$w\"\n\
+         {read} || exit 5\n\
+         printf '%s END %s\\n' {mark} \"$(which_file)\"\n"
+    ))
+}
+
+fn parse_source(text: &str) -> Option<Source> {
+    let mut words = text.split_whitespace();
+    let source = Source {
+        bytes: words.next()?.parse().ok()?,
+        inode: words.next()?.parse().ok()?,
+        mtime: words.next()?.parse().ok()?,
+        ctime: words.next()?.parse().ok()?,
+    };
+    words.next().is_none().then_some(source)
+}
+
+fn changed(host: &str, before: &Source, after: &Source) -> Failure {
+    Failure::new(Kind::Failed, "the archive on the node changed while it was read")
+        .on(host)
+        .saw(format!("before: {before:?}; after: {after:?}"))
+        .why("something else writes to it")
+}
+
+/// One attempt: connects, streams from where the pipe stands to the end.
+async fn stream(
+    way: &Way,
+    pull: &Pull,
+    here: &mut Option<Pipe>,
+    source: &mut Option<Source>,
+    resumed_at: &mut u64,
+    progress: &mut impl FnMut(u64, u64),
+) -> Result<(), Trouble> {
+    let session = way.connect(Lane::Bulk).await?;
+    // The first attempt asks which file it is before it decides where to begin.
+    let offset = match here.as_ref() {
+        Some(pipe) => pipe.received,
+        None => begin(&session, pull, here, source, progress).await.inspect(|offset| *resumed_at = *offset)?,
+    };
+    let (Some(pipe), Some(known)) = (here.as_mut(), source.as_ref()) else {
+        return Err(Failure::new(Kind::Bug, "a transfer began without a pipe").into());
+    };
+    let mark = format!("@@{:032x}", rand::random::<u128>());
+    let mut child = session.open_root(&stream_script(&mark, &pull.source, offset)?).await?;
+    child.close_input().await;
+    let mut head = Vec::new();
+    let mut tail = Vec::new();
+    let mut said = Vec::new();
+    let mut started = false;
+    let mut gathered = BytesMut::with_capacity(PIECE);
+    while let Some(piece) = child.next().await {
+        let mut bytes = match piece {
+            Piece::Out(bytes) => bytes,
+            Piece::Err(bytes) => {
+                if said.len() < 4096 {
+                    said.extend_from_slice(&bytes);
+                }
+                continue;
+            }
+        };
+        if !started {
+            head.extend_from_slice(&bytes);
+            let Some(at) = head.windows(mark.len()).position(|window| window == mark.as_bytes()) else {
+                if head.len() > 64 << 10 {
+                    return Err(Failure::new(Kind::Failed, "the host said something else than the archive").on(&pull.host).into());
+                }
+                continue;
+            };
+            let Some(end) = head.iter().skip(at).position(|byte| *byte == b'\n') else { continue };
+            let line = String::from_utf8_lossy(head.get(at + mark.len()..at + end).unwrap_or_default()).trim().to_owned();
+            let Some(seen) = line.strip_prefix("SOURCE ").and_then(parse_source) else {
+                return Err(missing(pull, &line).into());
+            };
+            if seen != *known {
+                return Err(changed(&pull.host, known, &seen).into());
+            }
+            bytes = Bytes::copy_from_slice(head.get(at + end + 1..).unwrap_or_default());
+            started = true;
+        }
+        let left = known.bytes - pipe.received - gathered.len() as u64;
+        let take = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+        let rest = bytes.split_off(take);
+        if tail.len() < 4096 {
+            tail.extend_from_slice(&rest);
+        }
+        gathered.extend_from_slice(&bytes);
+        while gathered.len() >= PIECE {
+            pipe.give(gathered.split_to(PIECE).freeze()).await?;
+            progress(pipe.received, known.bytes);
+        }
+    }
+    if !gathered.is_empty() {
+        pipe.give(gathered.freeze()).await?;
+        progress(pipe.received, known.bytes);
+    }
+    let exit = child.exit().await;
+    session.close().await;
+    if let Exit::Lost(why) = &exit {
+        return Err(Failure::new(Kind::Unreachable, "the connection was lost while the archive came").on(&pull.host).saw(why.clone()).again().into());
+    }
+    let tail = String::from_utf8_lossy(&tail).into_owned();
+    let after = tail.trim().strip_prefix(&mark).and_then(|rest| rest.trim().strip_prefix("END ")).and_then(parse_source);
+    match (&exit, after) {
+        (Exit::Code(0), Some(after)) if after == *known && pipe.received == known.bytes => Ok(()),
+        (Exit::Code(0), Some(after)) if after != *known => Err(changed(&pull.host, known, &after).into()),
+        _ => Err(Failure::new(Kind::Failed, "the archive could not be read on the node")
+            .on(&pull.host)
+            .saw(format!("{exit}, {} of {} bytes; {}", pipe.received, known.bytes, String::from_utf8_lossy(&said).trim()))
+            .into()),
+    }
+}
+
+fn missing(pull: &Pull, seen: &str) -> Failure {
+    Failure::new(Kind::Failed, format!("there is no regular file {} on the node", pull.source)).on(&pull.host).saw(seen.to_owned())
+}
+
+/// Asks which file the source is, and opens the destination: going on where the note beside it names the
+/// same file, from nothing else.
+async fn begin(
+    session: &Session,
+    pull: &Pull,
+    here: &mut Option<Pipe>,
+    source: &mut Option<Source>,
+    progress: &mut impl FnMut(u64, u64),
+) -> Result<u64, Trouble> {
+    let file = quote(&pull.source).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
+    let mark = format!("@@{:032x}", rand::random::<u128>());
+    let script = format!("f={file}; if [ -L \"$f\" ] || [ ! -f \"$f\" ]; then echo {mark} MISSING; exit 0; fi; echo {mark} $(stat -c '%s %i %Y %Z' \"$f\")");
+    let said = session.run_root(&script, Duration::from_secs(60)).await?;
+    if let Exit::Lost(why) = said.exit {
+        return Err(Failure::new(Kind::Unreachable, "the connection was lost").on(&pull.host).saw(why).again().into());
+    }
+    let text = said.text();
+    let line = text.lines().find_map(|line| line.strip_prefix(&mark)).unwrap_or_default().trim().to_owned();
+    let seen = parse_source(&line).ok_or_else(|| missing(pull, &line))?;
+    let note = note_path(&pull.destination);
+    let noted: Option<Source> = std::fs::read(&note).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let destination = pull.destination.clone();
+    let mut file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&destination)
+        .map_err(|error| local("could not open", &destination, &error))?;
+    let present = file.metadata().map_err(|error| local("could not look at", &destination, &error))?.len();
+    let resume = noted == Some(seen) && present <= seen.bytes;
+    if !resume {
+        file.set_len(0).map_err(|error| local("could not empty", &destination, &error))?;
+        let json = serde_json::to_vec(&seen).map_err(|error| Failure::new(Kind::Bug, error.to_string()))?;
+        write_synced(&note, &json).map_err(|error| local("could not write", &note, &error))?;
+    }
+    let mut pipe = Pipe::start(&destination, pull.required.clone(), pull.walk)?;
+    if resume {
+        // What an earlier attempt left goes through the same hash and walk first.
+        file.seek(SeekFrom::Start(0)).map_err(|error| local("could not read", &destination, &error))?;
+        let mut left = present;
+        while left > 0 {
+            let mut piece = BytesMut::zeroed(PIECE.min(usize::try_from(left).unwrap_or(PIECE)));
+            file.read_exact(&mut piece).map_err(|error| local("could not read", &destination, &error))?;
+            left -= piece.len() as u64;
+            pipe.give(piece.freeze()).await?;
+            progress(pipe.received, seen.bytes);
+        }
+    }
+    *source = Some(seen);
+    let offset = pipe.received;
+    *here = Some(pipe);
+    Ok(offset)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// The digest that the node itself makes, by the fastest tool it has. Asked anew when the connection is lost.
+async fn node_digest(way: Way, control: Session, host: String, source: String, patience: Duration) -> Result<Option<(String, Sha256)>, Failure> {
+    let file = quote(&source).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
+    let mark = format!("@@{:032x}", rand::random::<u128>());
+    let script = format!(
+        "f={file}\n\
+         if command -v openssl >/dev/null 2>&1 && d=$(openssl dgst -sha256 -r < \"$f\" 2>/dev/null); then t=openssl\n\
+         elif command -v sha256sum >/dev/null 2>&1 && d=$(sha256sum < \"$f\"); then t=sha256sum\n\
+         else t=none d=none; fi\n\
+         printf '%s %s %s\\n' {mark} \"$t\" \"${{d%% *}}\""
+    );
+    let began = Instant::now();
+    let mut session = Some(control);
+    loop {
+        let asked = async {
+            let session = match session.take() {
+                Some(session) => session,
+                None => way.connect(Lane::Control).await?,
+            };
+            let mut child = session.open_root(&script).await?;
+            child.close_input().await;
+            let mut text = Vec::new();
+            while let Some(piece) = child.next().await {
+                if let Piece::Out(bytes) = piece
+                    && text.len() < 64 << 10
+                {
+                    text.extend_from_slice(&bytes);
+                }
+            }
+            match child.exit().await {
+                Exit::Lost(why) => Err(Failure::new(Kind::Unreachable, "the connection was lost").saw(why).again()),
+                _ => Ok(String::from_utf8_lossy(&text).into_owned()),
+            }
+        };
+        let text = match asked.await {
+            Ok(text) => text,
+            Err(failure) if failure.again && began.elapsed() < patience => {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+            Err(failure) => return Err(failure.on(&host)),
+        };
+        let mut words = text.lines().find_map(|line| line.strip_prefix(&mark)).unwrap_or_default().split_whitespace();
+        return match (words.next(), words.next().map(str::parse)) {
+            (Some("none"), _) => Ok(None),
+            (Some(tool), Some(Ok(digest))) => Ok(Some((tool.to_owned(), digest))),
+            _ => Err(Failure::new(Kind::Failed, "the node's digest could not be read").on(&host).saw(text.chars().take(200).collect::<String>())),
+        };
+    }
+}
+
+/// What the threads found when all bytes had passed.
+struct Ended {
+    streamed: Sha256,
+    reread: Sha256,
+    walk: Option<Walk>,
+}
+
+type Thread<T> = std::thread::JoinHandle<T>;
+
+/// The threads behind the stream.
+struct Pipe {
+    received: u64,
+    to_writer: Option<mpsc::Sender<Bytes>>,
+    to_walker: Option<mpsc::Sender<Bytes>>,
+    writer: Thread<Result<Sha256, Failure>>,
+    rereader: Thread<Result<Sha256, Failure>>,
+    walker: Option<Thread<Result<Walk, Fault>>>,
+}
+
+impl Pipe {
+    fn start(destination: &Path, required: Vec<String>, walk: bool) -> Result<Self, Failure> {
+        let open = |write: bool| {
+            std::fs::OpenOptions::new().read(!write).write(write).open(destination).map_err(|error| local("could not open", destination, &error))
+        };
+        let (mut to, mut from) = (open(true)?, open(false)?);
+        let present = to.metadata().map_err(|error| local("could not look at", destination, &error))?.len();
+        let (to_writer, writer_pieces) = mpsc::channel(WAITING);
+        let (synced, parts) = std::sync::mpsc::channel();
+        let path: Arc<Path> = Arc::from(destination);
+        let write_path = Arc::clone(&path);
+        let spawn_error = |error: std::io::Error| Failure::new(Kind::Failed, "could not start a thread").saw(error.to_string());
+        let writer = std::thread::Builder::new()
+            .name("ferry-write".to_owned())
+            .spawn(move || write(&mut to, present, writer_pieces, &synced).map_err(|error| local("could not write", &write_path, &error)))
+            .map_err(spawn_error)?;
+        let rereader = std::thread::Builder::new()
+            .name("ferry-reread".to_owned())
+            .spawn(move || reread(&mut from, &parts).map_err(|error| local("could not read back", &path, &error)))
+            .map_err(spawn_error)?;
+        let (to_walker, walker) = if walk {
+            let (sender, pieces) = mpsc::channel(WAITING);
+            let walker = std::thread::Builder::new().name("ferry-walk".to_owned()).spawn(move || walk_pieces(pieces, required)).map_err(spawn_error)?;
+            (Some(sender), Some(walker))
+        } else {
+            (None, None)
+        };
+        Ok(Self { received: 0, to_writer: Some(to_writer), to_walker, writer, rereader, walker })
+    }
+
+    /// Hands one piece to every thread; waits while they are behind.
+    async fn give(&mut self, piece: Bytes) -> Result<(), Trouble> {
+        let stopped = || Trouble::Failure(Failure::new(Kind::Failed, "the archive could not be taken in"));
+        let length = piece.len() as u64;
+        if let Some(walker) = &self.to_walker {
+            walker.send(piece.clone()).await.map_err(|_| stopped())?;
+        }
+        match &self.to_writer {
+            Some(writer) => writer.send(piece).await.map_err(|_| stopped())?,
+            None => return Err(stopped()),
+        }
+        self.received += length;
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<Ended, Trouble> {
+        (self.to_writer, self.to_walker) = (None, None);
+        let joined = tokio::task::spawn_blocking(move || self.join()).await;
+        joined.map_err(|error| Failure::new(Kind::Bug, error.to_string()))?
+    }
+
+    fn join(self) -> Result<Ended, Trouble> {
+        drop((self.to_writer, self.to_walker));
+        let broken = || Failure::new(Kind::Bug, "a thread of the transfer panicked");
+        let walk = match self.walker {
+            Some(walker) => Some(walker.join().map_err(|_| broken())?.map_err(Trouble::NotWhole)?),
+            None => None,
+        };
+        let streamed = self.writer.join().map_err(|_| broken())??;
+        let reread = self.rereader.join().map_err(|_| broken())??;
+        Ok(Ended { streamed, reread, walk })
+    }
+
+    /// The word of the thread that stopped early, if one did: a walker that has nothing to
+    /// complain about yet would call the cut stream truncated, so it is asked only if it ended by itself.
+    fn why_stopped(self) -> Option<Trouble> {
+        if self.walker.as_ref().is_some_and(Thread::is_finished) {
+            let walked = self.walker.and_then(|walker| walker.join().ok());
+            return walked.and_then(Result::err).map(Trouble::NotWhole);
+        }
+        if self.writer.is_finished() {
+            let wrote = self.writer.join().ok();
+            return wrote.and_then(Result::err).map(Trouble::Failure);
+        }
+        None
+    }
+}
+
+fn walk_pieces(mut pieces: mpsc::Receiver<Bytes>, required: Vec<String>) -> Result<Walk, Fault> {
+    let mut walker = Walker::new(Limits::default(), required);
+    while let Some(piece) = pieces.blocking_recv() {
+        walker.feed(&piece)?;
+    }
+    walker.finish()
+}
+
+/// Hashes and writes; what is already there (`present` bytes of an earlier attempt) is hashed only.
+fn write(to: &mut File, present: u64, mut pieces: mpsc::Receiver<Bytes>, synced: &std::sync::mpsc::Sender<u64>) -> std::io::Result<Sha256> {
+    let mut hasher = Hasher::new();
+    let mut last = 0;
+    while let Some(piece) = pieces.blocking_recv() {
+        let at = hasher.bytes();
+        let skip = usize::try_from(present.saturating_sub(at)).unwrap_or(usize::MAX).min(piece.len());
+        if let Some(new) = piece.get(skip..).filter(|new| !new.is_empty()) {
+            to.seek(SeekFrom::Start(at + skip as u64))?;
+            to.write_all(new)?;
+        }
+        hasher.update(&piece);
+        if hasher.bytes() - last >= PART {
+            last = hasher.bytes();
+            to.sync_data()?;
+            let _ = synced.send(last);
+        }
+    }
+    to.sync_all()?;
+    let _ = synced.send(hasher.bytes());
+    Ok(hasher.finish())
+}
+
+/// Reads back what was synced. The kernel is asked to forget the pages first, so that the
+/// bytes come from the disk where the file system heeds that.
+fn reread(from: &mut File, parts: &std::sync::mpsc::Receiver<u64>) -> std::io::Result<Sha256> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; PIECE];
+    while let Ok(until) = parts.recv() {
+        if let Some(length) = std::num::NonZeroU64::new(until - hasher.bytes()) {
+            let _ = rustix::fs::fadvise(&*from, hasher.bytes(), Some(length), rustix::fs::Advice::DontNeed);
+        }
+        while hasher.bytes() < until {
+            let want = buffer.len().min(usize::try_from(until - hasher.bytes()).unwrap_or(usize::MAX));
+            let count = match buffer.get_mut(..want) {
+                Some(space) => from.read(space)?,
+                None => 0,
+            };
+            if count == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            hasher.update(buffer.get(..count).unwrap_or_default());
+        }
+    }
+    Ok(hasher.finish())
+}
