@@ -1,1 +1,165 @@
-//! (being built)
+//! One file per playbook module: its arguments, what it would do, doing it.
+//!
+//! What lives here: the table of modules and their work on hosts. What does not: the order of
+//! steps (playbooks and `run`), what Gravity's words mean (`gravity`), how bytes travel (`transfer`).
+//!
+//! Two scopes. A module of scope *host* runs once per host of the play. A module of scope *cluster*
+//! runs once for the play's hosts together: it is about the cluster, not about a node.
+
+pub mod archive_collect;
+pub mod cluster_lock;
+pub mod general;
+pub mod gravity_backup;
+pub mod gravity_facts;
+pub mod gravity_preflight;
+pub mod node_logs;
+pub mod point_seal;
+pub mod world;
+
+use serde_json::{Map, Value};
+
+pub use world::{Choices, JobMeta, OurJob, RunInfo, World};
+
+use crate::event::Outcome;
+use crate::failure::{Failure, Kind};
+use crate::playbook::{ArgKind, ArgSpec, ModuleSpec};
+
+/// Whom a module is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Each host of the play.
+    Host,
+    /// The play's hosts together.
+    Cluster,
+}
+
+/// What a module did.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// How it came out.
+    pub outcome: Outcome,
+    /// One line for people; may be empty.
+    pub message: String,
+    /// What `register` keeps.
+    pub result: Value,
+}
+
+impl Done {
+    /// Nothing was changed.
+    pub fn ok(message: impl Into<String>, result: Value) -> Self {
+        Self { outcome: Outcome::Ok, message: message.into(), result }
+    }
+
+    /// Something was changed.
+    pub fn changed(message: impl Into<String>, result: Value) -> Self {
+        Self { outcome: Outcome::Changed, message: message.into(), result }
+    }
+
+    /// Not done, and why.
+    pub fn skipped(message: impl Into<String>) -> Self {
+        let message = message.into();
+        let result = serde_json::json!({ "skipped": true, "skip_reason": message });
+        Self { outcome: Outcome::Skipped, message, result }
+    }
+}
+
+const fn arg(name: &'static str, kind: ArgKind, required: bool, doc: &'static str) -> ArgSpec {
+    ArgSpec { name, kind, required, doc }
+}
+
+/// Every module, with its arguments.
+pub const TABLE: &[ModuleSpec] = &[
+    ModuleSpec { name: "ping", free_form: false, args: &[], doc: "Reaches the host, becomes root and says what is there" },
+    ModuleSpec {
+        name: "command",
+        free_form: true,
+        args: &[
+            arg("cmd", ArgKind::Str, false, "the command line, split into words, no shell"),
+            arg("argv", ArgKind::List, false, "the words of the command"),
+            arg("chdir", ArgKind::Path, false, "the folder to run it in"),
+        ],
+        doc: "Runs a command without a shell",
+    },
+    ModuleSpec {
+        name: "shell",
+        free_form: true,
+        args: &[arg("cmd", ArgKind::Str, false, "the text for sh"), arg("chdir", ArgKind::Path, false, "the folder to run it in")],
+        doc: "Runs a text in sh",
+    },
+    ModuleSpec {
+        name: "debug",
+        free_form: false,
+        args: &[arg("msg", ArgKind::Any, false, "what to say"), arg("var", ArgKind::Str, false, "an expression to show")],
+        doc: "Says something",
+    },
+    ModuleSpec {
+        name: "assert",
+        free_form: false,
+        args: &[
+            arg("that", ArgKind::Any, true, "conditions that must be true"),
+            arg("fail_msg", ArgKind::Str, false, "what to say when one is not"),
+            arg("success_msg", ArgKind::Str, false, "what to say when all are"),
+        ],
+        doc: "Fails unless conditions are true",
+    },
+    ModuleSpec { name: "fail", free_form: false, args: &[arg("msg", ArgKind::Str, false, "what to say")], doc: "Fails" },
+    ModuleSpec { name: "set_fact", free_form: false, args: &[arg("*", ArgKind::Any, false, "any name")], doc: "Sets variables of the host" },
+    ModuleSpec { name: "gravity_facts", free_form: false, args: &[], doc: "Looks at the main nodes of the cluster" },
+    ModuleSpec { name: "cluster_lock", free_form: false, args: &[], doc: "Takes the cluster's lock until the run ends, and finds jobs that are there" },
+    ModuleSpec { name: "gravity_preflight", free_form: false, args: &[], doc: "Evaluates the gates before a backup and picks the node" },
+    ModuleSpec {
+        name: "gravity_backup",
+        free_form: false,
+        args: &[arg("timeout", ArgKind::Duration, false, "gravity's --timeout, with a unit; else pce_backup_timeout, else from history")],
+        doc: "Runs gravity backup as a job on the node, or takes over the one that is there",
+    },
+    ModuleSpec { name: "archive_collect", free_form: false, args: &[], doc: "Brings the archive into the catalog and proves it" },
+    ModuleSpec { name: "node_logs", free_form: false, args: &[], doc: "Brings logs and the status home" },
+    ModuleSpec { name: "point_seal", free_form: false, args: &[], doc: "Seals the recovery point" },
+    ModuleSpec { name: "node_cleanup", free_form: false, args: &[], doc: "Removes our archive and job from the node, after the seal" },
+    ModuleSpec { name: "point_summary", free_form: false, args: &[], doc: "Says what was saved, what was not, and how it was verified" },
+];
+
+/// Whom a module is about.
+pub fn scope(module: &str) -> Scope {
+    match module {
+        "gravity_facts" | "cluster_lock" | "gravity_preflight" | "gravity_backup" | "archive_collect" | "node_logs" | "point_seal"
+        | "node_cleanup" | "point_summary" => Scope::Cluster,
+        _ => Scope::Host,
+    }
+}
+
+/// Runs a module of scope *host*.
+///
+/// # Errors
+/// What went wrong on that host.
+pub async fn on_host(world: &World, module: &str, host: &str, args: &Map<String, Value>) -> Result<Done, Failure> {
+    match module {
+        "ping" => general::ping(world, host).await,
+        "command" | "shell" => general::command(world, module, host, args).await,
+        "debug" => Ok(general::debug(args)),
+        "assert" => general::assert(args),
+        "fail" => Err(general::fail(args)),
+        "set_fact" => Ok(general::set_fact(args)),
+        other => Err(Failure::new(Kind::Bug, format!("no module of scope host is called {other}"))),
+    }
+}
+
+/// Runs a module of scope *cluster*.
+///
+/// # Errors
+/// What went wrong.
+pub async fn on_cluster(world: &World, module: &str, hosts: &[String], args: &Map<String, Value>) -> Result<Done, Failure> {
+    match module {
+        "gravity_facts" => gravity_facts::run(world, hosts).await,
+        "cluster_lock" => cluster_lock::run(world, hosts).await,
+        "gravity_preflight" => gravity_preflight::run(world, hosts).await,
+        "gravity_backup" => gravity_backup::run(world, args).await,
+        "archive_collect" => archive_collect::run(world).await,
+        "node_logs" => node_logs::run(world).await,
+        "point_seal" => point_seal::seal(world, hosts).await,
+        "node_cleanup" => point_seal::cleanup(world).await,
+        "point_summary" => point_seal::summary(world).await,
+        other => Err(Failure::new(Kind::Bug, format!("no module of scope cluster is called {other}"))),
+    }
+}

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::auth::{self, Identities};
-use super::known_hosts::{KnownHosts, Offered, Verdict, accept_new};
+use super::known_hosts::{KnownHosts, Offered, Verdict};
 use super::{Inner, SshSession};
 use crate::failure::{Failure, Kind};
 use crate::remote::sudo::Become;
@@ -332,8 +332,8 @@ impl russh::client::Handler for Client {
 
     async fn check_server_key(&mut self, offered: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
         let offered = match offered {
-            PublicKeyOrCertificate::PublicKey { key, .. } => Offered::Key(key.clone()),
-            PublicKeyOrCertificate::Certificate(certificate) => Offered::Certificate(Box::new(certificate.clone())),
+            PublicKeyOrCertificate::PublicKey { key, .. } => Offered::PublicKey(key.clone()),
+            PublicKeyOrCertificate::Certificate(certificate) => Offered::Certificate(certificate.clone()),
         };
         match judge(&self.target, &self.known, &offered, self.seen_key) {
             Ok(()) => {
@@ -363,21 +363,27 @@ fn judge(target: &Target, known: &KnownHosts, offered: &Offered, again: bool) ->
     let shown = offered.fingerprint();
     let entry = if port == 22 { name.to_owned() } else { format!("[{name}]:{port}") };
     let forget = |file: &std::path::Path| format!("after making sure that the key really changed: ssh-keygen -f {} -R '{entry}'", file.display());
-    match known.check(name, port, None, offered, jiff::Timestamp::now()) {
+    match known.check(name, port, None, offered, std::time::SystemTime::now()) {
         Verdict::Match { .. } | Verdict::CaSigned { .. } => Ok(()),
         Verdict::Unknown if again => Ok(()),
         Verdict::Unknown => match (target.strict, offered, target.known_hosts.first()) {
-            (Strict::AcceptNew, Offered::Key(key), Some(file)) => accept_new(file, name, port, key, target.hash_known_hosts),
+            (Strict::AcceptNew, Offered::PublicKey(key), Some(file)) => KnownHosts::accept_new(file, name, port, key, target.hash_known_hosts),
             _ => Err(unreachable(target, "the host key is not known here")
                 .saw(format!("{shown}, offered as {entry}"))
                 .why("an unknown key may be somebody else's")
                 .mend(format!("compare it with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub there), then: ssh-keyscan -p {port} {name} >> {}",
                     target.known_hosts.first().map(|file| file.display().to_string()).unwrap_or_default()))),
         },
-        Verdict::OtherType { known, file, line } => Err(unreachable(target, "the host offered a key of another type than the one on record")
-            .saw(format!("{shown}; on record: {} in {}:{line}", known.join(", "), file.display()))
-            .why("OpenSSH treats this as a changed key")
-            .mend(forget(&file))),
+        Verdict::OtherType { known } => {
+            let on_record: Vec<String> = known.iter().map(|(kind, file, line)| format!("{kind} in {}:{line}", file.display())).collect();
+            let failure = unreachable(target, "the host offered a key of another type than the one on record")
+                .saw(format!("{shown}; on record: {}", on_record.join(", ")))
+                .why("OpenSSH treats this as a changed key");
+            Err(match known.first() {
+                Some((_, file, _)) => failure.mend(forget(file)),
+                None => failure,
+            })
+        }
         Verdict::Changed { file, line, known_fingerprint } => Err(unreachable(target, "the host key has changed")
             .saw(format!("{shown}; on record: {known_fingerprint} in {}:{line}", file.display()))
             .why("either the host was set up anew, or somebody sits in between")
@@ -385,6 +391,6 @@ fn judge(target: &Target, known: &KnownHosts, offered: &Offered, again: bool) ->
         Verdict::Revoked { file, line } => Err(unreachable(target, "the host key is revoked")
             .saw(format!("{shown}, by {}:{line}", file.display()))
             .why("somebody marked this key as stolen or retired")),
-        Verdict::BadCertificate { why } => Err(unreachable(target, "the host certificate is not valid for this host").saw(why)),
+        Verdict::Unfit { why } => Err(unreachable(target, "the host key is not fit to be one").saw(why)),
     }
 }

@@ -1,0 +1,28 @@
+# What holds, in three sizes. `just` alone lists them.
+
+_default:
+    @just --list
+
+# The fast part of .ci/run: under ten minutes.
+check:
+    cargo fmt --check
+    cargo clippy --locked --all-targets -- -D warnings
+    cargo test --locked --lib
+    cargo test --locked --test floors --test paper --test archive --test catalog --test report
+
+# All tests, with what they need installed.
+test:
+    tests/run
+
+# Everything that must hold, from a clean clone, under forty minutes.
+ci:
+    .ci/run
+
+# The hundreds of kills and cuts, by hand. Its result belongs in docs/measured.md.
+long:
+    tests/run --long
+
+# Speed and memory beside OpenSSH, in one run, with ratios.
+bench:
+    cargo build --locked --release
+    tests/bench/collect

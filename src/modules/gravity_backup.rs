@@ -1,0 +1,500 @@
+//! `gravity_backup`: runs `gravity backup` as a job that outlives us, or takes over the one that is
+//! on a node already, and follows it to its end.
+//!
+//! The order is the proof: the job's id is chosen here and in the journal, on disk, before anything
+//! is sent; starting is idempotent by that id; an answer that was lost is asked for again. A lost
+//! connection says nothing about the job.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+
+use super::world::{JobMeta, OurJob, World};
+use super::{Done, cluster_lock};
+use crate::catalog::backup_timeout;
+use crate::digest::{Hasher, Sha256};
+use crate::event::{Event, Lines, Stream};
+use crate::failure::{Failure, Kind};
+use crate::gravity::{self, ArchiveStat, BackupJob};
+use crate::job::{Follow, Listed, Lost, Spec, State};
+use crate::name::{JobId, PointId};
+use crate::remote::{Session, quote};
+
+/// What these jobs are called on the nodes.
+pub const KIND: &str = "gravity-backup";
+
+/// The name of the hook's log among a point's logs.
+pub const LOG: &str = "gravity-backup.log";
+
+/// A job of this kind that was found on a node, as ours. `None` when what lies beside it cannot be read.
+pub fn as_ours(host: &str, job: &Listed) -> Option<OurJob> {
+    let meta: JobMeta = serde_json::from_value(job.meta.clone()).ok()?;
+    Some(OurJob { id: job.id.clone(), host: host.to_owned(), meta })
+}
+
+/// The command that goes on with a job, for messages.
+pub fn go_on(world: &World, job: &JobId) -> String {
+    match &world.cluster {
+        Some(cluster) => format!("ferry jobs attach {job}   (or the same command again: ferry backup {cluster})"),
+        None => format!("ferry jobs attach {job}"),
+    }
+}
+
+pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done, Failure> {
+    if !world.choices.wants("gravity") {
+        return Ok(Done::skipped("not among --only"));
+    }
+    let found: Vec<(String, Listed)> =
+        world.work.lock().await.found.iter().filter(|(_, job)| job.kind == KIND || job.kind.is_empty()).cloned().collect();
+    let mut taken_over = None;
+    for (host, listed) in found {
+        if matches!(listed.state, State::NotStarted | State::Absent) {
+            // Written down and never run: claimed, so that it never will, and removed.
+            let jobs = world.jobs(&host).await?;
+            jobs.cancel(&listed.id, Duration::from_secs(5)).await?;
+            jobs.clean(&listed.id, Sha256::of(b"")).await?;
+            world.events.note(Some(&host), format!("job {} was written down and never began: removed", listed.id));
+            continue;
+        }
+        let Some(job) = as_ours(&host, &listed) else { continue };
+        if taken_over.is_none() {
+            taken_over = Some(job);
+        } else {
+            world.warn(Some(&host), format!("another backup job of ferry is there ({}, {}): the next run takes it", listed.id, listed.state)).await;
+        }
+    }
+    let job = match taken_over {
+        Some(job) => {
+            world.events.note(
+                Some(&job.host),
+                format!("taking over job {} of {} (since {}, run {})", job.id, job.meta.who, job.meta.since, job.meta.run),
+            );
+            world.job_may_run(&job);
+            open_point(world, &job.meta.point).await?;
+            job
+        }
+        None => start(world, args).await?,
+    };
+    {
+        let mut work = world.work.lock().await;
+        work.job = Some(job.clone());
+        work.commands.push(format!(
+            "{}: {} backup --follow --timeout={} {}",
+            job.host,
+            world.probe_options(&job.host).gravity,
+            gravity::go_duration(Duration::from_secs(job.meta.timeout_seconds)),
+            job.meta.archive
+        ));
+    }
+    if already_sealed(world, &job.meta.point).await?.is_some() {
+        return Ok(Done::ok("its point is sealed already: only the node is left to be tidied", json!({"sealed": true})));
+    }
+    let (state, log) = follow(world, &job).await?;
+    judge(world, &job, state, &log).await
+}
+
+/// The point of an earlier run, when it was sealed before the run was stopped.
+pub(super) async fn already_sealed(world: &World, id: &PointId) -> Result<Option<crate::catalog::Point>, Failure> {
+    let (catalog, cluster) = (world.catalog()?.clone(), world.cluster()?.clone());
+    let id = id.clone();
+    let entries = tokio::task::spawn_blocking(move || catalog.list(Some(&cluster)))
+        .await
+        .map_err(|error| Failure::new(Kind::Bug, error.to_string()))??;
+    Ok(entries.into_iter().find_map(|entry| match entry {
+        crate::catalog::Entry::Sealed(point) if *point.id() == id => Some(*point),
+        _ => None,
+    }))
+}
+
+/// Opens the point's folder, the one that an earlier run left or a new one. A sealed point needs none.
+async fn open_point(world: &World, id: &PointId) -> Result<(), Failure> {
+    if already_sealed(world, id).await?.is_some() {
+        return Ok(());
+    }
+    let cluster = world.cluster()?;
+    let go_on = format!("ferry backup {cluster}");
+    let point = world.catalog()?.begin(cluster, id, &world.run.id, &world.run.who.machine, &go_on)?;
+    world.work.lock().await.point = Some(point);
+    Ok(())
+}
+
+/// Chooses id, name and timeout, writes them down, starts the job.
+async fn start(world: &World, args: &Map<String, Value>) -> Result<OurJob, Failure> {
+    let cluster = world.cluster()?.clone();
+    let (host, work_dir, identity, status_before, warnings, history) = {
+        let work = world.work.lock().await;
+        let preflight = work.preflight.as_ref().ok_or_else(|| {
+            Failure::new(Kind::CouldNotStart, "gravity_backup needs gravity_preflight before it in the playbook")
+        })?;
+        let (Some(host), Some(work_dir)) = (preflight.node.clone(), preflight.work_dir.clone()) else {
+            return Err(Failure::new(Kind::Refused, "the preflight picked no node"));
+        };
+        (host, work_dir, preflight.cluster.clone(), preflight.status.clone(), work.warnings.clone(), work.history.clone())
+    };
+    let asked = args.get("timeout").and_then(Value::as_str).map(str::to_owned).or_else(|| world.var(&host, "pce_backup_timeout"));
+    let (timeout, why) = match asked {
+        Some(text) => (
+            gravity::parse_duration(&text).map_err(|what| Failure::new(Kind::CouldNotStart, format!("timeout {text:?}: {what}")))?,
+            "as set".to_owned(),
+        ),
+        None => backup_timeout(&history),
+    };
+    let point = PointId::at(jiff::Timestamp::now());
+    let archive = format!("{work_dir}/{point}/gravity-{point}.tar.gz");
+    let options = world.probe_options(&host);
+    let script = gravity::backup_script(&BackupJob {
+        gravity: options.gravity,
+        kubectl: options.kubectl,
+        work_dir: format!("{work_dir}/{point}"),
+        file: archive.clone(),
+        timeout,
+    })
+    .map_err(|nul| Failure::new(Kind::CouldNotStart, nul.to_string()))?;
+    world.events.note(
+        Some(&host),
+        format!("gravity backup with --timeout={} ({why}; the vendor's default is 20m), to {archive}", gravity::go_duration(timeout)),
+    );
+    let meta = JobMeta {
+        point: point.clone(),
+        run: world.run.id.clone(),
+        who: world.run.who.clone(),
+        since: jiff::Timestamp::now(),
+        archive,
+        label: world.choices.label.clone(),
+        timeout_seconds: timeout.as_secs(),
+        only: world.choices.only.clone(),
+        cluster: identity,
+        status_before,
+        warnings,
+        waived: world.choices.waive.clone(),
+    };
+    let job = OurJob { id: JobId::random(), host, meta };
+    let spec = Spec {
+        id: job.id.clone(),
+        kind: KIND.to_owned(),
+        cluster,
+        script,
+        meta: serde_json::to_value(&job.meta).map_err(|error| Failure::new(Kind::Bug, error.to_string()))?,
+        umask: 0o077,
+        restore_like: false,
+        question: false,
+    };
+    // The catalog's folder first: if it cannot be made, nothing is started.
+    open_point(world, &point).await?;
+    world.events.commit(Event::JobStarting {
+        job: job.id.to_string(),
+        host: job.host.clone(),
+        kind: spec.kind.clone(),
+        cluster: spec.cluster.to_string(),
+        point: point.to_string(),
+        spec_sha256: Sha256::of(spec.script.as_bytes()).to_string(),
+        meta: spec.meta.clone(),
+    })?;
+    world.job_may_run(&job);
+    let began = Instant::now();
+    loop {
+        let started = async { world.jobs(&job.host).await?.start(&spec).await };
+        match started.await {
+            Ok(state) => {
+                tell_state(world, &job, state);
+                return Ok(job);
+            }
+            // The answer was lost, or never came: the same id can be asked for again without harm.
+            Err(failure) if failure.again && began.elapsed() < world.choices.patience => {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Err(failure) if failure.kind == Kind::Unreachable || failure.kind == Kind::Unknown => {
+                return Err(unknown(world, &job, "whether the job was started is not known", &failure));
+            }
+            Err(failure) => {
+                // It said clearly that nothing began.
+                world.job_is_over();
+                if let Some(point) = world.work.lock().await.point.take() {
+                    let _ = point.abandon();
+                }
+                return Err(failure);
+            }
+        }
+    }
+}
+
+fn tell_state(world: &World, job: &OurJob, state: State) {
+    let rc = if let State::Done { rc } = state { Some(rc) } else { None };
+    world.events.tell(Event::JobState { job: job.id.to_string(), host: job.host.clone(), state: state.to_string(), rc });
+}
+
+fn unknown(world: &World, job: &OurJob, what: &str, cause: &Failure) -> Failure {
+    let mut failure = Failure::new(Kind::Unknown, what).on(&job.host).why("the job goes on by itself, or never began").mend(go_on(world, &job.id));
+    failure.seen = Some(cause.to_string());
+    failure.chain.clone_from(&cause.chain);
+    failure
+}
+
+/// The file here that the job's output is written to, and the output so far.
+struct LogFile {
+    file: std::fs::File,
+    offset: u64,
+    hasher: Hasher,
+    lines: Lines,
+    /// The last bytes, for judging.
+    tail: Vec<u8>,
+}
+
+/// How much of the output is kept for judging, in bytes.
+const TAIL: usize = 64 << 10;
+
+impl LogFile {
+    /// What was written by an earlier attempt is read again from the node: it is small, and only what came from there is sure.
+    fn create(path: &Path) -> std::io::Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        if let Some(folder) = path.parent() {
+            use std::os::unix::fs::DirBuilderExt as _;
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        Ok(Self { file, offset: 0, hasher: Hasher::new(), lines: Lines::new(), tail: Vec::new() })
+    }
+
+    fn take(&mut self, bytes: &[u8], each: impl FnMut(&[u8])) -> std::io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.offset += bytes.len() as u64;
+        self.hasher.update(bytes);
+        self.lines.feed(bytes, each);
+        self.tail.extend_from_slice(bytes);
+        if self.tail.len() > 2 * TAIL {
+            self.tail.drain(..self.tail.len() - TAIL);
+        }
+        Ok(())
+    }
+}
+
+/// Where the job's output is kept: with the point, where there is a folder for it.
+async fn log_path(world: &World) -> PathBuf {
+    match &world.work.lock().await.point {
+        Some(point) => point.logs_dir().join(LOG),
+        None => world.run.dir.join(LOG),
+    }
+}
+
+/// Follows the job to a final state, through lost connections. While the job runs, our wait has no
+/// limit; while the node is silent, the patience is it.
+async fn follow(world: &World, job: &OurJob) -> Result<(State, LogFile), Failure> {
+    let path = log_path(world).await;
+    let mut log = LogFile::create(&path)
+        .map_err(|error| Failure::new(Kind::Failed, format!("could not write {}", path.display())).saw(error.to_string()).mend(go_on(world, &job.id)))?;
+    let mut heard = Instant::now();
+    let mut pause = Duration::from_millis(250);
+    let mut told = None;
+    loop {
+        let offset = log.offset;
+        let mut broken: Option<std::io::Error> = None;
+        let attempt = async {
+            keep_watch(world).await?;
+            let jobs = world.jobs(&job.host).await?;
+            jobs.follow(&job.id, offset, |what| {
+                heard = Instant::now();
+                match what {
+                    Follow::Bytes(bytes) => {
+                        let events = &world.events;
+                        if let Err(error) = log.take(bytes, |line| events.line(&job.host, Stream::Log, line)) {
+                            broken.get_or_insert(error);
+                        }
+                    }
+                    Follow::Heart { state, .. } => {
+                        if told != Some(std::mem::discriminant(&state)) {
+                            told = Some(std::mem::discriminant(&state));
+                            tell_state(world, job, state);
+                        }
+                    }
+                }
+            })
+            .await
+        };
+        let result = attempt.await;
+        if let Some(error) = broken {
+            return Err(Failure::new(Kind::Unknown, format!("the job's log could not be kept here ({})", path.display()))
+                .saw(error.to_string())
+                .why("the job goes on by itself")
+                .mend(go_on(world, &job.id)));
+        }
+        match result {
+            Ok(state) if state.is_final() => {
+                log.lines.end(|line| world.events.line(&job.host, Stream::Log, line));
+                log.file.sync_all().map_err(|error| Failure::new(Kind::Failed, "the job's log could not be kept").saw(error.to_string()))?;
+                tell_state(world, job, state);
+                return Ok((state, log));
+            }
+            Ok(State::Absent) => {
+                return Err(Failure::new(Kind::Unknown, "the node does not know the job")
+                    .on(&job.host)
+                    .saw(format!("job {}", job.id))
+                    .why("it was never started, or somebody removed it")
+                    .mend("ferry jobs list; on the node: journalctl -t gravity-cli"));
+            }
+            Ok(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+            Err(failure) if failure.again && heard.elapsed() < world.choices.patience => {
+                world.events.note(Some(&job.host), format!("connection lost ({}); the job goes on, trying again", failure.what));
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(15));
+            }
+            Err(failure) if failure.kind == Kind::Refused => return Err(failure),
+            Err(failure) => return Err(unknown(world, job, "the job was not followed to its end", &failure)),
+        }
+    }
+}
+
+/// The lock ends with its connections. After a long cut it may be gone: it is taken again before
+/// anything else, and if another ferry has it now, that one carries on.
+async fn keep_watch(world: &World) -> Result<(), Failure> {
+    let lost = world.work.lock().await.watch.as_ref().is_none_or(|watch| watch.is_lost());
+    if !lost {
+        return Ok(());
+    }
+    let cluster = world.cluster()?.clone();
+    let hosts: Vec<String> = world.work.lock().await.facts.iter().map(|facts| facts.host.clone()).collect();
+    if let Some(old) = world.work.lock().await.watch.take() {
+        old.release().await;
+    }
+    let watch = cluster_lock::take(world, &hosts, &cluster).await?;
+    world.work.lock().await.watch = Some(watch);
+    Ok(())
+}
+
+/// What the end of the job means.
+async fn judge(world: &World, job: &OurJob, state: State, log: &LogFile) -> Result<Done, Failure> {
+    let digest = log.hasher.clone().finish();
+    world.work.lock().await.log_sha256 = Some(digest);
+    let rc = match state {
+        State::Done { rc } => rc,
+        State::Lost(how) => {
+            return Err(Failure::new(Kind::Unknown, "how the backup ended is not known")
+                .on(&job.host)
+                .saw(match how {
+                    Lost::Reboot => "the node has restarted since the job began",
+                    Lost::Died => "the job and its supervisor are gone and left no result",
+                })
+                .why("Gravity's hook may still run in the cluster, and what is left of the archive proves nothing")
+                .mend(format!(
+                    "look: kubectl -n kube-system get jobs; journalctl -t gravity-cli --no-pager; gravity status. Then: ferry jobs clean {}, and back up again",
+                    job.id
+                )));
+        }
+        other => return Err(Failure::new(Kind::Bug, format!("a job that is {other} was judged"))),
+    };
+    let (stat, started, ended) = look_at_archive(world, job).await?;
+    if let (Some(started), Some(ended)) = (started, ended) {
+        world.work.lock().await.backup_seconds = Some((ended - started).max(0) as f64);
+    }
+    let tail = log.tail.get(log.tail.len().saturating_sub(TAIL)..).unwrap_or_default();
+    match gravity::outcome(rc, tail, stat.as_ref(), started.unwrap_or(0)) {
+        Ok(()) => {
+            let bytes = stat.map_or(0, |stat| stat.bytes);
+            Ok(Done::changed(
+                format!("{} on {}, {:.1} MiB", job.meta.archive, job.host, bytes as f64 / f64::from(1 << 20)),
+                json!({"node": job.host, "job": job.id, "archive": job.meta.archive, "bytes": bytes, "rc": rc}),
+            ))
+        }
+        Err(failure) => {
+            let failure = if failure.host.is_none() { failure.on(&job.host) } else { failure };
+            discard_failed(world, job, digest).await;
+            Err(failure)
+        }
+    }
+}
+
+/// Size, times and kind of the file that gravity wrote, and when its job began and ended by the node's clock.
+async fn look_at_archive(world: &World, job: &OurJob) -> Result<(Option<ArchiveStat>, Option<i64>, Option<i64>), Failure> {
+    let began = Instant::now();
+    let file = quote(&job.meta.archive).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
+    let base = world.var(&job.host, "ferry_node_dir").unwrap_or_else(|| "/var/lib/ferry".to_owned());
+    let ended = quote(&format!("{base}/jobs/{}/rc", job.id)).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
+    let mark = format!("@@{:032x}", rand::random::<u128>());
+    let script = format!(
+        "f={file}; r={ended}\n\
+         if [ -L \"$f\" ]; then printf '%s link\\n' {mark}; elif [ -e \"$f\" ]; then printf '%s file %s\\n' {mark} \"$(stat -c '%s %Y %i %a %F' \"$f\")\"; else printf '%s none\\n' {mark}; fi\n\
+         printf '%s rc %s\\n' {mark} \"$(stat -c %Y \"$r\" 2>/dev/null)\""
+    );
+    let text = loop {
+        let asked = async { world.session(&job.host).await?.run_root(&script, Duration::from_secs(60)).await };
+        match asked.await {
+            Ok(said) if !matches!(said.exit, crate::remote::Exit::Lost(_)) => break said.text(),
+            Ok(_) if began.elapsed() < world.choices.patience => {}
+            Err(failure) if failure.again && began.elapsed() < world.choices.patience => {}
+            Ok(said) => {
+                let cause = Failure::new(Kind::Unreachable, said.exit.to_string());
+                return Err(unknown(world, job, "the archive could not be looked at", &cause));
+            }
+            Err(failure) => return Err(unknown(world, job, "the archive could not be looked at", &failure)),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    };
+    let mut stat = None;
+    let mut ended = None;
+    for line in text.lines().filter_map(|line| line.strip_prefix(&mark)) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["link"] => stat = Some(ArchiveStat { bytes: 0, mtime: 0, inode: 0, regular: false, mode: 0 }),
+            ["file", bytes, mtime, inode, mode, kind @ ..] => {
+                stat = Some(ArchiveStat {
+                    bytes: bytes.parse().unwrap_or(0),
+                    mtime: mtime.parse().unwrap_or(0),
+                    inode: inode.parse().unwrap_or(0),
+                    regular: kind.join(" ").starts_with("regular"),
+                    mode: u32::from_str_radix(mode, 8).unwrap_or(0),
+                });
+            }
+            ["rc", at] => ended = at.parse().ok(),
+            _ => {}
+        }
+    }
+    let jobs = world.jobs(&job.host).await?.list().await.unwrap_or_default();
+    let started = jobs.into_iter().find(|listed| listed.id == job.id).and_then(|listed| listed.started).and_then(|at| i64::try_from(at).ok());
+    Ok((stat, started, ended))
+}
+
+/// A failed backup is told, its log is kept here, and nothing of ours stays on the node: what is
+/// left of the archive is no archive.
+async fn discard_failed(world: &World, job: &OurJob, log: Sha256) {
+    let kept = {
+        let mut work = world.work.lock().await;
+        let point = work.point.take();
+        point.map(|point| {
+            let from = point.logs_dir().join(LOG);
+            let to = world.run.dir.join(LOG);
+            let copied = std::fs::copy(&from, &to).map(|_| to);
+            (copied, point.abandon())
+        })
+    };
+    match kept {
+        Some((Ok(to), _)) => world.events.note(None, format!("the hook's log is kept in {}", to.display())),
+        Some((Err(error), _)) => world.events.warn(None, format!("the hook's log could not be kept: {error}")),
+        None => {}
+    }
+    match remove_from_node(world, job, log).await {
+        Ok(()) => world.job_is_over(),
+        Err(failure) => world.events.warn(Some(&job.host), format!("our files could not be removed from the node: {failure}")),
+    }
+}
+
+/// Removes our archive, by its exact name, and our job from the node.
+///
+/// # Errors
+/// [`Kind::Unreachable`] or what the node said.
+pub(super) async fn remove_from_node(world: &World, job: &OurJob, log: Sha256) -> Result<(), Failure> {
+    let file = quote(&job.meta.archive).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
+    let expected = format!("/{0}/gravity-{0}.tar.gz", job.meta.point);
+    if !job.meta.archive.ends_with(&expected) || job.meta.archive.contains("/../") {
+        return Err(Failure::new(Kind::Refused, "what the job says is its archive has not the form of ours: it is not removed").saw(job.meta.archive.clone()));
+    }
+    let script = format!("f={file}; rm -f -- \"$f\" && {{ rmdir -- \"${{f%/*}}\" 2>/dev/null || :; }}; [ ! -e \"$f\" ]");
+    let session: Session = world.session(&job.host).await?;
+    let said = session.run_root(&script, Duration::from_secs(120)).await?;
+    if !said.exit.ok() {
+        return Err(Failure::new(Kind::Failed, "the archive could not be removed from the node").on(&job.host).saw(said.err_text()));
+    }
+    world.jobs(&job.host).await?.clean(&job.id, log).await?;
+    world.events.tell(Event::JobCleaned { job: job.id.to_string(), host: job.host.clone() });
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! `point_seal`, `node_cleanup`, `point_summary`: the end of a backup, in this order. The manifest
+//! makes the point exist; only then the node is tidied; and what is said at the end is what was proved.
+
+use serde_json::json;
+
+use super::archive_collect::{FILE, required};
+use super::gravity_backup::{already_sealed, remove_from_node};
+use super::{Done, World};
+use crate::catalog::{Archive, ArchiveKind, ClusterFacts, Durations, Manifest, Verdict, Waiver, contents_rows, judge};
+use crate::digest::Sha256;
+use crate::event::{Event, SummaryLine};
+use crate::failure::{Failure, Kind};
+
+/// Parts that the cluster has and that ferry cannot save yet, one sentence each.
+fn shortfalls(world: &World, hosts: &[String]) -> Vec<String> {
+    let any = |name: &str, wanted: bool| wanted && world.vars.iter().any(|(host, _)| {
+        let set = if name == "pce_amv" { world.flag(host, name) } else { world.var(host, name).is_some() };
+        set && (hosts.is_empty() || in_cluster(world, host))
+    });
+    let mut missing = Vec::new();
+    if any("pce_amv", world.choices.wants("amv")) {
+        missing.push("AMV archive: not saved (not built yet)".to_owned());
+    }
+    if any("pce_nfs_export", world.choices.wants("nfs")) {
+        missing.push("NFS files: not saved (not built yet)".to_owned());
+    }
+    missing
+}
+
+/// Whether a host belongs to the cluster's group.
+fn in_cluster(world: &World, host: &str) -> bool {
+    let groups = world.vars.get(host).and_then(|vars| vars.get("group_names"));
+    let cluster = world.cluster.as_ref().map(ToString::to_string).unwrap_or_default();
+    groups.and_then(|groups| groups.as_array()).is_some_and(|groups| groups.iter().any(|group| group.as_str() == Some(&cluster)))
+}
+
+pub(super) async fn seal(world: &World, hosts: &[String]) -> Result<Done, Failure> {
+    let missing = shortfalls(world, hosts);
+    let has = |name: &str| world.vars.keys().any(|host| in_cluster(world, host) && (world.flag(host, name) || name != "pce_amv" && world.var(host, name).is_some()));
+    let (has_amv, has_nfs) = (has("pce_amv"), has("pce_nfs_export"));
+    let mut work = world.work.lock().await;
+    work.shortfalls.clone_from(&missing);
+    let Some(job) = work.job.clone() else { return Ok(Done::skipped("nothing to seal")) };
+    if work.point.is_none()
+        && let Some(point) = already_sealed(world, &job.meta.point).await?
+    {
+        let message = format!("{} is sealed already", point.id());
+        work.sealed = Some(point);
+        return Ok(Done::ok(message, json!({})));
+    }
+    let Some(arrived) = work.arrived.clone() else {
+        return Err(Failure::new(Kind::Failed, "there is no proved archive: nothing is sealed"));
+    };
+    let Some(point) = work.point.take() else { return Err(Failure::new(Kind::Bug, "a proved archive without a folder")) };
+    let walk = arrived.walk.clone().ok_or_else(|| Failure::new(Kind::Bug, "an archive that was not walked is not sealed"))?;
+    let mut names = walk.missing.clone();
+    names.retain(|name| required(world, &job.host).contains(name));
+    let (verdict, why) = judge(arrived.source.bytes, walk.members, &work.history, &names);
+    let identity = job.meta.cluster.clone();
+    let mut verified_how = vec![
+        format!("every CRC, length and header of {} members walked to both end blocks", walk.members),
+        "digest of the stream equal to the digest read back from the disk here".to_owned(),
+    ];
+    match &arrived.node_digest {
+        Some(tool) => verified_how.push(format!("digest equal to the one made on the node by {tool}")),
+        None => verified_how.push("no digest from the node: it has neither openssl nor sha256sum".to_owned()),
+    }
+    let manifest = Manifest {
+        format: 1,
+        id: job.meta.point.clone(),
+        label: job.meta.label.clone(),
+        run: world.run.id.clone(),
+        job: Some(job.id.clone()),
+        who: job.meta.who.clone(),
+        ferry_version: env!("CARGO_PKG_VERSION").to_owned(),
+        inventory_sha256: world.run.inventory_sha256,
+        playbook_sha256: world.run.playbook_sha256,
+        cluster: ClusterFacts {
+            group: world.cluster()?.clone(),
+            gravity_name: identity.as_ref().map(|identity| identity.gravity_name.clone()),
+            kube_system_uid: identity.as_ref().and_then(|identity| identity.kube_system_uid.clone()),
+            advertise_addresses: identity.as_ref().map(|identity| identity.advertise_addresses.clone()).unwrap_or_default(),
+        },
+        pce_version: identity.as_ref().map(|identity| identity.pce_version.clone()),
+        gravity_version: identity.as_ref().and_then(|identity| identity.gravity_version.clone()),
+        node: job.host.parse().map_err(|error: crate::name::BadName| Failure::new(Kind::Bug, error.to_string()))?,
+        started: job.meta.since,
+        finished: jiff::Timestamp::now(),
+        status_before: job.meta.status_before.clone(),
+        status_after: work.status_after.clone(),
+        commands: work.commands.clone(),
+        archives: vec![Archive {
+            name: "gravity".to_owned(),
+            kind: ArchiveKind::Gravity,
+            file: FILE.to_owned(),
+            bytes: arrived.source.bytes,
+            sha256: arrived.sha256,
+            members: walk.members,
+            content_bytes: walk.content_bytes,
+            verdict,
+            why: why.clone(),
+            source_path: format!("{}:{}", job.host, job.meta.archive),
+            verified_how,
+        }],
+        complete: missing.is_empty(),
+        contents: contents_rows(has_amv, has_nfs),
+        durations: Durations {
+            backup_seconds: work.backup_seconds,
+            transfer_seconds: Some(arrived.took.as_secs_f64()),
+            verify_seconds: None,
+        },
+        warnings: { let mut all = job.meta.warnings.clone(); all.extend(work.warnings.iter().filter(|text| !job.meta.warnings.contains(text)).cloned()); all },
+        waivers: job.meta.waived.iter().map(|(gate, reason)| Waiver { gate: gate.clone(), reason: reason.clone() }).collect(),
+        files: Vec::new(),
+        extra: serde_json::Map::new(),
+    };
+    let complete = manifest.complete;
+    let sealed = tokio::task::spawn_blocking(move || point.seal(manifest)).await.map_err(|error| Failure::new(Kind::Bug, error.to_string()))??;
+    let path = sealed.dir.display().to_string();
+    work.sealed = Some(sealed);
+    drop(work);
+    world.events.commit(Event::Sealed {
+        cluster: world.cluster()?.to_string(),
+        point: job.meta.point.to_string(),
+        path: path.clone(),
+        verdict: verdict.to_string(),
+        complete,
+    })?;
+    if verdict == Verdict::Suspect {
+        world.events.warn(None, format!("the point is suspect: {why}"));
+    }
+    Ok(Done::changed(format!("{} {verdict}, {path}", job.meta.point), json!({"point": job.meta.point, "path": path, "verdict": verdict.to_string(), "complete": complete})))
+}
+
+pub(super) async fn cleanup(world: &World) -> Result<Done, Failure> {
+    let (job, sealed, log) = {
+        let work = world.work.lock().await;
+        (work.job.clone(), work.sealed.is_some(), work.log_sha256)
+    };
+    let Some(job) = job else { return Ok(Done::skipped("nothing of ours is on a node")) };
+    if !sealed {
+        return Err(Failure::new(Kind::Bug, "the node is tidied only after the seal"));
+    }
+    // A run that takes over after the seal has not read the log: the node's own digest acknowledges it.
+    let log = match log {
+        Some(log) => Some(log),
+        None => world.jobs(&job.host).await?.log_sha256(&job.id).await?.0,
+    };
+    match remove_from_node(world, &job, log.unwrap_or_else(|| Sha256::of(b""))).await {
+        Ok(()) => {
+            world.job_is_over();
+            Ok(Done::changed(format!("archive and job removed from {}", job.host), json!({"node": job.host})))
+        }
+        // The point is safe. What is left on the node is told, and the next run removes it.
+        Err(failure) => {
+            world.job_is_over();
+            world.warn(Some(&job.host), format!("our files are still on the node: {failure}; the next backup, or ferry jobs clean {}, removes them", job.id)).await;
+            Ok(Done::ok("still there", json!({"left": true})))
+        }
+    }
+}
+
+pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
+    let work = world.work.lock().await;
+    let line = |word: &str, text: String| SummaryLine { word: word.to_owned(), text };
+    let mut lines = Vec::new();
+    let mut next = Vec::new();
+    let Some(point) = &work.sealed else {
+        if !work.shortfalls.is_empty() || work.job.is_none() {
+            let what: Vec<String> = work.shortfalls.iter().cloned().chain((!world.choices.wants("gravity")).then(|| "Gravity: left out by --only".to_owned())).collect();
+            return Err(Failure::new(Kind::Failed, "nothing was saved").saw(what.join("; ")));
+        }
+        return Ok(Done::skipped("nothing was sealed"));
+    };
+    let manifest = &point.manifest;
+    for archive in &manifest.archives {
+        lines.push(line("saved", format!("{} ({:.1} MiB, {} members) from {}", archive.name, archive.bytes as f64 / f64::from(1 << 20), archive.members, manifest.node)));
+        lines.push(line("point", format!("{}/{} {}", manifest.cluster.group, manifest.id, point.verdict())));
+        lines.push(line("where", point.dir.display().to_string()));
+        for how in &archive.verified_how {
+            lines.push(line("verified", how.clone()));
+        }
+        if archive.verdict == Verdict::Suspect {
+            lines.push(line("suspect", archive.why.clone()));
+            next.push(format!("ferry points show {}   then, if it is right: ferry points accept", manifest.id));
+        }
+    }
+    for missing in &work.shortfalls {
+        lines.push(line("NOT SAVED", missing.clone()));
+    }
+    let outside: Vec<&str> = manifest.contents.iter().filter(|row| row.in_backup == crate::catalog::InBackup::No).map(|row| row.row.as_str()).collect();
+    lines.push(line("not in it", format!("{} (yours to cover; see ferry points show {})", outside.join(", "), manifest.id)));
+    if let Some(seconds) = manifest.durations.backup_seconds {
+        let before = work.history.iter().find_map(|past| past.backup_seconds).map(|before| format!(", last time {before:.0} s")).unwrap_or_default();
+        let transfer = manifest.durations.transfer_seconds.map(|seconds| format!(", collect {seconds:.1} s")).unwrap_or_default();
+        lines.push(line("took", format!("backup {seconds:.0} s{before}{transfer}")));
+    }
+    if let Some(before) = work.history.first() {
+        lines.push(line("last time", format!("{:.1} MiB, {} members", before.bytes as f64 / f64::from(1 << 20), before.members)));
+    }
+    next.push(format!("ferry points verify {}", manifest.id));
+    world.events.tell(Event::Summary { lines, next });
+    let missing = work.shortfalls.clone();
+    drop(work);
+    if missing.is_empty() {
+        Ok(Done::ok("all that was asked for", json!({})))
+    } else {
+        Err(Failure::new(Kind::Failed, "not everything was saved")
+            .saw(missing.join("; "))
+            .why("what is in the point is verified; what is missing is not covered by ferry")
+            .mend("save it by other means; ferry backup CLUSTER --only gravity says that this is known"))
+    }
+}

@@ -1,0 +1,295 @@
+//! What modules may reach: the hosts, the catalog, the door, and what earlier steps of the same run found.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::catalog::{Catalog, Past, Who};
+use crate::digest::Sha256;
+use crate::event::Events;
+use crate::failure::{Failure, Kind};
+use crate::gravity::{NodeFacts, Preflight, ProbeOptions};
+use crate::job::watch::Watch;
+use crate::job::{Jobs, Listed};
+use crate::name::{ClusterName, JobId, PointId, RunId};
+use crate::remote::ssh::connect::Lane;
+use crate::remote::{Session, Way};
+
+/// The run that all this belongs to.
+#[derive(Debug, Clone)]
+pub struct RunInfo {
+    /// Its id.
+    pub id: RunId,
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Who started it, where.
+    pub who: Who,
+    /// What was typed.
+    pub command: String,
+    /// When it began.
+    pub started: jiff::Timestamp,
+    /// Digest of the inventory as read.
+    pub inventory_sha256: Option<Sha256>,
+    /// Digest of the playbook as read.
+    pub playbook_sha256: Option<Sha256>,
+}
+
+/// What was asked for on the command line and concerns modules.
+#[derive(Debug, Clone)]
+pub struct Choices {
+    /// `--check`: say what would be done.
+    pub check: bool,
+    /// `--only`; empty means all.
+    pub only: Vec<String>,
+    /// `--label`.
+    pub label: Option<String>,
+    /// `--waive GATE=REASON`.
+    pub waive: BTreeMap<String, String>,
+    /// How long a lost connection is sought again without progress before ferry gives up.
+    pub patience: Duration,
+}
+
+impl Choices {
+    /// Whether a part of the backup (`gravity`, `amv`, `nfs`) is wanted.
+    pub fn wants(&self, part: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == part)
+    }
+}
+
+/// A job of ours on a node.
+#[derive(Debug, Clone)]
+pub struct OurJob {
+    /// Its id.
+    pub id: JobId,
+    /// The inventory's name of the node.
+    pub host: String,
+    /// What the node keeps beside it.
+    pub meta: JobMeta,
+}
+
+/// What is kept beside a backup job on the node: all that another ferry needs to finish the run.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct JobMeta {
+    /// The point that is being made.
+    pub point: PointId,
+    /// The run that started it.
+    pub run: RunId,
+    /// Who started it.
+    pub who: Who,
+    /// When, UTC.
+    pub since: jiff::Timestamp,
+    /// Where the archive is written on the node, absolute.
+    pub archive: String,
+    /// `--label`.
+    pub label: Option<String>,
+    /// `--timeout` given to gravity, in seconds.
+    pub timeout_seconds: u64,
+    /// Parts that were asked for.
+    pub only: Vec<String>,
+    /// Which cluster it was, as seen before the start.
+    pub cluster: Option<crate::gravity::ClusterIdentity>,
+    /// Gravity's status before the start, redacted.
+    pub status_before: Value,
+    /// What was told as a warning before the start.
+    pub warnings: Vec<String>,
+    /// The gates that were waived, with the reasons.
+    #[serde(default)]
+    pub waived: BTreeMap<String, String>,
+}
+
+/// What the steps of a backup found so far.
+#[derive(Default)]
+pub struct Work {
+    /// What each main node said.
+    pub facts: Vec<NodeFacts>,
+    /// Main nodes that were not reached, and why.
+    pub unreachable: Vec<(String, Failure)>,
+    /// The lock, held until the run ends.
+    pub watch: Option<Watch>,
+    /// Jobs of ours that were found on the nodes.
+    pub found: Vec<(String, Listed)>,
+    /// The gates.
+    pub preflight: Option<Preflight>,
+    /// Earlier points.
+    pub history: Vec<Past>,
+    /// The job of this backup.
+    pub job: Option<OurJob>,
+    /// The point that is being made.
+    pub point: Option<crate::catalog::PointInProgress>,
+    /// How long gravity worked, in seconds by the node's clock.
+    pub backup_seconds: Option<f64>,
+    /// Digest of the job's output as collected.
+    pub log_sha256: Option<Sha256>,
+    /// The archive as it arrived.
+    pub arrived: Option<crate::transfer::Arrived>,
+    /// The sealed point.
+    pub sealed: Option<crate::catalog::Point>,
+    /// Gravity's status afterwards, redacted.
+    pub status_after: Value,
+    /// Logs were brought home.
+    pub logs_home: bool,
+    /// Commands as run.
+    pub commands: Vec<String>,
+    /// Warnings of this run.
+    pub warnings: Vec<String>,
+    /// Parts that were wanted and are missing, each a sentence.
+    pub shortfalls: Vec<String>,
+}
+
+/// What modules may reach.
+pub struct World {
+    /// The door.
+    pub events: Events,
+    /// The run.
+    pub run: RunInfo,
+    /// What was asked for.
+    pub choices: Choices,
+    /// The cluster, where the playbook is about one.
+    pub cluster: Option<ClusterName>,
+    /// The way to each host.
+    pub ways: BTreeMap<String, Way>,
+    /// Each host's variables, rendered.
+    pub vars: BTreeMap<String, Map<String, Value>>,
+    /// The shelf.
+    pub catalog: Option<Catalog>,
+    /// What was found so far.
+    pub work: tokio::sync::Mutex<Work>,
+    sessions: tokio::sync::Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<Option<Session>>>>>,
+    started: Mutex<Option<OurJob>>,
+    over: AtomicBool,
+}
+
+impl World {
+    /// A world in which nothing was found yet.
+    pub fn new(
+        events: Events,
+        run: RunInfo,
+        choices: Choices,
+        cluster: Option<ClusterName>,
+        ways: BTreeMap<String, Way>,
+        vars: BTreeMap<String, Map<String, Value>>,
+        catalog: Option<Catalog>,
+    ) -> Self {
+        Self {
+            events,
+            run,
+            choices,
+            cluster,
+            ways,
+            vars,
+            catalog,
+            work: tokio::sync::Mutex::default(),
+            sessions: tokio::sync::Mutex::default(),
+            started: Mutex::default(),
+            over: AtomicBool::new(false),
+        }
+    }
+
+    /// The control connection to a host: the one that is open, or a new one.
+    ///
+    /// # Errors
+    /// [`Kind::Unreachable`] with the chain.
+    pub async fn session(&self, host: &str) -> Result<Session, Failure> {
+        let slot = Arc::clone(self.sessions.lock().await.entry(host.to_owned()).or_default());
+        let mut slot = slot.lock().await;
+        if let Some(session) = slot.as_ref()
+            && !matches!(session, Session::Ssh(ssh) if ssh.is_closed())
+        {
+            return Ok(session.clone());
+        }
+        let session = self.way(host)?.connect(Lane::Control).await?;
+        *slot = Some(session.clone());
+        Ok(session)
+    }
+
+    /// The way to a host.
+    ///
+    /// # Errors
+    /// [`Kind::Bug`] for a host that no play has.
+    pub fn way(&self, host: &str) -> Result<&Way, Failure> {
+        self.ways.get(host).ok_or_else(|| Failure::new(Kind::Bug, "a host without a way to it").on(host))
+    }
+
+    /// A host's variable as text.
+    pub fn var(&self, host: &str, name: &str) -> Option<String> {
+        match self.vars.get(host)?.get(name)? {
+            Value::String(text) => Some(text.clone()),
+            Value::Null => None,
+            other => Some(other.to_string()),
+        }
+    }
+
+    /// A host's variable as true or false; false when it is not set.
+    pub fn flag(&self, host: &str, name: &str) -> bool {
+        matches!(self.var(host, name).map(|word| word.to_lowercase()).as_deref(), Some("true" | "yes" | "on" | "1"))
+    }
+
+    /// The jobs on a host.
+    ///
+    /// # Errors
+    /// [`Kind::Unreachable`].
+    pub async fn jobs(&self, host: &str) -> Result<Jobs, Failure> {
+        let base = self.var(host, "ferry_node_dir").unwrap_or_else(|| "/var/lib/ferry".to_owned());
+        Ok(Jobs::new(self.session(host).await?).at(base))
+    }
+
+    /// Where Gravity's things are on a host.
+    pub fn probe_options(&self, host: &str) -> ProbeOptions {
+        ProbeOptions {
+            gravity: self.var(host, "pce_gravity").unwrap_or_else(|| "/usr/bin/gravity".to_owned()),
+            kubectl: self.var(host, "pce_kubectl").unwrap_or_else(|| "/usr/bin/kubectl".to_owned()),
+            state_dir: self.var(host, "pce_state_dir"),
+            work_dir: self.var(host, "pce_work_dir"),
+            node_dir: self.var(host, "ferry_node_dir").unwrap_or_else(|| "/var/lib/ferry".to_owned()),
+        }
+    }
+
+    /// Notes that from now on a job runs, or may run, on a node: a signal detaches instead of stopping.
+    pub fn job_may_run(&self, job: &OurJob) {
+        *self.started.lock().unwrap_or_else(PoisonError::into_inner) = Some(job.clone());
+    }
+
+    /// Notes that nothing of ours is left on a node.
+    pub fn job_is_over(&self) {
+        self.over.store(true, Ordering::SeqCst);
+    }
+
+    /// The job that runs, or may run, on a node.
+    pub fn running_job(&self) -> Option<OurJob> {
+        if self.over.load(Ordering::SeqCst) {
+            return None;
+        }
+        self.started.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Warns, and keeps the warning for the manifest.
+    pub async fn warn(&self, host: Option<&str>, text: impl Into<String>) {
+        let text = text.into();
+        self.events.warn(host, text.clone());
+        let text = host.map_or(text.clone(), |host| format!("{host}: {text}"));
+        self.work.lock().await.warnings.push(text);
+    }
+
+    /// The cluster that the playbook is about.
+    ///
+    /// # Errors
+    /// [`Kind::CouldNotStart`] when it is about none.
+    pub fn cluster(&self) -> Result<&ClusterName, Failure> {
+        self.cluster.as_ref().ok_or_else(|| {
+            Failure::new(Kind::CouldNotStart, "this playbook works on a cluster, and none was named")
+                .mend("start it with: ferry backup CLUSTER, or ferry run PLAYBOOK -e ferry_cluster=CLUSTER")
+        })
+    }
+
+    /// The catalog.
+    ///
+    /// # Errors
+    /// [`Kind::CouldNotStart`] when there is none.
+    pub fn catalog(&self) -> Result<&Catalog, Failure> {
+        self.catalog.as_ref().ok_or_else(|| Failure::new(Kind::CouldNotStart, "this step needs a catalog and none is open"))
+    }
+}
