@@ -1,6 +1,7 @@
 //! SSH by russh: the client, host keys, and the small server that the sandbox and tests use.
 //! russh is seen in this folder and nowhere else.
 
+pub mod keys;
 pub mod known_hosts;
 pub mod serve;
 
