@@ -1,0 +1,293 @@
+//! A sealed recovery point and its notes.
+//!
+//! What lives here: a point as read from the catalog, `notes.jsonl`, and the verdict that follows
+//! from both. What does not: verifying it again (`verify`) and deciding what may be deleted.
+
+use std::fs::File;
+use std::io::{self, Seek as _};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::disk::{self, Disk};
+use super::manifest::{Archive, Manifest, Verdict, Who};
+use super::progress::{MANIFEST, NOTES};
+use super::verify::Defect;
+use crate::failure::{Failure, Kind};
+use crate::name::{ClusterName, PointId};
+
+/// Notes are small; a file larger than this was not written by ferry.
+const LARGEST_NOTES: u64 = 64 << 20;
+
+/// What can be noted on a sealed point. In JSON the field `note` names it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "note", rename_all = "snake_case")]
+pub enum Remark {
+    /// Every byte was read again and is as the manifest says.
+    Verified {
+        /// How many bytes were read.
+        bytes: u64,
+    },
+    /// A verification found these.
+    Damaged {
+        /// What is wrong.
+        defects: Vec<Defect>,
+    },
+    /// Somebody vouches for a suspect point.
+    Accepted {
+        /// The reason given.
+        reason: String,
+    },
+    /// It must not be deleted.
+    Held {
+        /// Until when; without a time until it is released.
+        #[serde(default)]
+        until: Option<Timestamp>,
+    },
+    /// It is no longer held.
+    Released,
+    /// A copy is in another catalog.
+    Replicated {
+        /// That catalog.
+        to: String,
+    },
+    /// It was restored as a rehearsal.
+    Rehearsed {
+        /// The cluster it was restored into.
+        into: ClusterName,
+        /// How long that took.
+        seconds: f64,
+    },
+}
+
+/// One line of `notes.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    /// When, UTC.
+    pub at: Timestamp,
+    /// Who.
+    pub who: Who,
+    /// What.
+    #[serde(flatten)]
+    pub remark: Remark,
+}
+
+/// The notes of a point as read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Notes {
+    /// Those that this ferry understands, in the order of the file.
+    pub known: Vec<Note>,
+    /// Those of a newer ferry.
+    pub foreign: Vec<Value>,
+    /// Lines that are no notes at all, with why: `line 3: …`. A line that was cut by a crash is here.
+    pub unreadable: Vec<String>,
+}
+
+impl Notes {
+    fn parse(text: &str) -> Self {
+        let mut notes = Self::default();
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            match serde_json::from_str::<Note>(line) {
+                Ok(note) => notes.known.push(note),
+                Err(error) => {
+                    const KNOWN: [&str; 7] =
+                        ["verified", "damaged", "accepted", "held", "released", "replicated", "rehearsed"];
+                    let value: Option<Value> = serde_json::from_str(line).ok();
+                    let newer = value.filter(|value| {
+                        value.get("note").and_then(Value::as_str).is_some_and(|word| !KNOWN.contains(&word))
+                    });
+                    match newer {
+                        Some(value) => notes.foreign.push(value),
+                        None => notes.unreadable.push(format!("{NOTES} line {}: {error}", number + 1)),
+                    }
+                }
+            }
+        }
+        notes
+    }
+}
+
+/// A sealed recovery point.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    /// The cluster's name in the catalog.
+    pub cluster: ClusterName,
+    /// Its folder.
+    pub dir: PathBuf,
+    /// What it says about itself.
+    pub manifest: Manifest,
+    /// What was noted since.
+    pub notes: Notes,
+}
+
+impl Point {
+    /// Reads the point in `dir`, which must bear its id.
+    pub(super) fn load(cluster: &ClusterName, dir: &Path) -> Result<Self, Failure> {
+        super::real_dir(dir).map_err(|mut failure| {
+            failure.kind = Kind::Bad;
+            failure
+        })?;
+        let manifest = Manifest::read(&dir.join(MANIFEST))?;
+        let named = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if manifest.id.as_str() != named {
+            return Err(Failure::new(Kind::Bad, format!("{} holds the manifest of another point", dir.display()))
+                .saw(manifest.id.to_string())
+                .why("a point's folder bears its id"));
+        }
+        let path = dir.join(NOTES);
+        let notes = match disk::read_text(&path, LARGEST_NOTES) {
+            Ok(text) => Notes::parse(&text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Notes::default(),
+            Err(error) => Notes { unreadable: vec![format!("{NOTES}: {error}")], ..Notes::default() },
+        };
+        Ok(Self { cluster: cluster.clone(), dir: dir.to_owned(), manifest, notes })
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &PointId {
+        &self.manifest.id
+    }
+
+    /// The verdict of today on the whole point: the worst of its archives, and *damaged* while the
+    /// last verification found anything wrong.
+    pub fn verdict(&self) -> Verdict {
+        let archives = self.manifest.archives.iter().map(|archive| self.verdict_of(archive));
+        let last = if self.defects().is_empty() { Verdict::Verified } else { Verdict::Damaged };
+        archives.fold(last, Verdict::max)
+    }
+
+    /// The verdict of today on one archive: the manifest's, lifted from suspect by a note
+    /// *accepted*, and *damaged* while the last verification names its file.
+    pub fn verdict_of(&self, archive: &Archive) -> Verdict {
+        if self.defects().iter().any(|defect| defect.file == archive.file) {
+            return Verdict::Damaged;
+        }
+        let accepted = self.notes.known.iter().any(|note| matches!(note.remark, Remark::Accepted { .. }));
+        match archive.verdict {
+            Verdict::Suspect if accepted => Verdict::Verified,
+            verdict => verdict,
+        }
+    }
+
+    /// What the last verification found wrong; empty when it passed or there was none. A later
+    /// verification that reads every byte as the manifest says takes an earlier *damaged* back.
+    pub fn defects(&self) -> &[Defect] {
+        let last = self.notes.known.iter().rev().find_map(|note| match &note.remark {
+            Remark::Damaged { defects } => Some(defects.as_slice()),
+            Remark::Verified { .. } => Some(&[][..]),
+            _ => None,
+        });
+        last.unwrap_or_default()
+    }
+
+    /// When every byte was last read and found right: at the seal or later.
+    pub fn last_verified(&self) -> Timestamp {
+        let noted = self.notes.known.iter().filter(|note| matches!(note.remark, Remark::Verified { .. }));
+        noted.map(|note| note.at).max().unwrap_or(self.manifest.finished)
+    }
+
+    /// True while it must not be deleted.
+    pub fn held(&self, now: Timestamp) -> bool {
+        let last = self.notes.known.iter().rev().find_map(|note| match note.remark {
+            Remark::Held { until } => Some(until.is_none_or(|until| until > now)),
+            Remark::Released => Some(false),
+            _ => None,
+        });
+        last.unwrap_or(false)
+    }
+
+    /// Size of all archives in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.manifest.archives.iter().map(|archive| archive.bytes).sum()
+    }
+
+    /// The whole point as `points show --json` prints it: the manifest, with `verdict`, `path` and
+    /// `notes` of today beside it.
+    ///
+    /// # Errors
+    /// A value that JSON cannot hold; there is none in a manifest that was read.
+    pub fn to_json(&self) -> Result<Value, serde_json::Error> {
+        let mut value = serde_json::to_value(&self.manifest)?;
+        if let Some(object) = value.as_object_mut() {
+            let mut notes = self.notes.known.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
+            notes.extend(self.notes.foreign.iter().cloned());
+            object.insert("verdict".to_owned(), serde_json::to_value(self.verdict())?);
+            object.insert("path".to_owned(), Value::from(self.dir.display().to_string()));
+            object.insert("notes".to_owned(), Value::from(notes));
+        }
+        Ok(value)
+    }
+
+    /// Adds a line to `notes.jsonl`, flushed to the disk, and to this value. Several ferries may
+    /// do so at once.
+    ///
+    /// # Errors
+    /// [`Kind::Failed`] with the disk's own; then nothing was added.
+    pub fn note(&mut self, disk: &Disk, note: Note) -> Result<(), Failure> {
+        let path = self.dir.join(NOTES);
+        let failed = |error: io::Error| disk::failed(Kind::Failed, "write", &path, &error);
+        let text = serde_json::to_string(&note).map_err(|error| failed(error.into()))?;
+        let is_new = std::fs::symlink_metadata(&path).is_err();
+        let mut file = disk.append(&path).map_err(failed)?;
+        append_line(disk, &mut file, &path, &text).map_err(failed)?;
+        if is_new {
+            disk.sync_dir(&self.dir).map_err(failed)?;
+        }
+        self.notes.known.push(note);
+        Ok(())
+    }
+
+    /// Vouches for a suspect point: from now on it counts as verified.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] when it is not suspect or no reason is given; else as [`Point::note`].
+    pub fn accept(&mut self, disk: &Disk, who: Who, reason: &str) -> Result<(), Failure> {
+        let name = format!("{}/{}", self.cluster, self.id());
+        match self.verdict() {
+            Verdict::Suspect => {}
+            Verdict::Verified => {
+                return Err(Failure::new(Kind::Refused, format!("{name} is verified: there is nothing to accept")));
+            }
+            Verdict::Damaged => {
+                return Err(Failure::new(Kind::Refused, format!("{name} is damaged and cannot be accepted"))
+                    .saw(self.defects().iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+                    .why("accepting says that an unusual archive is right; a damaged one is not what was saved")
+                    .mend("take another point, or bring this one back from a copy and verify it again"));
+            }
+        }
+        if reason.trim().is_empty() {
+            return Err(Failure::new(Kind::Refused, format!("{name} is not accepted without a reason"))
+                .mend(format!("ferry points accept {name} --reason TEXT")));
+        }
+        let remark = Remark::Accepted { reason: reason.trim().to_owned() };
+        self.note(disk, Note { at: Timestamp::now(), who, remark })
+    }
+}
+
+/// Appends one line under a lock, so that lines never mix; takes back what a full disk let through.
+fn append_line(disk: &Disk, file: &mut File, path: &Path, text: &str) -> io::Result<()> {
+    use std::io::Read as _;
+    flock(&*file, FlockOperation::LockExclusive)?;
+    let before = file.seek(io::SeekFrom::End(0))?;
+    let mut line = String::with_capacity(text.len() + 2);
+    if before > 0 {
+        // A crash may have cut the last line: the new one must not be glued to it.
+        let mut last = [0];
+        file.seek(io::SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+        if last != *b"\n" {
+            line.push('\n');
+        }
+    }
+    line.push_str(text);
+    line.push('\n');
+    let written = disk.write(file, path, line.as_bytes()).and_then(|()| disk.sync(file, path));
+    if let Err(error) = written {
+        file.set_len(before)?;
+        return Err(error);
+    }
+    disk.chmod(file, path, 0o600)
+}
