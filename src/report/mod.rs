@@ -1,1 +1,150 @@
-//! (being built)
+//! The windows behind the event door.
+//!
+//! What lives here: readers of one stream of events. [`journal`] keeps them on disk and reads them
+//! back, [`terminal`], [`plain`] and [`json`] show them, [`render`] turns one event into lines of
+//! text without any terminal, [`tables`] and [`figures`] lay out listings and numbers.
+//! What does not: anything that acts. This room sees the ground floor's words and nothing else of
+//! the program, so whatever can be shown live can be shown again from a journal.
+//!
+//! This room (with `cli`) is where ferry prints. It still writes through [`Sink`] rather than the
+//! print macros: those panic when a pipe is closed, and a closed pipe must not stop a run.
+
+use std::io::{IsTerminal as _, Write};
+use std::thread::JoinHandle;
+
+use crate::event::Window;
+
+pub mod figures;
+pub mod journal;
+pub mod json;
+pub mod plain;
+pub mod render;
+pub mod tables;
+pub mod terminal;
+
+pub use journal::Journal;
+pub use render::{Style, print_failure, render};
+pub use tables::Table;
+
+/// What `--output` says: who reads along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Output {
+    /// A person: colours, bars and live lines at a terminal, else plain lines.
+    #[default]
+    Human,
+    /// A program: the journal's events on stdout, one JSON object a line.
+    Json,
+    /// A log file or a screen reader: lines with times, no bars, no drawing.
+    Plain,
+    /// Only failures and the last line.
+    Quiet,
+}
+
+impl std::str::FromStr for Output {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "human" => Ok(Self::Human),
+            "json" => Ok(Self::Json),
+            "plain" => Ok(Self::Plain),
+            "quiet" => Ok(Self::Quiet),
+            other => Err(format!("{other:?} is no form of output: human, json, plain or quiet was expected")),
+        }
+    }
+}
+
+/// Opens the window that `output` asks for, on a thread of its own. Join the handle after
+/// [`Events::close`](crate::event::Events::close), so that the last lines are shown.
+///
+/// # Errors
+/// The system gives no further thread.
+pub fn spawn(window: Window, output: Output) -> std::io::Result<JoinHandle<()>> {
+    match output {
+        Output::Json => json::spawn(window),
+        Output::Plain => plain::spawn(window),
+        Output::Quiet => terminal::spawn_quiet(window),
+        Output::Human => {
+            let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+            // A live line is drawn with cursor movements: what cannot do those gets plain lines.
+            if std::io::stderr().is_terminal() && !dumb { terminal::spawn(window) } else { plain::spawn(window) }
+        }
+    }
+}
+
+/// A place that text goes to, which may go away. A reader that closed its end (`| head`) ends the
+/// writing, never the run: from then on text is dropped.
+pub struct Sink {
+    to: Box<dyn Write + Send>,
+    gone: bool,
+}
+
+impl Sink {
+    /// Text goes to `to`.
+    pub fn new(to: impl Write + Send + 'static) -> Self {
+        Self { to: Box::new(to), gone: false }
+    }
+
+    /// Text goes to this process's standard output.
+    pub fn stdout() -> Self {
+        Self::new(std::io::stdout())
+    }
+
+    /// Text goes to this process's standard error.
+    pub fn stderr() -> Self {
+        Self::new(std::io::stderr())
+    }
+
+    /// False once nobody reads any more.
+    pub fn open(&self) -> bool {
+        !self.gone
+    }
+
+    /// Writes `text` as it is and flushes it.
+    pub fn put(&mut self, text: &str) {
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() && !self.gone {
+            match self.to.write(rest) {
+                Ok(0) => self.gone = true,
+                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                Err(error) => self.wait_or_end(&error),
+            }
+        }
+        while !self.gone {
+            match self.to.flush() {
+                Ok(()) => return,
+                Err(error) => self.wait_or_end(&error),
+            }
+        }
+    }
+
+    fn wait_or_end(&mut self, error: &std::io::Error) {
+        match error.kind() {
+            std::io::ErrorKind::Interrupted => {}
+            // Somebody made the pipe non-blocking (some CI runners do). This thread may wait.
+            std::io::ErrorKind::WouldBlock => std::thread::sleep(std::time::Duration::from_millis(10)),
+            _ => self.gone = true,
+        }
+    }
+
+    /// Writes each of `lines` with its line end, in one piece.
+    pub fn lines<S: AsRef<str>>(&mut self, lines: &[S]) {
+        let mut text = String::new();
+        for line in lines {
+            text.push_str(line.as_ref());
+            text.push('\n');
+        }
+        self.put(&text);
+    }
+}
+
+impl std::fmt::Debug for Sink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sink(open: {})", self.open())
+    }
+}
+
+/// Columns of the terminal behind standard output; without one the text may be as wide as it likes.
+pub fn stdout_width() -> usize {
+    let term = console::Term::stdout();
+    if term.is_term() { usize::from(term.size().1) } else { usize::MAX }
+}

@@ -1,0 +1,104 @@
+//! The window for log files, CI and screen readers (`--output plain`, and whatever is no terminal).
+//!
+//! What lives here: `TIME WHO | TEXT` lines on standard output: nothing moves, nothing is drawn,
+//! nothing is wrapped. `WHO` is the host, or `ferry`. What does not: the texts (render).
+
+use std::collections::BTreeMap;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::figures::Meter;
+use super::render::{self, Style};
+use super::{Output, Sink};
+use crate::event::{Event, Seen, Stamped, Window};
+
+/// A count is told this often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(30);
+
+/// Shows events on standard output, on a thread of its own.
+///
+/// # Errors
+/// The system gives no further thread.
+pub fn spawn(window: Window) -> std::io::Result<JoinHandle<()>> {
+    let style = Style { colour: false, ..Style::stdout() };
+    std::thread::Builder::new().name("plain".to_owned()).spawn(move || show(&window, &mut Sink::stdout(), style))
+}
+
+/// Shows events on `sink` until nothing more comes.
+pub fn show(window: &Window, sink: &mut Sink, style: Style) {
+    let mut meters = Meters::default();
+    let mut text = String::new();
+    let mut last = jiff::Timestamp::now();
+    loop {
+        let patience = if text.is_empty() { Duration::from_secs(3600) } else { Duration::ZERO };
+        let seen = window.next(patience);
+        match &seen {
+            Seen::Event(event) => {
+                last = event.at;
+                for line in meters.lines(event, style) {
+                    text.push_str(&line);
+                    text.push('\n');
+                }
+            }
+            Seen::Skipped(count) => {
+                text.push_str(&format!("{} ferry | {}\n", second(last), render::skipped(*count)));
+            }
+            Seen::Quiet | Seen::End => {}
+        }
+        if matches!(seen, Seen::Quiet | Seen::End) || text.len() > 64 << 10 {
+            sink.put(&text);
+            text.clear();
+        }
+        if matches!(seen, Seen::End) {
+            return;
+        }
+    }
+}
+
+fn second(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// The counts that move, each told now and then.
+#[derive(Default)]
+struct Meters(BTreeMap<(String, String), (Meter, jiff::Timestamp, bool)>);
+
+impl Meters {
+    fn lines(&mut self, event: &Stamped, style: Style) -> Vec<String> {
+        let Event::Progress { what, host, done, total, unit } = &event.event else {
+            if let Event::TaskEnded { host, .. } = &event.event {
+                self.0.retain(|(_, of), _| of != host);
+            }
+            return lines(event, style);
+        };
+        let full = *total == Some(*done);
+        let key = (what.clone(), host.clone());
+        let text = match self.0.get_mut(&key) {
+            None => {
+                self.0.insert(key, (Meter::new(event.at, *done), event.at, full));
+                render::progress(what, *done, *total, unit, None)
+            }
+            Some((meter, told, was_full)) => {
+                meter.feed(event.at, *done);
+                let due = event.at.duration_since(*told).unsigned_abs() >= PROGRESS_EVERY;
+                if *was_full && full || !due && !full {
+                    return Vec::new();
+                }
+                (*told, *was_full) = (event.at, full);
+                render::progress(what, *done, *total, unit, Some(meter))
+            }
+        };
+        prefixed(event, &[text], style)
+    }
+}
+
+/// One event as plain lines.
+pub fn lines(event: &Stamped, style: Style) -> Vec<String> {
+    prefixed(event, &render::body(event, usize::MAX, style, Output::Plain), style)
+}
+
+fn prefixed(event: &Stamped, lines: &[String], style: Style) -> Vec<String> {
+    let who = render::host_of(&event.event).unwrap_or("ferry");
+    let lead = format!("{} {} |", second(event.at), render::one_line(who, style));
+    lines.iter().map(|line| format!("{lead} {line}").trim_end().to_owned()).collect()
+}

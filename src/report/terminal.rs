@@ -1,0 +1,346 @@
+//! The window for a person at a terminal, and the quiet one.
+//!
+//! What lives here: live lines and bars on standard error, everything lasting above them; results
+//! (plan, findings, what hosts said, verdicts, summary) on standard output, the rest on standard error, so that
+//! `> file` keeps what was asked for. What does not: the texts (render).
+//!
+//! Bars are redrawn at most four times a second, and lines are written in batches between redraws:
+//! a hook that says 100 000 lines a second costs four redraws, not 100 000.
+
+use std::collections::BTreeMap;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::figures::{Meter, human_seconds};
+use super::render::{self, Style, render};
+use super::{Output, Sink};
+use crate::event::{Event, Seen, Stamped, Stream, Window};
+
+/// Between two redraws.
+const REDRAW: Duration = Duration::from_millis(250);
+/// A batch is written when it has so many bytes, even before the next redraw.
+const BATCH: usize = 64 << 10;
+
+/// Shows events live, on a thread of its own. Standard error must be a terminal.
+///
+/// # Errors
+/// The system gives no further thread.
+pub fn spawn(window: Window) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("terminal".to_owned()).spawn(move || {
+        let hz = u8::try_from(1000 / REDRAW.as_millis()).unwrap_or(4);
+        let target = ProgressDrawTarget::stderr_with_hz(hz);
+        let width = || {
+            // A terminal of its own for either: a pipe behind stdout wraps nothing.
+            let columns = |term: console::Term| if term.is_term() { usize::from(term.size().1) } else { usize::MAX };
+            (columns(console::Term::stdout()), columns(console::Term::stderr()))
+        };
+        let styles = (Style::stdout(), Style::stderr());
+        Screen::new(target, (Sink::stdout(), Sink::stderr()), styles, Box::new(width)).show(&window);
+    })
+}
+
+/// Shows failures on standard error and the last line on standard output, nothing else.
+///
+/// # Errors
+/// The system gives no further thread.
+pub fn spawn_quiet(window: Window) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("quiet".to_owned()).spawn(move || {
+        show_quiet(&window, &mut Sink::stdout(), &mut Sink::stderr(), (Style::stdout(), Style::stderr()));
+    })
+}
+
+/// Shows failures on `err` and the last line on `out`.
+pub fn show_quiet(window: &Window, out: &mut Sink, err: &mut Sink, styles: (Style, Style)) {
+    loop {
+        match window.next(Duration::from_secs(3600)) {
+            Seen::Event(event) => match &event.event {
+                Event::Failed { failure } => err.lines(&render::failure(failure, usize::MAX, styles.1)),
+                Event::RunEnded { .. } => {
+                    let lines = render::body(&event, usize::MAX, styles.0, Output::Human);
+                    if let Some(last) = lines.last() {
+                        out.lines(&[last]);
+                    }
+                }
+                _ => {}
+            },
+            Seen::Skipped(_) | Seen::Quiet => {}
+            Seen::End => return,
+        }
+    }
+}
+
+/// Whether an event is what was asked for, or about the way there.
+fn is_result(event: &Event) -> bool {
+    match event {
+        Event::Line { stream, .. } => *stream == Stream::Out,
+        Event::Plan { .. }
+        | Event::Found { .. }
+        | Event::TaskEnded { .. }
+        | Event::Verified { .. }
+        | Event::Sealed { .. }
+        | Event::Summary { .. }
+        | Event::RunEnded { .. } => true,
+        _ => false,
+    }
+}
+
+/// The step that is under way.
+struct Step {
+    text: String,
+    since: Instant,
+    bar: ProgressBar,
+}
+
+/// A count that moves.
+struct Count {
+    meter: Meter,
+    unit: String,
+    done: u64,
+    total: Option<u64>,
+    bar: ProgressBar,
+}
+
+/// Width of standard output and of standard error, asked anew for every batch: windows are resized.
+type Widths = Box<dyn Fn() -> (usize, usize)>;
+
+/// All that is shown at a terminal.
+pub struct Screen {
+    bars: MultiProgress,
+    out: Sink,
+    err: Sink,
+    styles: (Style, Style),
+    widths: Widths,
+    /// What will be written at the next batch: true for standard output.
+    batch: Vec<(bool, String)>,
+    size: usize,
+    step: Option<Step>,
+    counts: BTreeMap<(String, String), Count>,
+    turn: usize,
+}
+
+impl Screen {
+    /// A screen that draws bars on `target` and writes lines to `(stdout, stderr)` in their styles
+    /// and widths.
+    pub fn new(target: ProgressDrawTarget, sinks: (Sink, Sink), styles: (Style, Style), widths: Widths) -> Self {
+        Self {
+            bars: MultiProgress::with_draw_target(target),
+            out: sinks.0,
+            err: sinks.1,
+            styles,
+            widths,
+            batch: Vec::new(),
+            size: 0,
+            step: None,
+            counts: BTreeMap::new(),
+            turn: 0,
+        }
+    }
+
+    /// Shows events until nothing more comes.
+    pub fn show(mut self, window: &Window) {
+        let mut drawn = Instant::now();
+        loop {
+            let patience = REDRAW.saturating_sub(drawn.elapsed());
+            let ended = match window.next(patience) {
+                Seen::Event(event) => {
+                    self.take(&event);
+                    false
+                }
+                Seen::Skipped(count) => {
+                    self.add(false, vec![format!("  ({})", render::skipped(count))]);
+                    false
+                }
+                Seen::Quiet => false,
+                Seen::End => true,
+            };
+            if ended {
+                self.clear();
+                self.write();
+                return;
+            }
+            if drawn.elapsed() >= REDRAW || self.size > BATCH {
+                self.write();
+                if drawn.elapsed() >= REDRAW {
+                    self.redraw();
+                    drawn = Instant::now();
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, to_out: bool, lines: Vec<String>) {
+        for line in lines {
+            self.size += line.len() + 1;
+            match self.batch.last_mut() {
+                Some((same, text)) if *same == to_out => {
+                    text.push('\n');
+                    text.push_str(&line);
+                }
+                _ => self.batch.push((to_out, line)),
+            }
+        }
+    }
+
+    /// Writes the batch above the bars.
+    fn write(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        self.size = 0;
+        let (out, err) = (&mut self.out, &mut self.err);
+        self.bars.suspend(|| {
+            for (to_out, text) in &batch {
+                let sink = if *to_out { &mut *out } else { &mut *err };
+                sink.put(&format!("{text}\n"));
+            }
+        });
+    }
+
+    fn take(&mut self, event: &Stamped) {
+        let to_out = is_result(&event.event);
+        let widths = (self.widths)();
+        let (width, style) = if to_out { (widths.0, self.styles.0) } else { (widths.1, self.styles.1) };
+        match &event.event {
+            Event::Progress { what, host, done, total, unit } => {
+                self.count(event.at, (what, host), *done, *total, unit);
+                return;
+            }
+            Event::TaskStarted { task, .. } => self.begin(task),
+            Event::TaskEnded { host, .. } => self.forget(host),
+            Event::RunEnded { .. } => self.clear(),
+            _ => {}
+        }
+        let lines = render(event, width, style);
+        // A blank line before what begins a part, so that the eye finds it.
+        if matches!(event.event, Event::PlayStarted { .. } | Event::Summary { .. } | Event::Failed { .. }) {
+            self.add(to_out, vec![String::new()]);
+        }
+        self.add(to_out, lines);
+    }
+
+    fn live(&self) -> ProgressBar {
+        let bar = self.bars.add(ProgressBar::new_spinner());
+        // The text is laid out here: widths and marks are ours to decide.
+        if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
+            bar.set_style(style);
+        }
+        bar
+    }
+
+    fn begin(&mut self, task: &str) {
+        self.clear();
+        let bar = self.live();
+        self.step = Some(Step { text: render::one_line(task, self.styles.1), since: Instant::now(), bar });
+    }
+
+    fn count(&mut self, at: jiff::Timestamp, key: (&str, &str), done: u64, total: Option<u64>, unit: &str) {
+        let key = (key.0.to_owned(), key.1.to_owned());
+        if !self.counts.contains_key(&key) {
+            let bar = self.live();
+            let count = Count { meter: Meter::new(at, done), unit: unit.to_owned(), done, total, bar };
+            self.counts.insert(key.clone(), count);
+        }
+        let Some(count) = self.counts.get_mut(&key) else { return };
+        count.meter.feed(at, done);
+        (count.done, count.total) = (done, total);
+        if total.is_some_and(|total| done >= total) {
+            let text = render::progress(&key.0, done, total, unit, Some(&count.meter));
+            let took = human_seconds(count.meter.elapsed(at).as_secs_f64());
+            count.bar.finish_and_clear();
+            self.bars.remove(&count.bar);
+            self.counts.remove(&key);
+            let lead = if key.1.is_empty() { String::new() } else { format!("{}: ", key.1) };
+            let width = (self.widths)().1.max(render::NARROWEST);
+            let text = render::one_line(&format!("{lead}{text}, took {took}"), self.styles.1);
+            let lines =
+                render::wrap(&text, width.saturating_sub(2)).into_iter().map(|row| format!("  {row}")).collect();
+            self.add(false, lines);
+        }
+    }
+
+    /// A task ended on a host: its counts stand still.
+    fn forget(&mut self, host: &str) {
+        let bars = &self.bars;
+        self.counts.retain(|(_, of), count| {
+            let keep = of != host;
+            if !keep {
+                count.bar.finish_and_clear();
+                bars.remove(&count.bar);
+            }
+            keep
+        });
+    }
+
+    fn clear(&mut self) {
+        let counts = std::mem::take(&mut self.counts);
+        for bar in counts.into_values().map(|count| count.bar).chain(self.step.take().map(|step| step.bar)) {
+            bar.finish_and_clear();
+            self.bars.remove(&bar);
+        }
+    }
+
+    /// Lays the live lines out anew.
+    fn redraw(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
+        let width = (self.widths)().1.max(render::NARROWEST) - 1;
+        let style = self.styles.1;
+        if let Some(step) = &self.step {
+            let frames: &[char] = if style.unicode {
+                &['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏']
+            } else {
+                &['|', '/', '-', '\\']
+            };
+            let frame = frames.get(self.turn % frames.len()).copied().unwrap_or(' ');
+            let line = live_step(frame, &step.text, step.since.elapsed(), width, style);
+            step.bar.set_message(line);
+            step.bar.tick();
+        }
+        for ((what, host), count) in &self.counts {
+            let line = live_count(what, host, count, width, style);
+            count.bar.set_message(line);
+            count.bar.tick();
+        }
+    }
+}
+
+fn cut(text: &str, width: usize, style: Style) -> String {
+    let tail = if style.unicode { "…" } else { "..." };
+    if render::text_width(text) <= width {
+        text.to_owned()
+    } else {
+        console::truncate_str(text, width, tail).into_owned()
+    }
+}
+
+/// `⠋ Take the Gravity backup  2 min 5 s`: the time stays, the text gives way.
+fn live_step(frame: char, text: &str, elapsed: Duration, width: usize, style: Style) -> String {
+    let time = match elapsed.as_secs() {
+        0 => String::new(),
+        // No tenths: they would only flicker.
+        seconds @ 1..10 => format!("  {seconds} s"),
+        seconds => format!("  {}", human_seconds(seconds as f64)),
+    };
+    let room = width.saturating_sub(2 + render::text_width(&time));
+    format!("{frame} {}{time}", cut(text, room, style))
+}
+
+/// A bar where the total is known and there is room for one, then the figures.
+fn live_count(what: &str, host: &str, count: &Count, width: usize, style: Style) -> String {
+    let lead = if host.is_empty() { String::new() } else { format!("{host}: ") };
+    let figures = render::progress(what, count.done, count.total, &count.unit, Some(&count.meter));
+    let text = render::one_line(&format!("{lead}{figures}"), style);
+    const BAR: usize = 20;
+    let room = width.saturating_sub(2);
+    match count.total.filter(|total| *total > 0) {
+        Some(total) if render::text_width(&text) + BAR + 3 <= room => {
+            let part = (count.done as f64 / total as f64).clamp(0.0, 1.0);
+            let full = ((part * BAR as f64) as usize).min(BAR);
+            let (on, off) = if style.unicode { ("█", "░") } else { ("#", "-") };
+            format!("  [{}{}] {text}", on.repeat(full), off.repeat(BAR - full))
+        }
+        _ => format!("  {}", cut(&text, room, style)),
+    }
+}
