@@ -1,0 +1,111 @@
+# shellcheck shell=sh
+# The supervisor of one job: it runs on the node, outlives every connection, and is the only one
+# that ever writes the job's result. The order of its steps is the proof: a job without `pid` never
+# ran its command; a job with `pid` and without `rc` ran it, and how that ended is not known.
+# Arguments: job folder, file with the boot id, shell, HOME, umask, flock (yes or no), file of the
+# lock per cluster and kind, run or void (void: claim the job so that it never runs).
+
+s_sync() { sync "$@" 2>/dev/null || sync; }
+
+s_leave() {
+    if [ -n "$1" ]; then printf '%s\n' "$1" >&2; fi
+    rm -f "$s_dir/rc.$$" "$s_dir/pid.$$"
+    exit 0
+}
+
+s_main() {
+    s_dir=$1 s_boot=$2 s_sh=$3 s_home=$4 s_umask=$5 s_flock=$6 s_kind=$7 s_mode=$8
+    LC_ALL=C
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+    export LC_ALL PATH
+    umask 077
+    cd / || exit 1
+    exec </dev/null >/dev/null 2>>"$s_dir/err"
+    exec 9>>"$s_dir/lock"
+    # Caught, not ignored: what is ignored stays ignored in the job, what is caught does not.
+    s_sig=
+    trap 's_sig=1' HUP INT QUIT TERM
+
+    if [ "$s_flock" = yes ]; then
+        s_n=0
+        # Not a waiting flock: a supervisor that came second must not hang behind a long job.
+        until flock -x -n 9 2>/dev/null; do
+            if [ -e "$s_dir/pid" ] || [ "$s_n" -ge 10 ]; then exit 0; fi
+            s_n=$((s_n + 1))
+            sleep 1 9>&-
+        done
+    fi
+    if [ -e "$s_dir/pid" ] || [ -e "$s_dir/rc" ]; then exit 0; fi
+
+    if [ "$s_flock" = yes ] && [ "$s_mode" = run ]; then
+        exec 8>>"$s_kind"
+        if ! flock -x -n 8; then
+            s_leave "busy $(head -c 200 "$s_kind")"
+        fi
+        printf '%s\n' "${s_dir##*/}" >"$s_kind"
+    fi
+
+    # The room for the result is taken now; on a full disk it could not be had later.
+    printf '%4095s\n' '' >"$s_dir/rc.$$"
+    s_size=$(wc -c <"$s_dir/rc.$$")
+    if [ "$((s_size + 0))" -ne 4096 ]; then s_leave "room"; fi
+    if ! : >>"$s_dir/out"; then s_leave "room"; fi
+
+    s_up=
+    read -r s_id <"$s_boot"
+    read -r s_up _ </proc/uptime
+    s_line=$(cat "/proc/$$/stat")
+    # shellcheck disable=SC2086 # words are wanted; they are letters and numbers
+    set -- ${s_line##*\)}
+    if [ $# -lt 20 ] || [ -z "$s_id" ]; then s_leave "proc"; fi
+    shift 19
+    s_line="$s_id $$ $1 ${s_up%%.*} $(date +%s) end"
+    printf '%s\n' "$s_line" >"$s_dir/pid.$$"
+    read -r s_back <"$s_dir/pid.$$"
+    if [ "$s_back" != "$s_line" ]; then s_leave "room"; fi
+    s_sync "$s_dir/rc.$$" "$s_dir/pid.$$" "$s_dir/out"
+    # The one step that decides who runs the job: a link is made once and never overwrites, with
+    # or without flock.
+    if ! ln "$s_dir/pid.$$" "$s_dir/pid" 2>/dev/null; then s_leave ""; fi
+    rm -f "$s_dir/pid.$$"
+    # On disk before the command begins: after a power cut `pid` must not be missing.
+    s_sync "$s_dir"
+
+    s_rc=143
+    if [ "$s_mode" = run ]; then
+        s_user=$(id -un 2>/dev/null)
+        (
+            umask "$s_umask"
+            exec 8>&-
+            exec env -i PATH="$PATH" HOME="$s_home" LC_ALL=C USER="$s_user" LOGNAME="$s_user" SHELL=/bin/sh \
+                "$s_sh" "$s_dir/spec"
+        ) </dev/null >>"$s_dir/out" 2>&1 &
+        s_child=$!
+        s_rc=
+        while :; do
+            s_sig=
+            wait "$s_child"
+            s_got=$?
+            # 127 after an answer: the shell has handed the child's status out already.
+            if [ "$s_got" -eq 127 ] && [ -n "$s_rc" ]; then break; fi
+            s_rc=$s_got
+            if [ -z "$s_sig" ]; then break; fi
+            # A signal woke us and the child is still there: that was no answer.
+            if kill -0 "$s_child" 2>/dev/null; then s_rc=; fi
+        done
+    fi
+
+    read -r s_up _ </proc/uptime
+    # In place (1<>), into blocks that are ours already.
+    printf 'rc=%s up=%s end\n' "$s_rc" "${s_up%%.*}" 1<>"$s_dir/rc.$$"
+    s_sync "$s_dir/rc.$$"
+    s_n=0
+    # mv is a process of its own: a signal to the group may hit it.
+    until mv -f "$s_dir/rc.$$" "$s_dir/rc" || [ "$s_n" -ge 60 ]; do
+        s_n=$((s_n + 1))
+        sleep 1
+    done
+    s_sync "$s_dir"
+}
+
+{ s_main "$@"; exit 0; }
