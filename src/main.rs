@@ -1,1 +1,8 @@
-fn main() {}
+//! Parse, call, exit code; nothing else.
+
+fn main() -> std::process::ExitCode {
+    if let Some(code) = ferry::sandbox::pretend::dispatch() {
+        return code;
+    }
+    ferry::cli::main()
+}
