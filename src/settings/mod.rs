@@ -1,1 +1,3 @@
-//! (being built)
+//! Settings.
+
+pub mod yaml;
