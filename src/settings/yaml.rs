@@ -1,0 +1,619 @@
+//! YAML as a tree that knows where everything stands.
+//!
+//! What lives here: reading one YAML (or JSON, which is a part of it) document into [`Node`]s with
+//! line and column, the scalar rules that Ansible follows (YAML 1.1: `yes` is a boolean, `0644` is
+//! octal), duplicate keys, aliases, merge keys and limits. What does not: what a key means
+//! (inventory and playbook know that).
+//!
+//! The parser underneath is the event parser of serde-saphyr (our `serde_yaml`). Its serde door is
+//! not taken, because a deserializer is handed values whose quoting, tags and key positions are
+//! gone, and messages need all three.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Number, Value};
+use serde_yaml::granit_parser::{Event, Options, Parser, ScalarStyle, Span, StrInput};
+
+use crate::failure::{Failure, Kind, Place};
+
+/// The most nodes of one document, aliases counted as often as they are used.
+const MOST_NODES: usize = 200_000;
+/// The deepest nesting.
+const DEEPEST: usize = 64;
+/// The longest text that a quoted message shows.
+const SHOWN: usize = 60;
+/// The one key of the object that stands for a `!vault` value, as `ansible-inventory` prints it.
+pub const VAULT_KEY: &str = "__ansible_vault";
+
+/// A position in one text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Spot {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+}
+
+/// A value and where it begins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// What is written there.
+    pub value: Yaml,
+    /// Where it begins; for an alias, where the alias stands.
+    pub spot: Spot,
+}
+
+/// What a node can be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Yaml {
+    /// Nothing, `~` or `null`.
+    Null,
+    /// `true`, `yes`, `on` and their opposites, unquoted.
+    Bool(bool),
+    /// An integer or a float.
+    Number(Number),
+    /// Text; also what was quoted.
+    Text(String),
+    /// A `!vault` value, still encrypted.
+    Vault(String),
+    /// A list.
+    List(Vec<Node>),
+    /// A mapping in the order it is written.
+    Map(Vec<Entry>),
+}
+
+/// One entry of a mapping.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The key as written: a scalar.
+    pub key: Node,
+    /// The value.
+    pub value: Node,
+}
+
+impl Entry {
+    /// The key as text; numbers and booleans as they were written in their plain form.
+    pub fn name(&self) -> String {
+        match &self.key.value {
+            Yaml::Text(text) | Yaml::Vault(text) => text.clone(),
+            Yaml::Null => "null".to_owned(),
+            Yaml::Bool(value) => value.to_string(),
+            Yaml::Number(value) => value.to_string(),
+            Yaml::List(_) | Yaml::Map(_) => String::new(),
+        }
+    }
+}
+
+impl Node {
+    /// What this is, in the operator's words: `a list`, `the text "x"`.
+    pub fn says(&self) -> String {
+        match &self.value {
+            Yaml::Null => "nothing".to_owned(),
+            Yaml::Bool(value) => format!("the boolean {value}"),
+            Yaml::Number(value) => format!("the number {value}"),
+            Yaml::Text(text) => format!("the text {}", quoted(text)),
+            Yaml::Vault(_) => "a !vault value".to_owned(),
+            Yaml::List(_) => "a list".to_owned(),
+            Yaml::Map(_) => "a mapping".to_owned(),
+        }
+    }
+
+    /// As JSON. A `!vault` value becomes an object whose one key is [`VAULT_KEY`].
+    pub fn to_json(&self) -> Value {
+        match &self.value {
+            Yaml::Null => Value::Null,
+            Yaml::Bool(value) => Value::Bool(*value),
+            Yaml::Number(value) => Value::Number(value.clone()),
+            Yaml::Text(text) => Value::String(text.clone()),
+            Yaml::Vault(text) => {
+                let mut map = Map::new();
+                map.insert(VAULT_KEY.to_owned(), Value::String(text.clone()));
+                Value::Object(map)
+            }
+            Yaml::List(items) => Value::Array(items.iter().map(Node::to_json).collect()),
+            Yaml::Map(entries) => {
+                Value::Object(entries.iter().map(|entry| (entry.name(), entry.value.to_json())).collect())
+            }
+        }
+    }
+
+    /// The first `!vault` value at or below this node.
+    pub fn vault(&self) -> Option<Spot> {
+        match &self.value {
+            Yaml::Vault(_) => Some(self.spot),
+            Yaml::List(items) => items.iter().find_map(Node::vault),
+            Yaml::Map(entries) => entries.iter().find_map(|entry| entry.value.vault()),
+            _ => None,
+        }
+    }
+
+    fn count(&self) -> usize {
+        match &self.value {
+            Yaml::List(items) => 1 + items.iter().map(Node::count).sum::<usize>(),
+            Yaml::Map(entries) => 1 + entries.iter().map(|entry| 1 + entry.value.count()).sum::<usize>(),
+            _ => 1,
+        }
+    }
+}
+
+/// A document, the text that it was read from and the name of its file.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// The file as the operator would name it.
+    pub file: String,
+    /// The whole text, for snippets.
+    pub text: Arc<str>,
+    /// What is written; `Null` when the document is empty.
+    pub root: Node,
+}
+
+impl Document {
+    /// Reads the one document of `text`.
+    ///
+    /// # Errors
+    /// [`Kind::CouldNotStart`] with file, line, column and snippet: no YAML, a tab as indentation, a
+    /// duplicate key, an unknown tag, a second document, or more than the limits allow.
+    pub fn read(file: &str, text: &str) -> Result<Self, Failure> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut options = Options::default();
+        options.emit_comments = false;
+        let mut reader = Reader {
+            file,
+            text,
+            events: Parser::new_from_str_with_options(text, options),
+            anchors: HashMap::new(),
+            nodes: 0,
+        };
+        let root = reader.document()?;
+        Ok(Self { file: file.to_owned(), text: Arc::from(text), root })
+    }
+
+    /// A [`Kind::CouldNotStart`] failure at `spot`.
+    pub fn failure(&self, spot: Spot, what: impl Into<String>) -> Failure {
+        Failure::new(Kind::CouldNotStart, what).in_text(&self.file, &self.text, spot.line, spot.column)
+    }
+
+    /// The place of `spot` in this file.
+    pub fn place(&self, spot: Spot) -> Place {
+        Place { file: self.file.clone(), line: spot.line, column: spot.column }
+    }
+}
+
+/// `text` in quotes, shortened.
+pub fn quoted(text: &str) -> String {
+    let short: String = text.chars().take(SHOWN).collect();
+    if short.len() < text.len() { format!("{short:?}…") } else { format!("{short:?}") }
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    text: &'a str,
+    events: Parser<'a, StrInput<'a>>,
+    anchors: HashMap<usize, (Node, usize)>,
+    nodes: usize,
+}
+
+fn spot_of(span: &Span) -> Spot {
+    Spot { line: span.start.line().max(1), column: span.start.col() + 1 }
+}
+
+impl<'a> Reader<'a> {
+    fn failure(&self, spot: Spot, what: impl Into<String>) -> Failure {
+        Failure::new(Kind::CouldNotStart, what).in_text(self.file, self.text, spot.line, spot.column)
+    }
+
+    fn next(&mut self) -> Result<(Event<'a>, Span), Failure> {
+        match self.events.next_event() {
+            Some(Ok(next)) => Ok(next),
+            Some(Err(error)) => {
+                let spot = Spot { line: error.marker().line().max(1), column: error.marker().col() + 1 };
+                Err(self.bad_yaml(spot, &error.info()))
+            }
+            None => Ok((Event::StreamEnd, Span::default())),
+        }
+    }
+
+    fn bad_yaml(&self, spot: Spot, info: &str) -> Failure {
+        let line = self.text.lines().nth(spot.line.saturating_sub(1)).unwrap_or("");
+        let indent: String = line.chars().take_while(|c| c.is_whitespace()).collect();
+        let failure = self.failure(spot, format!("this is not YAML: {info}"));
+        if indent.contains('\t') {
+            failure.saw("a tab in the indentation").mend("indent with blanks; YAML allows no tab there")
+        } else if line.contains("{{") && !line.contains(['"', '\'']) {
+            failure.mend("put a value that begins with {{ in quotes: \"{{ name }}\"")
+        } else {
+            failure.mend("look at this line and the one before it: indentation, a missing quote, a missing ':'")
+        }
+    }
+
+    fn document(&mut self) -> Result<Node, Failure> {
+        let mut root: Option<Node> = None;
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::StreamStart | Event::DocumentEnd => {}
+                Event::StreamEnd => break,
+                Event::DocumentStart(..) => {
+                    if root.is_some() {
+                        return Err(self
+                            .failure(spot_of(&span), "a second YAML document begins here")
+                            .why("one document a file is read")
+                            .mend("remove the line '---' or put what follows into a file of its own"));
+                    }
+                }
+                event => root = Some(self.node(event, &span, 0)?),
+            }
+        }
+        Ok(root.unwrap_or(Node { value: Yaml::Null, spot: Spot { line: 1, column: 1 } }))
+    }
+
+    fn spend(&mut self, spot: Spot, nodes: usize) -> Result<(), Failure> {
+        self.nodes += nodes;
+        if self.nodes > MOST_NODES {
+            return Err(self
+                .failure(spot, "this file is too large")
+                .saw(format!("more than {MOST_NODES} values, aliases counted as often as they are used"))
+                .mend("split the file, or write fewer aliases of aliases"));
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, event: Event<'a>, span: &Span, depth: usize) -> Result<Node, Failure> {
+        let spot = spot_of(span);
+        self.spend(spot, 1)?;
+        if depth > DEEPEST {
+            return Err(self
+                .failure(spot, "this is nested too deeply")
+                .saw(format!("more than {DEEPEST} levels"))
+                .mend("write it flatter"));
+        }
+        match event {
+            Event::Alias(anchor) => {
+                let Some((node, count)) = self.anchors.get(&anchor).cloned() else {
+                    return Err(self
+                        .failure(spot, "this alias stands inside of what it refers to")
+                        .mend("an alias can only repeat what is complete before it"));
+                };
+                self.spend(spot, count)?;
+                Ok(Node { value: node.value, spot })
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let tag = tag.map(|tag| (tag.core_suffix().map(str::to_owned), tag.original()));
+                let value = self.scalar(spot, &text, style, tag)?;
+                Ok(self.keep(anchor, Node { value, spot }))
+            }
+            Event::SequenceStart(_, anchor, tag) => {
+                if let Some(tag) = tag.filter(|tag| tag.core_suffix() != Some("seq")) {
+                    return Err(self.unknown_tag(spot, &tag.original()));
+                }
+                let mut items = Vec::new();
+                loop {
+                    let (event, span) = self.next()?;
+                    if matches!(event, Event::SequenceEnd) {
+                        break;
+                    }
+                    items.push(self.node(event, &span, depth + 1)?);
+                }
+                Ok(self.keep(anchor, Node { value: Yaml::List(items), spot }))
+            }
+            Event::MappingStart(_, anchor, tag) => {
+                if let Some(tag) = tag.filter(|tag| tag.core_suffix() != Some("map")) {
+                    return Err(self.unknown_tag(spot, &tag.original()));
+                }
+                let value = self.mapping(depth)?;
+                Ok(self.keep(anchor, Node { value, spot }))
+            }
+            other => Err(self.failure(spot, format!("this is not YAML: {other:?} is unexpected here"))),
+        }
+    }
+
+    fn keep(&mut self, anchor: usize, node: Node) -> Node {
+        if anchor > 0 {
+            let count = node.count();
+            self.anchors.insert(anchor, (node.clone(), count));
+        }
+        node
+    }
+
+    fn mapping(&mut self, depth: usize) -> Result<Yaml, Failure> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut seen: HashMap<String, Spot> = HashMap::new();
+        let mut merges: Vec<Node> = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            if matches!(event, Event::MappingEnd) {
+                break;
+            }
+            let merge = matches!(&event, Event::Scalar(text, ScalarStyle::Plain, _, None) if text.as_ref() == "<<");
+            let key = self.node(event, &span, depth + 1)?;
+            if matches!(key.value, Yaml::List(_) | Yaml::Map(_) | Yaml::Vault(_)) {
+                return Err(self
+                    .failure(key.spot, format!("{} cannot be a key", key.says()))
+                    .mend("put a value that begins with { or {{ in quotes"));
+            }
+            let (event, span) = self.next()?;
+            let value = self.node(event, &span, depth + 1)?;
+            if merge {
+                merges.push(value);
+                continue;
+            }
+            let entry = Entry { key, value };
+            let name = entry.name();
+            if let Some(first) = seen.insert(name.clone(), entry.key.spot) {
+                return Err(self
+                    .failure(entry.key.spot, format!("the key {} stands here a second time", quoted(&name)))
+                    .why(format!("the first is in line {}, and only one of them could count", first.line))
+                    .mend("remove one, or join what stands under them"));
+            }
+            entries.push(entry);
+        }
+        for merged in merges {
+            let sources = match merged.value {
+                Yaml::Map(_) => vec![merged],
+                Yaml::List(items) => items,
+                _ => vec![merged],
+            };
+            for source in sources {
+                let Yaml::Map(more) = source.value else {
+                    return Err(self
+                        .failure(source.spot, "<< wants a mapping or a list of mappings")
+                        .saw(source.says()));
+                };
+                for entry in more {
+                    if let std::collections::hash_map::Entry::Vacant(place) = seen.entry(entry.name()) {
+                        place.insert(entry.key.spot);
+                        entries.push(entry);
+                    }
+                }
+            }
+        }
+        Ok(Yaml::Map(entries))
+    }
+
+    fn unknown_tag(&self, spot: Spot, tag: &str) -> Failure {
+        self.failure(spot, format!("the tag {tag} is not known"))
+            .why("known are !vault, !unsafe and YAML's own (!!str, !!int, !!float, !!bool, !!null, !!seq, !!map)")
+            .mend("remove the tag")
+    }
+
+    fn scalar(
+        &self,
+        spot: Spot,
+        text: &str,
+        style: ScalarStyle,
+        tag: Option<(Option<String>, String)>,
+    ) -> Result<Yaml, Failure> {
+        let Some((core, written)) = tag else {
+            return if style == ScalarStyle::Plain {
+                self.plain(spot, text)
+            } else {
+                Ok(Yaml::Text(text.to_owned()))
+            };
+        };
+        match (core.as_deref(), written.as_str()) {
+            (Some("str"), _) | (None, "!") => return Ok(Yaml::Text(text.to_owned())),
+            (None, "!vault" | "!vault-encrypted") => return Ok(Yaml::Vault(text.to_owned())),
+            (None, "!unsafe") => return self.never_rendered(spot, text),
+            _ => {}
+        }
+        let Some(core) = core else { return Err(self.unknown_tag(spot, &written)) };
+        let value = self.plain(spot, text)?;
+        let fits = match core.as_str() {
+            "null" => matches!(value, Yaml::Null),
+            "bool" => matches!(value, Yaml::Bool(_)),
+            "int" => matches!(&value, Yaml::Number(number) if !number.is_f64()),
+            "float" => matches!(value, Yaml::Number(_)),
+            _ => false,
+        };
+        if fits { Ok(value) } else { Err(self.failure(spot, format!("{} is not a !!{core}", quoted(text)))) }
+    }
+
+    /// `!unsafe` text is data: what looks like a template in it stays as it is.
+    fn never_rendered(&self, spot: Spot, text: &str) -> Result<Yaml, Failure> {
+        if !["{{", "{%", "{#"].iter().any(|open| text.contains(open)) {
+            return Ok(Yaml::Text(text.to_owned()));
+        }
+        if text.contains("endraw") {
+            return Err(self.failure(spot, "an !unsafe text that contains 'endraw' cannot be kept from the templates"));
+        }
+        Ok(Yaml::Text(format!("{{% raw %}}{text}{{% endraw %}}")))
+    }
+
+    /// An unquoted scalar, by the rules of YAML 1.1 as Ansible reads them.
+    fn plain(&self, spot: Spot, text: &str) -> Result<Yaml, Failure> {
+        Ok(match text {
+            "" | "~" | "null" | "Null" | "NULL" => Yaml::Null,
+            "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Yaml::Bool(true),
+            "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => Yaml::Bool(false),
+            text => match number(text) {
+                Shape::Text => Yaml::Text(text.to_owned()),
+                Shape::Number(number) => Yaml::Number(number),
+                Shape::NoNumber => {
+                    return Err(self
+                        .failure(spot, format!("the number {text} cannot be kept exactly"))
+                        .mend(format!("put it in quotes if it is text: \"{text}\"")));
+                }
+            },
+        })
+    }
+}
+
+enum Shape {
+    Text,
+    Number(Number),
+    NoNumber,
+}
+
+/// YAML 1.1 numbers: signs, underscores, `0b`, octal by a leading zero, `0x`, base 60, floats.
+fn number(text: &str) -> Shape {
+    let (sign, body) = match text.as_bytes().first() {
+        Some(b'-') => (-1_i128, text.get(1..).unwrap_or("")),
+        Some(b'+') => (1, text.get(1..).unwrap_or("")),
+        _ => (1, text),
+    };
+    if matches!(body, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN") {
+        return Shape::NoNumber;
+    }
+    if !body.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+        return Shape::Text;
+    }
+    let digits = body.replace('_', "");
+    let whole = |digits: &str, radix: u32| -> Shape {
+        match i128::from_str_radix(digits, radix).map(|value| sign * value) {
+            Ok(value) => match (i64::try_from(value), u64::try_from(value)) {
+                (Ok(value), _) => Shape::Number(value.into()),
+                (_, Ok(value)) => Shape::Number(value.into()),
+                _ => Shape::NoNumber,
+            },
+            Err(_) => Shape::NoNumber,
+        }
+    };
+    let all = |text: &str, set: &str| !text.is_empty() && text.chars().all(|c| set.contains(c));
+    if let Some(rest) = digits.strip_prefix("0b").filter(|rest| all(rest, "01")) {
+        return whole(rest, 2);
+    }
+    if let Some(rest) = digits.strip_prefix("0x").filter(|rest| rest.chars().all(|c| c.is_ascii_hexdigit())) {
+        return if rest.is_empty() { Shape::Text } else { whole(rest, 16) };
+    }
+    if digits.len() > 1 && digits.starts_with('0') && all(&digits, "01234567") {
+        return whole(&digits, 8);
+    }
+    if all(&digits, "0123456789") {
+        // 08 and 09 are no octal numbers: Ansible reads them as text.
+        return if digits.len() > 1 && digits.starts_with('0') { Shape::Text } else { whole(&digits, 10) };
+    }
+    if digits.contains(':') && !digits.starts_with('0') && !digits.contains('.') {
+        return sixties(&digits, sign).map_or(Shape::Text, |value| Shape::Number(value.into()));
+    }
+    float(body, &digits, sign)
+}
+
+/// `190:20:30`: base 60, as YAML 1.1 has it.
+fn sixties(digits: &str, sign: i128) -> Option<i64> {
+    let mut total: i128 = 0;
+    for (at, part) in digits.split(':').enumerate() {
+        if part.is_empty() || !part.bytes().all(|byte| byte.is_ascii_digit()) || (at > 0 && part.len() > 2) {
+            return None;
+        }
+        let value: i128 = part.parse().ok()?;
+        if at > 0 && value > 59 {
+            return None;
+        }
+        total = total.checked_mul(60)?.checked_add(value)?;
+    }
+    i64::try_from(sign * total).ok()
+}
+
+fn float(body: &str, digits: &str, sign: i128) -> Shape {
+    let (mantissa, exponent) = match digits.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent)),
+        None => (digits, None),
+    };
+    let Some((before, after)) = mantissa.split_once('.') else { return Shape::Text };
+    let digits_only = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let signed = exponent.is_none_or(|exponent| {
+        exponent.strip_prefix(['+', '-']).is_some_and(|rest| !rest.is_empty() && digits_only(rest))
+    });
+    if !digits_only(before) || !digits_only(after) || (before.is_empty() && after.is_empty()) || !signed {
+        return Shape::Text;
+    }
+    if before.is_empty() && body.starts_with("._") {
+        return Shape::Text;
+    }
+    let text = format!("0{before}.{after}0{}", exponent.map(|exponent| format!("e{exponent}")).unwrap_or_default());
+    let Ok(value) = text.parse::<f64>() else { return Shape::Text };
+    let value = if sign < 0 { -value } else { value };
+    Number::from_f64(value).map_or(Shape::NoNumber, Shape::Number)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Value {
+        Document::read("t.yml", text).unwrap().root.to_json()
+    }
+
+    #[test]
+    fn scalars_as_ansible_reads_them() {
+        let cases = [
+            ("yes", "true"),
+            ("Off", "false"),
+            ("'yes'", "\"yes\""),
+            ("y", "\"y\""),
+            ("~", "null"),
+            ("", "null"),
+            ("0644", "420"),
+            ("0o644", "\"0o644\""),
+            ("08", "\"08\""),
+            ("1_000", "1000"),
+            ("0x1F", "31"),
+            ("0b101", "5"),
+            ("-7", "-7"),
+            ("12:30:45", "45045"),
+            ("1.5", "1.5"),
+            ("1e3", "\"1e3\""),
+            ("1.0e+3", "1000.0"),
+            ("3.2.1", "\"3.2.1\""),
+            ("20m", "\"20m\""),
+            ("2026-11-22", "\"2026-11-22\""),
+            ("!!str 5", "\"5\""),
+            ("10.0.0.1", "\"10.0.0.1\""),
+            ("18446744073709551615", "18446744073709551615"),
+            ("\"a\\tb\"", "\"a\\tb\""),
+        ];
+        for (yaml, json) in cases {
+            assert_eq!(read(&format!("k: {yaml}\n")).get("k").unwrap().to_string(), json, "{yaml}");
+        }
+    }
+
+    #[test]
+    fn keys_and_values_know_their_place() {
+        let document = Document::read("t.yml", "a:\n  b: 1\n  c: [x, {d: e}]\n").unwrap();
+        let Yaml::Map(top) = &document.root.value else { unreachable!() };
+        let Yaml::Map(inner) = &top.first().unwrap().value.value else { unreachable!() };
+        let c = inner.get(1).unwrap();
+        assert_eq!(c.key.spot, Spot { line: 3, column: 3 });
+        let Yaml::List(items) = &c.value.value else { unreachable!() };
+        assert_eq!(items.first().unwrap().spot, Spot { line: 3, column: 7 });
+    }
+
+    #[test]
+    fn merge_keys_and_aliases() {
+        assert_eq!(
+            read("x: &x {a: 1, b: 2}\ny:\n  <<: *x\n  a: 3\n").get("y").unwrap(),
+            &serde_json::json!({"a": 3, "b": 2})
+        );
+        assert_eq!(read("x: &x [1]\ny: *x\n").get("y").unwrap(), &serde_json::json!([1]));
+    }
+
+    #[test]
+    fn vault_and_unsafe() {
+        assert_eq!(
+            read("k: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  3132\n").get("k").unwrap(),
+            &serde_json::json!({VAULT_KEY: "$ANSIBLE_VAULT;1.1;AES256\n3132\n"})
+        );
+        assert_eq!(
+            read("k: !unsafe '{{ x }}'\n").get("k").unwrap(),
+            &serde_json::json!("{% raw %}{{ x }}{% endraw %}")
+        );
+        assert_eq!(read("k: !unsafe plain\n").get("k").unwrap(), &serde_json::json!("plain"));
+    }
+
+    #[test]
+    fn json_is_read_too() {
+        assert_eq!(
+            read("{\n\t\"a\": {\"b\": [true, null, \"x\\u00e9\"]}\n}\n"),
+            serde_json::json!({"a": {"b": [true, null, "xé"]}})
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[ -~\\n\\t:{}\\[\\]&*!|>'\"#,?-]{0,80}") {
+            let _ = Document::read("t.yml", &text);
+        }
+    }
+}
