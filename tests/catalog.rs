@@ -675,6 +675,28 @@ fn notes_of_many_hands_do_not_mix_and_a_cut_line_hides_nothing() {
     assert!(report.not_noted.is_some() && report.failure().is_some());
 }
 
+/// A note takes back its own half line on a full disk; without the lock it could take another's.
+#[test]
+fn a_note_waits_for_the_note_of_another() {
+    use rustix::fs::{FlockOperation, flock};
+    let shelf = Shelf::new();
+    let catalog = shelf.open();
+    let mut point = make(&catalog, NEW, BYTES).unwrap();
+    let note = || Note { at: jiff::Timestamp::now(), who: who(), remark: Remark::Released };
+    point.note(catalog.disk(), note()).unwrap();
+    let other = std::fs::File::open(point.dir.join("notes.jsonl")).unwrap();
+    flock(&other, FlockOperation::LockExclusive).unwrap();
+    let length = other.metadata().unwrap().len();
+    let (sender, done) = std::sync::mpsc::channel();
+    let (second, disk) = (note(), catalog.disk().clone());
+    std::thread::spawn(move || sender.send(point.note(&disk, second)).unwrap());
+    assert!(done.recv_timeout(std::time::Duration::from_millis(300)).is_err(), "it did not wait");
+    assert_eq!(other.metadata().unwrap().len(), length);
+    flock(&other, FlockOperation::Unlock).unwrap();
+    done.recv_timeout(std::time::Duration::from_secs(10)).unwrap().unwrap();
+    assert!(other.metadata().unwrap().len() > length);
+}
+
 #[test]
 fn history_is_newest_first_with_the_verdicts_of_today() {
     let shelf = Shelf::new();
