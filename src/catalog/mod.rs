@@ -478,9 +478,12 @@ impl Catalog {
                     .mend("write one of them out"))
             }
             (None, _) => {
-                let near = nearest(text, others.iter().map(|name| name.rsplit('/').next().unwrap_or(name)), 3);
-                let near: Vec<&str> =
-                    others.iter().map(String::as_str).filter(|name| near.iter().any(|n| name.ends_with(n))).collect();
+                let ids = others.iter().filter_map(|name| name.rsplit('/').next());
+                let near: Vec<&str> = nearest(text, ids, 3)
+                    .into_iter()
+                    .flat_map(|id| others.iter().filter(move |name| name.ends_with(id)))
+                    .map(String::as_str)
+                    .collect();
                 let failure =
                     Failure::new(Kind::CouldNotStart, format!("no point {text:?} in {}", self.root.display()));
                 Err(if near.is_empty() {

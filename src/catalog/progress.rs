@@ -456,7 +456,8 @@ impl PointInProgress {
             }
             let mut file = self.disk.open(&path).map_err(|error| failed("open", &path, &error))?;
             self.disk.chmod(&file, &path, 0o600).map_err(|error| failed("protect", &path, &error))?;
-            if !is_archive && !(top && name == NOTES) {
+            let changes_later = top && name == NOTES;
+            if !is_archive && !changes_later {
                 let mut hasher = Hasher::new();
                 read_all(&mut file, |bytes| hasher.update(bytes)).map_err(|error| failed("read", &path, &error))?;
                 let bytes = hasher.bytes();

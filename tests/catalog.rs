@@ -1,0 +1,880 @@
+//! The catalog from outside: points are sealed whole or not at all, and what is wrong is named.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
+
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ferry::catalog::*;
+use ferry::digest::Sha256;
+use ferry::failure::{Failure, Kind};
+use ferry::name::{ClusterName, PointId, RunId};
+use serde_json::{Value, json};
+
+const OLD: &str = "20261121T041500Z-0001";
+const NEW: &str = "20261122T041500Z-7f3a";
+const BYTES: &[u8] = b"pretend archive bytes, long enough to be cut somewhere in the middle";
+
+fn prod() -> ClusterName {
+    "prod".parse().unwrap()
+}
+
+fn id(text: &str) -> PointId {
+    text.parse().unwrap()
+}
+
+fn run(text: &str) -> RunId {
+    text.parse().unwrap()
+}
+
+fn who() -> Who {
+    Who { user: "ops".into(), machine: "jump".into(), ci: None }
+}
+
+/// A catalog in a folder of its own.
+struct Shelf {
+    _temp: tempfile::TempDir,
+    root: PathBuf,
+}
+
+impl Shelf {
+    fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("a/catalog");
+        Self { _temp: temp, root }
+    }
+
+    fn open(&self) -> Catalog {
+        Catalog::open(&self.root).unwrap()
+    }
+
+    fn dir(&self, name: &str) -> PathBuf {
+        self.root.join("prod").join(name)
+    }
+}
+
+fn archive(bytes: &[u8]) -> Archive {
+    Archive {
+        name: "gravity".into(),
+        kind: ArchiveKind::Gravity,
+        file: "gravity.tar.gz".into(),
+        bytes: bytes.len() as u64,
+        sha256: Sha256::of(bytes),
+        members: 3,
+        content_bytes: 4096,
+        verdict: Verdict::Verified,
+        why: String::new(),
+        source_path: "/var/lib/data/ferry/x/backup.tar.gz".into(),
+        verified_how: vec!["sha256 equal on the node, in the stream and on the disk here".into()],
+    }
+}
+
+fn manifest(point: &str, bytes: &[u8]) -> Manifest {
+    Manifest {
+        format: 0,
+        id: id(point),
+        label: Some("before the upgrade".into()),
+        run: run("20261122T041455Z-9c1e"),
+        job: Some("0123456789abcdef0123456789abcdef".parse().unwrap()),
+        who: who(),
+        ferry_version: "0.1.0".into(),
+        inventory_sha256: Some(Sha256::of(b"inventory")),
+        playbook_sha256: None,
+        cluster: ClusterFacts {
+            group: prod(),
+            gravity_name: Some("pce-prod".into()),
+            kube_system_uid: None,
+            advertise_addresses: vec!["10.0.0.1".into()],
+        },
+        pce_version: Some("3.2.0".into()),
+        gravity_version: Some("7.0.12".into()),
+        node: "prod-1".parse().unwrap(),
+        started: "2026-11-22T04:15:00Z".parse().unwrap(),
+        finished: "2026-11-22T04:55:00Z".parse().unwrap(),
+        status_before: json!({"cluster": {"state": "active"}}),
+        status_after: Value::Null,
+        commands: vec!["gravity backup /x --timeout=60m --follow".into()],
+        archives: vec![archive(bytes)],
+        complete: true,
+        contents: contents_rows(true, true),
+        durations: Durations { backup_seconds: Some(1500.25), ..Durations::default() },
+        warnings: vec![],
+        waivers: vec![Waiver { gate: "space".into(), reason: "tonight only".into() }],
+        files: vec![],
+        extra: serde_json::Map::new(),
+    }
+}
+
+fn begin(catalog: &Catalog, point: &str) -> Result<PointInProgress, Failure> {
+    catalog.begin(&prod(), &id(point), &run("20261122T041455Z-9c1e"), "jump", "ferry backup prod")
+}
+
+/// The whole way of a point, going on with whatever an earlier attempt left.
+fn make(catalog: &Catalog, point: &str, bytes: &[u8]) -> Result<Point, Failure> {
+    let part = begin(catalog, point)?;
+    part.write_file("logs/gravity-backup.log", b"said the hook\n")?;
+    part.write_file("settings/dns.json", b"{}\n")?;
+    if part.finished_archive("gravity.tar.gz").is_none() {
+        let mut receiving = part.open_archive("gravity.tar.gz")?;
+        let from = usize::try_from(receiving.offset).unwrap();
+        receiving.file.write_all(&bytes[from..]).unwrap();
+        receiving.finish()?;
+    }
+    part.seal(manifest(point, bytes))
+}
+
+struct Walk(Vec<u8>);
+
+impl Inspect for Walk {
+    fn feed(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+    fn finish(self: Box<Self>) -> Result<u64, String> {
+        if self.0.starts_with(b"pretend") { Ok(3) } else { Err("byte 0: not a gzip member".into()) }
+    }
+}
+
+fn verify(catalog: &Catalog, point: &mut Point) -> VerifyReport {
+    let (mut last, mut heard) = (0, Vec::new());
+    let report = catalog
+        .verify(point, &who(), &|_| Box::new(Walk(Vec::new())), &mut |done, total| {
+            assert!(done >= last, "progress goes forward");
+            last = done;
+            heard.push((done, total));
+        })
+        .unwrap();
+    assert!(heard.len() > 1);
+    report
+}
+
+fn states(catalog: &Catalog) -> Vec<(String, String)> {
+    let now = jiff::Timestamp::now();
+    let entries = catalog.list(None).unwrap();
+    entries.iter().map(|entry| (entry.id().to_string(), entry.summary(now).state)).collect()
+}
+
+fn state(catalog: &Catalog, point: &str) -> String {
+    states(catalog).into_iter().find(|(id, _)| id == point).map_or("absent".into(), |(_, state)| state)
+}
+
+#[test]
+fn a_sealed_point_is_listed_found_and_verified() {
+    let shelf = Shelf::new();
+    let catalog = shelf.open();
+    assert!(catalog.list(None).unwrap().is_empty());
+    let mut point = make(&catalog, NEW, BYTES).unwrap();
+    assert_eq!(point.dir, catalog.root().join("prod").join(NEW));
+    assert_eq!(states(&catalog), [(NEW.to_owned(), "verified".to_owned())]);
+    for found in ["latest", NEW, "20261122", "prod/2026", "prod/latest"] {
+        assert_eq!(catalog.find(found, Some(&prod())).unwrap().id(), point.id(), "{found}");
+    }
+    let report = verify(&catalog, &mut point);
+    assert_eq!((report.bad.as_slice(), report.warnings.as_slice()), (&[][..], &[][..]));
+    assert!(report.failure().is_none() && report.not_noted.is_none());
+    assert_eq!(report.archives[0].members, Some(3));
+    assert_eq!(point.notes.known.len(), 1);
+    assert!(point.last_verified() > point.manifest.finished || point.last_verified() == point.notes.known[0].at);
+    // Rights: folders 0700, files 0600; nothing of the making is left.
+    let mut names = Vec::new();
+    walk(&shelf.root, &mut |path, mode, is_dir| {
+        assert_eq!(mode & 0o777, if is_dir { 0o700 } else { 0o600 }, "{}", path.display());
+        names.push(path.strip_prefix(&shelf.root).unwrap().display().to_string());
+    });
+    names.sort();
+    let base = format!("prod/{NEW}");
+    let mut expected = vec!["prod".to_owned(), base.clone()];
+    for name in [
+        "gravity.tar.gz",
+        "logs",
+        "logs/gravity-backup.log",
+        "manifest.json",
+        "notes.jsonl",
+        "settings",
+        "settings/dns.json",
+    ] {
+        expected.push(format!("{base}/{name}"));
+    }
+    assert_eq!(names, expected);
+    let room = catalog.room().unwrap();
+    assert!(room.free > 0 && room.free <= room.total);
+}
+
+fn walk(folder: &Path, each: &mut dyn FnMut(&Path, u32, bool)) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let there = std::fs::symlink_metadata(&path).unwrap();
+        each(&path, there.mode(), there.is_dir());
+        if there.is_dir() {
+            walk(&path, each);
+        }
+    }
+}
+
+#[test]
+fn the_manifest_has_its_shape() {
+    let shelf = Shelf::new();
+    make(&shelf.open(), NEW, BYTES).unwrap();
+    let text = std::fs::read_to_string(shelf.dir(NEW).join("manifest.json")).unwrap();
+    let mut value: Value = serde_json::from_str(&text).unwrap();
+    let contents = value["contents"].take();
+    let no = |row: &str| contents.as_array().unwrap().iter().find(|r| r["row"] == row).unwrap()["in_backup"] == "no";
+    assert_eq!(contents.as_array().unwrap().len(), 16);
+    assert!(no("DNS settings") && no("runtimes") && !no("databases"));
+    assert_eq!(contents[15], json!({"row": "NFS archive", "in_backup": "no", "note": "no: not built yet"}));
+    assert_eq!(contents_rows(false, false).len(), 14);
+    let golden = json!({
+        "format": 1,
+        "id": NEW,
+        "label": "before the upgrade",
+        "run": "20261122T041455Z-9c1e",
+        "job": "0123456789abcdef0123456789abcdef",
+        "who": {"user": "ops", "machine": "jump", "ci": null},
+        "ferry_version": "0.1.0",
+        "inventory_sha256": Sha256::of(b"inventory").to_string(),
+        "playbook_sha256": null,
+        "cluster": {"group": "prod", "gravity_name": "pce-prod", "kube_system_uid": null, "advertise_addresses": ["10.0.0.1"]},
+        "pce_version": "3.2.0",
+        "gravity_version": "7.0.12",
+        "node": "prod-1",
+        "started": "2026-11-22T04:15:00Z",
+        "finished": "2026-11-22T04:55:00Z",
+        "status_before": {"cluster": {"state": "active"}},
+        "status_after": null,
+        "commands": ["gravity backup /x --timeout=60m --follow"],
+        "archives": [{
+            "name": "gravity", "kind": "gravity", "file": "gravity.tar.gz", "bytes": BYTES.len(),
+            "sha256": Sha256::of(BYTES).to_string(), "members": 3, "content_bytes": 4096, "verdict": "verified", "why": "",
+            "source_path": "/var/lib/data/ferry/x/backup.tar.gz",
+            "verified_how": ["sha256 equal on the node, in the stream and on the disk here"]
+        }],
+        "complete": true,
+        "contents": null,
+        "durations": {"backup_seconds": 1500.25},
+        "warnings": [],
+        "waivers": [{"gate": "space", "reason": "tonight only"}],
+        "files": [
+            {"path": "logs/gravity-backup.log", "bytes": 14, "sha256": Sha256::of(b"said the hook\n").to_string()},
+            {"path": "settings/dns.json", "bytes": 3, "sha256": Sha256::of(b"{}\n").to_string()}
+        ]
+    });
+    assert_eq!(serde_json::to_string_pretty(&value).unwrap(), serde_json::to_string_pretty(&golden).unwrap());
+}
+
+#[test]
+fn fields_of_a_newer_ferry_are_kept_and_a_newer_format_is_refused() {
+    let shelf = Shelf::new();
+    let catalog = shelf.open();
+    make(&catalog, NEW, BYTES).unwrap();
+    let path = shelf.dir(NEW).join("manifest.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replacen("{", "{\n  \"volumes\": [7],", 1)).unwrap();
+    let point = catalog.find(NEW, None).unwrap();
+    assert_eq!(point.to_json().unwrap()["volumes"], json!([7]));
+    assert_eq!(point.to_json().unwrap()["verdict"], "verified");
+    std::fs::write(&path, text.replace("\"format\": 1", "\"format\": 2")).unwrap();
+    let failure = catalog.find(NEW, None).unwrap_err();
+    assert!(failure.seen.unwrap().contains("manifest format 2"));
+    assert_eq!(state(&catalog, NEW), "no point");
+    // A manifest that would lead out of the folder.
+    for evil in ["../../../etc/passwd", "/etc/passwd", "..", "logs/../../x", ".hidden", ""] {
+        std::fs::write(&path, text.replace("\"logs/gravity-backup.log\"", &json!(evil).to_string())).unwrap();
+        assert_eq!(state(&catalog, NEW), "no point", "{evil}");
+        std::fs::write(&path, text.replace("\"file\": \"gravity.tar.gz\"", &format!("\"file\": {}", json!(evil))))
+            .unwrap();
+        assert_eq!(state(&catalog, NEW), "no point", "{evil}");
+    }
+    // A cut manifest names line and column.
+    std::fs::write(&path, &text[..text.len() / 2]).unwrap();
+    let Entry::Broken { why, .. } = &catalog.list(None).unwrap()[0] else { panic!("not broken") };
+    assert!(why.place.as_ref().unwrap().line > 10 && why.snippet.is_some(), "{why:?}");
+}
+
+/// Every bit-flip, cut and loss is named, noted, and makes the point damaged.
+#[test]
+fn what_is_wrong_is_named() {
+    type Damage = fn(&Path);
+    let cases: [(&str, &str, Damage); 7] = [
+        ("gravity.tar.gz", "sha256", |dir| {
+            let mut bytes = BYTES.to_vec();
+            bytes[40] ^= 1;
+            std::fs::write(dir.join("gravity.tar.gz"), bytes).unwrap();
+        }),
+        ("gravity.tar.gz", "size", |dir| std::fs::write(dir.join("gravity.tar.gz"), &BYTES[..20]).unwrap()),
+        ("gravity.tar.gz", "size", |dir| std::fs::write(dir.join("gravity.tar.gz"), b"").unwrap()),
+        ("gravity.tar.gz", "missing", |dir| std::fs::remove_file(dir.join("gravity.tar.gz")).unwrap()),
+        ("gravity.tar.gz", "unreadable", |dir| {
+            std::fs::rename(dir.join("gravity.tar.gz"), dir.join("../elsewhere")).unwrap();
+            symlink("../elsewhere", dir.join("gravity.tar.gz")).unwrap();
+        }),
+        ("logs/gravity-backup.log", "sha256", |dir| {
+            std::fs::write(dir.join("logs/gravity-backup.log"), b"said the lion\n").unwrap();
+        }),
+        ("settings/dns.json", "unreadable", |dir| {
+            std::fs::rename(dir.join("settings"), dir.join("../settings")).unwrap();
+            symlink("../settings", dir.join("settings")).unwrap();
+        }),
+    ];
+    for (file, what, damage) in cases {
+        let shelf = Shelf::new();
+        let catalog = shelf.open();
+        let mut point = make(&catalog, NEW, BYTES).unwrap();
+        damage(&point.dir);
+        let report = verify(&catalog, &mut point);
+        let named = report.bad.iter().any(|defect| defect.file == file && defect.what == what);
+        assert!(named, "{file} {what}: {:?}", report.bad);
+        let failure = report.failure().unwrap();
+        assert_eq!(failure.kind, Kind::Bad);
+        assert!(failure.what.contains(file), "{failure}");
+        assert_eq!(point.verdict(), Verdict::Damaged);
+        // It stays so for everybody who looks later, and is no measure and no `latest`.
+        assert_eq!(state(&catalog, NEW), "damaged");
+        assert_eq!(catalog.find("prod/latest", None).unwrap_err().kind, Kind::CouldNotStart);
+        assert_eq!(point.accept(catalog.disk(), who(), "it is fine").unwrap_err().kind, Kind::Refused);
+        let archive_hit = file == "gravity.tar.gz";
+        assert_eq!(point.verdict_of(&point.manifest.archives[0]) == Verdict::Damaged, archive_hit);
+    }
+}
+
+#[test]
+fn a_damaged_point_that_was_brought_back_is_verified_by_its_bytes() {
+    let shelf = Shelf::new();
+    let catalog = shelf.open();
+    let mut point = make(&catalog, NEW, BYTES).unwrap();
+    let file = point.dir.join("gravity.tar.gz");
+    std::fs::write(&file, b"pretend").unwrap();
+    verify(&catalog, &mut point);
+    std::fs::write(&file, BYTES).unwrap();
+    assert_eq!(state(&catalog, NEW), "damaged", "the bytes alone prove nothing until they are read");
+    verify(&catalog, &mut point);
+    assert_eq!(state(&catalog, NEW), "verified");
+}
+
+#[test]
+fn rights_and_files_that_nobody_listed_are_warnings() {
+    let shelf = Shelf::new();
+    let catalog = shelf.open();
+    let mut point = make(&catalog, NEW, BYTES).unwrap();
+    std::fs::set_permissions(point.dir.join("gravity.tar.gz"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::write(point.dir.join("logs/extra"), b"").unwrap();
+    let report = verify(&catalog, &mut point);
+    assert!(report.bad.is_empty());
+    assert!(report.warnings.iter().any(|w| w.contains("gravity.tar.gz has mode 0644, expected 0600")), "{report:?}");
+    assert!(report.warnings.iter().any(|w| w.contains("logs/extra is not listed")), "{report:?}");
+    assert_eq!(point.verdict(), Verdict::Verified);
+}
+
+#[test]
+fn without_its_manifest_a_folder_is_no_point() {
+    let shelf = Shelf::new();
+    let catalog = shelf.open();
+    make(&catalog, NEW, BYTES).unwrap();
+    std::fs::remove_file(shelf.dir(NEW).join("manifest.json")).unwrap();
+    assert_eq!(state(&catalog, NEW), "no point");
+    let failure = catalog.find(NEW, None).unwrap_err();
+    assert_eq!(failure.kind, Kind::CouldNotStart);
+    assert!(failure.what.contains("is no recovery point"), "{failure}");
+    assert!(catalog.history(&prod(), ArchiveKind::Gravity).unwrap().is_empty());
+    // A folder that bears another point's manifest is none either.
+    make(&catalog, OLD, BYTES).unwrap();
+    std::fs::copy(shelf.dir(OLD).join("manifest.json"), shelf.dir(NEW).join("manifest.json")).unwrap();
+    assert_eq!(state(&catalog, NEW), "no point");
+    // Nor is a symbolic link to one.
+    std::fs::remove_dir_all(shelf.dir(NEW)).unwrap();
+    symlink(shelf.dir(OLD), shelf.dir(NEW)).unwrap();
+    assert_eq!(state(&catalog, NEW), "no point");
+}
+
+#[test]
+fn what_is_not_a_whole_archive_is_never_sealed() {
+    type Spoil = fn(&PointInProgress, &mut Manifest);
+    let cases: [(&str, Spoil); 14] = [
+        ("of another size", |part, _| std::fs::write(part.file("gravity.tar.gz"), &BYTES[1..]).unwrap()),
+        ("not there", |part, _| std::fs::remove_file(part.file("gravity.tar.gz")).unwrap()),
+        ("a symbolic link", |part, _| {
+            std::fs::rename(part.file("gravity.tar.gz"), part.dir().join("../elsewhere")).unwrap();
+            symlink("../elsewhere", part.file("gravity.tar.gz")).unwrap();
+        }),
+        ("a part beside it", |part, _| std::fs::write(part.file("amv.tar.gz.part"), b"x").unwrap()),
+        ("an archive that is not named", |part, _| std::fs::write(part.file("amv.tar.gz"), b"x").unwrap()),
+        ("a link among the logs", |part, _| symlink("/etc/passwd", part.logs_dir().join("passwd")).unwrap()),
+        ("no members", |_, manifest| manifest.archives[0].members = 0),
+        ("no proof", |_, manifest| manifest.archives[0].verified_how.clear()),
+        ("damaged", |_, manifest| manifest.archives[0].verdict = Verdict::Damaged),
+        ("no archive", |_, manifest| manifest.archives.clear()),
+        ("named twice", |_, manifest| {
+            let again = manifest.archives[0].clone();
+            manifest.archives.push(again);
+        }),
+        ("another id", |_, manifest| manifest.id = id(OLD)),
+        ("another cluster", |_, manifest| manifest.cluster.group = "dr".parse().unwrap()),
+        ("a name that leads away", |_, manifest| manifest.archives[0].file = "../gravity.tar.gz".into()),
+    ];
+    for (case, spoil) in cases {
+        let shelf = Shelf::new();
+        let catalog = shelf.open();
+        let part = begin(&catalog, NEW).unwrap();
+        let mut receiving = part.open_archive("gravity.tar.gz").unwrap();
+        receiving.file.write_all(BYTES).unwrap();
+        receiving.finish().unwrap();
+        let mut manifest = manifest(NEW, BYTES);
+        spoil(&part, &mut manifest);
+        let failure = part.seal(manifest).unwrap_err();
+        assert_eq!(failure.kind, Kind::Failed, "{case}: {failure}");
+        assert_eq!(failure.mend.as_deref(), Some("ferry backup prod"), "{case}");
+        assert_eq!(state(&catalog, NEW), "left over", "{case}");
+        assert!(!shelf.dir(NEW).exists(), "{case}");
+    }
+}
+
+#[test]
+fn one_writer_for_one_point() {
+    let shelf = Shelf::new();
+    let catalog = shelf.open();
+    let first = begin(&catalog, NEW).unwrap();
+    let refused = begin(&Catalog::open(&shelf.root).unwrap(), NEW).unwrap_err();
+    assert_eq!(refused.kind, Kind::Refused);
+    assert!(refused.seen.unwrap().contains("run 20261122T041455Z-9c1e on jump since"));
+    assert_eq!(state(&catalog, NEW), "in progress");
+    // Another id is nobody's business.
+    make(&catalog, OLD, BYTES).unwrap();
+    drop(first);
+    assert_eq!(state(&catalog, NEW), "left over");
+    let line = catalog.list(Some(&prod())).unwrap().pop().unwrap().summary(jiff::Timestamp::now());
+    assert!(line.remark.contains("go on: ferry backup prod"), "{line:?}");
+    let point = make(&catalog, NEW, BYTES).unwrap();
+    // Sealed is sealed.
+    assert_eq!(begin(&catalog, NEW).unwrap_err().kind, Kind::Refused);
+    assert_eq!(point.verdict(), Verdict::Verified);
+    // Many at once: exactly one gets it.
+    let id = "20261123T000000Z-0000";
+    let barrier = Arc::new(std::sync::Barrier::new(8));
+    let threads: Vec<_> = (0..8)
+        .map(|_| {
+            let (catalog, barrier) = (catalog.clone(), barrier.clone());
+            std::thread::spawn(move || {
+                let part = begin(&catalog, id);
+                barrier.wait();
+                part.is_ok()
+            })
+        })
+        .collect();
+    assert_eq!(threads.into_iter().map(|thread| thread.join().unwrap()).filter(|won| *won).count(), 1);
+}
+
+#[test]
+fn an_archive_is_received_in_pieces() {
+    let shelf = Shelf::new();
+    let catalog = shelf.open();
+    {
+        let part = begin(&catalog, NEW).unwrap();
+        let mut receiving = part.open_archive("gravity.tar.gz").unwrap();
+        assert_eq!((receiving.offset, receiving.file.metadata().unwrap().mode() & 0o777), (0, 0o600));
+        receiving.file.write_all(&BYTES[..10]).unwrap();
+    }
+    let again =
+        catalog.begin(&prod(), &id(NEW), &run("20261122T060000Z-0002"), "laptop", "ferry runs resume X").unwrap();
+    let mut receiving = again.open_archive("gravity.tar.gz").unwrap();
+    assert_eq!(receiving.offset, 10);
+    receiving.file.write_all(&BYTES[10..]).unwrap();
+    let path = receiving.finish().unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), BYTES);
+    assert_eq!(again.finished_archive("gravity.tar.gz"), Some(BYTES.len() as u64));
+    assert!(again.open_archive("gravity.tar.gz").is_err(), "a whole one is not written to again");
+    let Entry::InProgress(part) = catalog.list(None).unwrap().remove(0) else { panic!("not in progress") };
+    let note = part.note.unwrap();
+    assert_eq!(note.earlier_runs, [run("20261122T041455Z-9c1e")]);
+    assert_eq!((note.run, note.host.as_str()), (run("20261122T060000Z-0002"), "laptop"));
+    // What is a link, a pipe or a folder is not opened; a name is a name.
+    symlink("/etc/passwd", again.file("amv.tar.gz.part")).unwrap();
+    assert!(again.open_archive("amv.tar.gz").unwrap_err().seen.unwrap().contains("symbolic link"));
+    let target = shelf.root.join("target");
+    std::fs::write(&target, b"mine").unwrap();
+    std::fs::hard_link(&target, again.file("nfs.tar.gz.part")).unwrap();
+    assert!(again.open_archive("nfs.tar.gz").unwrap_err().seen.unwrap().contains("hard link"));
+    for bad in ["../x", "", ".x", "a/b", "manifest.json", "notes.jsonl", "x.part", "logs", "x\n"] {
+        assert!(again.open_archive(bad).is_err(), "{bad:?}");
+    }
+    for bad in ["x", "logs/../x", "logs/", "../logs/x", "archive/x", "logs/.x"] {
+        assert!(again.write_file(bad, b"").is_err(), "{bad:?}");
+    }
+    again.discard_archive("amv.tar.gz").unwrap();
+    again.discard_archive("nfs.tar.gz").unwrap();
+    assert_eq!(std::fs::read(&target).unwrap(), b"mine");
+    again.abandon().unwrap();
+    assert!(catalog.list(None).unwrap().is_empty());
+    assert_eq!(std::fs::read_dir(shelf.root.join("prod")).unwrap().count(), 0);
+}
+
+#[test]
+fn unsafe_places_are_refused() {
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let refused = |root: &Path, word: &str| {
+        for opened in [Catalog::open(root), Catalog::open_read(root)] {
+            let failure = opened.unwrap_err();
+            assert_eq!(failure.kind, Kind::CouldNotStart);
+            assert!(failure.what.contains(word), "{word}: {failure}");
+        }
+    };
+    let shelf = Shelf::new();
+    let catalog = shelf.open();
+    mode(&shelf.root, 0o777);
+    refused(&shelf.root, "anybody can write");
+    mode(&shelf.root, 0o1777);
+    refused(&shelf.root, "anybody can write");
+    mode(&shelf.root, 0o700);
+    mode(shelf.root.parent().unwrap(), 0o777);
+    refused(&shelf.root, "anybody can write");
+    assert!(Catalog::open(&shelf.root.parent().unwrap().join("other")).is_err());
+    assert!(!shelf.root.parent().unwrap().join("other").exists(), "nothing is made there");
+    mode(shelf.root.parent().unwrap(), 0o700);
+    let elsewhere = tempfile::tempdir().unwrap();
+    symlink(elsewhere.path(), shelf.root.join("prod")).unwrap();
+    refused(&shelf.root, "symbolic link");
+    // Also when the link came after the catalog was opened.
+    assert_eq!(begin(&catalog, NEW).unwrap_err().kind, Kind::CouldNotStart);
+    assert!(catalog.list(Some(&prod())).is_err());
+    assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    std::fs::remove_file(shelf.root.join("prod")).unwrap();
+    std::fs::create_dir(shelf.dir("")).unwrap();
+    symlink(elsewhere.path(), shelf.dir(&format!("{NEW}.part"))).unwrap();
+    assert_eq!(begin(&catalog, NEW).unwrap_err().kind, Kind::CouldNotStart);
+    assert_eq!(state(&catalog, NEW), "no point");
+    let file = shelf.root.join("file");
+    std::fs::write(&file, b"").unwrap();
+    refused(&file, "not a folder");
+    // Reading needs nothing to be there, and makes nothing.
+    let absent = shelf.root.join("absent");
+    assert!(Catalog::open_read(&absent).unwrap().list(None).unwrap().is_empty());
+    assert!(!absent.exists());
+    // A link to the catalog itself is the operator's own business.
+    let link = shelf.root.join("../link");
+    symlink(&shelf.root, &link).unwrap();
+    assert!(Catalog::open(&link).is_ok());
+    // A disk that takes no bytes is found by trying, and the trial leaves nothing.
+    for broken in [Step::Create, Step::Write, Step::Sync] {
+        let disk =
+            Disk::watched(move |step, _| if step == broken { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) });
+        let failure = Catalog::open_on(&shelf.root, disk).unwrap_err();
+        assert!(failure.kind == Kind::CouldNotStart && failure.what.contains("full"), "{failure}");
+        assert!(
+            !std::fs::read_dir(&shelf.root).unwrap().any(|e| e
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .starts_with(".probe"))
+        );
+    }
+}
+
+#[test]
+fn names_that_do_not_fit_get_the_nearest() {
+    let shelf = Shelf::new();
+    let catalog = shelf.open();
+    make(&catalog, OLD, BYTES).unwrap();
+    make(&catalog, NEW, BYTES).unwrap();
+    let said = |text: &str| {
+        let failure = catalog.find(text, None).unwrap_err();
+        assert_eq!(failure.kind, Kind::CouldNotStart);
+        format!("{failure} {}", failure.mend.clone().unwrap_or_default())
+    };
+    let ambiguous = said("2026112");
+    assert!(ambiguous.contains(OLD) && ambiguous.contains(NEW), "{ambiguous}");
+    assert!(
+        said("20261122T041500Z-7f3b").contains(&format!("did you mean prod/{NEW}")),
+        "{}",
+        said("20261122T041500Z-7f3b")
+    );
+    assert!(said("prdo/latest").contains("did you mean prod"), "{}", said("prdo/latest"));
+    assert!(said("latest").contains("prod/latest"));
+    assert!(said("../x").contains("not a cluster name"));
+    assert!(said("").contains("no point"));
+    drop(begin(&catalog, "20261123T041500Z-0003").unwrap());
+    assert!(said("20261123").contains("left over"));
+    assert_eq!(catalog.find("prod/latest", None).unwrap().id(), &id(NEW), "what is left over is no latest");
+    assert_eq!(catalog.find("20261121", Some(&prod())).unwrap().id(), &id(OLD));
+}
+
+#[test]
+fn suspect_becomes_verified_by_an_acceptance_with_a_reason() {
+    let shelf = Shelf::new();
+    let catalog = shelf.open();
+    let part = begin(&catalog, NEW).unwrap();
+    let mut receiving = part.open_archive("gravity.tar.gz").unwrap();
+    receiving.file.write_all(BYTES).unwrap();
+    receiving.finish().unwrap();
+    let mut small = manifest(NEW, BYTES);
+    small.archives[0].verdict = Verdict::Suspect;
+    small.archives[0].why = "less than half".into();
+    let mut point = part.seal(small).unwrap();
+    assert_eq!(state(&catalog, NEW), "suspect");
+    assert!(catalog.find("prod/latest", None).is_err());
+    verify(&catalog, &mut point);
+    assert_eq!(state(&catalog, NEW), "suspect", "whole it was before");
+    assert_eq!(point.accept(catalog.disk(), who(), " ").unwrap_err().kind, Kind::Refused);
+    point.accept(catalog.disk(), who(), "half the tenants moved out").unwrap();
+    assert_eq!(state(&catalog, NEW), "verified");
+    assert!(point.accept(catalog.disk(), who(), "again").is_err());
+    let note = |remark| Note { at: jiff::Timestamp::now(), who: who(), remark };
+    let now = jiff::Timestamp::now();
+    assert!(!point.held(now));
+    point.note(catalog.disk(), note(Remark::Held { until: None })).unwrap();
+    assert!(catalog.find(NEW, None).unwrap().held(now));
+    point.note(catalog.disk(), note(Remark::Released)).unwrap();
+    assert!(!catalog.find(NEW, None).unwrap().held(now));
+}
+
+#[test]
+fn notes_of_many_hands_do_not_mix_and_a_cut_line_hides_nothing() {
+    let shelf = Shelf::new();
+    let catalog = shelf.open();
+    let point = make(&catalog, NEW, BYTES).unwrap();
+    let threads: Vec<_> = (0..8)
+        .map(|hand| {
+            let (mut point, disk) = (point.clone(), catalog.disk().clone());
+            std::thread::spawn(move || {
+                for turn in 0..10 {
+                    let to = format!("shelf-{hand}-{turn}-{}", "x".repeat(3000));
+                    let remark = Remark::Replicated { to };
+                    point.note(&disk, Note { at: jiff::Timestamp::now(), who: who(), remark }).unwrap();
+                }
+            })
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let mut point = catalog.find(NEW, None).unwrap();
+    assert_eq!((point.notes.known.len(), point.notes.unreadable.len()), (80, 0));
+    // A crash cut the last line; a newer ferry wrote another.
+    let path = point.dir.join("notes.jsonl");
+    let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    file.write_all(b"{\"note\":\"sung_about\",\"by\":\"bards\"}\n{\"at\":\"2026-").unwrap();
+    let report = verify(&catalog, &mut point);
+    assert!(report.not_noted.is_none());
+    let mut point = catalog.find(NEW, None).unwrap();
+    assert_eq!((point.notes.known.len(), point.notes.foreign.len(), point.notes.unreadable.len()), (81, 1, 1));
+    assert!(point.notes.unreadable[0].contains("line 82"), "{:?}", point.notes.unreadable);
+    // A full disk leaves no half line behind.
+    let before = std::fs::read(&path).unwrap();
+    for broken in [Step::Write, Step::Sync] {
+        let disk =
+            Disk::watched(move |step, _| if step == broken { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) });
+        let failure = point.accept(&disk, who(), "x").unwrap_err();
+        assert_eq!(failure.kind, Kind::Refused, "verified: nothing to accept");
+        let remark = Remark::Released;
+        let failure = point.note(&disk, Note { at: jiff::Timestamp::now(), who: who(), remark }).unwrap_err();
+        assert!(failure.kind == Kind::Failed && failure.what.contains("full"), "{failure}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+    // A verification that cannot be noted still says what it found.
+    std::fs::write(point.dir.join("gravity.tar.gz"), b"").unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let report = verify(&catalog, &mut point);
+    assert!(report.not_noted.is_some() && report.failure().is_some());
+}
+
+/// A note takes back its own half line on a full disk; without the lock it could take another's.
+#[test]
+fn a_note_waits_for_the_note_of_another() {
+    use rustix::fs::{FlockOperation, flock};
+    let shelf = Shelf::new();
+    let catalog = shelf.open();
+    let mut point = make(&catalog, NEW, BYTES).unwrap();
+    let note = || Note { at: jiff::Timestamp::now(), who: who(), remark: Remark::Released };
+    point.note(catalog.disk(), note()).unwrap();
+    let other = std::fs::File::open(point.dir.join("notes.jsonl")).unwrap();
+    flock(&other, FlockOperation::LockExclusive).unwrap();
+    let length = other.metadata().unwrap().len();
+    let (sender, done) = std::sync::mpsc::channel();
+    let (second, disk) = (note(), catalog.disk().clone());
+    std::thread::spawn(move || sender.send(point.note(&disk, second)).unwrap());
+    assert!(done.recv_timeout(std::time::Duration::from_millis(300)).is_err(), "it did not wait");
+    assert_eq!(other.metadata().unwrap().len(), length);
+    flock(&other, FlockOperation::Unlock).unwrap();
+    done.recv_timeout(std::time::Duration::from_secs(10)).unwrap().unwrap();
+    assert!(other.metadata().unwrap().len() > length);
+}
+
+#[test]
+fn history_is_newest_first_with_the_verdicts_of_today() {
+    let shelf = Shelf::new();
+    let catalog = shelf.open();
+    let mut old = make(&catalog, OLD, BYTES).unwrap();
+    make(&catalog, NEW, BYTES).unwrap();
+    std::fs::write(old.dir.join("gravity.tar.gz"), b"").unwrap();
+    verify(&catalog, &mut old);
+    let history = catalog.history(&prod(), ArchiveKind::Gravity).unwrap();
+    let seen: Vec<_> = history.iter().map(|past| (past.id.to_string(), past.verdict)).collect();
+    assert_eq!(seen, [(NEW.to_owned(), Verdict::Verified), (OLD.to_owned(), Verdict::Damaged)]);
+    assert_eq!(expected_bytes(&history).unwrap().archive_bytes, (BYTES.len() as u64 * 13).div_ceil(10));
+    assert_eq!(backup_timeout(&history).0.as_secs(), 4501, "3 × 1500.25 s, rounded up");
+    assert!(catalog.history(&prod(), ArchiveKind::Amv).unwrap().is_empty());
+    assert!(catalog.history(&"dr".parse().unwrap(), ArchiveKind::Gravity).unwrap().is_empty());
+}
+
+/// What must hold after any failure: the older point is whole, the new one is a sealed whole point
+/// or none, and the same command again makes it one.
+fn holds_and_goes_on(root: &Path, case: &str) -> String {
+    let catalog = Catalog::open(root).unwrap();
+    let mut old = catalog.find(&format!("prod/{OLD}"), None).unwrap();
+    assert!(verify(&catalog, &mut old).bad.is_empty(), "{case}: the older point");
+    let seen = state(&catalog, NEW);
+    match seen.as_str() {
+        "verified" => {}
+        "left over" | "absent" => {
+            assert!(!root.join("prod").join(NEW).exists(), "{case}");
+            assert_eq!(catalog.find("prod/latest", None).unwrap().id(), &id(OLD), "{case}");
+            make(&catalog, NEW, BYTES).unwrap_or_else(|failure| panic!("{case}: going on: {failure:?}"));
+        }
+        other => panic!("{case}: {other}"),
+    }
+    let mut new = catalog.find(&format!("prod/{NEW}"), None).unwrap();
+    let report = verify(&catalog, &mut new);
+    assert!(report.bad.is_empty() && report.warnings.is_empty(), "{case}: {report:?}");
+    seen
+}
+
+/// The n-th operation on the disk fails, for all n: once (a full disk), and from there on (a stop).
+#[test]
+fn a_failure_at_every_operation_leaves_a_part_or_a_point() {
+    let count = {
+        let shelf = Shelf::new();
+        make(&shelf.open(), OLD, BYTES).unwrap();
+        let counter = Arc::new(AtomicUsize::new(0));
+        let seen = counter.clone();
+        let disk = Disk::watched(move |_, _| {
+            seen.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        });
+        make(&Catalog::open_on(&shelf.root, disk).unwrap(), NEW, BYTES).unwrap();
+        counter.load(Ordering::SeqCst)
+    };
+    assert!(count > 40, "only {count} operations were seen");
+    let mut histogram = std::collections::BTreeMap::new();
+    for from_there_on in [false, true] {
+        for n in 0..count {
+            let shelf = Shelf::new();
+            make(&shelf.open(), OLD, BYTES).unwrap();
+            let counter = Arc::new(AtomicUsize::new(0));
+            let disk = Disk::watched(move |_, _| {
+                let now = counter.fetch_add(1, Ordering::SeqCst);
+                let fails = now == n || (from_there_on && now > n);
+                if fails { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+            });
+            let outcome = Catalog::open_on(&shelf.root, disk).and_then(|catalog| make(&catalog, NEW, BYTES));
+            let case = format!("operation {n} of {count}, from there on: {from_there_on}");
+            let told = match &outcome {
+                Ok(_) => "ok",
+                Err(failure) => {
+                    assert!(failure.what.contains("the catalog is full"), "{case}: {failure:?}");
+                    assert!(failure.mend.is_some(), "{case}");
+                    "failed"
+                }
+            };
+            let sealed = outcome.is_ok();
+            drop(outcome);
+            let seen = holds_and_goes_on(&shelf.root, &case);
+            assert!(!sealed || seen == "verified", "{case}: said to be sealed, but {seen}");
+            *histogram.entry((told, seen)).or_insert(0) += 1;
+        }
+    }
+    println!("{count} operations: {histogram:?}");
+    // Only the last flush and the removal of the lock come after the final name.
+    assert!(histogram[&("failed", "left over".to_owned())] > count, "{histogram:?}");
+    assert!(histogram.get(&("failed", "verified".to_owned())).copied().unwrap_or(0) <= 2, "{histogram:?}");
+}
+
+/// What a power cut would show, which no test can cause: everything is flushed before the final
+/// name, and that name after it.
+#[test]
+fn everything_is_flushed_before_the_final_name() {
+    let shelf = Shelf::new();
+    let steps = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let heard = steps.clone();
+    let disk = Disk::watched(move |step, path| {
+        heard.lock().unwrap().push((step, path.to_owned()));
+        Ok(())
+    });
+    let catalog = Catalog::open_on(&shelf.root, disk).unwrap();
+    make(&catalog, NEW, BYTES).unwrap();
+    let steps = steps.lock().unwrap();
+    let part = catalog.root().join("prod").join(format!("{NEW}.part"));
+    let last = |step: Step, path: &Path| {
+        steps.iter().rposition(|(s, p)| *s == step && p == path).unwrap_or_else(|| panic!("no {step:?} of {path:?}"))
+    };
+    let named = last(Step::Rename, &part);
+    let manifest_named = last(Step::Rename, &part.join("manifest.json.new"));
+    for name in ["gravity.tar.gz", "logs/gravity-backup.log", "settings/dns.json", "logs", "settings"] {
+        assert!(last(Step::Sync, &part.join(name)) < manifest_named, "{name} is flushed before the manifest says so");
+    }
+    assert!(last(Step::Write, &part.join("manifest.json.new")) < last(Step::Sync, &part.join("manifest.json.new")));
+    assert!(last(Step::Sync, &part.join("manifest.json.new")) < manifest_named);
+    assert!(manifest_named < last(Step::Remove, &part.join("in-progress.json")));
+    let folder = last(Step::Sync, &part);
+    assert!(last(Step::Remove, &part.join("in-progress.json")) < folder && folder < named);
+    let parent = last(Step::Sync, part.parent().unwrap());
+    let lock = last(Step::Remove, &part.with_file_name(format!(".{NEW}.lock")));
+    assert!(named < parent && parent < lock);
+}
+
+/// In a folder of its own this seals a point like any other; the test below runs it as a process
+/// of its own whose system calls fail, in a folder that it names.
+#[test]
+fn child_makes_a_point() {
+    match std::env::var_os("CATALOG_OF_THE_TEST") {
+        None => {
+            let shelf = Shelf::new();
+            make(&shelf.open(), NEW, BYTES).unwrap();
+        }
+        Some(root) => {
+            make(&Catalog::open(Path::new(&root)).unwrap(), NEW, BYTES).unwrap();
+        }
+    }
+}
+
+/// The same with real system calls, which no seam of ours stands between: errors, and the process killed.
+#[test]
+fn failing_system_calls_and_kills_leave_a_part_or_a_point() {
+    let me = std::env::current_exe().unwrap();
+    let mut seen = std::collections::BTreeMap::new();
+    for (call, fault) in [
+        ("fsync", "error=ENOSPC"),
+        ("fsync", "error=EIO"),
+        ("fsync", "signal=KILL"),
+        ("rename,renameat,renameat2", "error=ENOSPC"),
+        ("rename,renameat,renameat2", "signal=KILL"),
+        ("unlink,unlinkat", "signal=KILL"),
+        ("mkdir,mkdirat", "error=ENOSPC"),
+        ("flock", "error=ENOLCK"),
+    ] {
+        let mut n = 0;
+        loop {
+            n += 1;
+            assert!(n < 60, "{call} {fault} never ends");
+            let shelf = Shelf::new();
+            make(&shelf.open(), OLD, BYTES).unwrap();
+            let status = Command::new("strace")
+                .args(["-f", "-o", "/dev/null", "-e", &format!("trace={call}")])
+                .args(["-e", &format!("inject={call}:{fault}:when={n}")])
+                .arg(&me)
+                .args(["--exact", "child_makes_a_point", "--test-threads=1", "-q"])
+                .env("CATALOG_OF_THE_TEST", &shelf.root)
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .status()
+                .expect("strace is installed");
+            let case = format!("{call} {fault} at {n}");
+            let state = holds_and_goes_on(&shelf.root, &case);
+            if status.success() {
+                assert_eq!(state, "verified", "{case}: said to be sealed");
+                // Beyond the last call nothing fails any more.
+                break;
+            }
+            *seen.entry((call, fault, state)).or_insert(0) += 1;
+        }
+        assert!(n > 1, "{call} {fault} hit nothing");
+    }
+    println!("{seen:?}");
+}
