@@ -1,0 +1,536 @@
+//! A node with the real thing: OpenSSH's sshd (or dropbear), sudo and PAM, users of its own.
+//!
+//! The node is this machine's root as the lower layer of an overlay, in a mount, PID and host name
+//! namespace of its own. It has its own `/etc/passwd`, `/etc/sudoers`, host keys, `/home`, `/root`,
+//! `/tmp` and `/run`; whatever it writes lies in one temporary folder. Its first process ends with
+//! the [`RealNode`], or with the process that holds it (also after `kill -9`), and the kernel then
+//! ends all others. Nothing of this machine is changed. It needs root, and says so.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// What sudo asks of the node's user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sudo {
+    /// Everything, without a password.
+    #[default]
+    NoPasswd,
+    /// Everything, with the user's password.
+    Password,
+    /// The user has a password and may do nothing.
+    NotInSudoers,
+    /// Everything, with the password, from a terminal only.
+    RequireTty,
+    /// As `Password`, but the password must be changed first.
+    Expired,
+}
+
+/// Which server the node runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// OpenSSH's sshd.
+    #[default]
+    OpenSsh,
+    /// dropbear.
+    Dropbear,
+}
+
+/// What a node is to be like. Take the default and change what matters.
+#[derive(Debug, Clone)]
+pub struct Opts {
+    /// What sudo asks.
+    pub sudo: Sudo,
+    /// Which server.
+    pub kind: Kind,
+    /// The password of the user. Used where [`Sudo`] has one, and for password logins.
+    pub password: String,
+    /// The user who logs in, uid 4242.
+    pub user: String,
+    /// The user's login shell.
+    pub shell: String,
+    /// The node's host name.
+    pub hostname: String,
+    /// Copied into the node: path here, path there, mode.
+    pub files: Vec<(PathBuf, String, u32)>,
+    /// Written in the node: path there, content, mode.
+    pub texts: Vec<(String, String, u32)>,
+    /// Small disks: path there, size in KiB. Empty again after a reboot.
+    pub tmpfs: Vec<(String, u64)>,
+    /// More lines for sshd_config.
+    pub sshd_lines: Vec<String>,
+    /// Commands that root runs in the node before its first start.
+    pub setup: Vec<String>,
+}
+
+impl Default for Opts {
+    fn default() -> Self {
+        Self {
+            sudo: Sudo::default(),
+            kind: Kind::default(),
+            password: "Corr3ct-horse battery".to_owned(),
+            user: "ops".to_owned(),
+            shell: "/bin/bash".to_owned(),
+            hostname: "node-1".to_owned(),
+            files: Vec::new(),
+            texts: Vec::new(),
+            tmpfs: Vec::new(),
+            sshd_lines: Vec::new(),
+            setup: Vec::new(),
+        }
+    }
+}
+
+impl Opts {
+    /// The default with this sudo.
+    pub fn sudo(sudo: Sudo) -> Self {
+        Self { sudo, ..Self::default() }
+    }
+}
+
+/// A process of a node, as `/proc` shows it from outside.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Its number on this machine, not in the node.
+    pub pid: u32,
+    /// `/proc/PID/cmdline`: arguments, each ended by a NUL.
+    pub cmdline: Vec<u8>,
+    /// `/proc/PID/environ`, likewise.
+    pub environ: Vec<u8>,
+    /// The letter of its state (`S`, `R`, `Z`, …).
+    pub state: char,
+}
+
+/// A running node. Dropping it ends all its processes and removes all it wrote.
+#[derive(Debug)]
+pub struct RealNode {
+    /// Where the server listens, on 127.0.0.1.
+    pub port: u16,
+    /// Who may log in.
+    pub user: String,
+    /// A private key that logs in, 0600.
+    pub key_path: PathBuf,
+    /// A known_hosts file with the node's key.
+    pub known_hosts_path: PathBuf,
+    /// The user's password, where sudo wants one.
+    pub password: Option<String>,
+    opts: Opts,
+    keeper: Option<Child>,
+    init: u32,
+    // Last, so that it is removed when all else has ended.
+    dir: tempfile::TempDir,
+}
+
+fn tool(name: &str, package: &str) {
+    let paths = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/lib/openssh"];
+    assert!(
+        paths.iter().any(|path| Path::new(path).join(name).exists()),
+        "this test needs {name}: apt-get install {package}"
+    );
+}
+
+fn run(command: &mut Command) -> String {
+    let out = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+fn mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A word for sh.
+fn q(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+impl RealNode {
+    /// Builds a node and starts it. Returns when its server greets.
+    ///
+    /// # Panics
+    /// When this is not root, a package is missing, or the node does not come up.
+    pub fn start(opts: Opts) -> Self {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "this test builds nodes with users and sudoers of their own in mount namespaces: run it as root"
+        );
+        for (name, package) in [
+            ("unshare", "util-linux"),
+            ("nsenter", "util-linux"),
+            ("sudo", "sudo"),
+            ("openssl", "openssl"),
+            ("ssh-keygen", "openssh-client"),
+        ] {
+            tool(name, package);
+        }
+        match opts.kind {
+            Kind::OpenSsh => tool("sshd", "openssh-server"),
+            Kind::Dropbear => {
+                tool("dropbear", "dropbear-bin");
+                tool("dropbearkey", "dropbear-bin");
+            }
+        }
+        let dir = tempfile::Builder::new().prefix("node-").tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for folder in ["upper", "work", "root", "home", "home-root", "tmp", "disk", "files"] {
+            std::fs::create_dir(at(folder)).unwrap();
+        }
+        mode(&at("upper"), 0o755);
+        mode(&at("home"), 0o755);
+        mode(&at("home-root"), 0o700);
+        mode(&at("tmp"), 0o1777);
+        let port = free_port();
+        let key_path = at("id");
+        run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"]).arg(&key_path));
+        let public = match opts.kind {
+            Kind::OpenSsh => {
+                run(Command::new("ssh-keygen")
+                    .args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"])
+                    .arg(at("host-key")));
+                std::fs::read_to_string(at("host-key.pub")).unwrap()
+            }
+            Kind::Dropbear => run(Command::new("dropbearkey").args(["-t", "ed25519", "-f"]).arg(at("host-key"))),
+        };
+        let public = public.lines().find(|line| line.starts_with("ssh-ed25519 ")).expect("a public host key");
+        let known_hosts_path = at("known_hosts");
+        let bare: Vec<&str> = public.split_whitespace().take(2).collect();
+        std::fs::write(&known_hosts_path, format!("[127.0.0.1]:{port} {}\n", bare.join(" "))).unwrap();
+        let password = (opts.sudo != Sudo::NoPasswd).then(|| opts.password.clone());
+        let mut node = Self {
+            port,
+            user: opts.user.clone(),
+            key_path,
+            known_hosts_path,
+            password,
+            opts,
+            keeper: None,
+            init: 0,
+            dir,
+        };
+        node.write_first_boot();
+        node.write_boot();
+        node.new_boot_id();
+        node.boot();
+        node
+    }
+
+    /// All that a reboot does: every process ends at once, `/run` and small disks are empty, the
+    /// boot id is another one; the disk stays. Returns when the server greets again, on the same
+    /// port.
+    pub fn reboot(&mut self) {
+        self.halt();
+        self.new_boot_id();
+        self.boot();
+    }
+
+    /// Ends every process of the node at once, as a power cut would. [`RealNode::reboot`] brings it back.
+    pub fn halt(&mut self) {
+        if let Some(mut keeper) = self.keeper.take() {
+            // The keeper reads its input; at the end of it, it kills the node's first process.
+            drop(keeper.stdin.take());
+            let _ = keeper.wait();
+        }
+        let begun = Instant::now();
+        while self.init != 0 && Path::new(&format!("/proc/{}", self.init)).exists() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "the node's first process does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.init = 0;
+    }
+
+    /// The node's file tree as seen from here. Good while the node runs.
+    pub fn root_dir(&self) -> PathBuf {
+        assert!(self.init != 0, "the node is halted");
+        PathBuf::from(format!("/proc/{}/root", self.init))
+    }
+
+    /// Folders here that hold every file that the node has written (and some that were put there
+    /// for it), for searching. Also good while it is halted.
+    pub fn written(&self) -> Vec<PathBuf> {
+        ["upper", "home", "home-root", "tmp", "disk", "sshd.log"]
+            .iter()
+            .map(|name| self.dir.path().join(name))
+            .collect()
+    }
+
+    /// What the server said so far.
+    pub fn log(&self) -> String {
+        std::fs::read(self.dir.path().join("sshd.log"))
+            .map_or_else(|_| String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The boot id that the node shows now.
+    pub fn boot_id(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("boot_id")).unwrap().trim().to_owned()
+    }
+
+    /// The number of the node's first process on this machine.
+    pub fn init_pid(&self) -> u32 {
+        self.init
+    }
+
+    /// Runs `sh -c cmd` in the node as root.
+    pub fn exec_in(&self, cmd: &str) -> Output {
+        assert!(self.init != 0, "the node is halted");
+        Command::new("nsenter")
+            .args(["-t", &self.init.to_string(), "-m", "-p", "-u", "-r", "-w", "--", "/bin/sh", "-c", cmd])
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// All processes of the node at this moment.
+    pub fn processes(&self) -> Vec<Process> {
+        if self.init == 0 {
+            return Vec::new();
+        }
+        processes_in(&pid_namespace(self.init))
+    }
+
+    /// A name for the node's PID namespace: with [`processes_in`] it is possible to ask for its
+    /// processes after it was dropped.
+    pub fn namespace(&self) -> String {
+        pid_namespace(self.init)
+    }
+
+    /// Where all of the node lies on this machine's disk.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// An `ssh` command that logs in by the key and is ready for the command:
+    /// no files of this machine's user, strict host keys, no questions.
+    pub fn ssh(&self) -> Command {
+        self.ssh_with(&[])
+    }
+
+    /// As [`RealNode::ssh`], with options before the host.
+    pub fn ssh_with(&self, options: &[&str]) -> Command {
+        let mut command = Command::new("ssh");
+        command
+            .args(options)
+            .args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=20"])
+            .args(["-o", "GlobalKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"])
+            .arg("-o")
+            .arg(format!("UserKnownHostsFile={}", self.known_hosts_path.display()))
+            .arg("-i")
+            .arg(&self.key_path)
+            .args(["-p", &self.port.to_string(), "-l", &self.user, "127.0.0.1"])
+            .env_remove("SSH_AUTH_SOCK")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn new_boot_id(&self) {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap();
+        // In place: the file is mounted, and a new one of the same name would not be seen.
+        std::fs::write(self.dir.path().join("boot_id"), id).unwrap();
+    }
+
+    /// The script that makes the users and files of the node; runs once, as its first process.
+    fn write_first_boot(&self) {
+        let (opts, t) = (&self.opts, self.dir.path().display());
+        let user = &opts.user;
+        let hash = if opts.sudo == Sudo::NoPasswd && opts.kind == Kind::OpenSsh {
+            "*".to_owned()
+        } else {
+            run(Command::new("openssl").args(["passwd", "-6", &opts.password])).trim().to_owned()
+        };
+        // The day of the last change; 0 means that it must be changed now.
+        let changed = if opts.sudo == Sudo::Expired { 0 } else { 19_000 };
+        let rule = match opts.sudo {
+            Sudo::NoPasswd => format!("{user} ALL=(ALL:ALL) NOPASSWD: ALL\n"),
+            Sudo::Password | Sudo::Expired => format!("{user} ALL=(ALL:ALL) ALL\n"),
+            Sudo::NotInSudoers => String::new(),
+            Sudo::RequireTty => format!("Defaults:{user} requiretty\n{user} ALL=(ALL:ALL) ALL\n"),
+        };
+        let pam = if opts.sudo == Sudo::Expired { "no" } else { "yes" };
+        let mut config = format!(
+            "Port {}\nListenAddress 127.0.0.1\nHostKey /etc/ssh/node_host_key\nPidFile /run/sshd.pid\n\
+             AuthorizedKeysFile .ssh/authorized_keys\nStrictModes no\nMaxStartups 100\nMaxSessions 100\nUsePAM {pam}\n\
+             PasswordAuthentication yes\nKbdInteractiveAuthentication yes\nPermitRootLogin no\nAllowTcpForwarding yes\n\
+             PrintMotd no\nPrintLastLog no\nUseDNS no\nLogLevel VERBOSE\nSubsystem sftp internal-sftp\n",
+            self.port
+        );
+        for line in &opts.sshd_lines {
+            config += &format!("{line}\n");
+        }
+        let put = |name: &str, text: &str| std::fs::write(self.dir.path().join("files").join(name), text).unwrap();
+        put("sshd_config", &config);
+        put("rule", &rule);
+        put(
+            "sudoers",
+            "Defaults env_reset\nDefaults mail_badpass\n\
+             Defaults secure_path=\"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\"\n\
+             root ALL=(ALL:ALL) ALL\n@includedir /etc/sudoers.d\n",
+        );
+        put("passwd-line", &format!("{user}:x:4242:4242::/home/{user}:{}\n", opts.shell));
+        put("shadow-line", &format!("{user}:{hash}:{changed}:0:99999:7:::\n"));
+        put("group-line", &format!("{user}:x:4242:\n"));
+        let mut script = format!(
+            "set -eu\nT={t}\nR=$T/root\nF=$T/files\n\
+             for name in passwd shadow group; do\n\
+             grep -v -e '^{user}:' -e ':4242:' \"/etc/$name\" >\"$F/$name\" || :\n\
+             cat \"$F/$name-line\" >>\"$F/$name\"\n\
+             cat \"$F/$name\" >\"$R/etc/$name\"\ndone\n\
+             chmod 640 \"$R/etc/shadow\"\n\
+             cat \"$F/sudoers\" >\"$R/etc/sudoers\"\nchmod 440 \"$R/etc/sudoers\"\n\
+             mkdir -p \"$R/etc/sudoers.d\" \"$R/etc/ssh\" \"$R/var/lib\"\nrm -f \"$R\"/etc/sudoers.d/* \"$R\"/etc/ssh/ssh_host_*\n\
+             install -m 440 \"$F/rule\" \"$R/etc/sudoers.d/{user}\"\n\
+             install -m 600 \"$T/host-key\" \"$R/etc/ssh/node_host_key\"\n\
+             install -m 644 \"$F/sshd_config\" \"$R/etc/ssh/sshd_config\"\n\
+             rm -rf \"$R/etc/ssh/sshd_config.d\"\n\
+             mkdir -p \"$R/home/{user}/.ssh\"\n\
+             install -m 600 \"$T/id.pub\" \"$R/home/{user}/.ssh/authorized_keys\"\n\
+             chmod 700 \"$R/home/{user}/.ssh\"\nchown -R 4242:4242 \"$R/home/{user}\"\n\
+             printf '%s\\n' {0} >\"$R/etc/hostname\"\nprintf '127.0.0.1 localhost %s\\n' {0} >\"$R/etc/hosts\"\n",
+            q(&opts.hostname)
+        );
+        let mut install = |from: &Path, to: &str, mode: u32| {
+            script += &format!(
+                "mkdir -p \"$(dirname \"$R\"{to})\"\ninstall -m {mode:o} {from} \"$R\"{to}\n",
+                to = q(to),
+                from = q(&from.display().to_string())
+            );
+        };
+        for (from, to, mode) in &opts.files {
+            install(&std::path::absolute(from).unwrap(), to, *mode);
+        }
+        for (number, (to, text, mode)) in opts.texts.iter().enumerate() {
+            let from = self.dir.path().join(format!("files/text-{number}"));
+            std::fs::write(&from, text).unwrap();
+            install(&from, to, *mode);
+        }
+        for command in &opts.setup {
+            script += &format!("chroot \"$R\" /bin/sh -c {}\n", q(command));
+        }
+        std::fs::write(self.dir.path().join("first.sh"), script).unwrap();
+    }
+
+    /// The script of the node's first process: mounts, then the server, then waiting.
+    fn write_boot(&self) {
+        let (opts, t) = (&self.opts, self.dir.path().display());
+        let mut script = format!(
+            "set -eu\nT={t}\nR=$T/root\nhostname {0}\n\
+             over() {{ mount -t overlay overlay -o \"lowerdir=/,upperdir=$1/upper,workdir=$1/work\" \"$R\"; }}\n\
+             if [ -e \"$T/in-memory\" ] || ! over \"$T\" 2>/dev/null; then\n\
+             # The disk's own file system cannot be an upper layer: what is written is kept in memory,\n\
+             # and the folder is handed from boot to boot by the files that it is copied to.\n\
+             touch \"$T/in-memory\"\nmount -t tmpfs -o mode=755 tmpfs \"$T/disk\"\nmkdir \"$T/disk/upper\" \"$T/disk/work\"\n\
+             over \"$T/disk\"\nfi\n\
+             mount -t proc proc \"$R/proc\"\nmount --rbind /dev \"$R/dev\"\n\
+             mount --bind \"$T/home\" \"$R/home\"\nmount --bind \"$T/home-root\" \"$R/root\"\nmount --bind \"$T/tmp\" \"$R/tmp\"\n\
+             mount -t tmpfs -o mode=755 tmpfs \"$R/run\"\nmkdir -m 755 \"$R/run/sshd\" \"$R/run/lock\"\n\
+             mount --bind \"$T/boot_id\" \"$R/proc/sys/kernel/random/boot_id\"\n\
+             if ! [ -e \"$T/made\" ] || [ -e \"$T/in-memory\" ]; then sh \"$T/first.sh\"; touch \"$T/made\"; fi\n",
+            q(&opts.hostname)
+        );
+        for (path, size) in &opts.tmpfs {
+            script +=
+                &format!("mkdir -p \"$R\"{0}\nmount -t tmpfs -o mode=755,size={size}k tmpfs \"$R\"{0}\n", q(path));
+        }
+        let server = match opts.kind {
+            Kind::OpenSsh => "/usr/sbin/sshd -D -e".to_owned(),
+            Kind::Dropbear => {
+                let path = if Path::new("/usr/sbin/dropbear").exists() { "/usr/sbin/dropbear" } else { "dropbear" };
+                format!("{path} -F -E -p 127.0.0.1:{} -r /etc/ssh/node_host_key", self.port)
+            }
+        };
+        // The shell stays the first process and collects the orphans while it waits.
+        script += &format!("cd /\nexec chroot \"$R\" /bin/sh -c '{server} & wait $!'\n");
+        std::fs::write(self.dir.path().join("boot.sh"), script).unwrap();
+    }
+
+    fn boot(&mut self) {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("sshd.log")).unwrap();
+        // The keeper stays outside. Its input ends when we drop it or die, and it then kills.
+        let script = "unshare --mount --uts --pid --fork --kill-child=KILL sh \"$1\" </dev/null & node=$!; read -r _; kill -9 $node; wait";
+        let keeper = Command::new("sh")
+            .args(["-c", script, "keeper"])
+            .arg(self.dir.path().join("boot.sh"))
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("LC_ALL", "C")
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let keeper_pid = keeper.id();
+        self.keeper = Some(keeper);
+        let begun = Instant::now();
+        loop {
+            if self.init == 0 {
+                let unshare = children(keeper_pid);
+                self.init = unshare.first().and_then(|pid| children(*pid).first().copied()).unwrap_or(0);
+            }
+            if self.init != 0 && greets(self.port) {
+                return;
+            }
+            let gone = self.init != 0 && !Path::new(&format!("/proc/{}", self.init)).exists();
+            assert!(!gone && begun.elapsed() < Duration::from_secs(30), "the node does not come up: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for RealNode {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}
+
+/// A port on 127.0.0.1 that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn greets(port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut head = [0_u8; 4];
+    let ok = stream.read_exact(&mut head).is_ok() && &head == b"SSH-";
+    let _ = stream.write_all(b"SSH-2.0-hello\r\n");
+    ok
+}
+
+/// Processes whose parent is `pid`.
+fn children(pid: u32) -> Vec<u32> {
+    all_pids().into_iter().filter(|child| stat(*child).is_some_and(|(_, parent)| parent == pid)).collect()
+}
+
+/// State and parent of a process.
+fn stat(pid: u32) -> Option<(char, u32)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let rest = text.rsplit_once(')')?.1;
+    let mut words = rest.split_whitespace();
+    Some((words.next()?.chars().next()?, words.next()?.parse().ok()?))
+}
+
+fn all_pids() -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn pid_namespace(pid: u32) -> String {
+    std::fs::read_link(format!("/proc/{pid}/ns/pid")).map_or_else(|_| String::new(), |link| link.display().to_string())
+}
+
+/// All processes of a PID namespace as [`RealNode::namespace`] named it.
+pub fn processes_in(namespace: &str) -> Vec<Process> {
+    let mut found = Vec::new();
+    for pid in all_pids() {
+        if namespace.is_empty() || pid_namespace(pid) != namespace {
+            continue;
+        }
+        let Some((state, _)) = stat(pid) else { continue };
+        let bytes = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        found.push(Process { pid, cmdline: bytes("cmdline"), environ: bytes("environ"), state });
+    }
+    found
+}
