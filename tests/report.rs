@@ -199,7 +199,7 @@ fn one_of_each() -> Vec<Event> {
     ]
 }
 
-fn is_last_word(path: &Path) -> u32 {
+fn mode_of(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
@@ -225,10 +225,10 @@ fn every_event_comes_back_as_it_was() {
         kept.into_iter().filter(|event| !matches!(event.event, Event::Line { .. } | Event::Logged { .. })).collect();
     assert_eq!(read, wanted);
     assert_eq!(logged.len(), 3, "one told, and the two lines that were made durable or followed by another event");
-    assert_eq!(is_last_word(&dir), 0o700);
-    assert_eq!(is_last_word(&dir.join(journal::HOSTS)), 0o700);
-    assert_eq!(is_last_word(&dir.join(journal::FILE)), 0o600);
-    assert_eq!(is_last_word(&journal::log_path(&dir, "prod-1")), 0o600);
+    assert_eq!(mode_of(&dir), 0o700);
+    assert_eq!(mode_of(&dir.join(journal::HOSTS)), 0o700);
+    assert_eq!(mode_of(&dir.join(journal::FILE)), 0o600);
+    assert_eq!(mode_of(&journal::log_path(&dir, "prod-1")), 0o600);
     assert!(Journal::create(&dir).is_err(), "a journal is never written over");
 }
 
@@ -1097,6 +1097,45 @@ fn quiet_says_failures_and_the_last_line() {
     );
     assert!(err.text().starts_with("error: prod-1: unknown variable"), "{}", err.text());
     assert!(err.text().contains("error: no host matches \"prdo\""));
+}
+
+#[test]
+fn what_still_runs_is_told_in_the_last_line_also_when_lines_were_skipped() {
+    let attach = "ferry jobs attach 0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f";
+    for exit in [8, 2] {
+        let window = Window::default();
+        let events = Events::new(Masker::new(), None, vec![window.clone()]);
+        let failure = Failure::new(Kind::Unknown, "the connection was lost").on("prod-1").mend(attach);
+        events.tell(Event::Failed { failure });
+        for _ in 0..5000 {
+            events.line("prod-1", Stream::Log, b"flood");
+        }
+        events.tell(ended(exit));
+        events.close();
+        let last_of = |paper: &Paper| paper.text().lines().last().unwrap().to_owned();
+        let wanted = if exit == 8 { format!("next: {attach}") } else { format!("exit {exit}: ") };
+
+        let (out, err) = (Paper::default(), Paper::default());
+        match exit {
+            8 => plain::show(&window, &mut Sink::new(out.clone()), BARE),
+            _ => {
+                let sinks = (Sink::new(out.clone()), Sink::new(out.clone()));
+                let target = indicatif::ProgressDrawTarget::hidden();
+                terminal::Screen::new(target, sinks, (BARE, BARE), Box::new(|| (80, 80))).show(&window);
+            }
+        }
+        assert!(last_of(&out).contains(&wanted), "{}", last_of(&out));
+        assert!(out.text().contains("3,000 lines were not shown"));
+
+        let window = Window::default();
+        let events = Events::new(Masker::new(), None, vec![window.clone()]);
+        events.tell(Event::Summary { lines: vec![], next: vec![attach.into()] });
+        events.tell(ended(exit));
+        events.close();
+        let out = Paper::default();
+        terminal::show_quiet(&window, &mut Sink::new(out.clone()), &mut Sink::new(err), (BARE, BARE));
+        assert!(last_of(&out).contains(&wanted), "{}", last_of(&out));
+    }
 }
 
 #[test]
