@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::figures::Meter;
-use super::render::{self, Style};
+use super::render::{self, Attach, Style};
 use super::{Output, Sink};
 use crate::event::{Event, Seen, Stamped, Window};
 
@@ -29,21 +29,31 @@ pub fn show(window: &Window, sink: &mut Sink, style: Style) {
     let mut meters = Meters::default();
     let mut text = String::new();
     let mut last = jiff::Timestamp::now();
+    let mut attach = Attach::default();
+    // The run's last lines: held until nothing else waits, so that they are the last.
+    let mut held = Vec::new();
     loop {
-        let patience = if text.is_empty() { Duration::from_secs(3600) } else { Duration::ZERO };
+        let patience = if text.is_empty() && held.is_empty() { Duration::from_secs(3600) } else { Duration::ZERO };
         let seen = window.next(patience);
-        match &seen {
+        let mut now = match &seen {
             Seen::Event(event) => {
+                let mut now = std::mem::take(&mut held);
                 last = event.at;
-                for line in meters.lines(event, style) {
-                    text.push_str(&line);
-                    text.push('\n');
+                now.extend(meters.lines(event, style));
+                if let Some(line) = attach.see(&event.event) {
+                    now.extend(prefixed(event, &[render::one_line(&line, style)], style));
                 }
+                now
             }
-            Seen::Skipped(count) => {
-                text.push_str(&format!("{} ferry | {}\n", second(last), render::skipped(*count)));
-            }
-            Seen::Quiet | Seen::End => {}
+            Seen::Skipped(count) => vec![format!("{} ferry | {}", second(last), render::skipped(*count))],
+            Seen::Quiet | Seen::End => std::mem::take(&mut held),
+        };
+        if matches!(&seen, Seen::Event(event) if matches!(event.event, Event::RunEnded { .. })) {
+            held = std::mem::take(&mut now);
+        }
+        for line in now {
+            text.push_str(&line);
+            text.push('\n');
         }
         if matches!(seen, Seen::Quiet | Seen::End) || text.len() > 64 << 10 {
             sink.put(&text);
@@ -94,6 +104,17 @@ impl Meters {
 
 /// One event as plain lines.
 pub fn lines(event: &Stamped, style: Style) -> Vec<String> {
+    // Failures that were found together may be on different hosts.
+    if let Event::Failed { failure } = &event.event
+        && !failure.more.is_empty()
+    {
+        let mut first = failure.clone();
+        let more = std::mem::take(&mut first.more);
+        let each = std::iter::once(first).chain(more);
+        return each
+            .flat_map(|failure| lines(&Stamped { event: Event::Failed { failure }, ..*event }, style))
+            .collect();
+    }
     prefixed(event, &render::body(event, usize::MAX, style, Output::Plain), style)
 }
 

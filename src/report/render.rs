@@ -107,17 +107,25 @@ pub(super) fn skipped(count: u64) -> String {
 
 /// A count that moves, as one line of text.
 pub(super) fn progress(what: &str, done: u64, total: Option<u64>, unit: &str, meter: Option<&Meter>) -> String {
+    format!("{what}: {}", amounts(done, total, unit, meter, true))
+}
+
+/// A count that moves, without its name: so much of so much, the rate, the time left.
+pub(super) fn amounts(done: u64, total: Option<u64>, unit: &str, meter: Option<&Meter>, percent: bool) -> String {
     let amount = |count: u64| match unit {
         "bytes" => human_bytes(count),
         "seconds" => human_seconds(count as f64),
         unit => format!("{} {unit}", human_count(count)),
     };
-    let mut text = format!("{what}: {}", amount(done));
+    let mut text = amount(done);
     if let Some(total) = total {
-        let percent = if total == 0 { 100.0 } else { (done as f64 / total as f64 * 100.0).min(100.0) };
+        text.push_str(&format!(" of {}", amount(total)));
+    }
+    if let Some(total) = total.filter(|_| percent) {
+        let part = if total == 0 { 100.0 } else { (done as f64 / total as f64 * 100.0).min(100.0) };
         // Never "100 %" before it is so.
-        let percent = if done < total { percent.min(99.0).floor() } else { percent };
-        text.push_str(&format!(" of {} ({percent:.0} %)", amount(total)));
+        let part = if done < total { part.min(99.0).floor() } else { part };
+        text.push_str(&format!(" ({part:.0} %)"));
     }
     let finished = total.is_some_and(|total| done >= total);
     let rate = meter.and_then(|meter| if finished { meter.mean() } else { meter.rate() });
@@ -128,6 +136,28 @@ pub(super) fn progress(what: &str, done: u64, total: Option<u64>, unit: &str, me
         }
     }
     text
+}
+
+/// Remembers how to attach to what still runs: product.md promises that the line which is printed
+/// last says so when the exit code is 8, and it is told long before that.
+#[derive(Debug, Default)]
+pub(super) struct Attach(Option<String>);
+
+impl Attach {
+    /// Looks at an event. At the end of a run that left something running, the line to print last.
+    pub(super) fn see(&mut self, event: &Event) -> Option<String> {
+        let says = |text: &&String| text.contains("ferry") && text.contains("attach");
+        match event {
+            Event::Summary { next, .. } => self.0 = next.iter().find(says).cloned().or(self.0.take()),
+            Event::Failed { failure } => {
+                let all = std::iter::once(failure).chain(&failure.more);
+                self.0 = all.filter_map(|failure| failure.mend.as_ref()).find(says).cloned().or(self.0.take());
+            }
+            Event::RunEnded { exit: 8, .. } => return self.0.take().map(|text| format!("next: {text}")),
+            _ => {}
+        }
+        None
+    }
 }
 
 /// The host that an event is about.
@@ -308,7 +338,7 @@ impl Pen {
         if rows.len() > most {
             let more = rows.len() - most;
             rows.truncate(most);
-            rows.push(format!("({more} more rows in the host's log)"));
+            rows.extend(wrap(&format!("({more} more rows in the host's log)"), room));
         }
         for (number, row) in rows.iter().enumerate() {
             let line = if number == 0 && !lead.is_empty() {
@@ -430,9 +460,15 @@ impl Pen {
         self.put(self.mark("┌ ", "+- "), Paint::Dim, title, Paint::Bold);
         let lead = self.mark("│ ", "|  ");
         for row in rows.iter().flat_map(|row| row.split('\n')) {
-            let room = self.width - 3;
-            for part in wrap(&one_line(row, self.style), room) {
-                self.put(lead, Paint::Dim, &part, Paint::None);
+            let row = one_line(row, self.style);
+            // `word   text`: further rows of the text hang under it.
+            let hang = row.find("  ").map_or(0, |at| row.len() - row.get(at..).unwrap_or_default().trim_start().len());
+            let (word, text) = row.split_at_checked(hang).unwrap_or(("", &row));
+            let (word, text) = if text_width(word) * 2 < self.width { (word, text) } else { ("", row.as_str()) };
+            let indent = text_width(word);
+            for (number, part) in wrap(text, self.width - 3 - indent).into_iter().enumerate() {
+                let front = if number == 0 { word.to_owned() } else { " ".repeat(indent) };
+                self.lines.push(format!("{}{front}{part}", self.paint(Paint::Dim, lead)).trim_end().to_owned());
             }
         }
         let rule = if self.style.unicode { format!("└{}", "─".repeat(38)) } else { format!("+{}", "-".repeat(38)) };

@@ -11,17 +11,19 @@ use std::collections::BTreeMap;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::figures::{Meter, human_seconds};
-use super::render::{self, Style, render};
+use super::render::{self, Attach, Style, render};
 use super::{Output, Sink};
 use crate::event::{Event, Seen, Stamped, Stream, Window};
 
 /// Between two redraws.
 const REDRAW: Duration = Duration::from_millis(250);
 /// A batch is written when it has so many bytes, even before the next redraw.
-const BATCH: usize = 64 << 10;
+const BATCH: usize = 1 << 20;
+/// So many counts are shown at once.
+const MOST_COUNTS: usize = 8;
 
 /// Shows events live, on a thread of its own. Standard error must be a terminal.
 ///
@@ -53,14 +55,18 @@ pub fn spawn_quiet(window: Window) -> std::io::Result<JoinHandle<()>> {
 
 /// Shows failures on `err` and the last line on `out`.
 pub fn show_quiet(window: &Window, out: &mut Sink, err: &mut Sink, styles: (Style, Style)) {
+    let mut attach = Attach::default();
     loop {
         match window.next(Duration::from_secs(3600)) {
-            Seen::Event(event) => match &event.event {
-                Event::Failed { failure } => err.lines(&render::failure(failure, usize::MAX, styles.1)),
-                Event::RunEnded { .. } => {
+            Seen::Event(event) => match (&event.event, attach.see(&event.event)) {
+                (Event::Failed { failure }, _) => err.lines(&render::failure(failure, usize::MAX, styles.1)),
+                (Event::RunEnded { .. }, attach) => {
                     let lines = render::body(&event, usize::MAX, styles.0, Output::Human);
                     if let Some(last) = lines.last() {
                         out.lines(&[last]);
+                    }
+                    if let Some(attach) = attach {
+                        out.lines(&[render::one_line(&attach, styles.0)]);
                     }
                 }
                 _ => {}
@@ -90,7 +96,6 @@ fn is_result(event: &Event) -> bool {
 struct Step {
     text: String,
     since: Instant,
-    bar: ProgressBar,
 }
 
 /// A count that moves.
@@ -99,7 +104,6 @@ struct Count {
     unit: String,
     done: u64,
     total: Option<u64>,
-    bar: ProgressBar,
 }
 
 /// Width of standard output and of standard error, asked anew for every batch: windows are resized.
@@ -107,7 +111,8 @@ type Widths = Box<dyn Fn() -> (usize, usize)>;
 
 /// All that is shown at a terminal.
 pub struct Screen {
-    bars: MultiProgress,
+    /// One bar that holds all live lines as its message, so that each redraw is one drawing.
+    live: ProgressBar,
     out: Sink,
     err: Sink,
     styles: (Style, Style),
@@ -118,14 +123,22 @@ pub struct Screen {
     step: Option<Step>,
     counts: BTreeMap<(String, String), Count>,
     turn: usize,
+    attach: Attach,
+    /// The run's last lines: held until nothing else waits, so that they are the last.
+    last: Option<Vec<String>>,
 }
 
 impl Screen {
     /// A screen that draws bars on `target` and writes lines to `(stdout, stderr)` in their styles
     /// and widths.
     pub fn new(target: ProgressDrawTarget, sinks: (Sink, Sink), styles: (Style, Style), widths: Widths) -> Self {
+        let live = ProgressBar::with_draw_target(None, target);
+        // The text is laid out here: widths and marks are ours to decide.
+        if let Ok(style) = ProgressStyle::with_template("{msg}") {
+            live.set_style(style);
+        }
         Self {
-            bars: MultiProgress::with_draw_target(target),
+            live,
             out: sinks.0,
             err: sinks.1,
             styles,
@@ -135,6 +148,8 @@ impl Screen {
             step: None,
             counts: BTreeMap::new(),
             turn: 0,
+            attach: Attach::default(),
+            last: None,
         }
     }
 
@@ -152,10 +167,14 @@ impl Screen {
                     self.add(false, vec![format!("  ({})", render::skipped(count))]);
                     false
                 }
-                Seen::Quiet => false,
+                Seen::Quiet => {
+                    self.end();
+                    false
+                }
                 Seen::End => true,
             };
             if ended {
+                self.end();
                 self.clear();
                 self.write();
                 return;
@@ -191,7 +210,7 @@ impl Screen {
         let batch = std::mem::take(&mut self.batch);
         self.size = 0;
         let (out, err) = (&mut self.out, &mut self.err);
-        self.bars.suspend(|| {
+        self.live.suspend(|| {
             for (to_out, text) in &batch {
                 let sink = if *to_out { &mut *out } else { &mut *err };
                 sink.put(&format!("{text}\n"));
@@ -199,7 +218,15 @@ impl Screen {
         });
     }
 
+    fn end(&mut self) {
+        if let Some(lines) = self.last.take() {
+            self.add(true, lines);
+        }
+    }
+
     fn take(&mut self, event: &Stamped) {
+        self.end();
+        let attach = self.attach.see(&event.event);
         let to_out = is_result(&event.event);
         let widths = (self.widths)();
         let (width, style) = if to_out { (widths.0, self.styles.0) } else { (widths.1, self.styles.1) };
@@ -218,39 +245,32 @@ impl Screen {
         if matches!(event.event, Event::PlayStarted { .. } | Event::Summary { .. } | Event::Failed { .. }) {
             self.add(to_out, vec![String::new()]);
         }
-        self.add(to_out, lines);
-    }
-
-    fn live(&self) -> ProgressBar {
-        let bar = self.bars.add(ProgressBar::new_spinner());
-        // The text is laid out here: widths and marks are ours to decide.
-        if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
-            bar.set_style(style);
+        if matches!(event.event, Event::RunEnded { .. }) {
+            let attach = attach.map(|text| render::wrap(&render::one_line(&text, style), width.max(render::NARROWEST)));
+            self.last = Some(lines.into_iter().chain(attach.unwrap_or_default()).collect());
+        } else {
+            self.add(to_out, lines);
         }
-        bar
     }
 
     fn begin(&mut self, task: &str) {
-        self.clear();
-        let bar = self.live();
-        self.step = Some(Step { text: render::one_line(task, self.styles.1), since: Instant::now(), bar });
+        self.counts.clear();
+        self.step = Some(Step { text: render::one_line(task, self.styles.1), since: Instant::now() });
     }
 
     fn count(&mut self, at: jiff::Timestamp, key: (&str, &str), done: u64, total: Option<u64>, unit: &str) {
         let key = (key.0.to_owned(), key.1.to_owned());
-        if !self.counts.contains_key(&key) {
-            let bar = self.live();
-            let count = Count { meter: Meter::new(at, done), unit: unit.to_owned(), done, total, bar };
-            self.counts.insert(key.clone(), count);
-        }
-        let Some(count) = self.counts.get_mut(&key) else { return };
+        let count = self.counts.entry(key.clone()).or_insert_with(|| Count {
+            meter: Meter::new(at, done),
+            unit: unit.to_owned(),
+            done,
+            total,
+        });
         count.meter.feed(at, done);
         (count.done, count.total) = (done, total);
         if total.is_some_and(|total| done >= total) {
             let text = render::progress(&key.0, done, total, unit, Some(&count.meter));
             let took = human_seconds(count.meter.elapsed(at).as_secs_f64());
-            count.bar.finish_and_clear();
-            self.bars.remove(&count.bar);
             self.counts.remove(&key);
             let lead = if key.1.is_empty() { String::new() } else { format!("{}: ", key.1) };
             let width = (self.widths)().1.max(render::NARROWEST);
@@ -263,23 +283,13 @@ impl Screen {
 
     /// A task ended on a host: its counts stand still.
     fn forget(&mut self, host: &str) {
-        let bars = &self.bars;
-        self.counts.retain(|(_, of), count| {
-            let keep = of != host;
-            if !keep {
-                count.bar.finish_and_clear();
-                bars.remove(&count.bar);
-            }
-            keep
-        });
+        self.counts.retain(|(_, of), _| of != host);
     }
 
     fn clear(&mut self) {
-        let counts = std::mem::take(&mut self.counts);
-        for bar in counts.into_values().map(|count| count.bar).chain(self.step.take().map(|step| step.bar)) {
-            bar.finish_and_clear();
-            self.bars.remove(&bar);
-        }
+        self.counts.clear();
+        self.step = None;
+        self.live.finish_and_clear();
     }
 
     /// Lays the live lines out anew.
@@ -287,6 +297,7 @@ impl Screen {
         self.turn = self.turn.wrapping_add(1);
         let width = (self.widths)().1.max(render::NARROWEST) - 1;
         let style = self.styles.1;
+        let mut lines = Vec::new();
         if let Some(step) = &self.step {
             let frames: &[char] = if style.unicode {
                 &['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏']
@@ -294,14 +305,16 @@ impl Screen {
                 &['|', '/', '-', '\\']
             };
             let frame = frames.get(self.turn % frames.len()).copied().unwrap_or(' ');
-            let line = live_step(frame, &step.text, step.since.elapsed(), width, style);
-            step.bar.set_message(line);
-            step.bar.tick();
+            lines.push(live_step(frame, &step.text, step.since.elapsed(), width, style));
         }
-        for ((what, host), count) in &self.counts {
-            let line = live_count(what, host, count, width, style);
-            count.bar.set_message(line);
-            count.bar.tick();
+        for ((what, host), count) in self.counts.iter().take(MOST_COUNTS) {
+            lines.push(live_count(what, host, count, width, style));
+        }
+        if self.counts.len() > MOST_COUNTS {
+            lines.push(format!("  and {} more", self.counts.len() - MOST_COUNTS));
+        }
+        if !lines.is_empty() || !self.live.message().is_empty() {
+            self.live.set_message(lines.join("\n"));
         }
     }
 }
@@ -327,20 +340,70 @@ fn live_step(frame: char, text: &str, elapsed: Duration, width: usize, style: St
     format!("{frame} {}{time}", cut(text, room, style))
 }
 
-/// A bar where the total is known and there is room for one, then the figures.
+/// A bar where the total is known, then the figures; where it is narrow, first the bar gives way, then
+/// the name, the figures last.
 fn live_count(what: &str, host: &str, count: &Count, width: usize, style: Style) -> String {
     let lead = if host.is_empty() { String::new() } else { format!("{host}: ") };
-    let figures = render::progress(what, count.done, count.total, &count.unit, Some(&count.meter));
-    let text = render::one_line(&format!("{lead}{figures}"), style);
-    const BAR: usize = 20;
-    let room = width.saturating_sub(2);
-    match count.total.filter(|total| *total > 0) {
-        Some(total) if render::text_width(&text) + BAR + 3 <= room => {
+    let name = render::one_line(&format!("{lead}{what}"), style);
+    let figures =
+        render::one_line(&render::amounts(count.done, count.total, &count.unit, Some(&count.meter), false), style);
+    let room = width.saturating_sub(2 + 2 + render::text_width(&figures));
+    let wanted = render::text_width(&name);
+    let total = count.total.filter(|total| *total > 0);
+    let bar = [20, 10].into_iter().find(|bar| total.is_some() && bar + 3 + wanted <= room);
+    let (bar, room) = match (bar, total) {
+        (Some(size), Some(total)) => {
             let part = (count.done as f64 / total as f64).clamp(0.0, 1.0);
-            let full = ((part * BAR as f64) as usize).min(BAR);
+            let full = ((part * size as f64) as usize).min(size);
             let (on, off) = if style.unicode { ("█", "░") } else { ("#", "-") };
-            format!("  [{}{}] {text}", on.repeat(full), off.repeat(BAR - full))
+            (format!("[{}{}] ", on.repeat(full), off.repeat(size - full)), room - size - 3)
         }
-        _ => format!("  {}", cut(&text, room, style)),
+        _ => (String::new(), room),
+    };
+    let line = if room < 8 { format!("  {figures}") } else { format!("  {bar}{}  {figures}", cut(&name, room, style)) };
+    cut(&line, width, style)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn count(done: u64, total: Option<u64>) -> Count {
+        let start: jiff::Timestamp = "2026-11-23T04:15:00Z".parse().unwrap();
+        let mut meter = Meter::new(start, 0);
+        for second in 1..=10_u64 {
+            let at = start + jiff::SignedDuration::from_secs(i64::try_from(second).unwrap());
+            meter.feed(at, done * second / 10);
+        }
+        Count { meter, unit: "bytes".to_owned(), done, total }
+    }
+
+    #[test]
+    fn live_lines_give_way_from_the_bar_to_the_name() {
+        let style = Style { colour: false, unicode: true };
+        let half = count(600 << 20, Some(1200 << 20));
+        assert_eq!(
+            live_count("gravity.tar.gz", "prod-1", &half, 100, style),
+            "  [██████████░░░░░░░░░░] prod-1: gravity.tar.gz  600 MiB of 1.2 GiB, 60.0 MiB/s, 10 s left"
+        );
+        assert_eq!(
+            live_count("gravity.tar.gz", "prod-1", &half, 60, style),
+            "  prod-1: gravit…  600 MiB of 1.2 GiB, 60.0 MiB/s, 10 s left"
+        );
+        assert_eq!(
+            live_count("gravity.tar.gz", "prod-1", &count(600 << 20, None), 100, style),
+            "  prod-1: gravity.tar.gz  600 MiB, 60.0 MiB/s"
+        );
+        for width in 39..120 {
+            for style in [style, Style::BARE] {
+                for total in [None, Some(0), Some(1200 << 20), Some(1)] {
+                    let line = live_count("日本語 archive", "prod-1", &count(600 << 20, total), width, style);
+                    assert!(render::text_width(&line) <= width, "{width}: {line}");
+                    let line = live_step('x', &"日本語 ".repeat(30), Duration::from_secs(125), width, style);
+                    assert!(render::text_width(&line) <= width && line.ends_with("  2 min 5 s"), "{width}: {line}");
+                }
+            }
+        }
     }
 }
