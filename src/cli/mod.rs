@@ -1,1 +1,87 @@
-//! (being built)
+//! The roof: one file per command. Here the operator's flags meet work and reports.
+//!
+//! What lives here: reading the command line, questions to a person, hints that need to know the
+//! flags. What does not: the work itself.
+
+mod args;
+mod backup;
+mod demo;
+mod init;
+mod jobs;
+mod open;
+mod ping;
+mod playbooks;
+mod points;
+mod prompt;
+mod river;
+mod run;
+mod runs;
+mod sandbox;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::failure::{Failure, Kind};
+use crate::report::Sink;
+use crate::report::render::{Style, print_failure};
+use args::{Cli, Command};
+
+/// Parses, calls, and turns the outcome into an exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let wrong = error.use_stderr();
+            let _ = error.print();
+            return ExitCode::from(if wrong { Kind::Usage.exit_code() } else { 0 });
+        }
+    };
+    no_core_dumps();
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| dispatch(cli)));
+    let code = match ended {
+        Ok(Ok(code)) => code,
+        Ok(Err(failure)) => {
+            print_failure(&failure, Style::stderr());
+            failure.kind.exit_code()
+        }
+        Err(_) => {
+            Sink::stderr().put("this is a bug in ferry; what was said above may help whoever mends it\n");
+            Kind::Bug.exit_code()
+        }
+    };
+    ExitCode::from(code)
+}
+
+/// A core file would hold passwords and keys.
+fn no_core_dumps() {
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
+}
+
+fn dispatch(cli: Cli) -> Result<u8, Failure> {
+    match cli.command {
+        Command::Init(args) => init::run(&args),
+        Command::Ping(args) => block_on(ping::run(args)),
+        Command::Backup(args) => block_on(backup::run(args)),
+        Command::Run(args) => block_on(run::run(args)),
+        Command::Points(command) => points::run(command),
+        Command::Jobs(command) => block_on(jobs::run(command)),
+        Command::Runs(command) => runs::run(command),
+        Command::Playbooks(command) => playbooks::run(&command),
+        Command::Sandbox(command) => sandbox::run(command),
+        Command::Demo(args) => demo::run(&args),
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Kind::Bug, "the runtime could not be started").saw(error.to_string()))?;
+    let result = runtime.block_on(work);
+    // A thread that waits for a terminal's answer must not hold us.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    result
+}

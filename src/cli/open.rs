@@ -1,0 +1,217 @@
+//! What every command that talks to hosts needs: settings, inventory, the ways to the hosts.
+//! Everything wrong in the operator's files is told here, at once, before any host is touched.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::args::Common;
+use super::prompt;
+use crate::catalog::Who;
+use crate::failure::{Failure, Kind};
+use crate::inventory::Inventory;
+use crate::inventory::vars::HostVars;
+use crate::name::HostName;
+use crate::remote::Way;
+use crate::remote::reach::{Defaults, Reach};
+use crate::remote::ssh::auth::{AskPassphrase, Identities};
+use crate::secret::{Masker, SecretString};
+use crate::settings::{Flags, Settings};
+
+/// Settings, inventory and how to reach hosts.
+pub(super) struct Opened {
+    pub(super) settings: Settings,
+    pub(super) inventory: Inventory,
+    pub(super) extra: Map<String, Value>,
+    pub(super) reach: Reach,
+    pub(super) masker: Masker,
+    pub(super) inventory_paths: Vec<PathBuf>,
+}
+
+/// The settings alone.
+pub(super) fn settings(inventory: &[String], catalog: Option<&str>, run_dir: Option<&Path>, forks: Option<usize>) -> Result<Settings, Failure> {
+    let cwd = std::env::current_dir().map_err(|error| Failure::new(Kind::CouldNotStart, "the current folder cannot be told").saw(error.to_string()))?;
+    let flags = Flags {
+        inventory: inventory.to_vec(),
+        catalog: catalog.map(str::to_owned),
+        runs: run_dir.map(Path::to_owned),
+        forks,
+        ..Flags::default()
+    };
+    Settings::resolve(&flags, &|name| std::env::var(name).ok(), &cwd)
+}
+
+/// Who runs ferry, where.
+pub(super) fn who() -> Who {
+    let env = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+    let machine = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Who {
+        user: env(&["USER", "LOGNAME"]).unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw())),
+        machine,
+        ci: env(&["CI_JOB_URL", "BUILD_URL", "GITHUB_RUN_ID", "BUILD_ID"]),
+    }
+}
+
+/// `-e`: `k=v` words, JSON, or `@FILE`.
+fn extra_vars(given: &[String]) -> Result<Map<String, Value>, Failure> {
+    let wrong = |what: String| Failure::new(Kind::Usage, what);
+    let mut extra = Map::new();
+    for text in given {
+        if let Some(path) = text.strip_prefix('@') {
+            let content = std::fs::read_to_string(path).map_err(|error| Failure::new(Kind::CouldNotStart, format!("-e @{path}: {error}")))?;
+            let document = crate::settings::yaml::Document::read(path, &content)?;
+            match document.root.to_json() {
+                Value::Object(map) => extra.extend(map),
+                _ => return Err(Failure::new(Kind::CouldNotStart, format!("-e @{path}: a map of variables is expected"))),
+            }
+        } else if text.trim_start().starts_with('{') {
+            match serde_json::from_str(text) {
+                Ok(Value::Object(map)) => extra.extend(map),
+                Ok(_) => return Err(wrong(format!("-e {text}: a JSON object is expected"))),
+                Err(error) => return Err(wrong(format!("-e {text}: {error}"))),
+            }
+        } else {
+            for word in shlex::split(text).ok_or_else(|| wrong(format!("-e {text}: a quote is not closed")))? {
+                let (name, value) = word.split_once('=').ok_or_else(|| wrong(format!("-e {word}: NAME=VALUE is expected")))?;
+                extra.insert(name.to_owned(), Value::String(value.to_owned()));
+            }
+        }
+    }
+    Ok(extra)
+}
+
+fn become_password(common: &Common, settings: &Settings) -> Result<Option<SecretString>, Failure> {
+    let _ = settings;
+    if common.ask_become_pass {
+        return prompt::secret("BECOME password", "--become-password-file FILE, or --become-password-env NAME").map(Some);
+    }
+    if let Some(name) = &common.become_password_env {
+        return prompt::secret_env(name).map(Some);
+    }
+    let file = common.become_password_file.clone().or_else(|| std::env::var_os("FERRY_BECOME_PASSWORD_FILE").or_else(|| std::env::var_os("ANSIBLE_BECOME_PASSWORD_FILE")).map(PathBuf::from));
+    file.map(|path| prompt::secret_file(&path)).transpose()
+}
+
+/// Asks for a key's passphrase: from the file that was named, else at the terminal.
+fn ask_passphrase(common: &Common, masker: &Masker) -> AskPassphrase {
+    let (file, masker) = (common.key_passphrase_file.clone(), masker.clone());
+    Arc::new(move |key: &Path| {
+        let secret = match &file {
+            Some(path) => prompt::secret_file(path).ok(),
+            None => prompt::secret(&format!("passphrase of {}", key.display()), "").ok(),
+        }?;
+        masker.learn(&secret);
+        Some(secret)
+    })
+}
+
+/// Opens everything. `playbook_folder` for its group_vars.
+///
+/// # Errors
+/// Everything wrong in settings and inventory, at once.
+pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Opened, Failure> {
+    let settings = settings(&common.inventory, common.catalog.as_deref(), common.run_dir.as_deref(), common.forks)?;
+    let extra = extra_vars(&common.extra_vars)?;
+    let inventory = Inventory::load_beside(&settings.inventory, playbook_folder)?;
+    let masker = Masker::new();
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| PathBuf::from("/"));
+    let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let ask = ask_passphrase(common, &masker);
+    let reach = Reach::new(Defaults {
+        user: common.user.clone().unwrap_or_else(|| who().user),
+        become_on: common.become_on,
+        private_key: common.private_key.clone(),
+        ssh_common_args: common.ssh_common_args.clone(),
+        become_password: become_password(common, &settings)?,
+        agent: agent.clone(),
+        home,
+        identities: Identities::new(Vec::new(), Vec::new(), agent, ask),
+        timeout: Duration::from_secs(common.timeout.unwrap_or(10).max(1)),
+        masker: masker.clone(),
+    });
+    let inventory_paths = settings.inventory.clone();
+    Ok(Opened { settings, inventory, extra, reach, masker, inventory_paths })
+}
+
+/// Ways to hosts, and the hosts' variables.
+type Reached = (BTreeMap<String, Way>, BTreeMap<String, Map<String, Value>>);
+
+impl Opened {
+    /// The ways to these hosts and their variables, every wrong one told at once.
+    ///
+    /// # Errors
+    /// [`Kind::CouldNotStart`], each with its place where it has one.
+    pub(super) fn ways(&self, hosts: &[String]) -> Result<Reached, Failure> {
+        let (mut ways, mut all, mut failures) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        for host in hosts {
+            let made = host.parse::<HostName>().map_err(|error| Failure::new(Kind::CouldNotStart, error.to_string())).and_then(|name| {
+                HostVars::read(&self.inventory, &name, &self.extra)?;
+                let mut vars = self.inventory.rendered_vars(&name, &self.extra)?;
+                vars.insert("groups".to_owned(), self.inventory.groups_value().clone());
+                let way = self.reach.way(host, &vars).map_err(|failure| {
+                    // The variable's name opens the sentence: its place is known to the inventory.
+                    let variable = failure.what.split(':').next().unwrap_or_default().to_owned();
+                    match self.inventory.place_of(&name, &variable) {
+                        Some(place) => {
+                            let placed = self.inventory.failure_at(&place, failure.what.clone());
+                            Failure { place: placed.place, snippet: placed.snippet, ..failure }
+                        }
+                        None => failure,
+                    }
+                })?;
+                Ok((way, vars))
+            });
+            match made {
+                Ok((way, vars)) => {
+                    ways.insert(host.clone(), way);
+                    all.insert(host.clone(), vars);
+                }
+                Err(failure) => failures.push(failure),
+            }
+        }
+        match Failure::all(failures) {
+            Some(failure) => Err(failure),
+            None => Ok((ways, all)),
+        }
+    }
+
+    /// Hosts of a pattern, narrowed by `--limit`.
+    ///
+    /// # Errors
+    /// [`Kind::NoHost`] when nothing matches.
+    pub(super) fn select(&self, pattern: &str, limit: Option<&str>) -> Result<Vec<String>, Failure> {
+        let mut hosts: Vec<String> = self.inventory.select(pattern)?.iter().map(ToString::to_string).collect();
+        if let Some(limit) = limit {
+            let allowed: Vec<String> = self.inventory.select(limit)?.iter().map(ToString::to_string).collect();
+            hosts.retain(|host| allowed.contains(host));
+        }
+        if hosts.is_empty() {
+            return Err(Failure::new(Kind::NoHost, format!("no host matches {pattern:?}")));
+        }
+        Ok(hosts)
+    }
+
+    /// Digest over the inventory files as read, in order.
+    pub(super) fn inventory_digest(&self) -> Option<crate::digest::Sha256> {
+        let mut hasher = crate::digest::Hasher::new();
+        for path in &self.inventory_paths {
+            digest_of(path, &mut hasher).ok()?;
+        }
+        Some(hasher.finish())
+    }
+}
+
+fn digest_of(path: &Path, hasher: &mut crate::digest::Hasher) -> std::io::Result<()> {
+    if path.is_dir() {
+        let mut entries: Vec<PathBuf> = std::fs::read_dir(path)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        entries.sort();
+        return entries.iter().try_for_each(|entry| digest_of(entry, hasher));
+    }
+    hasher.update(path.file_name().unwrap_or_default().as_encoded_bytes());
+    hasher.update(&[0]);
+    hasher.update(&std::fs::read(path)?);
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! Questions to the person at the terminal. Without a terminal nobody is asked.
+
+use std::io::IsTerminal as _;
+use std::path::Path;
+
+use crate::failure::{Failure, Kind};
+use crate::secret::SecretString;
+
+/// True when somebody can be asked.
+pub(super) fn somebody() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Asks for something that is not shown.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`] without a terminal, naming the option to use instead.
+pub(super) fn secret(question: &str, instead: &str) -> Result<SecretString, Failure> {
+    let nobody = || Failure::new(Kind::CouldNotStart, format!("{question} is needed and there is no terminal to ask at")).mend(instead.to_owned());
+    if !somebody() {
+        return Err(nobody());
+    }
+    rpassword::prompt_password(format!("{question}: ")).map(SecretString::from).map_err(|error| nobody().saw(error.to_string()))
+}
+
+/// Reads a secret from the first line of a file.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`] when it cannot be read, is empty, or others may read it.
+pub(super) fn secret_file(path: &Path) -> Result<SecretString, Failure> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let wrong = |what: String| Failure::new(Kind::CouldNotStart, what);
+    let meta = std::fs::metadata(path).map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+    if meta.is_file() && meta.permissions().mode() & 0o077 != 0 {
+        return Err(wrong(format!("{}: others may read this file with a secret", path.display()))
+            .saw(format!("mode {:04o}", meta.permissions().mode() & 0o7777))
+            .mend(format!("chmod 600 {}", path.display())));
+    }
+    let text = zeroize::Zeroizing::new(std::fs::read_to_string(path).map_err(|error| wrong(format!("{}: {error}", path.display())))?);
+    match text.lines().next().map(|line| line.trim_end_matches('\r')) {
+        Some(line) if !line.is_empty() => Ok(SecretString::from(line.to_owned())),
+        _ => Err(wrong(format!("{}: is empty", path.display())).why("the secret is expected in its first line")),
+    }
+}
+
+/// Reads a secret from a variable that the operator named. What ferry starts does not inherit it:
+/// ferry starts nothing here that gets its environment.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`] when it is not set.
+pub(super) fn secret_env(name: &str) -> Result<SecretString, Failure> {
+    match std::env::var(name) {
+        Ok(value) if !value.is_empty() => Ok(SecretString::from(value)),
+        _ => Err(Failure::new(Kind::CouldNotStart, format!("the environment variable {name} is not set or empty"))),
+    }
+}
+
+/// Asks a question that wants yes.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`] without a terminal, naming the option to use instead.
+pub(super) fn yes(question: &str, instead: &str) -> Result<bool, Failure> {
+    if !somebody() {
+        return Err(Failure::new(Kind::CouldNotStart, format!("{question} Nobody is there to answer")).mend(instead.to_owned()));
+    }
+    crate::report::Sink::stderr().put(&format!("{question} [y/N] "));
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    Ok(read.is_ok() && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+}
