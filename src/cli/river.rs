@@ -1,0 +1,266 @@
+//! The river: read, plan, show, run, report. `backup` and `run` both flow through here.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::args::{Common, OutputKind};
+use super::open::{self, Opened};
+use crate::catalog::Catalog;
+use crate::digest::Sha256;
+use crate::event::{Event, Events, Window};
+use crate::failure::{Failure, Kind};
+use crate::inventory::Inventory;
+use crate::modules::world::World;
+use crate::modules::{Choices, RunInfo};
+use crate::name::{ClusterName, RunId};
+use crate::plan::Plan;
+use crate::playbook::Playbook;
+use crate::report::{self, Output, journal};
+use crate::run;
+
+/// How a run is asked to speak.
+pub(super) fn output(kind: OutputKind) -> Output {
+    match kind {
+        OutputKind::Human => Output::Human,
+        OutputKind::Json => Output::Json,
+        OutputKind::Plain => Output::Plain,
+        OutputKind::Quiet => Output::Quiet,
+    }
+}
+
+/// `GATE=REASON`, several.
+pub(super) fn waivers(given: &[String]) -> Result<std::collections::BTreeMap<String, String>, Failure> {
+    let known = crate::modules::gravity_preflight::WAIVABLE;
+    let mut waive = std::collections::BTreeMap::new();
+    for text in given {
+        let wrong = |what: String| Failure::new(Kind::Usage, format!("--waive {text}: {what}")).mend("--waive GATE=REASON, the reason is kept in journal and point");
+        let (gate, reason) = text.split_once('=').ok_or_else(|| wrong("there is no reason".to_owned()))?;
+        if reason.trim().is_empty() {
+            return Err(wrong("the reason is empty".to_owned()));
+        }
+        if !known.contains(&gate) {
+            let never = ["digest", "verdict", "version", "identity", "confirmation", "lock", "active"];
+            let what = if never.contains(&gate) { format!("nothing waives the gate {gate}") } else { format!("there is no gate {gate}; these can be waived: {}", known.join(", ")) };
+            return Err(wrong(what));
+        }
+        waive.insert(gate.to_owned(), reason.to_owned());
+    }
+    Ok(waive)
+}
+
+/// What a run needs to begin.
+pub(super) struct Journey {
+    pub(super) opened: Opened,
+    pub(super) playbooks: Vec<Playbook>,
+    pub(super) playbook_digest: Option<Sha256>,
+    pub(super) cluster: Option<ClusterName>,
+    pub(super) choices: Choices,
+    pub(super) common: Common,
+    /// Lines that open the first screen.
+    pub(super) title: String,
+    pub(super) first: Vec<String>,
+    pub(super) needs_catalog: bool,
+}
+
+/// How long a lost connection is sought again. `FERRY_LINK_PATIENCE` in seconds.
+pub(super) fn patience() -> Result<Duration, Failure> {
+    match std::env::var("FERRY_LINK_PATIENCE") {
+        Err(_) => Ok(Duration::from_secs(15 * 60)),
+        Ok(text) => text.parse().map(Duration::from_secs).map_err(|_| {
+            Failure::new(Kind::CouldNotStart, "FERRY_LINK_PATIENCE is no number of seconds").saw(text)
+        }),
+    }
+}
+
+/// The run's door, journal and windows.
+struct Telling {
+    events: Events,
+    windows: Vec<JoinHandle<()>>,
+    dir: PathBuf,
+    id: RunId,
+}
+
+fn begin_telling(opened: &Opened, common: &Common, started: jiff::Timestamp) -> Result<Telling, Failure> {
+    let id = RunId::at(started);
+    let dir = opened.settings.runs.join(id.as_str());
+    let cannot = |error: std::io::Error| {
+        Failure::new(Kind::CouldNotStart, "the run's folder cannot be made").saw(format!("{}: {error}", dir.display())).mend("name another with --run-dir DIR")
+    };
+    let journal = journal::Journal::create(&dir).map_err(cannot)?;
+    let window = Window::default();
+    let shown = report::spawn(window.clone(), output(common.output)).map_err(cannot)?;
+    trace(&dir, common.verbose, &opened.masker);
+    let events = Events::new(opened.masker.clone(), Some(Box::new(journal)), vec![window]);
+    Ok(Telling { events, windows: vec![shown], dir, id })
+}
+
+/// ferry's own trace, through the same masking as everything else. russh is never traced: it would
+/// write every packet.
+fn trace(dir: &std::path::Path, verbose: u8, masker: &crate::secret::Masker) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        2 | 3 => "debug",
+        _ => "trace",
+    };
+    let Ok(file) = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join("debug.log")) else { return };
+    let filter = tracing_subscriber::EnvFilter::new(format!("{level},russh=warn"));
+    let masked = Masked { file: Arc::new(std::sync::Mutex::new(file)), masker: masker.clone() };
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(move || masked.clone()).try_init();
+}
+
+#[derive(Clone)]
+struct Masked {
+    file: Arc<std::sync::Mutex<std::fs::File>>,
+    masker: crate::secret::Masker,
+}
+
+impl std::io::Write for Masked {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let washed: Vec<String> = self.masker.mask(&text).split('\n').map(|line| crate::secret::clean(line.as_bytes())).collect();
+        let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        std::io::Write::write_all(&mut *file, washed.join("\n").as_bytes())?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The cluster's group, checked: unknown names are told with the nearest.
+pub(super) fn cluster(inventory: &Inventory, name: &str) -> Result<ClusterName, Failure> {
+    let cluster: ClusterName = name.parse().map_err(|error: crate::name::BadName| Failure::new(Kind::NoHost, error.to_string()))?;
+    if inventory.hosts_of(name).is_none() {
+        let groups: Vec<&str> = inventory.groups().map(|group| group.as_str()).filter(|group| !["all", "ungrouped", "mains", "amv", "nfs"].contains(group)).collect();
+        let near = crate::name::nearest(name, groups.iter().copied(), 3);
+        let failure = Failure::new(Kind::NoHost, format!("there is no cluster {name:?} in the inventory"));
+        return Err(if near.is_empty() { failure.mend(format!("clusters are groups; there are: {}", groups.join(", "))) } else { failure.mend(format!("did you mean {}?", near.join(" or "))) });
+    }
+    Ok(cluster)
+}
+
+/// Plans, shows, runs, reports. Returns the exit code.
+///
+/// # Errors
+/// What is wrong before a run exists.
+pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
+    let started = jiff::Timestamp::now();
+    let began = Instant::now();
+    if let Some(cluster) = &journey.cluster {
+        journey.opened.extra.insert("ferry_cluster".to_owned(), json!(cluster.as_str()));
+    }
+    let opened = &journey.opened;
+    let plan = Plan::make(&opened.inventory, &journey.playbooks, &opened.extra, journey.common.limit.as_deref(), opened.settings.forks)?;
+    // The ways of all hosts of the cluster are read, not only of those that are worked on: a wrong
+    // variable anywhere is told before any host is touched.
+    let mut hosts = plan.hosts();
+    if let Some(cluster) = &journey.cluster {
+        for host in opened.inventory.hosts_of(cluster.as_str()).unwrap_or_default() {
+            if !hosts.iter().any(|known| known == host.as_str()) {
+                hosts.push(host.to_string());
+            }
+        }
+    }
+    let (ways, vars) = opened.ways(&hosts)?;
+    let catalog = match (journey.needs_catalog, opened.settings.catalog.first()) {
+        (true, Some(root)) => Some(Catalog::open(root)?),
+        (true, None) => return Err(Failure::new(Kind::CouldNotStart, "no catalog is named").mend("--catalog DIR, or catalog in ferry.toml")),
+        (false, _) => None,
+    };
+    let telling = begin_telling(opened, &journey.common, started)?;
+    let command: Vec<String> = std::env::args().collect();
+    let who = open::who();
+    telling.events.commit(Event::RunStarted {
+        format: journal::FORMAT,
+        run: telling.id.to_string(),
+        ferry: env!("CARGO_PKG_VERSION").to_owned(),
+        command: command.clone(),
+        user: who.user.clone(),
+        machine: who.machine.clone(),
+        ci: who.ci.clone(),
+        dir: telling.dir.display().to_string(),
+    })?;
+    let mut lines = journey.first.clone();
+    lines.extend(plan.lines());
+    telling.events.tell(Event::Plan { title: journey.title.clone(), lines });
+    for warning in opened.inventory.warnings() {
+        telling.events.warn(None, warning.clone());
+    }
+    let info = RunInfo {
+        id: telling.id.clone(),
+        dir: telling.dir.clone(),
+        who,
+        command: command.join(" "),
+        started,
+        inventory_sha256: opened.inventory_digest(),
+        playbook_sha256: journey.playbook_digest,
+    };
+    let world = World::new(telling.events.clone(), info, journey.choices.clone(), journey.cluster.clone(), ways, vars, catalog);
+    let recap = tokio::select! {
+        recap = run::carry_out(&world, &plan) => recap,
+        signal = signalled() => {
+            telling.events.tell(Event::Failed { failure: interrupted(&world, signal) });
+            run::Recap::new()
+        }
+    };
+    // The lock is let go of before anything is said to be over.
+    if let Ok(mut work) = world.work.try_lock()
+        && let Some(watch) = work.watch.take()
+    {
+        watch.release().await;
+    }
+    let exit = telling.events.worst().map_or(0, Kind::exit_code);
+    let ended = telling.events.commit(Event::RunEnded { exit, seconds: began.elapsed().as_secs_f64(), recap });
+    telling.events.close();
+    for window in telling.windows {
+        let _ = window.join();
+    }
+    if let Err(failure) = ended {
+        // Everything was done and told; only the journal's last line is missing.
+        report::render::print_failure(&failure, report::render::Style::stderr());
+        return Ok(if exit == 0 { Kind::Failed.exit_code() } else { exit });
+    }
+    Ok(exit)
+}
+
+/// Waits for Ctrl-C, SIGTERM or SIGHUP and names it.
+async fn signalled() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => "Ctrl-C",
+        _ = terminate.recv() => "SIGTERM",
+        _ = hangup.recv() => "SIGHUP",
+    }
+}
+
+/// Before a job is started, a signal stops; after, it detaches: the job goes on.
+fn interrupted(world: &World, signal: &str) -> Failure {
+    match world.running_job() {
+        None => Failure::new(Kind::Interrupted, format!("stopped by {signal}; nothing of ferry runs on a node")),
+        Some(job) => Failure::new(Kind::Unknown, format!("detached by {signal}; the job goes on"))
+            .on(&job.host)
+            .saw(format!("job {}", job.id))
+            .why("a backup that has begun is not thrown away")
+            .mend(crate::modules::gravity_backup::go_on(world, &job.id)),
+    }
+}
+
+/// The inventory's host variable as text, for the first screen.
+pub(super) fn shown(value: Option<&Value>) -> Option<String> {
+    match value? {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}

@@ -1,0 +1,66 @@
+//! `ferry run PLAYBOOK…`: any playbook.
+
+use super::args::RunArgs;
+use super::river::{self, Journey};
+use super::open;
+use crate::digest::Hasher;
+use crate::failure::{Failure, Kind};
+use crate::modules::{self, Choices};
+use crate::plan::Plan;
+use crate::playbook::{Item, Playbook};
+use crate::report::Sink;
+
+/// Whether any task of the items calls one of these modules.
+fn calls(items: &[Item], names: &[&str]) -> bool {
+    items.iter().any(|item| match item {
+        Item::Task(task) => names.contains(&task.module.as_str()),
+        Item::Block(block) => [&block.block, &block.rescue, &block.always].iter().any(|part| calls(part, names)),
+    })
+}
+
+pub(super) async fn run(args: RunArgs) -> Result<u8, Failure> {
+    let folder = args.playbooks.first().and_then(|path| path.parent()).map(std::path::Path::to_owned);
+    let (mut playbooks, mut failures, mut hasher) = (Vec::new(), Vec::new(), Hasher::new());
+    for path in &args.playbooks {
+        let name = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                hasher.update(text.as_bytes());
+                match Playbook::parse(&name, &text, modules::TABLE) {
+                    Ok(playbook) => playbooks.push(playbook),
+                    Err(failure) => failures.push(failure),
+                }
+            }
+            Err(error) => failures.push(Failure::new(Kind::CouldNotStart, format!("{name}: {error}"))),
+        }
+    }
+    if let Some(failure) = Failure::all(failures) {
+        return Err(failure);
+    }
+    let opened = open::open(&args.common, folder.as_deref())?;
+    let cluster = match opened.extra.get("ferry_cluster").and_then(|value| value.as_str()) {
+        Some(name) => Some(river::cluster(&opened.inventory, name)?),
+        None => None,
+    };
+    if args.syntax_check || args.list_hosts || args.list_tasks {
+        let plan = Plan::make(&opened.inventory, &playbooks, &opened.extra, args.common.limit.as_deref(), opened.settings.forks)?;
+        let lines = if args.list_hosts { plan.hosts() } else if args.list_tasks { plan.lines() } else { vec!["the playbooks can be read".to_owned()] };
+        Sink::stdout().put(&format!("{}\n", lines.join("\n")));
+        return Ok(0);
+    }
+    let needs_catalog = playbooks.iter().flat_map(|playbook| &playbook.plays).any(|play| calls(&play.items, &["gravity_preflight", "gravity_backup", "archive_collect", "point_seal"]));
+    let title = args.playbooks.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    let choices = Choices { check: args.check, only: Vec::new(), label: None, waive: river::waivers(&args.waive)?, patience: river::patience()? };
+    river::flow(Journey {
+        opened,
+        playbooks,
+        playbook_digest: Some(hasher.finish()),
+        cluster,
+        choices,
+        common: args.common,
+        title,
+        first: Vec::new(),
+        needs_catalog,
+    })
+    .await
+}
