@@ -14,10 +14,11 @@
 //! empty one, and one with a foreign tail. And Gravity's own reader accepts a file of zero bytes.
 //!
 //! What the walk cannot see, because no checksum in the formats covers it: the time, the
-//! operating-system, the extra-flags and the text-flag field of the gzip header, and its stored file name and comment
-//! where there is no header CRC. A flipped bit there is accepted (none of it reaches the
-//! contents). Against damage after the archive was made, the SHA-256 kept beside it is the proof.
-//! The bits of the last deflate byte behind the end-of-block code are padding and are unseen, too.
+//! operating-system, the extra-flags and the text-flag field of the gzip header, and its file name,
+//! comment and extra field where there is no header CRC; the unused bits at the end of a stored or of the last deflate
+//! block; and a flip that turns deflate data into another way of telling the very same bytes. The contents are the
+//! same in all these cases, the file is not: for that, the SHA-256 kept beside it is the proof.
+//! Nor does it see what was wrong before the checksums were made, other than in tar's own structure.
 
 mod fault;
 mod gzip;
