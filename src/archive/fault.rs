@@ -309,3 +309,28 @@ pub(super) fn quote(bytes: &[u8]) -> String {
     let shown = crate::secret::clean(bytes.get(..80).unwrap_or(bytes));
     if bytes.len() > 80 { format!("\"{shown}…\"") } else { format!("\"{shown}\"") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_says_where_what_and_what_instead() {
+        let spot = Spot { compressed: 7000, member: 2, tar: 4096 };
+        let fault = Fault::SecondEndBlock { spot, seen: hex(b"text") };
+        assert_eq!(
+            fault.to_string(),
+            "second end-of-archive block is missing, at byte 7000 of the file (gzip member 2), byte 4096 of the tar inside: \
+             74 65 78 74 seen, 512 NUL bytes expected"
+        );
+        assert_eq!(fault.spot(), Some(spot));
+        assert_eq!(Fault::EmptyFile.spot(), None);
+    }
+
+    #[test]
+    fn what_the_archive_says_cannot_act_on_a_terminal() {
+        assert_eq!(quote(b"a\x1b]0;b\x07"), "\"a\\x1b]0;b\\x07\"");
+        assert_eq!(quote(&[b'x'; 81]).chars().count(), 83);
+        assert_eq!(hex(&[0xab; 17]).chars().count(), 16 * 3 + 1);
+    }
+}

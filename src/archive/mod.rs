@@ -14,10 +14,11 @@
 //! empty one, and one with a foreign tail. And Gravity's own reader accepts a file of zero bytes.
 //!
 //! What the walk cannot see, because no checksum in the formats covers it: the time, the
-//! operating-system, the extra-flags and the text-flag field of the gzip header, and its stored file name and comment
-//! where there is no header CRC. A flipped bit there is accepted (none of it reaches the
-//! contents). Against damage after the archive was made, the SHA-256 kept beside it is the proof.
-//! The bits of the last deflate byte behind the end-of-block code are padding and are unseen, too.
+//! operating-system, the extra-flags and the text-flag field of the gzip header, and its file name,
+//! comment and extra field where there is no header CRC; the unused bits at the end of a stored or of the last deflate
+//! block; and a flip that turns deflate data into another way of telling the very same bytes. The contents are the
+//! same in all these cases, the file is not: for that, the SHA-256 kept beside it is the proof.
+//! Nor does it see what was wrong before the checksums were made, other than in tar's own structure.
 
 mod fault;
 mod gzip;
@@ -203,4 +204,49 @@ pub fn walk_reader(
 /// The file cannot be opened or read.
 pub fn walk_file(path: &Path, limits: Limits, required: Vec<String>) -> io::Result<(Sha256, u64, Result<Walk, Fault>)> {
     walk_reader(File::open(path)?, limits, required)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// A source that gives its bytes and then fails, or is interrupted now and then.
+    struct Source<'a>(&'a [u8], Option<io::ErrorKind>);
+
+    impl Read for Source<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            match self.1.take() {
+                Some(io::ErrorKind::Interrupted) => Err(io::ErrorKind::Interrupted.into()),
+                kind if self.0.is_empty() => kind.map_or(Ok(0), |kind| Err(kind.into())),
+                kind => {
+                    self.1 = kind;
+                    self.0.read(buffer)
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_digest_is_of_all_bytes_whatever_the_walk_says() {
+        let bytes = vec![b'x'; 3 << 20];
+        let (digest, length, walk) =
+            walk_reader(Source(&bytes, Some(io::ErrorKind::Interrupted)), Limits::default(), vec![]).unwrap();
+        assert_eq!((digest, length), (Sha256::of(&bytes), 3 << 20));
+        assert_eq!(walk.unwrap_err().name(), "not-gzip");
+    }
+
+    #[test]
+    fn a_failing_source_is_an_error_and_no_verdict() {
+        let failed = walk_reader(Source(b"\x1f\x8b", Some(io::ErrorKind::TimedOut)), Limits::default(), vec![]);
+        assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(walk_file(Path::new("/nonexistent/archive"), Limits::default(), vec![]).is_err());
+    }
+
+    #[test]
+    fn nothing_fed_is_an_empty_file() {
+        let mut walker = Walker::new(Limits::default(), vec![]);
+        assert_eq!(walker.feed(b""), Ok(()));
+        assert_eq!(walker.finish(), Err(Fault::EmptyFile));
+    }
 }

@@ -824,3 +824,84 @@ fn plain(name: &[u8]) -> &[u8] {
     }
     name
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_headers() {
+        for (field, expected) in [
+            (&b"0000644\0"[..], Ok(Some(0o644))),
+            (b"   644 \0", Ok(Some(0o644))),
+            (b"\0\0\0\0\0\0\x007", Ok(Some(7))),
+            (b"77777777", Ok(Some(0o7777_7777))),
+            (b"0000644\0", Ok(Some(0o644))),
+            (b"12\0junk!", Ok(Some(0o12))),
+            (b"\0\0\0\0", Ok(None)),
+            (b"    ", Ok(None)),
+            (b"0000648\0", Err("is no octal number")),
+            (b"-0000644", Err("is no octal number")),
+            (b"12 34", Err("is two numbers")),
+            (b"\x80\0\0\0\0\0\x01\0", Ok(Some(256))),
+            (b"\xff\xff\xff\xff\xff\xff\xff\xfb", Ok(Some(-5))),
+        ] {
+            assert_eq!(number(field), expected, "{}", quote(field));
+        }
+        // The widest field: nothing overflows.
+        assert_eq!(number(&[0xc0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Ok(Some(-(1 << 94))));
+        let mut most = [0xff; 12];
+        most[0] = 0xbf;
+        assert_eq!(number(&most), Ok(Some((1 << 94) - 1)));
+    }
+
+    #[test]
+    fn times_of_pax_headers_are_rounded_down() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("1700000000.999999999", Some(1_700_000_000)),
+            ("-1", Some(-1)),
+            ("-1.0", Some(-1)),
+            ("-1.5", Some(-2)),
+            ("1.", Some(1)),
+            ("", None),
+            (".5", None),
+            ("1e9", None),
+            ("--1", None),
+            ("9223372036854775808", None),
+        ] {
+            assert_eq!(seconds(text.as_bytes()), expected, "{text}");
+        }
+        assert_eq!(seconds(b"-9223372036854775807.5"), Some(i64::MIN));
+    }
+
+    #[test]
+    fn names_are_compared_without_their_dress() {
+        for name in ["a/b", "./a/b", "/a/b/", "././a/b//", "//a/b"] {
+            assert_eq!(plain(name.as_bytes()), b"a/b", "{name}");
+        }
+        assert_eq!(plain(b"../a"), b"../a");
+        assert_eq!(plain(b"./"), b"");
+    }
+
+    #[test]
+    fn a_sparse_map_rises_and_adds_up() {
+        let mut map = SparseMap::default();
+        map.push(0, 10).unwrap();
+        map.push(20, 5).unwrap();
+        assert!(map.push(24, 1).is_err());
+        assert!(map.push(u64::MAX, 1).is_err());
+        assert!(map.check(15, Some(25)).is_ok());
+        assert!(map.check(15, Some(24)).is_err());
+        assert!(map.check(14, None).is_err());
+    }
+
+    #[test]
+    fn hostile_sizes_do_not_overflow_the_count() {
+        // Members that claim 2^63 - 1 bytes: their content is not there, and no sum wraps before that is told.
+        let mut tape = Tape::new(Limits::default(), vec![]);
+        (0..4).for_each(|_| tape.stored(u64::MAX >> 1));
+        assert_eq!(tape.walk.content_bytes, u64::MAX);
+    }
+}
