@@ -1,1 +1,31 @@
-//! (being built)
+//! Gravity, the platform under PCE up to 3.2: all we know about it.
+//!
+//! What lives here: what one look at a node gathers ([`probe`]), what `gravity status` means in its
+//! generations ([`ClusterStatus`]), the rules that decide whether and where a backup may run
+//! ([`preflight`], a pure function), the script that runs `gravity backup`
+//! ([`backup_script`]) and what its end means ([`outcome`]), the node's journal of Gravity's
+//! commands ([`gather_logs`]). What does not: how a script outlives us (job), how an archive is
+//! proved (archive) and brought home (transfer), the order of the steps (the playbook).
+//!
+//! Three things about Gravity shape this room. Every error ends with code 255, which is
+//! also what an SSH client says of a broken connection, so codes are only ever read beside the log.
+//! Errors go to standard output up to 6.x and to standard error from 7.0 on, coloured
+//! even in a pipe. And the command creates state on a host that is no node of a cluster, so
+//! it is never run to find out whether the host is one.
+
+mod backup;
+mod logs;
+mod preflight;
+mod probe;
+mod redact;
+mod status;
+
+pub use backup::{
+    ArchiveStat, BackupJob, BackupOutcome, OWN_FAILURE, backup_script, error_text, go_duration, hook_job_name, outcome,
+    parse_duration,
+};
+pub use logs::{HookState, gather_logs, hook_job_state};
+pub use preflight::{ClusterIdentity, Master, Policy, Preflight, preflight};
+pub use probe::{Disk, GravityFacts, NO_GRAVITY, NodeFacts, ProbeOptions, Staging, probe, probe_with_nonce};
+pub use redact::{redact, redact_json, strip_ansi};
+pub use status::{ClusterStatus, KubeJob, StatusNode, parse_jobs};
