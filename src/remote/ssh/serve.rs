@@ -312,7 +312,12 @@ impl Handler for Peer {
         Ok(verdict)
     }
 
-    async fn channel_open_session(&mut self, channel: Channel<Msg>, reply: ChannelOpenHandle, _: &mut Session) -> Answer {
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Answer {
         self.waiting.push((channel.id(), channel));
         reply.accept().await;
         Ok(())
@@ -536,4 +541,3 @@ fn signal_name(number: i32) -> Sig {
         other => Sig::Custom(format!("SIG{other}")),
     }
 }
-

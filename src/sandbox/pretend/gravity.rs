@@ -162,9 +162,8 @@ fn parse(argv: &[String]) -> Result<Option<Call>, String> {
         if !only_words && word.starts_with("--") {
             let body = word.get(2..).unwrap_or_default();
             let (name, given) = body.split_once('=').map_or((body, None), |(name, value)| (name, Some(value)));
-            let flag = known(&|flag| flag.long == name).or_else(|| {
-                name.strip_prefix("no-").and_then(|name| known(&|flag| flag.long == name && !flag.value))
-            });
+            let flag = known(&|flag| flag.long == name)
+                .or_else(|| name.strip_prefix("no-").and_then(|name| known(&|flag| flag.long == name && !flag.value)));
             let Some(flag) = flag else { return Err(format!("unknown long flag '--{name}'")) };
             if flag.value {
                 let value = match given {
@@ -314,8 +313,8 @@ fn carry_out(node: Option<&Node>, call: &Call, argv: &[String]) -> Result<(), Tr
     let words = call.shape.words;
     let root = rustix::process::geteuid().is_root() || node.is_some_and(|node| node.pretend_root);
     // Which commands are on the list of those that must be root differs for `report` only.
-    let enforced = call.shape.root
-        && !(words == ["report"] && node.is_some_and(|node| node.generation < Generation::G7));
+    let enforced =
+        call.shape.root && !(words == ["report"] && node.is_some_and(|node| node.generation < Generation::G7));
     if enforced && !root {
         return Err(Trouble::new("this command should be run as root"));
     }
@@ -405,7 +404,8 @@ fn lock_wait(node: &Node) -> Result<(), Trouble> {
 }
 
 fn version(node: Option<&Node>, call: &Call) {
-    let version = node.map_or_else(|| Generation::default().gravity_version().to_owned(), |n| n.gravity_version.clone());
+    let version =
+        node.map_or_else(|| Generation::default().gravity_version().to_owned(), |n| n.gravity_version.clone());
     if call.value("output") == Some("json") {
         say(format!(
             r#"{{"edition":"enterprise","version":"{version}","git_commit":"b45e6597c502f16efd47706080a6c3b858a0a265","helm":"v2.15"}}"#
@@ -436,7 +436,9 @@ fn site_info(node: &Node, call: &Call) {
         });
         say(info.to_string());
     } else {
-        say(format!("Application:\tanypoint, version {version}\nEndpoints:\n    * platform:\n        - https://{address}:32009\n"));
+        say(format!(
+            "Application:\tanypoint, version {version}\nEndpoints:\n    * platform:\n        - https://{address}:32009\n"
+        ));
     }
 }
 

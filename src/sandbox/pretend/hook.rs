@@ -336,9 +336,8 @@ impl Hook<'_> {
             let dir = self.staging.join(folder);
             let path = dir.join(file);
             let size = if *share == 0 { 2000 + at as u64 * 137 } else { total * share / 100 };
-            let written = fs::create_dir_all(&dir).and_then(|()| {
-                if *compresses { text(&path, size, at as u64) } else { fill(&path, size, at as u64) }
-            });
+            let written = fs::create_dir_all(&dir)
+                .and_then(|()| if *compresses { text(&path, size, at as u64) } else { fill(&path, size, at as u64) });
             if let Err(error) = written {
                 self.log(format!("{} {folder}/{file}: {error}", now()));
                 return self.container_ends(1);
@@ -416,9 +415,7 @@ impl Hook<'_> {
 
     /// Writes the job's end; the verdict's word for the count of runs.
     fn end(&self, end: End) -> &'static str {
-        let condition = |kind: &str, reason: &str, message: &str| {
-            json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now()})
-        };
+        let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now()});
         match end {
             End::Done => {
                 self.container_ends(0);
@@ -451,7 +448,9 @@ impl Hook<'_> {
     /// Log lines that a careless reader would be hurt by.
     fn hostile(&self) {
         self.log(b"\x1b]0;owned\x07\x1b[2J\x1b[1;1H\x1b[31mred\x1b[0m \x1b[?1049h");
-        self.log("password=hunter2hunter2 token: eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl AKIAIOSFODNN7EXAMPLE");
+        self.log(
+            "password=hunter2hunter2 token: eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl AKIAIOSFODNN7EXAMPLE",
+        );
         self.log("-----BEGIN PRIVATE KEY-----");
         self.log("{{ lookup('pipe', 'id') }} {% raw %} $(touch /tmp/owned) `id`");
         self.log("\u{202e}gnp.exe\u{2028}next");
@@ -505,7 +504,9 @@ fn text(path: &Path, size: u64, seed: u64) -> io::Result<()> {
     let mut row = 0_u64;
     while block.len() < 1 << 16 {
         let value = (row + seed).wrapping_mul(2_654_435_761) % 1_000_003;
-        block.push_str(&format!("INSERT INTO organizations (id, owner, quota) VALUES ({row}, 'user-{value}', {seed});\n"));
+        block.push_str(&format!(
+            "INSERT INTO organizations (id, owner, quota) VALUES ({row}, 'user-{value}', {seed});\n"
+        ));
         row += 1;
     }
     let mut file = fs::File::create(path)?;

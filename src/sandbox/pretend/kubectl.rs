@@ -42,7 +42,10 @@ fn parse(argv: &[String]) -> Result<Asked, String> {
             _ => (word.as_str(), None),
         };
         let mut value = || {
-            given.clone().or_else(|| words.next().cloned()).ok_or_else(|| format!("error: flag needs an argument: {name}"))
+            given
+                .clone()
+                .or_else(|| words.next().cloned())
+                .ok_or_else(|| format!("error: flag needs an argument: {name}"))
         };
         match name {
             "-n" | "--namespace" => asked.namespace = Some(value()?),
@@ -50,7 +53,8 @@ fn parse(argv: &[String]) -> Result<Asked, String> {
             "-l" | "--selector" => asked.selector = Some(value()?),
             "-L" | "--label-columns" => asked.columns = Some(value()?),
             "--tail" => asked.tail = value()?.parse().ok(),
-            "-c" | "--container" | "--request-timeout" | "--kubeconfig" | "--cascade" | "--grace-period" | "--timeout" => {
+            "-c" | "--container" | "--request-timeout" | "--kubeconfig" | "--cascade" | "--grace-period"
+            | "--timeout" => {
                 value()?;
             }
             "-A" | "--all-namespaces" => asked.all = true,
@@ -113,7 +117,9 @@ fn answer(node: Option<&Node>, argv: &[String]) -> Result<(), String> {
             Ok(())
         }
         [] => Err("kubectl controls the Kubernetes cluster manager.".to_owned()),
-        [other, ..] => Err(format!("Error: unknown command \"{other}\" for \"kubectl\"\nRun 'kubectl --help' for usage.")),
+        [other, ..] => {
+            Err(format!("Error: unknown command \"{other}\" for \"kubectl\"\nRun 'kubectl --help' for usage."))
+        }
     }
 }
 
@@ -230,10 +236,15 @@ fn get(node: &Node, asked: &Asked, kind: &str, rest: &[&str]) -> Result<(), Stri
         };
         return show(asked, kinds, &all, one);
     }
-    let list = json!({"apiVersion": "v1", "items": all, "kind": "List", "metadata": {"resourceVersion": "", "selfLink": ""}});
+    let list =
+        json!({"apiVersion": "v1", "items": all, "kind": "List", "metadata": {"resourceVersion": "", "selfLink": ""}});
     if all.is_empty() && asked.output.is_none() {
         let where_to = asked.namespace.as_deref().unwrap_or("default");
-        say_err(if asked.all { "No resources found\n".to_owned() } else { format!("No resources found in {where_to} namespace.\n") });
+        say_err(if asked.all {
+            "No resources found\n".to_owned()
+        } else {
+            format!("No resources found in {where_to} namespace.\n")
+        });
         return Ok(());
     }
     show(asked, kinds, &all, &list)
@@ -305,7 +316,8 @@ fn table(asked: &Asked, kinds: &str, rows: &[Value]) -> String {
             }
             "pods" => {
                 let phase = at(row, "/status/phase").to_owned();
-                let restarts = row.pointer("/status/containerStatuses/0/restartCount").and_then(Value::as_u64).unwrap_or(0);
+                let restarts =
+                    row.pointer("/status/containerStatuses/0/restartCount").and_then(Value::as_u64).unwrap_or(0);
                 let shown = if phase == "Succeeded" { "Completed".to_owned() } else { phase.clone() };
                 let shown = if phase == "Failed" { "Error".to_owned() } else { shown };
                 vec![name, format!("{}/1", u8::from(phase == "Running")), shown, restarts.to_string(), age(row)]

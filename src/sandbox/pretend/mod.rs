@@ -320,6 +320,24 @@ impl Node {
         append(&self.shared.join(RUNS), &format!("{} {line}\n", jiff::Timestamp::now()), true)
     }
 
+    /// Makes the folders that a node of Gravity has: its local database, `planet/share` and
+    /// `planet/state`, and the folder that the cluster shares.
+    ///
+    /// # Errors
+    /// They cannot be made.
+    pub fn lay_out(&self) -> io::Result<()> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        for dir in ["local", "planet/share", "planet/state"] {
+            fs::create_dir_all(self.state_dir.join(dir))?;
+        }
+        let db = self.state_dir.join("local/gravity.db");
+        fs::OpenOptions::new().create(true).append(true).mode(0o600).open(db)?;
+        for dir in ["jobs", "pods", "logs"] {
+            fs::create_dir_all(self.shared.join(dir))?;
+        }
+        Ok(())
+    }
+
     /// Makes what a standing fault says is lying about.
     pub fn stand(&self) {
         if let Some(mib) = self.number("leaked-staging", 16.0) {
@@ -377,16 +395,19 @@ pub(crate) fn die(signal: &str) {
     let _ = std::process::Command::new("/bin/sh").arg("-c").arg(format!("kill -{signal} $$")).exec();
 }
 
-/// When this process was called by the name of a pretend tool: does the tool's work and says
-/// with which code to end. `None` when we are ferry.
+/// When this process was called by the name of a pretend tool, or as the server of a sandbox:
+/// does that work and says with which code to end. `None` when we are ferry.
 pub fn dispatch() -> Option<u8> {
     let mut argv = std::env::args_os();
     let name = argv.next()?;
     let name = Path::new(&name).file_name()?.to_str()?.to_owned();
+    let rest: Vec<OsString> = argv.collect();
+    if name == super::SERVER {
+        return Some(super::server_main(rest.first().map(Path::new)));
+    }
     if !TOOLS.contains(&name.as_str()) {
         return None;
     }
-    let rest: Vec<OsString> = argv.collect();
     Some(run(&name, &rest))
 }
 

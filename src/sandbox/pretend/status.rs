@@ -9,7 +9,8 @@ const ETCD: &str = "failed to connect to etcd";
 
 /// Runs `gravity status`.
 pub(crate) fn run(node: Option<&Node>, root: bool, output: Option<&str>, token: bool) -> Result<(), Trouble> {
-    let no_certificate = |state: &str, why: &str| Trouble::because(ETCD, format!("open {state}/secrets/etcd.cert: {why}"));
+    let no_certificate =
+        |state: &str, why: &str| Trouble::because(ETCD, format!("open {state}/secrets/etcd.cert: {why}"));
     let Some(node) = node else {
         if output != Some("json") {
             say("Failed to query Gravity cluster status. Running additional checks\n");
@@ -62,9 +63,8 @@ fn ill(node: &Node, member: &Member) -> Option<String> {
         let usual = "disk utilization on /var/lib/gravity exceeds 90 percent";
         return Some(if reason.is_empty() { usual.to_owned() } else { reason });
     }
-    (member.status == "degraded").then(|| {
-        member.failed_probes.first().cloned().unwrap_or_else(|| "kubelet is not healthy".to_owned())
-    })
+    (member.status == "degraded")
+        .then(|| member.failed_probes.first().cloned().unwrap_or_else(|| "kubelet is not healthy".to_owned()))
 }
 
 fn degraded(node: &Node) -> bool {
@@ -100,7 +100,8 @@ pub(crate) fn json(node: &Node) -> Value {
         }
         nodes.push(shown);
     }
-    let version = json!({"edition": "enterprise", "version": node.gravity_version, "git_commit": "b45e6597", "helm": "v2.15"});
+    let version =
+        json!({"edition": "enterprise", "version": node.gravity_version, "git_commit": "b45e6597", "helm": "v2.15"});
     let mut value = json!({
         "application": {"repository": "gravitational.io", "name": "anypoint", "version": node.app_version_seen()},
         "state": state(node),

@@ -131,7 +131,8 @@ impl Tarball {
         let split = if name.len() <= 100 && name.is_ascii() {
             Some((&name[..0], name))
         } else if name.is_ascii() {
-            let cuts = name.iter().enumerate().filter(|(at, byte)| **byte == b'/' && *at <= 155 && *at + 1 < name.len());
+            let cuts =
+                name.iter().enumerate().filter(|(at, byte)| **byte == b'/' && *at <= 155 && *at + 1 < name.len());
             let cut = cuts.map(|(at, _)| at).find(|at| name.len() - at - 1 <= 100);
             cut.and_then(|at| Some((name.get(..at)?, name.get(at + 1..)?)))
         } else {
@@ -149,7 +150,8 @@ impl Tarball {
             let short: String = base.chars().filter(char::is_ascii).take(80).collect();
             let size = records.len() as u64;
             let extra = format!("PaxHeaders.0/{short}");
-            let block = block(&[], extra.as_bytes(), &Header { name: "", mode: 0, uid: 0, gid: 0, size, mtime: 0, kind: b'x' });
+            let block =
+                block(&[], extra.as_bytes(), &Header { name: "", mode: 0, uid: 0, gid: 0, size, mtime: 0, kind: b'x' });
             self.out.write_all(&block)?;
             self.out.write_all(records.as_bytes())?;
             self.pad(size)?;
@@ -221,8 +223,11 @@ pub(crate) fn unpack(mut file: fs::File, dir: &Path) -> Result<(), String> {
         return Err(CUT.to_owned());
     }
     let whole = io::Cursor::new(head.to_vec()).chain(file);
-    let mut input: Box<dyn Read> =
-        if head.starts_with(&[0x1f, 0x8b]) { Box::new(flate2::read::MultiGzDecoder::new(whole)) } else { Box::new(whole) };
+    let mut input: Box<dyn Read> = if head.starts_with(&[0x1f, 0x8b]) {
+        Box::new(flate2::read::MultiGzDecoder::new(whole))
+    } else {
+        Box::new(whole)
+    };
     let mut header = [0_u8; 512];
     loop {
         let read = fill_from(&mut input, &mut header).map_err(|_| CUT.to_owned())?;
@@ -236,8 +241,11 @@ pub(crate) fn unpack(mut file: fs::File, dir: &Path) -> Result<(), String> {
             let text = std::str::from_utf8(header.get(from..to)?).ok()?;
             u64::from_str_radix(text.trim_matches(['\0', ' ']), 8).ok()
         };
-        let sum: u64 =
-            header.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u64::from(*byte) }).sum();
+        let sum: u64 = header
+            .iter()
+            .enumerate()
+            .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u64::from(*byte) })
+            .sum();
         let (Some(told), Some(size)) = (octal(148, 156), octal(124, 136)) else { return Err(BAD.to_owned()) };
         if told != sum {
             return Err(BAD.to_owned());
@@ -309,7 +317,8 @@ mod tests {
         let mut tarball = Tarball::new(fs::File::create(&target).unwrap(), 6);
         tarball.folder(&dir.path().join("in"), None).unwrap();
         tarball.finish().unwrap();
-        let listed = std::process::Command::new("tar").args(["--quoting-style=literal", "-tzf"]).arg(&target).output().unwrap();
+        let listed =
+            std::process::Command::new("tar").args(["--quoting-style=literal", "-tzf"]).arg(&target).output().unwrap();
         assert!(listed.status.success(), "{listed:?}");
         let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
         assert_eq!(listed, format!("{}/\n{long}\n{longer}\n", "d".repeat(90)));
