@@ -482,7 +482,7 @@ async fn discard_failed(world: &World, job: &OurJob, log: Sha256) {
 ///
 /// # Errors
 /// [`Kind::Unreachable`] or what the node said.
-pub(super) async fn remove_from_node(world: &World, job: &OurJob, log: Sha256) -> Result<(), Failure> {
+pub async fn remove_from_node(world: &World, job: &OurJob, log: Sha256) -> Result<(), Failure> {
     let file = quote(&job.meta.archive).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
     let expected = format!("/{0}/gravity-{0}.tar.gz", job.meta.point);
     if !job.meta.archive.ends_with(&expected) || job.meta.archive.contains("/../") {

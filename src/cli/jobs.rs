@@ -1,0 +1,213 @@
+//! `ferry jobs`: jobs on the nodes, from any machine that can reach them.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::args::{Common, JobsCommand};
+use super::{backup, open, ping, prompt, river};
+use crate::digest::Sha256;
+use crate::failure::{Failure, Kind};
+use crate::job::{Follow, Listed, State};
+use crate::modules::gravity_backup::{KIND, as_ours};
+use crate::modules::world::World;
+use crate::modules::Choices;
+use crate::report::tables::Table;
+use crate::report::{Sink, journal};
+use crate::secret::clean;
+
+pub(super) async fn run(command: JobsCommand) -> Result<u8, Failure> {
+    match command {
+        JobsCommand::List { pattern, json, common } => list(&pattern, json, &common).await,
+        JobsCommand::Attach { job, common } => attach(&job, *common).await,
+        JobsCommand::Cancel { job, hook, yes, common } => cancel(&job, hook, yes, &common).await,
+        JobsCommand::Clean { job, yes, common } => remove(&job, yes, &common).await,
+    }
+}
+
+/// Jobs of all hosts of a pattern, and the hosts that could not be asked.
+async fn gather(world: &World, hosts: &[String]) -> (Vec<(String, Listed)>, Vec<Failure>) {
+    let asked = hosts.iter().map(|host| async move {
+        let listed = async { world.jobs(host).await?.list().await };
+        (host.clone(), listed.await)
+    });
+    let (mut jobs, mut failures) = (Vec::new(), Vec::new());
+    for (host, listed) in futures::future::join_all(asked).await {
+        match listed {
+            Ok(listed) => jobs.extend(listed.into_iter().map(|job| (host.clone(), job))),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    (jobs, failures)
+}
+
+async fn list(pattern: &str, as_json: bool, common: &Common) -> Result<u8, Failure> {
+    let opened = open::open(common, None)?;
+    let hosts = opened.select(pattern, common.limit.as_deref())?;
+    let world = ping::world(&opened, &hosts)?;
+    let (jobs, failures) = gather(&world, &hosts).await;
+    if as_json {
+        let all: Vec<_> = jobs
+            .iter()
+            .map(|(host, job)| json!({"host": host, "job": job.id, "kind": job.kind, "cluster": job.cluster, "state": job.state.to_string(), "started": job.started, "out_bytes": job.out_bytes, "meta": job.meta}))
+            .collect();
+        Sink::stdout().put(&format!("{}\n", serde_json::to_string_pretty(&all).unwrap_or_default()));
+    } else if jobs.is_empty() && failures.is_empty() {
+        Sink::stdout().put("no job of ferry is on these hosts\n");
+    } else {
+        let mut table = Table::new(["host", "job", "kind", "cluster", "state", "since", "by"]);
+        for (host, job) in &jobs {
+            let meta = as_ours(host, job);
+            let since = job.started.and_then(|at| jiff::Timestamp::from_second(i64::try_from(at).ok()?).ok());
+            table.row([
+                host.clone(),
+                job.id.to_string(),
+                clean(job.kind.as_bytes()),
+                job.cluster.as_ref().map(ToString::to_string).unwrap_or_default(),
+                job.state.to_string(),
+                since.map(|at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()).unwrap_or_default(),
+                meta.map(|ours| clean(ours.meta.who.to_string().as_bytes())).unwrap_or_default(),
+            ]);
+        }
+        table.print();
+    }
+    for failure in &failures {
+        crate::report::render::print_failure(failure, crate::report::render::Style::stderr());
+    }
+    // A host that was not asked may have a job: that is told by the code as well.
+    Ok(failures.iter().map(|failure| failure.kind).reduce(Kind::worse).map_or(0, Kind::exit_code))
+}
+
+/// The job whose id begins so, on any host.
+async fn find(world: &World, hosts: &[String], id: &str) -> Result<(String, Listed), Failure> {
+    let (jobs, failures) = gather(world, hosts).await;
+    let mut fits: Vec<_> = jobs.into_iter().filter(|(_, job)| job.id.as_str().starts_with(id)).collect();
+    match (fits.len(), fits.pop()) {
+        (1, Some(found)) => Ok(found),
+        (0, _) => Err(match Failure::all(failures) {
+            Some(failure) => failure.why(format!("job {id} was not found on the hosts that were reached; it may be on this one")),
+            None => Failure::new(Kind::CouldNotStart, format!("no host has a job {id}")).mend("see: ferry jobs list"),
+        }),
+        _ => Err(Failure::new(Kind::CouldNotStart, format!("several jobs begin with {id}")).mend("give more of the id: ferry jobs list")),
+    }
+}
+
+/// True when a run of this machine started the job: its journal is here.
+fn journal_is_here(opened: &open::Opened, job: &str) -> bool {
+    let runs = journal::list(&opened.settings.runs).unwrap_or_default();
+    runs.iter().filter_map(|(_, run)| run.as_ref().ok()).any(|run| run.jobs.iter().any(|known| known.job == job))
+}
+
+async fn attach(id: &str, common: Common) -> Result<u8, Failure> {
+    let opened = open::open(&common, None)?;
+    let hosts = opened.select("all", common.limit.as_deref())?;
+    let world = ping::world(&opened, &hosts)?;
+    let (host, job) = find(&world, &hosts, id).await?;
+    let cluster = job.cluster.clone();
+    if let (Some(cluster), true, true) = (&cluster, job.kind == KIND, journal_is_here(&opened, job.id.as_str())) {
+        let ours = as_ours(&host, &job);
+        let choices = Choices {
+            check: false,
+            only: ours.as_ref().map(|ours| ours.meta.only.clone()).unwrap_or_default(),
+            label: ours.and_then(|ours| ours.meta.label),
+            waive: Default::default(),
+            patience: river::patience()?,
+        };
+        let cluster = cluster.to_string();
+        drop(world);
+        return backup::backup(&cluster, choices, common).await;
+    }
+    let (mut out, mut lines) = (Sink::stdout(), crate::event::Lines::new());
+    let mut offset = 0;
+    let state = loop {
+        let followed = world.jobs(&host).await?.follow(&job.id, offset, |what| {
+            if let Follow::Bytes(bytes) = what {
+                offset += bytes.len() as u64;
+                lines.feed(bytes, |line| out.put(&format!("{}\n", ping::wash(&opened, &String::from_utf8_lossy(line)))));
+            }
+        });
+        match followed.await {
+            Ok(state) if state.is_final() => break state,
+            Ok(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+            Err(failure) if failure.again => tokio::time::sleep(Duration::from_secs(2)).await,
+            Err(failure) => return Err(failure),
+        }
+    };
+    let next = cluster.map(|cluster| format!("; the archive is brought home and sealed by: ferry backup {cluster}")).unwrap_or_default();
+    Sink::stderr().put(&format!("{host}: job {} {state}{next}\n", job.id));
+    Ok(match state {
+        State::Done { rc: 0 } => 0,
+        State::Done { .. } => Kind::Failed.exit_code(),
+        _ => Kind::Unknown.exit_code(),
+    })
+}
+
+async fn cancel(id: &str, hook: bool, yes: bool, common: &Common) -> Result<u8, Failure> {
+    let opened = open::open(common, None)?;
+    let hosts = opened.select("all", common.limit.as_deref())?;
+    let world = ping::world(&opened, &hosts)?;
+    let (host, job) = find(&world, &hosts, id).await?;
+    if !yes && !prompt::yes(&format!("End job {} ({}, {}) on {host}?", job.id, job.kind, job.state), "say so with --yes")? {
+        return Err(Failure::new(Kind::Refused, "not confirmed: the job goes on"));
+    }
+    let jobs = world.jobs(&host).await?;
+    let mut log = Vec::new();
+    // The name of Gravity's own job stands in the output; it is read before anything is ended.
+    let _ = tokio::time::timeout(Duration::from_secs(5), jobs.follow(&job.id, 0, |what| {
+        if let Follow::Bytes(bytes) = what
+            && log.len() < 1 << 20
+        {
+            log.extend_from_slice(bytes);
+        }
+    }))
+    .await;
+    let state = jobs.cancel(&job.id, Duration::from_secs(10)).await?;
+    Sink::stdout().put(&format!("{host}: job {} {state}\n", job.id));
+    let options = world.probe_options(&host);
+    match crate::gravity::hook_job_name(&log) {
+        Some(name) if hook => {
+            let words = [options.kubectl.as_str(), "-n", "kube-system", "delete", "job", &name];
+            let command = crate::remote::Command::words(words).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
+            let said = world.session(&host).await?.run_root(command.as_str(), Duration::from_secs(60)).await?;
+            if !said.exit.ok() {
+                return Err(Failure::new(Kind::Failed, format!("Gravity's job {name} could not be deleted")).on(&host).saw(said.err_text()));
+            }
+            Sink::stdout().put(&format!("{host}: Gravity's job {} deleted\n", clean(name.as_bytes())));
+        }
+        Some(name) => {
+            let name = clean(name.as_bytes());
+            Sink::stderr().put(&format!("Gravity's own job {name} may still run in the cluster: sudo kubectl -n kube-system delete job {name}   (or --hook)\n"));
+        }
+        None if hook => return Err(Failure::new(Kind::Failed, "the job's output does not name Gravity's job").on(&host).mend("look: sudo kubectl -n kube-system get jobs")),
+        None => {}
+    }
+    Ok(0)
+}
+
+async fn remove(id: &str, yes: bool, common: &Common) -> Result<u8, Failure> {
+    let opened = open::open(common, None)?;
+    let hosts = opened.select("all", common.limit.as_deref())?;
+    let world = ping::world(&opened, &hosts)?;
+    let (host, job) = find(&world, &hosts, id).await?;
+    let question = format!("Remove job {} ({}, {}) and its archive from {host}? They are gone then.", job.id, job.kind, job.state);
+    if !yes && !prompt::yes(&question, "say so with --yes")? {
+        return Err(Failure::new(Kind::Refused, "not confirmed: nothing was removed"));
+    }
+    let jobs = world.jobs(&host).await?;
+    if matches!(job.state, State::NotStarted | State::Absent) {
+        jobs.cancel(&job.id, Duration::from_secs(5)).await?;
+        jobs.clean(&job.id, Sha256::of(b"")).await?;
+    } else {
+        if !job.state.is_final() {
+            return Err(Failure::new(Kind::Refused, "the job has not ended").on(&host).saw(job.state.to_string()).mend(format!("end it first: ferry jobs cancel {}", job.id)));
+        }
+        let (digest, _) = jobs.log_sha256(&job.id).await?;
+        let digest = digest.unwrap_or_else(|| Sha256::of(b""));
+        match as_ours(&host, &job) {
+            Some(ours) => crate::modules::gravity_backup::remove_from_node(&world, &ours, digest).await?,
+            None => jobs.clean(&job.id, digest).await?,
+        }
+    }
+    Sink::stdout().put(&format!("{host}: job {} removed\n", job.id));
+    Ok(0)
+}

@@ -1,0 +1,102 @@
+//! The faults that a pretend node can have: one table, for the tools, the help and the tests.
+
+/// One fault: a switch with a value.
+#[derive(Debug, Clone, Copy)]
+pub struct FaultDoc {
+    /// How it is called: `--fault NAME=VALUE`.
+    pub name: &'static str,
+    /// What its value may be.
+    pub values: &'static str,
+    /// What then happens.
+    pub does: &'static str,
+}
+
+const fn fault(name: &'static str, values: &'static str, does: &'static str) -> FaultDoc {
+    FaultDoc { name, values, does }
+}
+
+/// Every fault, in the order in which a backup could meet them. Seconds are pretended seconds.
+pub const FAULTS: &[FaultDoc] = &[
+    // What the preflight sees.
+    fault("no-credentials", "on", "gravity finds no credentials on this node"),
+    fault("no-hook", "on", "the application has no backup hook"),
+    fault("site-down", "on", "gravity-site does not answer: backup, restore and site info end with connection refused"),
+    fault(
+        "db-locked",
+        "SECONDS (on: for good)",
+        "the local database is held by another process; gravity waits 30 s for it",
+    ),
+    fault("status-slow", "SECONDS (on: 90)", "gravity status takes that long"),
+    fault("status-garbage", "on", "gravity status prints what is no JSON and ends with 0"),
+    fault("etcd-down", "on", "gravity status cannot reach etcd: no JSON, 255"),
+    fault("degraded", "on | REASON", "the cluster is degraded; exit 0 in g5 and g6, 255 in g7 and g8"),
+    fault("node-offline", "NAME", "that node is offline, with role and profile empty, and the cluster degraded"),
+    fault(
+        "state",
+        "updating | expanding | shrinking | reconfiguring | uninstalling | failed | …",
+        "the cluster is in that state",
+    ),
+    fault("active-operation", "TYPE (on: operation_update)", "status lists an operation that runs"),
+    fault("stray", "NAME (on: same name)", "this node tells another cluster's name and identity"),
+    fault("version-mismatch", "VERSION (on: 9.9.9)", "this node tells another PCE version"),
+    fault("clock-skew", "SECONDS (on: 300)", "date on this node is wrong by so much"),
+    fault(
+        "foreign-hook-job",
+        "NAME (on: anypoint-backup-f0f0f0)",
+        "a hook job that nobody here started runs in the cluster",
+    ),
+    fault("leaked-staging", "MIB (on: 16)", "an earlier run left its staging folder planet/state/badbad behind"),
+    fault("kubectl-down", "on", "kubectl cannot reach the API server"),
+    fault("journal-silent", "on", "nothing is written to the journal"),
+    // While the hook works.
+    fault("hook-seconds", "N", "the hook works so long instead"),
+    fault("archive-size", "MIB", "the hook gathers so much instead"),
+    fault(
+        "hook-fails",
+        "on | LAST LINE OF ITS LOG",
+        "the hook fails in the middle: Failed, BackoffLimitExceeded; staging and job stay",
+    ),
+    fault("hook-killed", "on", "the hook's pod is killed (exit code 137) in the middle"),
+    fault("hook-retry", "TIMES (on: 2)", "the hook's container fails and is started again so often before it succeeds"),
+    fault("backoff-limit", "on", "the hook's container fails seven times, then the job gives up"),
+    fault("deadline", "on", "the hook never ends by itself; its deadline (--timeout) ends it"),
+    fault(
+        "follow-dies-early",
+        "LINES (on: 3)",
+        "the log stream of --follow breaks after so many lines; the wait goes on",
+    ),
+    fault("cli-dies", "SIGNAL (on: KILL)", "the command line is killed in the middle of the hook, which goes on"),
+    fault("cli-hangs", "on", "the command line never comes back after the hook"),
+    fault(
+        "hostile-output",
+        "on | LINES (on: 200)",
+        "the hook's log holds escape sequences, things like secrets, very long lines, bytes that are no text, and LINES lines more",
+    ),
+    // The archive.
+    fault("slow-compress", "SECONDS (on: 120)", "after the hook, compressing takes so long, silently"),
+    fault("exit0-empty-archive", "on", "staging is gone: an archive without members, exit 0"),
+    fault(
+        "enospc-late",
+        "BYTES (on: 65536)",
+        "the disk is full after so many bytes of the archive: partial file at the final name, 255, staging removed",
+    ),
+    fault(
+        "truncated-archive",
+        "on | BYTES",
+        "the tar stream ends between two members, without end blocks, gzip whole (a number: the file is cut there), exit 0",
+    ),
+    fault("corrupt-archive", "on", "one byte in the middle of the file is flipped, exit 0"),
+    fault("missing-member", "NAME (on: secrets)", "the folder of that name is not in the archive, exit 0"),
+    fault(
+        "stale-file-kept",
+        "RC (on: 0)",
+        "the hook fails, an older archive lies at the target, and the exit code is RC",
+    ),
+    fault("report-fails", "on", "gravity report fails and leaves its 0-byte file"),
+    // Restore.
+    fault(
+        "site-restarts",
+        "on",
+        "gravity-site goes away in the middle of a restore: after 20 tries 5 s apart connection refused, 255; the job goes on",
+    ),
+];

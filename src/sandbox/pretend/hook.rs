@@ -1,0 +1,520 @@
+//! The pretend hook: a Kubernetes job as a process of its own, which outlives the command line
+//! that asked for it and ends by itself, by its deadline, or when its job is deleted.
+//!
+//! What lives here: the job's record as Kubernetes would show it, the process, its log and the
+//! stream that `--follow` prints, and the data that a backup gathers. What does not: who waits
+//! for it (gravity) and how it is listed (kubectl).
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::gravity::humanized;
+use super::{Node, append, replace};
+
+/// The hidden command that starts [`WORK`] and ends, so that the hook is nobody's child.
+pub(crate) const LAUNCH: &str = "__pretend-hook-launch";
+/// The hidden command that is the hook.
+pub(crate) const WORK: &str = "__pretend-hook";
+
+/// The namespace of hooks.
+pub(crate) const NAMESPACE: &str = "kube-system";
+
+/// A hook's job, found by its name in the folder that the nodes of a cluster share.
+pub(crate) struct Job {
+    shared: PathBuf,
+    pub(crate) name: String,
+}
+
+pub(crate) fn jobs(node: &Node) -> PathBuf {
+    node.shared.join("jobs")
+}
+pub(crate) fn pods(node: &Node) -> PathBuf {
+    node.shared.join("pods")
+}
+pub(crate) fn logs(node: &Node) -> PathBuf {
+    node.shared.join("logs")
+}
+
+/// How long the hook works, in pretended seconds.
+pub(crate) fn seconds(node: &Node) -> f64 {
+    node.number("hook-seconds", node.hook_seconds).unwrap_or(node.hook_seconds)
+}
+
+fn letters(count: usize) -> String {
+    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let one = || ALPHABET.get(rand::random::<u8>() as usize % ALPHABET.len()).copied().unwrap_or(b'x');
+    (0..count).map(|_| char::from(one())).collect()
+}
+
+impl Job {
+    /// Makes the record of a new job for the staging folder `id`.
+    pub(crate) fn create(node: &Node, kind: &str, id: &str, deadline: f64) -> io::Result<Self> {
+        for dir in [jobs(node), pods(node), logs(node)] {
+            fs::create_dir_all(dir)?;
+        }
+        let name = format!("anypoint-{kind}-{:06x}", rand::random::<u32>() & 0x00ff_ffff);
+        let job = Self { shared: node.shared.clone(), name };
+        let now = now();
+        job.write(&json!({
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {
+                "name": job.name,
+                "namespace": NAMESPACE,
+                "uid": format!("{:08x}-0000-4000-8000-{:012x}", rand::random::<u32>(), rand::random::<u32>()),
+                "creationTimestamp": now,
+                "labels": {"app": "anypoint", "job-name": job.name},
+            },
+            "spec": {
+                "activeDeadlineSeconds": deadline.ceil() as u64,
+                "backoffLimit": 6,
+                "completions": 1,
+                "parallelism": 1,
+                "template": {"spec": {
+                    "nodeSelector": {"kubernetes.io/hostname": node.advertise_ip},
+                    "containers": [{"name": "hook", "image": "leader.telekube.local:5000/anypoint-backup:latest"}],
+                    "restartPolicy": "OnFailure",
+                    "volumes": [{"name": "backup", "hostPath": {"path": format!("/ext/state/{id}/backup")}}],
+                }},
+            },
+            "status": {"active": 1, "startTime": now},
+        }))?;
+        fs::write(job.log(), "")?;
+        fs::write(job.stream(), "")?;
+        Ok(job)
+    }
+
+    fn named(node: &Node, name: &str) -> Self {
+        Self { shared: node.shared.clone(), name: name.to_owned() }
+    }
+
+    fn record(&self) -> PathBuf {
+        self.shared.join("jobs").join(format!("{}.json", self.name))
+    }
+
+    /// The container's raw log.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.shared.join("logs").join(format!("{}.log", self.name))
+    }
+
+    /// What `--follow` prints.
+    pub(crate) fn stream(&self) -> PathBuf {
+        self.shared.join("logs").join(format!("{}.stream", self.name))
+    }
+
+    fn read(&self) -> Option<Value> {
+        serde_json::from_slice(&fs::read(self.record()).ok()?).ok()
+    }
+
+    fn write(&self, record: &Value) -> io::Result<()> {
+        replace(&self.record(), &serde_json::to_vec_pretty(record)?)
+    }
+
+    fn exists(&self) -> bool {
+        self.record().exists()
+    }
+
+    /// How it ended; `None` while it is active.
+    pub(crate) fn ended(&self) -> Option<Result<(), String>> {
+        let Some(record) = self.read() else {
+            return Some(Err(format!("jobs.batch \"{}\" not found", self.name)));
+        };
+        let conditions = record.pointer("/status/conditions").and_then(Value::as_array)?;
+        conditions.iter().find_map(|condition| {
+            let message = || condition.get("message").and_then(Value::as_str).unwrap_or("job failed").to_owned();
+            match condition.get("type").and_then(Value::as_str) {
+                Some("Complete") => Some(Ok(())),
+                Some("Failed") => Some(Err(message())),
+                _ => None,
+            }
+        })
+    }
+
+    /// Deletes the record but not the pod, as gravity does.
+    pub(crate) fn delete(&self) {
+        let _ = fs::remove_file(self.record());
+    }
+
+    /// Ends the job's record. A job that was deleted meanwhile stays deleted.
+    fn finish(&self, condition: Value, succeeded: bool) {
+        let Some(mut record) = self.read() else { return };
+        let status = if succeeded {
+            json!({"succeeded": 1, "startTime": record.pointer("/status/startTime"), "completionTime": now(), "conditions": [condition]})
+        } else {
+            json!({"failed": 1, "startTime": record.pointer("/status/startTime"), "conditions": [condition]})
+        };
+        if let Some(place) = record.get_mut("status") {
+            *place = status;
+        }
+        if self.exists() {
+            let _ = self.write(&record);
+        }
+    }
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Starts the hook's process. The environment goes with it, so that whoever cleans up a sandbox
+/// finds it.
+pub(crate) fn start(node: &Node, job: &Job) -> io::Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    let ended = Command::new("/proc/self/exe")
+        .arg0("gravity")
+        .args([LAUNCH, &job.name])
+        .env("FERRY_SANDBOX_NODE", &node.dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()?;
+    if ended.success() { Ok(()) } else { Err(io::Error::other("the pretend hook did not start")) }
+}
+
+/// The hidden command [`LAUNCH`].
+pub(crate) fn launch(_: &Node, argv: &[String]) -> u8 {
+    use std::os::unix::process::CommandExt as _;
+    let _ = rustix::process::setsid();
+    let spawned = Command::new("/proc/self/exe")
+        .arg0("gravity")
+        .arg(WORK)
+        .args(argv.get(1..).unwrap_or_default())
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    u8::from(spawned.is_err())
+}
+
+/// How a container's work ended.
+enum End {
+    Done,
+    /// The job's record is gone: Kubernetes kills its pods without a word.
+    Deleted,
+    Deadline,
+    Failed,
+}
+
+/// The hidden command [`WORK`]: the hook itself.
+pub(crate) fn work(node: &Node, argv: &[String]) -> u8 {
+    let _ = rustix::process::setsid();
+    let Some(name) = argv.get(1) else { return 64 };
+    let job = Job::named(node, name);
+    let Some(record) = job.read() else { return 1 };
+    let staged = record.pointer("/spec/template/spec/volumes/0/hostPath/path").and_then(Value::as_str).unwrap_or("");
+    let id = staged.trim_start_matches("/ext/state/").trim_end_matches("/backup").to_owned();
+    let deadline = record.pointer("/spec/activeDeadlineSeconds").and_then(Value::as_f64).unwrap_or(1200.0);
+    let backup = name.starts_with("anypoint-backup");
+    let mut hook = Hook {
+        node,
+        pod: format!("{name}-{}", letters(5)),
+        job,
+        staging: node.staging().join(&id).join("backup"),
+        begun: Instant::now(),
+        deadline,
+        restarts: 0,
+    };
+    hook.pod_state("Pending", json!({"waiting": {"reason": "PodInitializing"}}));
+    hook.tell(&format!("Created Pod \"{}\" in namespace \"{NAMESPACE}\".\n\n", hook.pod));
+    std::thread::sleep(node.real(2.0).min(Duration::from_millis(200)));
+    hook.pod_state("Running", json!({"running": {"startedAt": now()}}));
+    hook.tell(&format!(
+        "Pod \"{}\" in namespace \"{NAMESPACE}\", has changed state from \"Pending\" to \"Running\".\nContainer \"hook\" changed status from \"waiting, reason PodInitializing\" to \"running\".\n\n",
+        hook.pod
+    ));
+    let end = if backup { hook.gather() } else { hook.put_back() };
+    let verdict = hook.end(end);
+    if backup {
+        let _ = node.count_run(&format!("hook {id} {verdict}"));
+    }
+    0
+}
+
+struct Hook<'a> {
+    node: &'a Node,
+    job: Job,
+    pod: String,
+    staging: PathBuf,
+    begun: Instant,
+    deadline: f64,
+    restarts: u32,
+}
+
+/// What the hook gathers: folder, file, parts of a hundred, and whether it compresses.
+const CONTENT: &[(&str, &str, u64, bool)] = &[
+    ("config", "cluster-config.yaml", 0, true),
+    ("config", "smtp.json", 0, true),
+    ("config", "disclaimer.html", 0, true),
+    ("secrets", "platform-secrets.json", 0, true),
+    ("databases/postgres", "authentication.sql", 25, true),
+    ("databases/postgres", "exchange.dump", 15, false),
+    ("databases/cassandra", "snapshot.sstable", 10, false),
+    ("objectstore", "assets-0001.blob", 25, false),
+    ("objectstore", "assets-0002.blob", 25, false),
+];
+
+impl Hook<'_> {
+    /// Adds to what `--follow` prints.
+    fn tell(&self, text: &str) {
+        let _ = append(&self.job.stream(), text, false);
+    }
+
+    /// A line of the container's log, as bytes.
+    fn log(&self, line: impl AsRef<[u8]>) {
+        for path in [self.job.log(), self.job.stream()] {
+            if let Ok(mut file) = fs::OpenOptions::new().append(true).create(true).open(path) {
+                let _ = file.write_all(&[line.as_ref(), b"\n"].concat());
+            }
+        }
+    }
+
+    fn pod_state(&self, phase: &str, state: Value) {
+        let pod = json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": self.pod,
+                "namespace": NAMESPACE,
+                "creationTimestamp": now(),
+                "labels": {"job-name": self.job.name},
+            },
+            "spec": {"nodeName": self.node.advertise_ip},
+            "status": {
+                "phase": phase,
+                "containerStatuses": [{"name": "hook", "restartCount": self.restarts, "state": state}],
+            },
+        });
+        if let Ok(bytes) = serde_json::to_vec_pretty(&pod) {
+            let _ = replace(&pods(self.node).join(format!("{}.json", self.pod)), &bytes);
+        }
+    }
+
+    fn late(&self) -> bool {
+        self.begun.elapsed() >= self.node.real(self.deadline)
+    }
+
+    /// Waits until `seconds` after the beginning; the reason to stop, when there is one.
+    fn wait_until(&self, seconds: f64) -> Option<End> {
+        loop {
+            if !self.job.exists() {
+                return Some(End::Deleted);
+            }
+            if self.late() {
+                return Some(End::Deadline);
+            }
+            let left = self.node.real(seconds).saturating_sub(self.begun.elapsed());
+            if left.is_zero() {
+                return None;
+            }
+            std::thread::sleep(left.min(Duration::from_millis(50)));
+        }
+    }
+
+    /// Gathers the data of a backup, in as many steps as there are files.
+    fn gather(&mut self) -> End {
+        let node = self.node;
+        let mib = node.number("archive-size", node.archive_mib as f64).unwrap_or(node.archive_mib as f64);
+        let total = (mib * 1_048_576.0) as u64;
+        self.log(format!("{} backup of anypoint {} begins", now(), node.app_version));
+        let count = CONTENT.len();
+        for (at, (folder, file, share, compresses)) in CONTENT.iter().enumerate() {
+            if at == count / 2
+                && let Some(end) = self.mishap()
+            {
+                return end;
+            }
+            if at == 2 && node.has("hostile-output") {
+                self.hostile();
+            }
+            let dir = self.staging.join(folder);
+            let path = dir.join(file);
+            let size = if *share == 0 { 2000 + at as u64 * 137 } else { total * share / 100 };
+            let written = fs::create_dir_all(&dir)
+                .and_then(|()| if *compresses { text(&path, size, at as u64) } else { fill(&path, size, at as u64) });
+            if let Err(error) = written {
+                self.log(format!("{} {folder}/{file}: {error}", now()));
+                return self.container_ends(1);
+            }
+            self.log(format!("{} {folder}/{file}: {size} bytes", now()));
+            if let Some(end) = self.wait_until(seconds(node) * (at + 1) as f64 / count as f64) {
+                return end;
+            }
+        }
+        while node.has("deadline") {
+            if let Some(end) = self.wait_until(self.node.pretended(self.begun.elapsed()) + 1.0) {
+                return end;
+            }
+        }
+        self.log(format!("{} backup of anypoint ends", now()));
+        End::Done
+    }
+
+    /// Puts the data of a backup back.
+    fn put_back(&mut self) -> End {
+        self.log(format!("{} restore of anypoint begins", now()));
+        let count = 8_u32;
+        for step in 1..=count {
+            if step == count / 2
+                && let Some(end) = self.mishap()
+            {
+                return end;
+            }
+            self.log(format!("{} restoring, part {step} of {count}", now()));
+            if let Some(end) = self.wait_until(seconds(self.node) * f64::from(step) / f64::from(count)) {
+                return end;
+            }
+        }
+        let _ = append(&self.node.shared.join("restores.log"), &format!("{} {}\n", now(), self.job.name), true);
+        self.log(format!("{} restore of anypoint ends", now()));
+        End::Done
+    }
+
+    /// The faults that strike in the middle of the work.
+    fn mishap(&mut self) -> Option<End> {
+        let node = self.node;
+        if node.has("hook-fails") || node.has("stale-file-kept") {
+            let line = node.fault("hook-fails").filter(|line| !line.is_empty());
+            self.log(line.unwrap_or_else(|| "pg_dump: error: connection to server was lost".to_owned()));
+            return Some(self.container_ends(1));
+        }
+        if node.has("hook-killed") {
+            return Some(self.container_ends(137));
+        }
+        let again = if node.has("backoff-limit") { Some(7.0) } else { node.number("hook-retry", 2.0) };
+        for attempt in 1..=again.map_or(0, |again| again as u32) {
+            self.log(format!("{} attempt {attempt} failed, exit code 1", now()));
+            self.restarts += 1;
+            self.pod_state("Running", json!({"running": {"startedAt": now()}}));
+            self.tell(&format!(
+                "Pod \"{}\" in namespace \"{NAMESPACE}\":\nContainer \"hook\" restarted, current state is \"running\".\n\n",
+                self.pod
+            ));
+            if let Some(end) = self.wait_until(self.node.pretended(self.begun.elapsed()) + seconds(node) / 20.0) {
+                return Some(end);
+            }
+        }
+        node.has("backoff-limit").then(|| self.container_ends(1))
+    }
+
+    fn container_ends(&self, code: u8) -> End {
+        let phase = if code == 0 { "Succeeded" } else { "Failed" };
+        self.pod_state(phase, json!({"terminated": {"exitCode": code, "finishedAt": now()}}));
+        self.tell(&format!(
+            "Pod \"{}\" in namespace \"{NAMESPACE}\", has changed state from \"Running\" to \"{phase}\".\nContainer \"hook\" changed status from \"running\" to \"terminated, exit code {code}\".\n\n",
+            self.pod
+        ));
+        if code == 0 { End::Done } else { End::Failed }
+    }
+
+    /// Writes the job's end; the verdict's word for the count of runs.
+    fn end(&self, end: End) -> &'static str {
+        let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": now()});
+        match end {
+            End::Done => {
+                self.container_ends(0);
+                self.tell(&format!(
+                    "Job \"{}\" in namespace \"{NAMESPACE}\" has completed, {} elapsed.\n",
+                    self.job.name,
+                    humanized(self.node.pretended(self.begun.elapsed()))
+                ));
+                self.job.finish(json!({"type": "Complete", "status": "True", "lastTransitionTime": now()}), true);
+                "Complete"
+            }
+            End::Deleted => {
+                let _ = fs::remove_file(pods(self.node).join(format!("{}.json", self.pod)));
+                "Deleted"
+            }
+            End::Deadline => {
+                let _ = fs::remove_file(pods(self.node).join(format!("{}.json", self.pod)));
+                let message = "Job was active longer than specified deadline";
+                self.job.finish(condition("Failed", "DeadlineExceeded", message), false);
+                "Failed"
+            }
+            End::Failed => {
+                let message = "Job has reached the specified backoff limit";
+                self.job.finish(condition("Failed", "BackoffLimitExceeded", message), false);
+                "Failed"
+            }
+        }
+    }
+
+    /// Log lines that a careless reader would be hurt by.
+    fn hostile(&self) {
+        self.log(b"\x1b]0;owned\x07\x1b[2J\x1b[1;1H\x1b[31mred\x1b[0m \x1b[?1049h");
+        self.log(
+            "password=hunter2hunter2 token: eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl AKIAIOSFODNN7EXAMPLE",
+        );
+        self.log("-----BEGIN PRIVATE KEY-----");
+        self.log("{{ lookup('pipe', 'id') }} {% raw %} $(touch /tmp/owned) `id`");
+        self.log("\u{202e}gnp.exe\u{2028}next");
+        self.log([0xff, 0xfe, 0x00, 0x01, b'\r', 0x08, 0x9b, b'1', b'm'].as_slice());
+        self.log("x".repeat(300_000));
+        let lines = self.node.number("hostile-output", 200.0).unwrap_or(200.0) as u64;
+        let mut many = String::new();
+        for line in 0..lines {
+            many.push_str(&format!("line {line} of {lines} from a hook that talks a lot\n"));
+        }
+        self.log(many.trim_end());
+    }
+}
+
+/// A mebibyte that does not compress, made once.
+fn noise() -> &'static [u8] {
+    static NOISE: OnceLock<Vec<u8>> = OnceLock::new();
+    NOISE.get_or_init(|| {
+        let mut state: u64 = rand::random::<u64>() | 1;
+        let mut bytes = Vec::with_capacity(1 << 20);
+        while bytes.len() < 1 << 20 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            bytes.extend_from_slice(&state.to_le_bytes());
+        }
+        bytes
+    })
+}
+
+/// Writes `size` bytes that do not compress. gzip looks back 32 KiB, so a mebibyte that comes
+/// again and again, each time with another beginning, is noise to it.
+pub(crate) fn fill(path: &Path, size: u64, seed: u64) -> io::Result<()> {
+    let mut file = fs::File::create(path)?;
+    let (mut left, mut block) = (size, 0_u64);
+    while left > 0 {
+        let part = usize::try_from(left.min(1 << 20)).unwrap_or(1 << 20);
+        let mut head = [seed.to_le_bytes(), block.to_le_bytes()].concat();
+        head.truncate(part);
+        file.write_all(&head)?;
+        file.write_all(noise().get(head.len()..part).unwrap_or_default())?;
+        left -= part as u64;
+        block += 1;
+    }
+    Ok(())
+}
+
+/// Writes `size` bytes of text that compresses well.
+fn text(path: &Path, size: u64, seed: u64) -> io::Result<()> {
+    let mut block = String::new();
+    let mut row = 0_u64;
+    while block.len() < 1 << 16 {
+        let value = (row + seed).wrapping_mul(2_654_435_761) % 1_000_003;
+        block.push_str(&format!(
+            "INSERT INTO organizations (id, owner, quota) VALUES ({row}, 'user-{value}', {seed});\n"
+        ));
+        row += 1;
+    }
+    let mut file = fs::File::create(path)?;
+    let mut left = size;
+    while left > 0 {
+        let part = usize::try_from(left).unwrap_or(usize::MAX).min(block.len());
+        file.write_all(block.as_bytes().get(..part).unwrap_or_default())?;
+        left -= part as u64;
+    }
+    Ok(())
+}

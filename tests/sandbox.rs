@@ -1,0 +1,349 @@
+//! The sandbox as others meet it: over a real `ssh`, with its processes and files counted.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use ferry::sandbox::{self, Mode, NodeUp, Options, Up};
+
+fn options() -> Options {
+    Options {
+        exe: Some(PathBuf::from(env!("CARGO_BIN_EXE_ferry"))),
+        time_scale: 120.0,
+        hook_seconds: 60.0,
+        archive_mib: 2,
+        ..Options::default()
+    }
+}
+
+/// Ends a sandbox whatever becomes of the test.
+struct Guard(tempfile::TempDir);
+
+impl Guard {
+    fn new() -> Self {
+        Self(tempfile::Builder::new().prefix("ferry-sandbox").tempdir().unwrap())
+    }
+    fn dir(&self) -> &Path {
+        self.0.path()
+    }
+    fn up(&self, options: &Options) -> Up {
+        sandbox::up(self.dir(), options).unwrap()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = sandbox::down(self.0.path());
+    }
+}
+
+fn node<'a>(up: &'a Up, name: &str) -> &'a NodeUp {
+    up.nodes.iter().find(|node| node.name == name).unwrap()
+}
+
+fn ssh_with(up: &Up, name: &str, key: &Path, more: &[&str], command: &str) -> Command {
+    let mut ssh = Command::new("ssh");
+    ssh.args(["-F", "/dev/null", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none"]);
+    ssh.arg("-o").arg(format!("UserKnownHostsFile={}", up.known_hosts.display()));
+    ssh.args(["-o", "StrictHostKeyChecking=yes", "-o", "GlobalKnownHostsFile=/dev/null", "-o", "ConnectTimeout=10"]);
+    ssh.arg("-i").arg(key).args(["-p", &node(up, name).port.to_string()]).args(more);
+    ssh.args(["root@127.0.0.1", command]).stdin(Stdio::null());
+    ssh
+}
+
+fn ssh(up: &Up, name: &str, command: &str) -> Output {
+    ssh_with(up, name, &up.key, &[], command).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The processes that carry a sandbox's mark.
+fn marked(id: &str) -> Vec<String> {
+    let mark = format!("FERRY_SANDBOX_ID={id}");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let has = std::fs::read(entry.path().join("environ"))
+            .is_ok_and(|all| all.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()));
+        if has {
+            found.push(text(&std::fs::read(entry.path().join("cmdline")).unwrap_or_default()).replace('\0', " "));
+        }
+    }
+    found
+}
+
+fn until(patience: u64, what: &str, mut test: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !test() {
+        assert!(begun.elapsed() < Duration::from_secs(patience), "not within {patience} s: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn both_modes() -> Vec<Mode> {
+    vec![Mode::Namespaces, Mode::Path]
+}
+
+#[test]
+fn a_real_ssh_client_backs_up_a_node() {
+    for mode in both_modes() {
+        let guard = Guard::new();
+        let up = guard.up(&Options { mode: Some(mode), ..options() });
+        assert_eq!(up.nodes.len(), 6);
+        let status = ssh(&up, "dr-2", "gravity status --output=json");
+        assert_eq!(status.status.code(), Some(0), "{mode:?} {status:?}");
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+        assert_eq!(status["cluster"]["domain"], "pce-dr");
+        assert_eq!(status["cluster"]["nodes"].as_array().unwrap().len(), 3);
+
+        let state = ssh(&up, "prod-1", "gravity system state-dir");
+        let state = text(&state.stdout).trim().to_owned();
+        let target = format!("{state}/planet/share/b.tar.gz");
+        let backup = ssh(&up, "prod-1", &format!("gravity backup {target} --follow --timeout=5m; echo rc $?"));
+        assert!(text(&backup.stdout).ends_with("has completed, 1 minute elapsed.\nrc 0\n"), "{mode:?} {backup:?}");
+        let listed = ssh(&up, "prod-1", &format!("tar -tzf {target}"));
+        assert!(text(&listed.stdout).contains("secrets/platform-secrets.json\n"), "{listed:?}");
+        assert!(node(&up, "prod-1").root.join("var/lib/gravity/planet/share/b.tar.gz").is_file());
+        // The other nodes of the cluster see its jobs' pods, the other cluster does not.
+        let pods = "kubectl -n kube-system get pods --no-headers";
+        assert!(text(&ssh(&up, "prod-3", pods).stdout).contains("Completed"));
+        assert_eq!(text(&ssh(&up, "dr-1", pods).stdout), "");
+    }
+}
+
+#[test]
+fn a_node_has_a_root_of_its_own_and_a_name() {
+    let guard = Guard::new();
+    let up = guard.up(&options());
+    if up.mode != Mode::Namespaces {
+        println!("this kernel gives no namespaces: nodes are kept apart by PATH");
+        return;
+    }
+    let said = ssh(
+        &up,
+        "prod-2",
+        "id -u; uname -n; ls /var/lib; touch /usr/x 2>/dev/null || echo read-only; df -P / | tail -1 | wc -l; cat /etc/hostname; ls -ld /run/systemd 2>/dev/null",
+    );
+    assert_eq!(text(&said.stdout), "0\nprod-2\ngravity\nread-only\n1\nprod-2\n", "{said:?}");
+    let before = text(&ssh(&up, "prod-2", "cat /proc/sys/kernel/random/boot_id").stdout);
+    sandbox::reboot(guard.dir(), "prod-2").unwrap();
+    let after = text(&ssh(&up, "prod-2", "cat /proc/sys/kernel/random/boot_id").stdout);
+    assert_eq!(before.len(), after.len());
+    assert_ne!(before, after);
+    assert_eq!(before, text(&ssh(&up, "prod-1", "cat /proc/sys/kernel/random/boot_id").stdout));
+}
+
+#[test]
+fn one_key_and_nothing_but_exec_is_let_in() {
+    let guard = Guard::new();
+    let up = guard.up(&options());
+    let other = guard.dir().join("other");
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&other).status().unwrap();
+    assert!(made.success());
+    let refused = ssh_with(&up, "prod-1", &other, &[], "echo in").output().unwrap();
+    assert_eq!(refused.status.code(), Some(255));
+    assert!(text(&refused.stderr).contains("Permission denied (publickey)"), "{refused:?}");
+    let refused = ssh_with(&up, "prod-1", &up.key, &["-l", "mallory"], "echo in").output().unwrap();
+    assert!(text(&refused.stderr).contains("Permission denied (publickey)"), "{refused:?}");
+    // Neither a terminal nor a subsystem nor the environment.
+    let terminal = ssh_with(&up, "prod-1", &up.key, &["-tt"], "echo in").output().unwrap();
+    assert!(text(&terminal.stderr).contains("PTY allocation request failed"), "{terminal:?}");
+    let subsystem = ssh_with(&up, "prod-1", &up.key, &["-s"], "sftp").output().unwrap();
+    assert!(
+        !subsystem.status.success() && text(&subsystem.stderr).contains("subsystem request failed"),
+        "{subsystem:?}"
+    );
+    // Forwarding reaches the sandbox's own ports and no other.
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let outside = listener.local_addr().unwrap().port();
+    let denied = ssh_with(&up, "prod-1", &up.key, &["-W", &format!("127.0.0.1:{outside}")], "");
+    let mut denied = denied;
+    let denied = denied.output().unwrap();
+    assert!(text(&denied.stderr).contains("administratively prohibited"), "{denied:?}");
+    let inside = format!("127.0.0.1:{}", node(&up, "dr-1").port);
+    let mut reached = ssh_with(&up, "prod-1", &up.key, &["-W", &inside], "");
+    let mut reached = reached.stdout(Stdio::piped()).spawn().unwrap();
+    let mut banner = [0; 8];
+    std::io::Read::read_exact(reached.stdout.as_mut().unwrap(), &mut banner).unwrap();
+    assert_eq!(&banner, b"SSH-2.0-");
+    reached.kill().unwrap();
+    reached.wait().unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&up.key).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn bytes_codes_and_signals_arrive_as_they_are() {
+    let guard = Guard::new();
+    let up = guard.up(&Options { mode: Some(Mode::Path), ..options() });
+    assert_eq!(ssh(&up, "prod-1", "exit 7").status.code(), Some(7));
+    // OpenSSH's client tells a signal as 255.
+    assert_eq!(ssh(&up, "prod-1", "kill -9 $$").status.code(), Some(255));
+    let both = ssh(&up, "prod-1", "printf out; printf err >&2");
+    assert_eq!((text(&both.stdout), text(&both.stderr)), ("out".to_owned(), "err".to_owned()));
+    // Sixteen MiB there and back through one channel.
+    let mut echo =
+        ssh_with(&up, "prod-1", &up.key, &[], "cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let bytes: Vec<u8> = (0..16_u32 << 20).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let (mut input, sent) = (echo.stdin.take().unwrap(), bytes.clone());
+    let writer = std::thread::spawn(move || std::io::Write::write_all(&mut input, &sent).unwrap());
+    let back = echo.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert!(back.status.success() && back.stdout == bytes, "{} bytes came back", back.stdout.len());
+}
+
+#[test]
+fn a_lost_connection_closes_the_pipes_and_kills_nothing() {
+    let guard = Guard::new();
+    let up = guard.up(&Options { mode: Some(Mode::Path), ..options() });
+    let mark = guard.dir().join("mark");
+    let line = format!("cat >/dev/null; echo end-of-input >{0}; sleep 0.3; echo still-here >>{0}", mark.display());
+    let mut client = ssh_with(&up, "prod-1", &up.key, &[], &line).stdin(Stdio::piped()).spawn().unwrap();
+    until(10, "the command runs", || marked(&up.id).iter().any(|line| line.contains("end-of-input")));
+    client.kill().unwrap();
+    client.wait().unwrap();
+    until(10, "the command ends by itself", || {
+        std::fs::read_to_string(&mark).is_ok_and(|said| said == "end-of-input\nstill-here\n")
+    });
+}
+
+#[test]
+fn down_leaves_no_process_nor_does_up_after_a_kill() {
+    for mode in both_modes() {
+        let guard = Guard::new();
+        let up = guard.up(&Options { mode: Some(mode), ..options() });
+        let again = sandbox::up(guard.dir(), &options()).unwrap_err();
+        assert!(again.what.contains("a sandbox is up in this folder"), "{again:?}");
+        // A job that left its session, and a hook that runs for long.
+        sandbox::set_faults(guard.dir(), &["hook-seconds=6000".parse().unwrap()]).unwrap();
+        let job = "setsid sh -c 'gravity backup /tmp/never.tar.gz >/dev/null 2>&1' >/dev/null 2>&1 </dev/null & setsid sleep 300 >/dev/null 2>&1 </dev/null &";
+        assert!(ssh(&up, "prod-1", job).status.success());
+        until(10, "the hook runs", || marked(&up.id).iter().any(|line| line.contains("__pretend-hook ")));
+        assert!(marked(&up.id).len() >= 4, "{:?}", marked(&up.id));
+        sandbox::down(guard.dir()).unwrap();
+        assert_eq!(marked(&up.id), Vec::<String>::new());
+        assert!(
+            !Path::new(&format!("/proc/{}/fd", up.pid)).join("0").exists() || !alive(up.pid),
+            "the server still runs"
+        );
+
+        let up = guard.up(&Options { mode: Some(mode), ..options() });
+        sandbox::set_faults(guard.dir(), &["hook-seconds=6000".parse().unwrap()]).unwrap();
+        assert!(ssh(&up, "prod-1", job).status.success());
+        until(10, "the hook runs", || marked(&up.id).iter().any(|line| line.contains("__pretend-hook ")));
+        assert!(Command::new("kill").args(["-9", &up.pid.to_string()]).status().unwrap().success());
+        until(10, "the server is gone", || !alive(up.pid));
+        assert!(!marked(&up.id).is_empty(), "the kill of the server must not be what ends the nodes");
+        let next = guard.up(&Options { mode: Some(mode), ..options() });
+        assert_eq!(marked(&up.id), Vec::<String>::new());
+        assert_eq!(ssh(&next, "prod-1", "true").status.code(), Some(0));
+    }
+}
+
+fn alive(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit_once(')').unwrap().1.trim_start().starts_with('Z'))
+}
+
+/// All files below these folders with what would change if they were written.
+fn tree(of: &[&Path], except: &Path) -> BTreeMap<PathBuf, (u64, i64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut found = BTreeMap::new();
+    let mut left: Vec<PathBuf> = of.iter().map(|path| path.to_path_buf()).collect();
+    while let Some(path) = left.pop() {
+        let Ok(meta) = std::fs::symlink_metadata(&path) else { continue };
+        if path == except {
+            continue;
+        }
+        if meta.is_dir() {
+            left.extend(std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+            found.insert(path, (0, 0));
+        } else {
+            found.insert(path, (meta.len(), meta.mtime()));
+        }
+    }
+    found
+}
+
+#[test]
+fn nothing_outside_the_folder_is_written() {
+    for mode in both_modes() {
+        let guard = Guard::new();
+        // Other tests and other people write to /tmp, so there only what a node could have
+        // written is looked for; the rest is compared file by file.
+        let places = [
+            Path::new("/var/lib/gravity"),
+            Path::new("/var/lib/ferry"),
+            Path::new("/var/lib/data"),
+            Path::new("/etc"),
+            Path::new("/opt"),
+            Path::new("/root/.ssh"),
+            Path::new("/usr/bin"),
+            Path::new("/usr/local"),
+        ];
+        let before = tree(&places, guard.dir());
+        let up = guard.up(&Options { mode: Some(mode), ..options() });
+        let script = "echo x >$HOME/.from-node; echo x >${TMPDIR:-/tmp}/from-a-ferry-node; d=$(gravity system state-dir); gravity backup $d/planet/share/x.tar.gz -q && gravity status >/dev/null && gravity report --file=$d/r.tar.gz >/dev/null && kubectl get nodes >/dev/null && echo fine";
+        let done = ssh(&up, "prod-1", script);
+        assert_eq!(text(&done.stdout), "fine\n", "{mode:?} {done:?}");
+        if mode == Mode::Namespaces {
+            let evil = "for d in /etc /opt /var/lib /usr/bin /usr/local; do echo x >$d/from-a-ferry-node; done 2>/dev/null; rm -rf /usr/bin/ls /etc 2>/dev/null; echo tried";
+            assert_eq!(text(&ssh(&up, "prod-2", evil).stdout), "tried\n");
+        }
+        assert!(Command::new("kill").args(["-9", &up.pid.to_string()]).status().unwrap().success());
+        until(10, "the server is gone", || !alive(up.pid));
+        assert_eq!(before, tree(&places, guard.dir()), "{mode:?}");
+        assert!(!Path::new("/tmp/from-a-ferry-node").exists(), "{mode:?}");
+        assert!(!std::env::home_dir().unwrap().join(".from-node").exists(), "{mode:?}");
+    }
+}
+
+#[test]
+fn a_folder_that_is_something_else_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("thesis.txt"), "x").unwrap();
+    let refused = sandbox::up(dir.path(), &options()).unwrap_err();
+    assert!(refused.what.contains("not empty and no sandbox"), "{refused:?}");
+    assert!(sandbox::down(dir.path()).is_err());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn faults_are_switched_while_the_sandbox_is_up() {
+    let guard = Guard::new();
+    let up = guard.up(&Options { faults: vec!["dr:degraded".parse().unwrap()], ..options() });
+    assert_eq!(ssh(&up, "dr-1", "gravity status >/dev/null 2>&1").status.code(), Some(255));
+    assert_eq!(ssh(&up, "prod-1", "gravity status >/dev/null 2>&1").status.code(), Some(0));
+    let set = |text: &str| sandbox::set_faults(guard.dir(), &[text.parse().unwrap()]).unwrap();
+    set("dr:degraded=off");
+    set("prod-2:stray=pce-other");
+    set("prod:leaked-staging=1");
+    set("prod-3:clock-skew=3600");
+    assert_eq!(ssh(&up, "dr-1", "gravity status >/dev/null 2>&1").status.code(), Some(0));
+    assert_eq!(text(&ssh(&up, "prod-2", "gravity local-site").stdout), "pce-other");
+    assert_eq!(text(&ssh(&up, "prod-1", "gravity local-site").stdout), "pce-prod");
+    assert!(node(&up, "prod-1").root.join("var/lib/gravity/planet/state/badbad/backup/leaked.bin").is_file());
+    let there: i64 = text(&ssh(&up, "prod-3", "date +%s").stdout).trim().parse().unwrap();
+    let here = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+    assert!((there - here - 3600).abs() < 30, "{there} {here}");
+    let unknown = "hook-fail".parse::<sandbox::FaultSetting>().unwrap_err();
+    assert!(unknown.why.unwrap().contains("hook-fails"));
+    assert!("prod-9:degraded".parse::<sandbox::FaultSetting>().is_err());
+}
+
+#[test]
+fn the_inventory_leads_ssh_to_every_node() {
+    let guard = Guard::new();
+    let up = guard.up(&options());
+    let inventory = std::fs::read_to_string(&up.inventory).unwrap();
+    let read: serde_json::Value = serde_yaml::from_str(&inventory).unwrap();
+    for node in &up.nodes {
+        assert_eq!(read["all"]["children"][&node.cluster]["hosts"][&node.name]["ansible_port"], node.port);
+        assert!(read["all"]["children"]["mains"]["hosts"].get(&node.name).is_some());
+    }
+    assert_eq!(read["all"]["vars"]["ansible_private_key_file"], up.key.to_str().unwrap());
+    assert!(up.config.is_file());
+}
