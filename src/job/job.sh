@@ -375,6 +375,7 @@ j_clean() {
         j_remove "$j_gone" really
         f_sync "$f_base/jobs"
     fi
+    f_tidy
     j_look
     j_answer
 }

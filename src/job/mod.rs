@@ -403,7 +403,7 @@ impl Jobs {
     /// Removes the job's files after its output was collected. `log_sha256` is the digest of the output as we
     /// have it; the node compares it with its own where it has a tool for that. Removed are the
     /// protocol's own files by name and the job's folder; when anything else lies in it, nothing is removed.
-    /// A job that is gone already is no error.
+    /// A job that is gone already is no error. Its id is free again then: whoever cleans has noted the job's end.
     ///
     /// # Errors
     /// [`Kind::Refused`]: the state is not final, the digest differs, a file in the folder is not ours. Else as [`Jobs::start`].

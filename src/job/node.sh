@@ -9,7 +9,7 @@ f_begin() {
     umask 077
     set +e
     LC_ALL=C
-    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     export LC_ALL PATH
     # What was said before us may not have ended its line.
     printf '\n@%s hello 1\n' "$f_nonce" || exit 1
@@ -41,6 +41,24 @@ f_uptime() {
     read -r f_now _ </proc/uptime
     f_now=${f_now%%.*}
 }
+
+# Is $1 still the file that our descriptor $2 has open? Whoever lets a lock go removes its file first, so
+# a lock may be had on a file that has no name any more.
+f_named() {
+    f_one=$(ls -di "$1" 2>/dev/null)
+    f_two=$(ls -Ldi "/proc/$$/fd/$2" 2>/dev/null)
+    set -f
+    # shellcheck disable=SC2086 # the first word is the inode
+    set -- $f_one
+    f_one=${1:--}
+    # shellcheck disable=SC2086
+    set -- $f_two
+    set +f
+    [ "$f_one" = "${1:-+}" ]
+}
+
+# Leaves no empty folder of ours behind.
+f_tidy() { rmdir "$f_base/jobs" "$f_base/locks" "$f_base" 2>/dev/null; }
 
 # A short sleep; old sleeps know whole seconds only. No lock is left open in it.
 f_nap() { sleep "${1:-0.1}" 9>&- 2>/dev/null || sleep 1 9>&-; }
@@ -80,15 +98,24 @@ f_alive() {
     case $f_st in Z | X | x) return 1 ;; esac
 }
 
-# One of our folders: made when missing, refused when it is not ours alone.
+# One of our folders: made when missing, refused when it is not ours alone. Another ferry that has ended
+# may remove it between two of our steps, while it is empty: then once more.
 f_dir() {
+    f_left=20
+    until f_dir_once "$1"; do
+        f_left=$((f_left - 1))
+        if [ "$f_left" -eq 0 ]; then f_no dir-make "$1"; fi
+    done
+}
+
+f_dir_once() {
     f_path=$1
     if [ -L "$f_path" ]; then f_no dir-symlink "$f_path"; fi
     if [ ! -d "$f_path" ]; then
         if [ -e "$f_path" ]; then f_no dir-file "$f_path"; fi
         mkdir -p "$f_path" 2>/dev/null || [ -d "$f_path" ] || f_no dir-make "$f_path"
     fi
-    f_line=$(ls -ldn "$f_path" 2>/dev/null) || f_no dir-make "$f_path"
+    f_line=$(ls -ldn "$f_path" 2>/dev/null) || return 1
     set -f
     # shellcheck disable=SC2086 # words are wanted
     set -- $f_line
@@ -97,7 +124,10 @@ f_dir() {
     if [ "$3" != "$f_uid" ]; then f_no dir-owner "$f_path belongs to uid $3"; fi
     # d rwx rwx rwx: the group's w is the sixth letter, the others' w the ninth.
     case $1 in ?????w* | ????????w*) f_no dir-mode "$f_path has mode $1" ;; esac
-    chmod 0700 "$f_path" || f_no dir-mode "$f_path has mode $1"
+    if ! chmod 0700 "$f_path" 2>/dev/null; then
+        if [ ! -e "$f_path" ]; then return 1; fi
+        f_no dir-mode "$f_path has mode $1"
+    fi
 }
 
 # SHA-256 of a file into f_digest; false when there is no tool for it.

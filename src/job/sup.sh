@@ -38,10 +38,18 @@ s_main() {
     if [ -e "$s_dir/pid" ] || [ -e "$s_dir/rc" ]; then exit 0; fi
 
     if [ "$s_flock" = yes ] && [ "$s_mode" = run ]; then
-        exec 8>>"$s_kind"
-        if ! flock -x -n 8; then
-            s_leave "busy $(head -c 200 "$s_kind")"
-        fi
+        s_n=0
+        while :; do
+            mkdir -p "${s_kind%/*}"
+            exec 8>>"$s_kind"
+            if ! flock -x -n 8; then s_leave "busy $(head -c 200 "$s_kind")"; fi
+            # The one before us removes the file when it ends: a lock on a file without a name is none.
+            s_one=$(ls -di "$s_kind")
+            s_two=$(ls -Ldi "/proc/$$/fd/8")
+            if [ "${s_one% /*}" = "${s_two% /*}" ]; then break; fi
+            s_n=$((s_n + 1))
+            if [ "$s_n" -gt 50 ]; then s_leave "lock"; fi
+        done
         printf '%s\n' "${s_dir##*/}" >"$s_kind"
     fi
 
@@ -106,6 +114,7 @@ s_main() {
         sleep 1
     done
     s_sync "$s_dir"
+    if [ "$s_flock" = yes ] && [ "$s_mode" = run ]; then rm -f "$s_kind"; fi
 }
 
 { s_main "$@"; exit 0; }

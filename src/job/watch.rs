@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -117,7 +117,7 @@ impl Default for Pace {
 pub struct Watch {
     need: usize,
     held: watch::Receiver<usize>,
-    stop: Arc<Notify>,
+    stop: watch::Sender<bool>,
     holders: JoinSet<()>,
     hosts: Vec<String>,
     passed: Vec<Failure>,
@@ -158,7 +158,7 @@ impl Watch {
         let owner = serde_json::to_string(owner).map_err(|error| failed(Failure::new(Kind::Bug, error.to_string())))?;
         let (count, held) = watch::channel(0);
         let count = Arc::new(count);
-        let stop = Arc::new(Notify::new());
+        let stop = watch::Sender::new(false);
         let need = need.max(1);
         let mut this = Self { need, held, stop, holders: JoinSet::new(), hosts: Vec::new(), passed: Vec::new() };
         for (at, session) in sessions.iter().enumerate() {
@@ -178,9 +178,9 @@ impl Watch {
                 Ok((child, frames)) => {
                     count.send_modify(|held| *held += 1);
                     this.hosts.push(session.host().to_owned());
-                    let (count, stop) = (Arc::clone(&count), Arc::clone(&this.stop));
+                    let (count, stop) = (Arc::clone(&count), this.stop.subscribe());
                     this.holders.spawn(async move {
-                        hold(child, frames, pace, &stop).await;
+                        hold(child, frames, pace, stop).await;
                         count.send_modify(|held| *held = held.saturating_sub(1));
                     });
                 }
@@ -234,7 +234,7 @@ impl Watch {
 
     /// Lets go on every node and waits until it is done, 10 s at most.
     pub async fn release(mut self) {
-        self.stop.notify_waiters();
+        self.stop.send_replace(true);
         let all = async { while self.holders.join_next().await.is_some() {} };
         let _ = timeout(Duration::from_secs(10), all).await;
     }
@@ -276,16 +276,14 @@ fn busy(host: &str, frame: &Frame) -> Busy {
 }
 
 /// Holds one node's lock; returns when it is lost, or let go.
-async fn hold(mut child: Child, mut frames: Frames, pace: Pace, stop: &Notify) {
-    let stopped = stop.notified();
-    tokio::pin!(stopped);
+async fn hold(mut child: Child, mut frames: Frames, pace: Pace, mut stop: watch::Receiver<bool>) {
     // When the last beat that the node has answered was sent: the node counts from when it came, which is later.
     let mut proven = Instant::now();
     let mut sent = std::collections::VecDeque::new();
     let mut next = Instant::now() + pace.beat;
     loop {
         tokio::select! {
-            () = &mut stopped => {
+            () = async { let _ = stop.wait_for(|stop| *stop).await; } => {
                 child.close_input().await;
                 let _ = timeout(Duration::from_secs(5), child.exit()).await;
                 return;

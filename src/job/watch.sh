@@ -57,11 +57,13 @@ w_take_link() {
 
 w_drop() {
     if [ "$f_flock" = yes ]; then
-        : >"$w_file"
+        # Before the lock is let go, and checked by whoever takes it next.
+        rm -f "$w_file"
     else
         read -r w_have <"$w_link" 2>/dev/null
         if [ "$w_have" = "$w_mine" ]; then rm -f "$w_link"; fi
     fi
+    f_tidy
 }
 
 # One beat of ours, or the end of it: true when a beat came within the limit.
@@ -87,13 +89,20 @@ w_main() {
     w_file=$f_base/locks/$w_name.watch.lock
     if [ -L "$w_file" ] || { [ -e "$w_file" ] && [ ! -f "$w_file" ]; }; then f_no dir-symlink "$w_file"; fi
     if [ "$f_flock" = yes ]; then
-        exec 9<>"$w_file"
-        flock -x -n 9 2>/dev/null
-        case $? in
-        0) ;;
-        1) w_busy "$w_file" ;;
-        *) f_no flock "$w_file" ;;
-        esac
+        w_n=0
+        while :; do
+            mkdir -p "$f_base/locks"
+            exec 9<>"$w_file"
+            flock -x -n 9 2>/dev/null
+            case $? in
+            0) if f_named "$w_file" 9; then break; fi ;;
+            1) if f_named "$w_file" 9; then w_busy "$w_file"; fi ;;
+            *) f_no flock "$w_file" ;;
+            esac
+            w_n=$((w_n + 1))
+            if [ "$w_n" -gt 50 ]; then f_no flock "$w_file"; fi
+            exec 9>&-
+        done
         # The same file, another description: the lock stays.
         printf '%s\n' "$w_owner" >"$w_file" 2>/dev/null
     else

@@ -1,0 +1,1153 @@
+//! The job protocol and the cluster's watch against real shells, processes, locks and disks.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
+
+use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command as Process, Stdio};
+use std::time::{Duration, Instant};
+
+use ferry::digest::{Hasher, Sha256};
+use ferry::failure::{Failure, Kind};
+use ferry::job::watch::Pace;
+use ferry::job::{Follow, Jobs, Lost, Manner, NotTaken, Owner, Spec, State, Watch};
+use ferry::name::{ClusterName, JobId, RunId};
+use ferry::remote::sudo::Become;
+use ferry::remote::{Exit, Session, fake, local};
+
+const SHELLS: [&str; 3] = ["dash", "bash --posix", "busybox sh"];
+
+/// A node of this machine: a folder of its own, and a shell.
+struct Node {
+    dir: tempfile::TempDir,
+    jobs: Jobs,
+}
+
+fn manner() -> Manner {
+    Manner {
+        heart: Duration::from_secs(1),
+        silence: Duration::from_secs(20),
+        poll: Duration::from_millis(50),
+        ..Manner::default()
+    }
+}
+
+impl Node {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let session = Session::Local(local::LocalSession::new("node", Become::off()));
+        let mut jobs = Jobs::new(session).at(format!("{}/ferry", dir.path().display()));
+        jobs.manner = manner();
+        Self { dir, jobs }
+    }
+
+    /// A node whose control scripts, supervisors and jobs all run in this shell.
+    fn with_shell(shell: &str) -> Self {
+        let mut node = Self::new();
+        let program = format!("{}/shell", node.dir.path().display());
+        executable(Path::new(&program), &format!("#!/bin/sh\nexec {shell} \"$@\"\n"));
+        node.jobs.manner.shell = program;
+        node.jobs.session = node.through(&format!("exec {shell} -c \"$1\""));
+        node
+    }
+
+    /// A session whose bootstrap, as `$1`, is run by these lines in the place of sudo.
+    fn through(&self, lines: &str) -> Session {
+        through(self.dir.path(), lines)
+    }
+
+    fn path(&self, rest: &str) -> PathBuf {
+        self.dir.path().join(rest)
+    }
+
+    fn job_file(&self, id: &JobId, file: &str) -> PathBuf {
+        self.path(&format!("ferry/jobs/{id}/{file}"))
+    }
+
+    /// A job that notes each execution in a file, and then does this.
+    fn spec(&self, script: &str) -> Spec {
+        Spec {
+            id: JobId::random(),
+            kind: "gravity-backup".to_owned(),
+            cluster: "prod".parse().unwrap(),
+            script: format!("echo run >>{}\n{script}\n", self.path("count").display()),
+            meta: serde_json::json!({"who": "ops", "note": "Grüße, 'quoted' \"twice\"\n$HOME `id`"}),
+            umask: 0o077,
+            restore_like: false,
+            question: false,
+        }
+    }
+
+    fn runs(&self) -> usize {
+        std::fs::read_to_string(self.path("count")).unwrap_or_default().lines().count()
+    }
+
+    async fn until(&self, id: &JobId, wanted: impl Fn(State) -> bool) -> State {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let state = self.jobs.state(id).await.unwrap();
+            if wanted(state) {
+                return state;
+            }
+            assert!(Instant::now() < end, "still {state:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn whole(&self, id: &JobId) -> (State, Vec<u8>) {
+        let mut all = Vec::new();
+        let state = self
+            .jobs
+            .follow(id, 0, |what| {
+                if let Follow::Bytes(bytes) = what {
+                    all.extend_from_slice(bytes);
+                }
+            })
+            .await
+            .unwrap();
+        (state, all)
+    }
+
+    fn supervisor(&self, id: &JobId) -> String {
+        let text = std::fs::read_to_string(self.job_file(id, "pid")).unwrap();
+        text.split(' ').nth(1).unwrap().to_owned()
+    }
+}
+
+fn executable(path: &Path, text: &str) {
+    // Written by a child: were the file open for writing here while another test forks, its execution would fail (ETXTBSY).
+    let mut child = Process::new("/bin/sh")
+        .args(["-c", "cat >\"$1\"; chmod 755 \"$1\"", "-", path.to_str().unwrap()])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+fn through(dir: &Path, lines: &str) -> Session {
+    let exe = dir.join(format!("become-{}", JobId::random()));
+    executable(&exe, &format!("#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\nshift 3\n{lines}\n"));
+    let plan = Become { on: true, exe: exe.to_str().unwrap().to_owned(), ..Become::off() };
+    Session::Local(local::LocalSession::new("node", plan))
+}
+
+fn kill(signal: &str, who: &str) {
+    assert!(
+        Process::new("/bin/kill").args(["-s", signal, "--", who]).status().unwrap().success(),
+        "kill {signal} {who}"
+    );
+}
+
+fn root() {
+    let uid = Process::new("id").arg("-u").output().unwrap().stdout;
+    assert_eq!(
+        uid, b"0\n",
+        "this test mounts a tmpfs in a mount namespace of its own: run it as root, with unshare(1) and nsenter(1)"
+    );
+}
+
+/// A mount namespace that lives as long as this value.
+struct Mounts(std::process::Child);
+
+impl Mounts {
+    fn new(commands: &str) -> Self {
+        root();
+        let script = format!("set -e; {commands}; echo ready; exec sleep 600");
+        let mut child = Process::new("unshare")
+            .args(["--mount", "--propagation", "private", "/bin/sh", "-c", &script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare(1) of util-linux");
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
+        assert_eq!(line, "ready\n", "mounts could not be made: {commands}");
+        Self(child)
+    }
+
+    fn enter(&self) -> String {
+        format!("exec nsenter --mount --target {} /bin/sh -c \"$1\"", self.0.id())
+    }
+}
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_shell_runs_a_job_once_and_tells_its_code() {
+    for shell in SHELLS {
+        for flock in [true, false] {
+            let mut node = Node::with_shell(shell);
+            node.jobs.manner.flock = flock;
+            for (script, rc) in
+                [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -TERM $$", 143), ("nonsense-x", 127)]
+            {
+                let spec = node.spec(script);
+                let before = node.runs();
+                node.jobs.start(&spec).await.unwrap();
+                let (state, _) = node.whole(&spec.id).await;
+                assert_eq!(state, State::Done { rc }, "{shell} flock {flock}: {script}");
+                // Once more: found, not run.
+                assert_eq!(node.jobs.start(&spec).await.unwrap(), State::Done { rc });
+                assert_eq!(node.runs(), before + 1, "{shell}: {script}");
+                let look = node.jobs.look(&spec.id).await.unwrap();
+                assert_eq!(look.descendants_seen, flock, "{shell}");
+            }
+            let list = node.jobs.list().await.unwrap();
+            assert_eq!(list.len(), 5);
+            let spec = node.spec("");
+            for job in list {
+                assert_eq!(job.meta, spec.meta, "{shell}");
+                assert_eq!((job.kind.as_str(), job.cluster.as_ref()), ("gravity-backup", Some(&spec.cluster)));
+                assert!(job.state.is_final() && job.started.unwrap() > 1_700_000_000 && job.spec_sha256.is_some());
+                let (sum, bytes) = node.jobs.log_sha256(&job.id).await.unwrap();
+                assert_eq!(bytes, job.out_bytes);
+                node.jobs.clean(&job.id, sum.unwrap()).await.unwrap();
+                assert_eq!(node.jobs.state(&job.id).await.unwrap(), State::Absent);
+                // A job that is gone is no error.
+                node.jobs.clean(&job.id, sum.unwrap()).await.unwrap();
+            }
+            assert!(!node.path("ferry").exists(), "{shell}: something is left");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forty_starts_of_one_id_run_it_once() {
+    for flock in [true, false] {
+        let mut node = Node::new();
+        node.jobs.manner.flock = flock;
+        let spec = node.spec("sleep 1; exit 3");
+        let starts = (0..40).map(|_| node.jobs.start(&spec));
+        for state in futures::future::join_all(starts).await {
+            let state = state.unwrap();
+            assert!(!matches!(state, State::Absent | State::Lost(_) | State::Orphan), "{state:?}");
+        }
+        assert_eq!(node.until(&spec.id, |state| state.is_final()).await, State::Done { rc: 3 });
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(node.runs(), 1, "flock {flock}");
+    }
+}
+
+#[test]
+fn a_launcher_that_is_cut_runs_nothing() {
+    for shell in SHELLS {
+        let node = Node::new();
+        let spec = node.spec("exit 0");
+        let whole = node.jobs.start_script(&spec, "0123456789abcdef").unwrap();
+        let feed = |text: &[u8]| {
+            let mut words = shell.split(' ');
+            let mut child = Process::new(words.next().unwrap())
+                .args(words)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            let mut input = child.stdin.take().unwrap();
+            let _ = input.write_all(text);
+            drop(input);
+            child.wait_with_output().unwrap()
+        };
+        let length = whole.len();
+        let mut cuts: Vec<usize> = (0..length).step_by(41).collect();
+        cuts.extend(length - 120..length);
+        // After each line, too: there a shell that reads line by line is tempted most.
+        cuts.extend(whole.match_indices('\n').map(|(at, _)| at + 1).filter(|at| at % 3 == 0));
+        for cut in cuts {
+            let said = feed(&whole.as_bytes()[..cut]);
+            assert!(said.stdout.is_empty(), "{shell} cut at {cut}: {}", String::from_utf8_lossy(&said.stdout));
+            assert!(!node.path("ferry").exists(), "{shell} cut at {cut} made something");
+        }
+        assert_eq!(node.runs(), 0);
+        // The check can fail: the whole one runs.
+        let said = feed(whole.as_bytes());
+        let text = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(text.contains(" bye"), "{shell}: {text}");
+        assert!(node.path("ferry/jobs").exists());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launcher_cut_on_its_way_says_so_and_runs_nothing() {
+    let mut node = Node::new();
+    let spec = node.spec("exit 0");
+    let length = node.jobs.start_script(&spec, "0123456789abcdef0123456789abcdef").unwrap().len();
+    for cut in [0, 1, 100, length / 2, length - 30, length - 2, length - 1] {
+        node.jobs.session = node.through(&format!("head -c {cut} | /bin/sh -c \"$1\""));
+        let failure = node.jobs.start(&spec).await.unwrap_err();
+        assert!(failure.again && failure.kind == Kind::Unreachable, "{cut}: {failure:?}");
+        assert!(!node.path("ferry").exists());
+    }
+    node.jobs.session = node.through(&format!("head -c {length} | /bin/sh -c \"$1\""));
+    node.jobs.start(&spec).await.unwrap();
+    assert_eq!(node.until(&spec.id, |state| state.is_final()).await, State::Done { rc: 0 });
+    assert_eq!(node.runs(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_supervisor_leaves_an_orphan_then_a_lost_job_with_its_output() {
+    let node = Node::new();
+    let spec = node.spec("echo first; sleep 3; echo last");
+    assert!(matches!(node.jobs.start(&spec).await.unwrap(), State::Running { .. }));
+    kill("KILL", &node.supervisor(&spec.id));
+    let state = node.until(&spec.id, |state| !matches!(state, State::Running { .. })).await;
+    assert_eq!(state, State::Orphan);
+    // Nothing proves whose the processes are now.
+    assert_eq!(node.jobs.cancel(&spec.id, Duration::from_secs(1)).await.unwrap_err().kind, Kind::Refused);
+    assert_eq!(node.jobs.clean(&spec.id, Sha256::of(b"")).await.unwrap_err().kind, Kind::Refused);
+    let (state, output) = node.whole(&spec.id).await;
+    assert_eq!(state, State::Lost(Lost::Died));
+    assert_eq!(output, b"first\nlast\n");
+    // Never by itself again.
+    assert_eq!(node.jobs.start(&spec).await.unwrap(), State::Lost(Lost::Died));
+    assert_eq!(node.runs(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_to_the_whole_group() {
+    for shell in SHELLS {
+        let node = Node::with_shell(shell);
+        group_signals(&node).await;
+    }
+}
+
+async fn group_signals(node: &Node) {
+    for (signal, wanted) in [("KILL", State::Lost(Lost::Died)), ("TERM", State::Done { rc: 143 })] {
+        let spec = node.spec("echo up; sleep 60");
+        assert!(matches!(node.jobs.start(&spec).await.unwrap(), State::Running { .. }));
+        let group = node.supervisor(&spec.id);
+        // Wait until the job itself is there.
+        while !node.job_file(&spec.id, "out").exists()
+            || !std::fs::read_to_string(node.job_file(&spec.id, "out")).unwrap().contains("up")
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        kill(signal, &format!("-{group}"));
+        assert_eq!(node.until(&spec.id, |state| state.is_final()).await, wanted, "{signal}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_and_foreign_process_numbers() {
+    let mut node = Node::new();
+    let spec = node.spec("sleep 2");
+    node.jobs.start(&spec).await.unwrap();
+    let pid = node.job_file(&spec.id, "pid");
+    let real = std::fs::read_to_string(&pid).unwrap();
+    let fields: Vec<&str> = real.split_whitespace().collect();
+    assert_eq!(node.jobs.state(&spec.id).await.unwrap(), State::Running { since_up: fields[3].parse().unwrap() });
+    // Another boot.
+    std::fs::write(&pid, real.replace(fields[0], "00000000-0000-0000-0000-000000000000")).unwrap();
+    assert_eq!(node.jobs.state(&spec.id).await.unwrap(), State::Lost(Lost::Reboot));
+    std::fs::write(&pid, &real).unwrap();
+    // Another boot, the other way round.
+    let boot = node.path("boot_id");
+    std::fs::write(&boot, "11111111-1111-1111-1111-111111111111\n").unwrap();
+    node.jobs.manner.boot_id = boot.to_str().unwrap().to_owned();
+    assert_eq!(node.jobs.state(&spec.id).await.unwrap(), State::Lost(Lost::Reboot));
+    node.jobs.manner.boot_id = manner().boot_id;
+    assert_eq!(node.until(&spec.id, |state| state.is_final()).await, State::Done { rc: 0 });
+    // A result that came is a result, whatever the boot.
+    node.jobs.manner.boot_id = boot.to_str().unwrap().to_owned();
+    assert_eq!(node.jobs.state(&spec.id).await.unwrap(), State::Done { rc: 0 });
+    node.jobs.manner.boot_id = manner().boot_id;
+
+    // A forged file: a process that lives, with its true start time, that holds no lock.
+    std::fs::remove_file(node.job_file(&spec.id, "rc")).unwrap();
+    let (mine, start) = myself();
+    std::fs::write(&pid, format!("{} {mine} {start} 5 5 end\n", fields[0])).unwrap();
+    assert_eq!(node.jobs.state(&spec.id).await.unwrap(), State::Lost(Lost::Died));
+    // The number given out again: the start time is another.
+    node.jobs.manner.flock = false;
+    std::fs::write(&pid, format!("{} {mine} {} 5 5 end\n", fields[0], start + 1)).unwrap();
+    assert_eq!(node.jobs.state(&spec.id).await.unwrap(), State::Lost(Lost::Died));
+    for bad in ["", "x", "a b c d e end", "- 0 0 0 0 end", &format!("{} 1 ; 2 3", fields[0])] {
+        std::fs::write(&pid, bad).unwrap();
+        let state = node.jobs.state(&spec.id).await.unwrap();
+        assert!(matches!(state, State::Lost(_) | State::NotStarted), "{bad:?}: {state:?}");
+        // Never a signal to anybody on such a ground, never a second run.
+        let again = node.jobs.start(&spec).await.unwrap();
+        assert!(!matches!(again, State::Running { .. } | State::Done { .. }), "{bad:?}: {again:?}");
+    }
+    assert_eq!(node.runs(), 1);
+}
+
+fn stat(pid: u32) -> (String, u64) {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    (fields[0].to_owned(), fields[19].parse().unwrap())
+}
+
+fn myself() -> (u32, u64) {
+    (std::process::id(), stat(std::process::id()).1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zombie_is_not_running() {
+    let mut node = Node::new();
+    let spec = node.spec("exit 0");
+    node.jobs.start(&spec).await.unwrap();
+    node.until(&spec.id, |state| state.is_final()).await;
+    std::fs::remove_file(node.job_file(&spec.id, "rc")).unwrap();
+    let mut dead = Process::new("true").spawn().unwrap();
+    let end = Instant::now() + Duration::from_secs(10);
+    while stat(dead.id()).0 != "Z" {
+        assert!(Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let line = format!("{} {} {} 5 5 end\n", boot.trim(), dead.id(), stat(dead.id()).1);
+    std::fs::write(node.job_file(&spec.id, "pid"), line).unwrap();
+    let mut holder = Process::new("flock").arg(node.job_file(&spec.id, "lock")).args(["sleep", "30"]).spawn().unwrap();
+    let state = node.until(&spec.id, |state| state != State::Lost(Lost::Died)).await;
+    assert_eq!(state, State::Orphan);
+    node.jobs.manner.flock = false;
+    assert_eq!(node.jobs.state(&spec.id).await.unwrap(), State::Lost(Lost::Died));
+    kill("KILL", &holder.id().to_string());
+    holder.wait().unwrap();
+    dead.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_that_is_not_ours_alone_is_refused() {
+    let node = Node::new();
+    let base = node.path("ferry");
+    let spec = node.spec("exit 0");
+    let refused = async |what: &str| {
+        let failures: Vec<Failure> = vec![
+            node.jobs.start(&spec).await.unwrap_err(),
+            node.jobs.state(&spec.id).await.unwrap_err(),
+            node.jobs.list().await.unwrap_err(),
+            node.jobs.follow(&spec.id, 0, |_| {}).await.unwrap_err(),
+            node.jobs.cancel(&spec.id, Duration::from_secs(1)).await.unwrap_err(),
+            node.jobs.clean(&spec.id, Sha256::of(b"")).await.unwrap_err(),
+        ];
+        for failure in failures {
+            assert_eq!(failure.kind, Kind::Refused, "{what}: {failure:?}");
+            assert!(failure.why.is_some() || failure.mend.is_some());
+        }
+        assert_eq!(node.runs(), 0);
+    };
+    let mode = |path: &Path, mode: u32| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    std::fs::create_dir(node.path("elsewhere")).unwrap();
+    symlink(node.path("elsewhere"), &base).unwrap();
+    refused("a link").await;
+    assert_eq!(std::fs::read_dir(node.path("elsewhere")).unwrap().count(), 0);
+    std::fs::remove_file(&base).unwrap();
+    std::fs::write(&base, "").unwrap();
+    refused("a file").await;
+    std::fs::remove_file(&base).unwrap();
+    std::fs::create_dir(&base).unwrap();
+    for bad in [0o777, 0o770, 0o702, 0o720, 0o1777] {
+        mode(&base, bad);
+        refused(&format!("mode {bad:o}")).await;
+    }
+    mode(&base, 0o755);
+    std::fs::create_dir(base.join("jobs")).unwrap();
+    mode(&base.join("jobs"), 0o777);
+    refused("jobs writable").await;
+    std::fs::remove_dir(base.join("jobs")).unwrap();
+    symlink(node.path("elsewhere"), base.join("jobs")).unwrap();
+    refused("jobs a link").await;
+    std::fs::remove_file(base.join("jobs")).unwrap();
+    if std::os::unix::fs::chown(&base, Some(65534), None).is_ok() {
+        refused("another's").await;
+        std::os::unix::fs::chown(&base, Some(0), None).unwrap();
+    }
+    node.jobs.start(&spec).await.unwrap();
+    assert_eq!(node.until(&spec.id, |state| state.is_final()).await, State::Done { rc: 0 });
+    // Whatever the mode was: only ours now, and every file as well.
+    for path in [base.clone(), base.join("jobs"), base.join(format!("jobs/{}", spec.id))] {
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700, "{}", path.display());
+    }
+    for file in std::fs::read_dir(base.join(format!("jobs/{}", spec.id))).unwrap() {
+        assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o077, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_is_bound_to_its_script() {
+    let node = Node::new();
+    let spec = node.spec("exit 0");
+    node.jobs.start(&spec).await.unwrap();
+    let other = Spec { script: "exit 1".to_owned(), ..spec.clone() };
+    let failure = node.jobs.start(&other).await.unwrap_err();
+    assert_eq!(failure.kind, Kind::Refused);
+    for bad in [
+        Spec { kind: "../x".into(), ..spec.clone() },
+        Spec { script: "a\0b".into(), ..spec.clone() },
+        Spec { question: true, ..spec.clone() },
+    ] {
+        assert_eq!(node.jobs.start(&bad).await.unwrap_err().kind, Kind::CouldNotStart);
+    }
+    assert_eq!(node.jobs.state(&JobId::random()).await.unwrap(), State::Absent);
+    assert_eq!(node.jobs.follow(&JobId::random(), 0, |_| {}).await.unwrap(), State::Absent);
+    assert_eq!(node.jobs.follow(&spec.id, 10_000, |_| {}).await.unwrap_err().kind, Kind::Bad);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_job_of_a_kind_per_cluster() {
+    let node = Node::new();
+    let first = node.spec("sleep 3");
+    let second = node.spec("exit 0");
+    let other = Spec { cluster: "dr".parse().unwrap(), ..node.spec("exit 0") };
+    assert!(matches!(node.jobs.start(&first).await.unwrap(), State::Running { .. }));
+    let failure = node.jobs.start(&second).await.unwrap_err();
+    assert_eq!(failure.kind, Kind::Refused);
+    assert!(failure.seen.unwrap().contains(first.id.as_str()));
+    node.jobs.start(&other).await.unwrap();
+    node.until(&first.id, |state| state.is_final()).await;
+    node.jobs.start(&second).await.unwrap();
+    assert_eq!(node.until(&second.id, |state| state.is_final()).await, State::Done { rc: 0 });
+    assert_eq!(node.runs(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_gets_a_clean_world() {
+    let node = Node::new();
+    let mut spec = node.spec("env | sort; pwd; umask; cat; readlink /proc/self/fd/0; ls -l /proc/$PPID/environ >/dev/null; cat /proc/$PPID/environ | tr '\\0' '\\n' | sed 's/^/sup /'");
+    spec.umask = 0o027;
+    node.jobs.start(&spec).await.unwrap();
+    let (state, output) = node.whole(&spec.id).await;
+    assert_eq!(state, State::Done { rc: 0 });
+    let text = String::from_utf8(output).unwrap();
+    let names: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with("sup "))
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, _)| name)
+        .collect();
+    for name in &names {
+        assert!(
+            ["HOME", "LC_ALL", "LOGNAME", "PATH", "PWD", "SHELL", "USER", "_", "OLDPWD", "SHLVL"].contains(name),
+            "{name} in {text}"
+        );
+    }
+    assert!(names.contains(&"HOME") && text.contains("LC_ALL=C\n"));
+    assert!(text.contains("\n/\n0027\n/dev/null\n"), "{text}");
+    for line in text.lines().filter_map(|line| line.strip_prefix("sup ")) {
+        assert!(
+            ["PATH=", "LC_ALL=", "PWD=", "OLDPWD="].iter().any(|name| line.starts_with(name)),
+            "the supervisor has {line}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn output_is_byte_exact() {
+    for shell in SHELLS {
+        let node = Node::with_shell(shell);
+        let all: Vec<u8> = (0..=255).cycle().take(70_000).map(|byte: u32| byte as u8).collect();
+        std::fs::write(node.path("bytes"), &all).unwrap();
+        let spec = node.spec(&format!("cat {}; printf '\\000\\001\\377'; printf end", node.path("bytes").display()));
+        node.jobs.start(&spec).await.unwrap();
+        let (state, output) = node.whole(&spec.id).await;
+        assert_eq!(state, State::Done { rc: 0 });
+        let expected = [&all[..], b"\x00\x01\xffend"].concat();
+        assert!(output == expected, "{shell}: {} bytes of {}", output.len(), expected.len());
+        // From every kind of offset.
+        for offset in [1, 4095, 65_536, expected.len() - 1, expected.len()] {
+            let mut tail = Vec::new();
+            node.jobs
+                .follow(&spec.id, offset as u64, |what| {
+                    if let Follow::Bytes(bytes) = what {
+                        tail.extend_from_slice(bytes)
+                    }
+                })
+                .await
+                .unwrap();
+            assert!(tail == expected[offset..], "{shell} from {offset}");
+        }
+    }
+}
+
+fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// The test measures its own process, so it runs in one of its own.
+#[test]
+fn a_log_of_64_mib_needs_little_memory() {
+    const ALONE: &str = "FERRY_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        tokio::runtime::Runtime::new().unwrap().block_on(follow_64_mib());
+        return;
+    }
+    let said = Process::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_log_of_64_mib_needs_little_memory", "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    assert!(said.status.success() && text.contains("1 passed"), "{text}");
+}
+
+async fn follow_64_mib() {
+    const SIZE: u64 = 64 << 20;
+    let node = Node::new();
+    let spec = node.spec(&format!("yes 'a line of the log' | head -c {SIZE}"));
+    node.jobs.start(&spec).await.unwrap();
+    node.until(&spec.id, |state| state.is_final()).await;
+    let mut hasher = Hasher::new();
+    node.jobs
+        .follow(&spec.id, 0, |what| {
+            if let Follow::Bytes(bytes) = what {
+                hasher.update(bytes);
+            }
+        })
+        .await
+        .unwrap();
+    let peak = peak_kib();
+    assert_eq!(hasher.bytes(), SIZE);
+    let mut expected = Hasher::new();
+    let line = b"a line of the log\n".repeat(1000);
+    let mut left = SIZE as usize;
+    while left > 0 {
+        let take = left.min(line.len());
+        expected.update(&line[..take]);
+        left -= take;
+    }
+    let sum = expected.finish();
+    assert_eq!(hasher.finish(), sum);
+    assert!(peak < 40 << 10, "{peak} KiB at the peak");
+    assert_eq!(node.jobs.log_sha256(&spec.id).await.unwrap(), (Some(sum), SIZE));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_dropped_followers_lose_and_double_nothing() {
+    let node = Node::new();
+    let data: Vec<u8> = (0..3_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    std::fs::write(node.path("bytes"), &data).unwrap();
+    // Pieces of odd sizes, for as long as the followers come and go.
+    let script = format!(
+        "n=0; while [ $n -lt 300 ]; do dd if={} bs=10000 skip=$n count=1 2>/dev/null; n=$((n+1)); sleep 0.07; done; exit 9",
+        node.path("bytes").display()
+    );
+    let spec = node.spec(&script);
+    node.jobs.start(&spec).await.unwrap();
+    let mut got = Vec::new();
+    let mut drops = 0;
+    let state = loop {
+        let offset = got.len() as u64;
+        let seed: u16 = rand::random();
+        let patience =
+            if drops < 200 { Duration::from_millis(20 + u64::from(seed) % 180) } else { Duration::from_secs(60) };
+        let follow = node.jobs.follow(&spec.id, offset, |what| match what {
+            Follow::Bytes(bytes) => got.extend_from_slice(bytes),
+            Follow::Heart { offset: at, .. } => assert!(at >= offset),
+        });
+        match tokio::time::timeout(patience, follow).await {
+            Err(_) => drops += 1,
+            Ok(state) => {
+                if drops >= 200 {
+                    break state.unwrap();
+                }
+                // It ended before all cuts were made: go on cutting from a random place of the past.
+                state.unwrap();
+                got.truncate(usize::from(seed) * 40);
+                drops += 1;
+            }
+        }
+        assert!(got.len() <= data.len() && got == data[..got.len()], "wrong after {drops} drops");
+    };
+    assert_eq!(state, State::Done { rc: 9 });
+    assert!(got == data, "{} bytes of {}", got.len(), data.len());
+    assert_eq!(node.runs(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_or_broken_link_is_told_and_not_waited_for() {
+    let mut node = Node::new();
+    let spec = node.spec("sleep 5");
+    node.jobs.start(&spec).await.unwrap();
+    let mut hearts = 0;
+    // The link is cut behind the first frames.
+    let good = node.jobs.session.clone();
+    node.jobs.session = node.through("/bin/sh -c \"$1\" | { dd bs=1 count=210 2>/dev/null; exec sleep 15; }");
+    node.jobs.manner.silence = Duration::from_secs(3);
+    let began = Instant::now();
+    let failure = node.jobs.follow(&spec.id, 0, |_| hearts += 1).await.unwrap_err();
+    assert!(failure.again && failure.kind == Kind::Unreachable, "{failure:?}");
+    assert!(began.elapsed() < Duration::from_secs(15));
+    // A shell that breaks off, and one that says something else.
+    node.jobs.session = node.through("/bin/sh -c \"$1\" | dd bs=1 count=150 2>/dev/null");
+    assert_eq!(node.jobs.follow(&spec.id, 0, |_| {}).await.unwrap_err().kind, Kind::Unknown);
+    node.jobs.session = node.through("/bin/sh -c \"$1\" | sed 's/ state / stale /; s/ flock / lock /'");
+    assert_eq!(node.jobs.state(&spec.id).await.unwrap_err().kind, Kind::Unknown);
+    // A talkative login shell is none of our concern.
+    node.jobs.session = node.through("echo Welcome; echo '@0 state done 0'; printf 'no end'; exec /bin/sh -c \"$1\"");
+    assert!(matches!(node.jobs.state(&spec.id).await.unwrap(), State::Running { .. }));
+    let lost =
+        fake::Reply { when: "j_main".into(), out: Vec::new(), err: Vec::new(), exit: Exit::Lost("reset".into()) };
+    node.jobs.session = Session::Fake(fake::FakeSession::new("node", vec![lost]));
+    let failure = node.jobs.state(&spec.id).await.unwrap_err();
+    assert!(failure.again && failure.kind == Kind::Unreachable);
+    node.jobs.session = good;
+    node.until(&spec.id, |state| state.is_final()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_does_not_lose_the_code() {
+    let mut node = Node::new();
+    let base = node.path("ferry");
+    std::fs::create_dir(&base).unwrap();
+    let mounts = Mounts::new(&format!("mount -t tmpfs -o size=256k,mode=700 tmpfs {}", base.display()));
+    node.jobs.session = node.through(&mounts.enter());
+    let fill = format!(
+        "cat /dev/zero >{0}/fill 2>/dev/null; echo more; echo x >{0}/full 2>/dev/null && [ -s {0}/full ] && exit 99",
+        base.display()
+    );
+    let spec = node.spec(&format!("{fill}; exit 5"));
+    node.jobs.start(&spec).await.unwrap();
+    assert_eq!(node.until(&spec.id, |state| state.is_final()).await, State::Done { rc: 5 });
+    // A start on the full disk is refused and runs nothing.
+    let next = Spec { kind: "other".into(), ..node.spec("exit 0") };
+    let failure = node.jobs.start(&next).await.unwrap_err();
+    assert_eq!(failure.kind, Kind::Failed, "{failure:?}");
+    assert!(failure.what.contains("room"), "{failure:?}");
+    assert_eq!(node.runs(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn systemd_run_gets_the_properties_of_its_version() {
+    for (version, collect, oom) in [(219, false, false), (239, true, false), (252, true, true)] {
+        let mut node = Node::new();
+        let fake = node.path("systemd-run");
+        let seen = node.path("seen");
+        executable(
+            &fake,
+            &format!(
+                "#!/bin/sh\nif [ \"$1\" = --version ]; then echo 'systemd {version} (x)'; exit; fi\nprintf '%s\\n' \"$@\" >{}\nwhile [ \"$1\" != -- ]; do shift; done\nshift\nsetsid \"$@\" </dev/null >/dev/null 2>&1 &\n",
+                seen.display()
+            ),
+        );
+        let mounts = Mounts::new(&format!("mount --bind {} /usr/bin/systemd-run", fake.display()));
+        node.jobs.session = node.through(&mounts.enter());
+        node.jobs.manner.systemd = node.dir.path().to_str().unwrap().to_owned();
+        let spec = Spec { restore_like: version == 252, ..node.spec("exit 4") };
+        node.jobs.start(&spec).await.unwrap();
+        assert_eq!(node.until(&spec.id, |state| state.is_final()).await, State::Done { rc: 4 });
+        let words = std::fs::read_to_string(&seen).unwrap();
+        assert!(words.contains(&format!("--unit=ferry-job-{}\n", spec.id)), "{words}");
+        assert_eq!(words.contains("--collect\n"), collect);
+        assert_eq!(words.contains("--property=OOMPolicy=continue\n"), oom);
+        let kill = if version == 252 { "process" } else { "control-group" };
+        assert!(words.contains(&format!("--property=KillMode={kill}\n")));
+        assert_eq!(node.runs(), 1);
+    }
+    // systemd-run that fails (no bus): the session's own way.
+    let mut node = Node::new();
+    let fake = node.path("systemd-run");
+    executable(&fake, "#!/bin/sh\nexit 1\n");
+    let mounts = Mounts::new(&format!("mount --bind {} /usr/bin/systemd-run", fake.display()));
+    node.jobs.session = node.through(&mounts.enter());
+    node.jobs.manner.systemd = node.dir.path().to_str().unwrap().to_owned();
+    let spec = node.spec("exit 6");
+    node.jobs.start(&spec).await.unwrap();
+    assert_eq!(node.until(&spec.id, |state| state.is_final()).await, State::Done { rc: 6 });
+    assert_eq!(node.runs(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clean_removes_only_what_is_ours_and_ended() {
+    let node = Node::new();
+    let spec = node.spec("echo output; sleep 2");
+    node.jobs.start(&spec).await.unwrap();
+    let right = Sha256::of(b"output\n");
+    assert_eq!(node.jobs.clean(&spec.id, right).await.unwrap_err().kind, Kind::Refused);
+    node.until(&spec.id, |state| state.is_final()).await;
+    let files = || {
+        let mut all: Vec<_> =
+            std::fs::read_dir(node.job_file(&spec.id, "")).unwrap().map(|file| file.unwrap().file_name()).collect();
+        all.sort();
+        all
+    };
+    let before = files();
+    assert_eq!(node.jobs.clean(&spec.id, Sha256::of(b"else")).await.unwrap_err().kind, Kind::Refused);
+    assert_eq!(files(), before);
+    for (name, kind) in [
+        ("important.tar", "file"),
+        (".hidden", "file"),
+        ("rc.x", "file"),
+        ("out2", "file"),
+        ("dir", "dir"),
+        ("ack", "link"),
+    ] {
+        let path = node.job_file(&spec.id, name);
+        match kind {
+            "file" => std::fs::write(&path, "keep").unwrap(),
+            "dir" => std::fs::create_dir(&path).unwrap(),
+            _ => symlink("/etc/passwd", &path).unwrap(),
+        }
+        let with = files();
+        let failure = node.jobs.clean(&spec.id, right).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::Refused, "{name}");
+        assert_eq!(files(), with, "{name}");
+        assert_eq!(node.jobs.state(&spec.id).await.unwrap(), State::Done { rc: 0 });
+        if kind == "dir" { std::fs::remove_dir(&path).unwrap() } else { std::fs::remove_file(&path).unwrap() }
+    }
+    let stranger = node.path("ferry/jobs/not-a-job");
+    std::fs::write(&stranger, "keep").unwrap();
+    node.jobs.clean(&spec.id, right).await.unwrap();
+    assert!(stranger.exists() && !node.job_file(&spec.id, "").exists());
+    assert!(node.jobs.list().await.unwrap().is_empty());
+    // A clean that was cut half way is finished by the next, and the job never looks as if it had not run.
+    let spec = node.spec("exit 0");
+    node.jobs.start(&spec).await.unwrap();
+    node.until(&spec.id, |state| state.is_final()).await;
+    std::fs::rename(node.job_file(&spec.id, ""), node.path(&format!("ferry/jobs/.gone-{}", spec.id))).unwrap();
+    node.jobs.clean(&spec.id, Sha256::of(b"")).await.unwrap();
+    assert_eq!(std::fs::read_dir(node.path("ferry/jobs")).unwrap().count(), 1);
+    assert!(stranger.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancel_ends_the_job_and_only_the_job() {
+    for shell in SHELLS {
+        cancel(&Node::with_shell(shell)).await;
+    }
+}
+
+async fn cancel(node: &Node) {
+    let mut bystander = Process::new("sleep").arg("60").spawn().unwrap();
+    // Ends on TERM.
+    let spec = node.spec("trap 'echo asked; exit 21' TERM; echo up; while :; do sleep 0.1; done");
+    node.jobs.start(&spec).await.unwrap();
+    while !std::fs::read_to_string(node.job_file(&spec.id, "out")).unwrap().contains("up") {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(node.jobs.cancel(&spec.id, Duration::from_secs(20)).await.unwrap(), State::Done { rc: 21 });
+    // Does not: KILL, and the code is still written down.
+    let spec = node.spec("trap '' TERM; echo up; (sleep 70; echo late) & while :; do sleep 0.1; done");
+    node.jobs.start(&spec).await.unwrap();
+    while !std::fs::read_to_string(node.job_file(&spec.id, "out")).unwrap().contains("up") {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(node.jobs.cancel(&spec.id, Duration::from_secs(1)).await.unwrap(), State::Done { rc: 137 });
+    // Ended already: its own code stays.
+    assert_eq!(node.jobs.cancel(&spec.id, Duration::from_secs(1)).await.unwrap(), State::Done { rc: 137 });
+    // A pid file that names a bystander brings him nothing.
+    std::fs::remove_file(node.job_file(&spec.id, "rc")).unwrap();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let line = format!("{} {} {} 5 5 end\n", boot.trim(), bystander.id(), stat(bystander.id()).1);
+    std::fs::write(node.job_file(&spec.id, "pid"), line).unwrap();
+    assert_eq!(node.jobs.cancel(&spec.id, Duration::from_secs(1)).await.unwrap(), State::Lost(Lost::Died));
+    assert!(bystander.try_wait().unwrap().is_none(), "a bystander was killed");
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
+    // Absent: nothing to do.
+    assert_eq!(node.jobs.cancel(&JobId::random(), Duration::from_secs(1)).await.unwrap(), State::Absent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_cancelled_before_it_began_never_begins() {
+    let mut node = Node::new();
+    node.jobs.manner.start = Duration::from_secs(1);
+    let spec = node.spec("exit 0");
+    let good = std::mem::replace(&mut node.jobs.manner.shell, "/nonexistent/sh".to_owned());
+    assert_eq!(node.jobs.start(&spec).await.unwrap(), State::NotStarted);
+    node.jobs.manner.shell = good;
+    assert_eq!(node.jobs.cancel(&spec.id, Duration::from_secs(1)).await.unwrap(), State::Done { rc: 143 });
+    assert_eq!(node.jobs.start(&spec).await.unwrap(), State::Done { rc: 143 });
+    assert_eq!(node.runs(), 0);
+    // And one that was only written down is started by starting again.
+    let spec = node.spec("exit 0");
+    let good = std::mem::replace(&mut node.jobs.manner.shell, "/nonexistent/sh".to_owned());
+    assert_eq!(node.jobs.start(&spec).await.unwrap(), State::NotStarted);
+    node.jobs.manner.shell = good;
+    node.jobs.start(&spec).await.unwrap();
+    assert_eq!(node.until(&spec.id, |state| state.is_final()).await, State::Done { rc: 0 });
+    assert_eq!(node.runs(), 1);
+}
+
+/// A node that has busybox and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_busybox_only() {
+    let mut node = Node::new();
+    let home = node.dir.path().to_str().unwrap().to_owned();
+    let mounts = Mounts::new(&format!(
+        "R={home}/root; B=$(command -v busybox); mkdir -p $R/bin $R/proc $R/dev $R/etc $R{home}; cp $B $R/bin/busybox; \
+         for l in $(ldd $B 2>/dev/null | tr ' ' '\n' | grep ^/); do mkdir -p $R${{l%/*}}; cp -L $l $R$l; done; \
+         for a in $($B --list); do [ $a = busybox ] || ln -s busybox $R/bin/$a; done; \
+         mount --rbind /proc $R/proc; mount --bind /dev $R/dev; mount --bind {home} $R{home}"
+    ));
+    node.jobs.session =
+        node.through(&format!("exec nsenter --mount --target {} chroot {home}/root /bin/sh -c \"$1\"", mounts.0.id()));
+    let all: Vec<u8> = (0..=255).cycle().take(700_000).map(|byte: u32| byte as u8).collect();
+    std::fs::write(node.path("bytes"), &all).unwrap();
+    let spec = node.spec(&format!("cat {home}/bytes; ls /usr/bin /sbin >/dev/null 2>&1 && exit 99; exit 11"));
+    node.jobs.start(&spec).await.unwrap();
+    let (state, output) = node.whole(&spec.id).await;
+    assert_eq!(state, State::Done { rc: 11 });
+    assert!(output == all);
+    let mut tail = Vec::new();
+    node.jobs
+        .follow(&spec.id, 300_001, |what| {
+            if let Follow::Bytes(bytes) = what {
+                tail.extend_from_slice(bytes)
+            }
+        })
+        .await
+        .unwrap();
+    assert!(tail == all[300_001..]);
+    let slow = node.spec("sleep 60");
+    assert!(matches!(node.jobs.start(&slow).await.unwrap(), State::Running { .. }));
+    assert_eq!(node.jobs.list().await.unwrap().len(), 2);
+    assert_eq!(node.jobs.cancel(&slow.id, Duration::from_secs(5)).await.unwrap(), State::Done { rc: 143 });
+    let (sum, _) = node.jobs.log_sha256(&spec.id).await.unwrap();
+    assert_eq!(sum, Some(Sha256::of(&all)));
+    let watch = take(&node, "anna", pace()).await.unwrap();
+    assert_eq!(busy(take(&node, "bert", pace()).await), owner("anna"));
+    watch.release().await;
+    node.jobs.clean(&slow.id, Sha256::of(b"")).await.unwrap();
+    node.jobs.clean(&spec.id, sum.unwrap()).await.unwrap();
+    assert!(!node.path("ferry").exists());
+}
+
+// ── the watch ──
+
+fn owner(who: &str) -> Owner {
+    Owner {
+        who: who.to_owned(),
+        machine: "laptop".to_owned(),
+        since: jiff::Timestamp::from_second(1_763_800_000).unwrap(),
+        run: "20251122T082640Z-7f3a".parse::<RunId>().unwrap(),
+        pid: 4711,
+        command: "ferry backup prod --label 'before it''s upgraded'".to_owned(),
+    }
+}
+
+fn pace() -> Pace {
+    Pace { beat: Duration::from_millis(300), limit: Duration::from_secs(3), take: Duration::from_secs(60) }
+}
+
+async fn take(node: &Node, who: &str, pace: Pace) -> Result<Watch, NotTaken> {
+    let cluster: ClusterName = "prod".parse().unwrap();
+    Watch::take_with(
+        std::slice::from_ref(&node.jobs.session),
+        1,
+        &node.jobs.base,
+        &cluster,
+        &owner(who),
+        pace,
+        &node.jobs.manner,
+    )
+    .await
+}
+
+async fn take_soon(node: &Node, who: &str, most: Duration) -> Watch {
+    let end = Instant::now() + most;
+    loop {
+        match take(node, who, pace()).await {
+            Ok(watch) => return watch,
+            Err(NotTaken::Failed(failure)) => panic!("{failure:?}"),
+            Err(NotTaken::Busy(_)) => assert!(Instant::now() < end, "still held"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn busy(taken: Result<Watch, NotTaken>) -> Owner {
+    match taken {
+        Err(NotTaken::Busy(busy)) => busy.owner.clone().unwrap_or_else(|| panic!("{busy:?}")),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Processes whose environment has this mark.
+fn marked(mark: &str) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        if environ.windows(mark.len()).any(|window| window == mark.as_bytes()) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+/// The processes that have this file open.
+fn holders(file: &Path) -> Vec<u32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Ok(open) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
+        if open.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|target| target == file)) {
+            found.push(pid);
+        }
+    }
+    found
+}
+
+async fn lost(watch: &Watch) {
+    tokio::time::timeout(Duration::from_secs(30), watch.lost()).await.expect("the loss is told");
+    assert!(watch.is_lost());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_one_is_told_who_has_the_watch() {
+    for shell in SHELLS {
+        for flock in [true, false] {
+            let mut node = Node::with_shell(shell);
+            node.jobs.manner.flock = flock;
+            let mark = format!("FERRY_TEST_MARK={}", JobId::random());
+            node.jobs.session = node.through(&format!("export {mark}; exec {shell} -c \"$1\""));
+            let first = take(&node, "anna", pace()).await.unwrap();
+            assert_eq!(first.hosts(), ["node"]);
+            assert_eq!(busy(take(&node, "bert", pace()).await), owner("anna"), "{shell} {flock}");
+            // It is held for longer than the limit, because we speak.
+            tokio::time::sleep(Duration::from_secs(4)).await;
+            assert!(!first.is_lost(), "{shell} {flock}");
+            assert_eq!(busy(take(&node, "bert", pace()).await), owner("anna"), "{shell} {flock}");
+            assert!(!marked(&mark).is_empty());
+            first.release().await;
+            let second = take(&node, "bert", pace()).await.unwrap();
+            let failure = take(&node, "carl", pace()).await.unwrap_err().into_failure();
+            assert!(failure.kind == Kind::Refused && failure.seen.unwrap().contains("bert on laptop since 2025-"));
+            drop(second);
+            take_soon(&node, "carl", Duration::from_secs(10)).await.release().await;
+            let end = Instant::now() + Duration::from_secs(10);
+            while !marked(&mark).is_empty() {
+                assert!(Instant::now() < end, "{shell} {flock}: left over {:?}", marked(&mark));
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            assert!(!node.path("ferry").exists(), "{shell} {flock}: files are left");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_holder_frees_the_watch_at_once() {
+    for flock in [true, false] {
+        let mut node = Node::new();
+        node.jobs.manner.flock = flock;
+        let slow = Pace { limit: Duration::from_secs(600), ..pace() };
+        let first = take(&node, "anna", slow).await.unwrap();
+        let pids = if flock {
+            holders(&node.path("ferry/locks/prod.watch.lock"))
+        } else {
+            let text = std::fs::read_to_string(node.path("ferry/locks/prod.watch.lock.pid")).unwrap();
+            vec![text.split_whitespace().nth(1).unwrap().parse().unwrap()]
+        };
+        assert_eq!(pids.len(), 1, "only the holder has the lock open: {pids:?}");
+        kill("KILL", &pids[0].to_string());
+        take_soon(&node, "bert", Duration::from_secs(5)).await.release().await;
+        lost(&first).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_holder_is_free_after_the_limit_and_knows_it() {
+    for shell in SHELLS {
+        let mut node = Node::with_shell(shell);
+        // The writer in between is stopped: the connection is there and says nothing.
+        let note = node.path("writer");
+        node.jobs.session = node.through(&format!(
+            "/bin/sh -c 'echo $$ >{0}.new; mv {0}.new {0}; exec cat' | {shell} -c \"$1\"",
+            note.display()
+        ));
+        let first = take(&node, "anna", pace()).await.unwrap();
+        let writer = std::fs::read_to_string(&note).unwrap().trim().to_owned();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        kill("STOP", &writer);
+        node.jobs.session = node.through(&format!("exec {shell} -c \"$1\""));
+        let stopped = Instant::now();
+        assert_eq!(busy(take(&node, "bert", pace()).await).who, "anna");
+        let second = take_soon(&node, "bert", Duration::from_secs(15)).await;
+        assert!(stopped.elapsed() > Duration::from_secs(1), "{shell}: freed too early");
+        lost(&first).await;
+        kill("CONT", &writer);
+        second.release().await;
+        drop(first);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_forty_that_race_one_gets_the_watch() {
+    for flock in [true, false] {
+        let mut node = Node::new();
+        node.jobs.manner.flock = flock;
+        // A stale lock lies in the way of all.
+        if !flock {
+            let stale = take(&node, "old", pace()).await.unwrap();
+            let text = std::fs::read_to_string(node.path("ferry/locks/prod.watch.lock.pid")).unwrap();
+            kill("KILL", text.split_whitespace().nth(1).unwrap());
+            lost(&stale).await;
+        }
+        let names: Vec<String> = (0..40).map(|at| format!("op{at}")).collect();
+        let slow = Pace { limit: Duration::from_secs(60), ..pace() };
+        let all = futures::future::join_all(names.iter().map(|name| take(&node, name, slow))).await;
+        let (taken, refused): (Vec<_>, Vec<_>) = all.into_iter().partition(Result::is_ok);
+        assert_eq!((taken.len(), refused.len()), (1, 39), "flock {flock}: {refused:?}");
+        for refusal in refused {
+            assert!(matches!(refusal, Err(NotTaken::Busy(_))), "{refusal:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_half_is_enough_and_less_is_not() {
+    // Three nodes with one path each of their own behind it.
+    let home = Node::new();
+    let base = home.path("ferry");
+    std::fs::create_dir(&base).unwrap();
+    let mut mounts = Vec::new();
+    for at in 0..3 {
+        let own = home.path(&format!("node{at}"));
+        std::fs::create_dir(&own).unwrap();
+        mounts.push(Mounts::new(&format!("mount --bind {} {}", own.display(), base.display())));
+    }
+    let sessions: Vec<Session> = mounts.iter().map(|mounts| home.through(&mounts.enter())).collect();
+    let dead =
+        fake::Reply { when: "w_main".into(), out: Vec::new(), err: Vec::new(), exit: Exit::Lost("no route".into()) };
+    let down = || Session::Fake(fake::FakeSession::new("down", vec![dead.clone()]));
+    let cluster: ClusterName = "prod".parse().unwrap();
+    let base = base.to_str().unwrap();
+    let take = async |who: &str, nodes: [Session; 3]| {
+        Watch::take_with(&nodes, 2, base, &cluster, &owner(who), pace(), &manner()).await
+    };
+    let [a, b, c] = [sessions[0].clone(), sessions[1].clone(), sessions[2].clone()];
+    let first = take("anna", [a.clone(), down(), c.clone()]).await.unwrap();
+    assert_eq!((first.hosts().len(), first.passed().len()), (2, 1));
+    // One who sees all three meets her at the first; one who does not see that one, at the third, and lets the second go.
+    assert_eq!(busy(take("bert", [a.clone(), b.clone(), c.clone()]).await).who, "anna");
+    assert_eq!(busy(take("bert", [down(), b.clone(), c.clone()]).await).who, "anna");
+    first.release().await;
+    let third = take("carl", [a.clone(), b.clone(), c.clone()]).await.unwrap();
+    assert_eq!(third.hosts().len(), 3);
+    let kill_on = |at: usize| {
+        let pids = holders(&home.path(&format!("node{at}/locks/prod.watch.lock")));
+        let pids = if pids.is_empty() { holders(&home.path("ferry/locks/prod.watch.lock")) } else { pids };
+        let of: Vec<u32> = pids
+            .into_iter()
+            .filter(|pid| {
+                std::fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap()
+                    == std::fs::read_link(format!("/proc/{}/ns/mnt", mounts[at].0.id())).unwrap()
+            })
+            .collect();
+        assert_eq!(of.len(), 1);
+        kill("KILL", &of[0].to_string());
+    };
+    kill_on(0);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!third.is_lost());
+    kill_on(2);
+    lost(&third).await;
+    drop(third);
+    match take("dora", [down(), b.clone(), down()]).await {
+        Err(NotTaken::Failed(failure)) => {
+            assert_eq!(failure.kind, Kind::Unreachable);
+            assert_eq!(failure.more.len(), 2);
+        }
+        other => panic!("{other:?}"),
+    }
+    take("emil", [a, b, c]).await.unwrap().release().await;
+}
