@@ -2,7 +2,7 @@
 
 fn main() -> std::process::ExitCode {
     if let Some(code) = ferry::sandbox::pretend::dispatch() {
-        return code;
+        return std::process::ExitCode::from(code);
     }
     ferry::cli::main()
 }

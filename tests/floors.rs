@@ -88,7 +88,9 @@ fn all() -> Vec<(String, String)> {
     rust_files(&source(), &mut files);
     files
         .iter()
-        .map(|path| (path.strip_prefix(source()).unwrap().display().to_string(), std::fs::read_to_string(path).unwrap()))
+        .map(|path| {
+            (path.strip_prefix(source()).unwrap().display().to_string(), std::fs::read_to_string(path).unwrap())
+        })
         .collect()
 }
 

@@ -23,8 +23,8 @@ pub(super) async fn run(args: BackupArgs) -> Result<u8, Failure> {
 pub(super) async fn backup(cluster: &str, choices: Choices, common: Common) -> Result<u8, Failure> {
     let opened = open::open(&common, None)?;
     let cluster = river::cluster(&opened.inventory, cluster)?;
-    let (name, text, changed) = playbooks::find("backup", opened.settings.config.as_deref())?;
-    let playbook = Playbook::parse(&name, &text, modules::TABLE)?;
+    let (name, text, changed) = playbooks::find("backup", opened.settings.file.as_deref())?;
+    let playbook = Playbook::parse(&name, &text, &modules::table())?;
     let mut first = first_screen(&opened, &cluster)?;
     if changed {
         first.push(format!("playbook   a changed copy is used: {name}"));
@@ -48,25 +48,37 @@ pub(super) async fn backup(cluster: &str, choices: Choices, common: Common) -> R
 fn first_screen(opened: &open::Opened, cluster: &ClusterName) -> Result<Vec<String>, Failure> {
     let mut lines = Vec::new();
     let empty = Map::new();
-    let vars: &Map<String, Value> = opened.inventory.hosts_of(cluster.as_str()).and_then(|hosts| hosts.first().map(|host| opened.inventory.vars(host))).unwrap_or(&empty);
-    let name = river::shown(vars.get("pce_cluster_name")).map(|name| format!(", Gravity's name {name}")).unwrap_or_default();
+    let vars: &Map<String, Value> = opened
+        .inventory
+        .hosts_of(cluster.as_str())
+        .and_then(|hosts| hosts.first().map(|host| opened.inventory.vars(host)))
+        .unwrap_or(&empty);
+    let name =
+        river::shown(vars.get("pce_cluster_name")).map(|name| format!(", Gravity's name {name}")).unwrap_or_default();
     let version = river::shown(vars.get("pce_version")).map(|version| format!(", PCE {version}")).unwrap_or_default();
     lines.push(format!("cluster    {cluster}{name}{version}"));
-    if let Some(root) = opened.settings.catalog.first() {
+    if let Some(root) = opened.settings.catalogs.first() {
         lines.push(format!("goes to    {}", root.join(cluster.as_str()).display()));
-        let history = Catalog::open_read(root).and_then(|catalog| catalog.history(cluster, ArchiveKind::Gravity)).unwrap_or_default();
+        let history = Catalog::open_read(root)
+            .and_then(|catalog| catalog.history(cluster, ArchiveKind::Gravity))
+            .unwrap_or_default();
         lines.push(match history.first() {
             Some(last) => format!(
                 "last time  {} on {}{}",
                 human_bytes(last.bytes),
                 last.finished.strftime("%Y-%m-%d %H:%M UTC"),
-                last.backup_seconds.map(|seconds| format!(", gravity took {}", human_seconds(seconds))).unwrap_or_default()
+                last.backup_seconds
+                    .map(|seconds| format!(", gravity took {}", human_seconds(seconds)))
+                    .unwrap_or_default()
             ),
             None => "last time  never: nothing is known of its size".to_owned(),
         });
         if vars.get("pce_backup_timeout").is_none() {
             let (timeout, why) = backup_timeout(&history);
-            lines.push(format!("timeout    {} ({why}; the vendor's default is 20m)", crate::gravity::go_duration(timeout)));
+            lines.push(format!(
+                "timeout    {} ({why}; the vendor's default is 20m)",
+                crate::gravity::go_duration(timeout)
+            ));
         }
     }
     Ok(lines)

@@ -9,9 +9,9 @@ use super::{backup, open, ping, prompt, river};
 use crate::digest::Sha256;
 use crate::failure::{Failure, Kind};
 use crate::job::{Follow, Listed, State};
+use crate::modules::Choices;
 use crate::modules::gravity_backup::{KIND, as_ours};
 use crate::modules::world::World;
-use crate::modules::Choices;
 use crate::report::tables::Table;
 use crate::report::{Sink, journal};
 use crate::secret::clean;
@@ -85,10 +85,13 @@ async fn find(world: &World, hosts: &[String], id: &str) -> Result<(String, List
     match (fits.len(), fits.pop()) {
         (1, Some(found)) => Ok(found),
         (0, _) => Err(match Failure::all(failures) {
-            Some(failure) => failure.why(format!("job {id} was not found on the hosts that were reached; it may be on this one")),
+            Some(failure) => {
+                failure.why(format!("job {id} was not found on the hosts that were reached; it may be on this one"))
+            }
             None => Failure::new(Kind::CouldNotStart, format!("no host has a job {id}")).mend("see: ferry jobs list"),
         }),
-        _ => Err(Failure::new(Kind::CouldNotStart, format!("several jobs begin with {id}")).mend("give more of the id: ferry jobs list")),
+        _ => Err(Failure::new(Kind::CouldNotStart, format!("several jobs begin with {id}"))
+            .mend("give more of the id: ferry jobs list")),
     }
 }
 
@@ -120,10 +123,12 @@ async fn attach(id: &str, common: Common) -> Result<u8, Failure> {
     let (mut out, mut lines) = (Sink::stdout(), crate::event::Lines::new());
     let mut offset = 0;
     let state = loop {
-        let followed = world.jobs(&host).await?.follow(&job.id, offset, |what| {
+        let jobs = world.jobs(&host).await?;
+        let followed = jobs.follow(&job.id, offset, |what| {
             if let Follow::Bytes(bytes) = what {
                 offset += bytes.len() as u64;
-                lines.feed(bytes, |line| out.put(&format!("{}\n", ping::wash(&opened, &String::from_utf8_lossy(line)))));
+                lines
+                    .feed(bytes, |line| out.put(&format!("{}\n", ping::wash(&opened, &String::from_utf8_lossy(line)))));
             }
         });
         match followed.await {
@@ -133,7 +138,9 @@ async fn attach(id: &str, common: Common) -> Result<u8, Failure> {
             Err(failure) => return Err(failure),
         }
     };
-    let next = cluster.map(|cluster| format!("; the archive is brought home and sealed by: ferry backup {cluster}")).unwrap_or_default();
+    let next = cluster
+        .map(|cluster| format!("; the archive is brought home and sealed by: ferry backup {cluster}"))
+        .unwrap_or_default();
     Sink::stderr().put(&format!("{host}: job {} {state}{next}\n", job.id));
     Ok(match state {
         State::Done { rc: 0 } => 0,
@@ -147,19 +154,24 @@ async fn cancel(id: &str, hook: bool, yes: bool, common: &Common) -> Result<u8, 
     let hosts = opened.select("all", common.limit.as_deref())?;
     let world = ping::world(&opened, &hosts)?;
     let (host, job) = find(&world, &hosts, id).await?;
-    if !yes && !prompt::yes(&format!("End job {} ({}, {}) on {host}?", job.id, job.kind, job.state), "say so with --yes")? {
+    if !yes
+        && !prompt::yes(&format!("End job {} ({}, {}) on {host}?", job.id, job.kind, job.state), "say so with --yes")?
+    {
         return Err(Failure::new(Kind::Refused, "not confirmed: the job goes on"));
     }
     let jobs = world.jobs(&host).await?;
     let mut log = Vec::new();
     // The name of Gravity's own job stands in the output; it is read before anything is ended.
-    let _ = tokio::time::timeout(Duration::from_secs(5), jobs.follow(&job.id, 0, |what| {
-        if let Follow::Bytes(bytes) = what
-            && log.len() < 1 << 20
-        {
-            log.extend_from_slice(bytes);
-        }
-    }))
+    let _ = tokio::time::timeout(
+        Duration::from_secs(5),
+        jobs.follow(&job.id, 0, |what| {
+            if let Follow::Bytes(bytes) = what
+                && log.len() < 1 << 20
+            {
+                log.extend_from_slice(bytes);
+            }
+        }),
+    )
     .await;
     let state = jobs.cancel(&job.id, Duration::from_secs(10)).await?;
     Sink::stdout().put(&format!("{host}: job {} {state}\n", job.id));
@@ -167,10 +179,13 @@ async fn cancel(id: &str, hook: bool, yes: bool, common: &Common) -> Result<u8, 
     match crate::gravity::hook_job_name(&log) {
         Some(name) if hook => {
             let words = [options.kubectl.as_str(), "-n", "kube-system", "delete", "job", &name];
-            let command = crate::remote::Command::words(words).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
+            let command =
+                crate::remote::Command::words(words).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
             let said = world.session(&host).await?.run_root(command.as_str(), Duration::from_secs(60)).await?;
             if !said.exit.ok() {
-                return Err(Failure::new(Kind::Failed, format!("Gravity's job {name} could not be deleted")).on(&host).saw(said.err_text()));
+                return Err(Failure::new(Kind::Failed, format!("Gravity's job {name} could not be deleted"))
+                    .on(&host)
+                    .saw(said.err_text()));
             }
             Sink::stdout().put(&format!("{host}: Gravity's job {} deleted\n", clean(name.as_bytes())));
         }
@@ -178,7 +193,11 @@ async fn cancel(id: &str, hook: bool, yes: bool, common: &Common) -> Result<u8, 
             let name = clean(name.as_bytes());
             Sink::stderr().put(&format!("Gravity's own job {name} may still run in the cluster: sudo kubectl -n kube-system delete job {name}   (or --hook)\n"));
         }
-        None if hook => return Err(Failure::new(Kind::Failed, "the job's output does not name Gravity's job").on(&host).mend("look: sudo kubectl -n kube-system get jobs")),
+        None if hook => {
+            return Err(Failure::new(Kind::Failed, "the job's output does not name Gravity's job")
+                .on(&host)
+                .mend("look: sudo kubectl -n kube-system get jobs"));
+        }
         None => {}
     }
     Ok(0)
@@ -189,7 +208,8 @@ async fn remove(id: &str, yes: bool, common: &Common) -> Result<u8, Failure> {
     let hosts = opened.select("all", common.limit.as_deref())?;
     let world = ping::world(&opened, &hosts)?;
     let (host, job) = find(&world, &hosts, id).await?;
-    let question = format!("Remove job {} ({}, {}) and its archive from {host}? They are gone then.", job.id, job.kind, job.state);
+    let question =
+        format!("Remove job {} ({}, {}) and its archive from {host}? They are gone then.", job.id, job.kind, job.state);
     if !yes && !prompt::yes(&question, "say so with --yes")? {
         return Err(Failure::new(Kind::Refused, "not confirmed: nothing was removed"));
     }
@@ -199,7 +219,10 @@ async fn remove(id: &str, yes: bool, common: &Common) -> Result<u8, Failure> {
         jobs.clean(&job.id, Sha256::of(b"")).await?;
     } else {
         if !job.state.is_final() {
-            return Err(Failure::new(Kind::Refused, "the job has not ended").on(&host).saw(job.state.to_string()).mend(format!("end it first: ferry jobs cancel {}", job.id)));
+            return Err(Failure::new(Kind::Refused, "the job has not ended")
+                .on(&host)
+                .saw(job.state.to_string())
+                .mend(format!("end it first: ferry jobs cancel {}", job.id)));
         }
         let (digest, _) = jobs.log_sha256(&job.id).await?;
         let digest = digest.unwrap_or_else(|| Sha256::of(b""));

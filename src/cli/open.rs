@@ -32,14 +32,20 @@ pub(super) struct Opened {
 }
 
 /// The settings alone.
-pub(super) fn settings(inventory: &[String], catalog: Option<&str>, run_dir: Option<&Path>, forks: Option<usize>) -> Result<Settings, Failure> {
-    let cwd = std::env::current_dir().map_err(|error| Failure::new(Kind::CouldNotStart, "the current folder cannot be told").saw(error.to_string()))?;
+pub(super) fn settings(
+    inventory: &[String],
+    catalog: Option<&str>,
+    run_dir: Option<&Path>,
+    forks: Option<usize>,
+) -> Result<Settings, Failure> {
+    let cwd = std::env::current_dir().map_err(|error| {
+        Failure::new(Kind::CouldNotStart, "the current folder cannot be told").saw(error.to_string())
+    })?;
     let flags = Flags {
-        inventory: inventory.to_vec(),
-        catalog: catalog.map(str::to_owned),
-        runs: run_dir.map(Path::to_owned),
+        inventory: inventory.iter().map(PathBuf::from).collect(),
+        catalog: catalog.map(str::to_owned).into_iter().collect(),
+        run_dir: run_dir.map(Path::to_owned),
         forks,
-        ..Flags::default()
     };
     Settings::resolve(&flags, &|name| std::env::var(name).ok(), &cwd)
 }
@@ -61,11 +67,17 @@ fn extra_vars(given: &[String]) -> Result<Map<String, Value>, Failure> {
     let mut extra = Map::new();
     for text in given {
         if let Some(path) = text.strip_prefix('@') {
-            let content = std::fs::read_to_string(path).map_err(|error| Failure::new(Kind::CouldNotStart, format!("-e @{path}: {error}")))?;
+            let content = std::fs::read_to_string(path)
+                .map_err(|error| Failure::new(Kind::CouldNotStart, format!("-e @{path}: {error}")))?;
             let document = crate::settings::yaml::Document::read(path, &content)?;
             match document.root.to_json() {
                 Value::Object(map) => extra.extend(map),
-                _ => return Err(Failure::new(Kind::CouldNotStart, format!("-e @{path}: a map of variables is expected"))),
+                _ => {
+                    return Err(Failure::new(
+                        Kind::CouldNotStart,
+                        format!("-e @{path}: a map of variables is expected"),
+                    ));
+                }
             }
         } else if text.trim_start().starts_with('{') {
             match serde_json::from_str(text) {
@@ -75,7 +87,8 @@ fn extra_vars(given: &[String]) -> Result<Map<String, Value>, Failure> {
             }
         } else {
             for word in shlex::split(text).ok_or_else(|| wrong(format!("-e {text}: a quote is not closed")))? {
-                let (name, value) = word.split_once('=').ok_or_else(|| wrong(format!("-e {word}: NAME=VALUE is expected")))?;
+                let (name, value) =
+                    word.split_once('=').ok_or_else(|| wrong(format!("-e {word}: NAME=VALUE is expected")))?;
                 extra.insert(name.to_owned(), Value::String(value.to_owned()));
             }
         }
@@ -84,14 +97,14 @@ fn extra_vars(given: &[String]) -> Result<Map<String, Value>, Failure> {
 }
 
 fn become_password(common: &Common, settings: &Settings) -> Result<Option<SecretString>, Failure> {
-    let _ = settings;
     if common.ask_become_pass {
-        return prompt::secret("BECOME password", "--become-password-file FILE, or --become-password-env NAME").map(Some);
+        return prompt::secret("BECOME password", "--become-password-file FILE, or --become-password-env NAME")
+            .map(Some);
     }
     if let Some(name) = &common.become_password_env {
         return prompt::secret_env(name).map(Some);
     }
-    let file = common.become_password_file.clone().or_else(|| std::env::var_os("FERRY_BECOME_PASSWORD_FILE").or_else(|| std::env::var_os("ANSIBLE_BECOME_PASSWORD_FILE")).map(PathBuf::from));
+    let file = common.become_password_file.clone().or_else(|| settings.become_password_file.clone());
     file.map(|path| prompt::secret_file(&path)).transpose()
 }
 
@@ -121,15 +134,19 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
     let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
     let ask = ask_passphrase(common, &masker);
     let reach = Reach::new(Defaults {
-        user: common.user.clone().unwrap_or_else(|| who().user),
+        user: common.user.clone().or_else(|| settings.remote_user.clone()).unwrap_or_else(|| who().user),
         become_on: common.become_on,
-        private_key: common.private_key.clone(),
+        private_key: common.private_key.clone().or_else(|| settings.private_key_file.clone()),
         ssh_common_args: common.ssh_common_args.clone(),
         become_password: become_password(common, &settings)?,
         agent: agent.clone(),
         home,
         identities: Identities::new(Vec::new(), Vec::new(), agent, ask),
-        timeout: Duration::from_secs(common.timeout.unwrap_or(10).max(1)),
+        timeout: common
+            .timeout
+            .map(|seconds| Duration::from_secs(seconds.max(1)))
+            .or(settings.timeout)
+            .unwrap_or(Duration::from_secs(10)),
         masker: masker.clone(),
     });
     let inventory_paths = settings.inventory.clone();
@@ -146,9 +163,16 @@ impl Opened {
     /// [`Kind::CouldNotStart`], each with its place where it has one.
     pub(super) fn ways(&self, hosts: &[String]) -> Result<Reached, Failure> {
         let (mut ways, mut all, mut failures) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let mut names = Vec::new();
         for host in hosts {
-            let made = host.parse::<HostName>().map_err(|error| Failure::new(Kind::CouldNotStart, error.to_string())).and_then(|name| {
-                HostVars::read(&self.inventory, &name, &self.extra)?;
+            names.push(host.parse::<HostName>().map_err(|error| Failure::new(Kind::CouldNotStart, error.to_string()))?);
+        }
+        // `ferry_cluster` is ours, not the operator's: templates know it, the table of variables does not.
+        let mut written = self.extra.clone();
+        written.remove("ferry_cluster");
+        HostVars::read_all(&self.inventory, &names, &written)?;
+        for (host, name) in hosts.iter().zip(names) {
+            let made = Ok(()).and_then(|()| {
                 let mut vars = self.inventory.rendered_vars(&name, &self.extra)?;
                 vars.insert("groups".to_owned(), self.inventory.groups_value().clone());
                 let way = self.reach.way(host, &vars).map_err(|failure| {

@@ -27,7 +27,13 @@ pub(super) fn world(opened: &open::Opened, hosts: &[String]) -> Result<World, Fa
         inventory_sha256: None,
         playbook_sha256: None,
     };
-    let choices = Choices { check: false, only: Vec::new(), label: None, waive: Default::default(), patience: super::river::patience()? };
+    let choices = Choices {
+        check: false,
+        only: Vec::new(),
+        label: None,
+        waive: Default::default(),
+        patience: super::river::patience()?,
+    };
     let events = Events::new(opened.masker.clone(), None, Vec::new());
     Ok(World::new(events, run, choices, None, ways, vars, None))
 }
@@ -52,7 +58,18 @@ pub(super) async fn run(args: PingArgs) -> Result<u8, Failure> {
     for (host, answer) in answers {
         match answer {
             Ok(done) => {
-                table.row([host.clone(), "ok".to_owned(), wash(&opened, &format!("{}, {} ms", done.message, done.result.get("milliseconds").cloned().unwrap_or(Value::Null)))]);
+                table.row([
+                    host.clone(),
+                    "ok".to_owned(),
+                    wash(
+                        &opened,
+                        &format!(
+                            "{}, {} ms",
+                            done.message,
+                            done.result.get("milliseconds").cloned().unwrap_or(Value::Null)
+                        ),
+                    ),
+                ]);
                 let mut result = done.result;
                 if let Value::Object(map) = &mut result {
                     map.insert("host".to_owned(), json!(host));

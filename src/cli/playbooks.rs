@@ -12,11 +12,15 @@ pub(super) const INSIDE: &[(&str, &str)] = &[("backup", include_str!("../../play
 /// A playbook by name: the changed copy beside the `ferry.toml` in force, else the one inside.
 /// Returns where it is from, its text, and whether it is a changed copy.
 pub(super) fn find(name: &str, config: Option<&std::path::Path>) -> Result<(String, String, bool), Failure> {
-    let (_, inside) = INSIDE.iter().find(|(known, _)| *known == name).ok_or_else(|| Failure::new(Kind::Bug, format!("no playbook {name} is inside")))?;
+    let (_, inside) = INSIDE
+        .iter()
+        .find(|(known, _)| *known == name)
+        .ok_or_else(|| Failure::new(Kind::Bug, format!("no playbook {name} is inside")))?;
     let copy = config.and_then(|toml| toml.parent()).map(|folder| folder.join("playbooks").join(format!("{name}.yml")));
     match copy {
         Some(path) if path.exists() => {
-            let text = std::fs::read_to_string(&path).map_err(|error| Failure::new(Kind::CouldNotStart, format!("{}: {error}", path.display())))?;
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| Failure::new(Kind::CouldNotStart, format!("{}: {error}", path.display())))?;
             let changed = text != *inside;
             Ok((path.display().to_string(), text, changed))
         }
@@ -37,13 +41,25 @@ pub(super) fn run(command: &PlaybooksCommand) -> Result<u8, Failure> {
                 Failure::new(Kind::Usage, format!("no playbook {name:?} is inside")).mend("see: ferry playbooks list")
             })?;
             let settings = super::open::settings(&[], None, None, None)?;
-            let folder = settings.config.as_ref().and_then(|toml| toml.parent()).map_or_else(|| PathBuf::from("playbooks"), |folder| folder.join("playbooks"));
-            std::fs::create_dir_all(&folder).map_err(|error| Failure::new(Kind::CouldNotStart, format!("{}: {error}", folder.display())))?;
+            let folder = settings
+                .file
+                .as_ref()
+                .and_then(|toml| toml.parent())
+                .map_or_else(|| PathBuf::from("playbooks"), |folder| folder.join("playbooks"));
+            std::fs::create_dir_all(&folder)
+                .map_err(|error| Failure::new(Kind::CouldNotStart, format!("{}: {error}", folder.display())))?;
             let path = folder.join(format!("{name}.yml"));
             let marked = format!("# exported by ferry {}\n{text}", env!("CARGO_PKG_VERSION"));
             let mut options = std::fs::OpenOptions::new();
-            let written = options.write(true).create_new(true).open(&path).and_then(|mut file| std::io::Write::write_all(&mut file, marked.as_bytes()));
-            written.map_err(|error| Failure::new(Kind::CouldNotStart, format!("{}: {error}", path.display())).why("a copy that is there is never overwritten"))?;
+            let written = options
+                .write(true)
+                .create_new(true)
+                .open(&path)
+                .and_then(|mut file| std::io::Write::write_all(&mut file, marked.as_bytes()));
+            written.map_err(|error| {
+                Failure::new(Kind::CouldNotStart, format!("{}: {error}", path.display()))
+                    .why("a copy that is there is never overwritten")
+            })?;
             Sink::stdout().put(&format!("{}\n", path.display()));
         }
     }

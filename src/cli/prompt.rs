@@ -16,11 +16,16 @@ pub(super) fn somebody() -> bool {
 /// # Errors
 /// [`Kind::CouldNotStart`] without a terminal, naming the option to use instead.
 pub(super) fn secret(question: &str, instead: &str) -> Result<SecretString, Failure> {
-    let nobody = || Failure::new(Kind::CouldNotStart, format!("{question} is needed and there is no terminal to ask at")).mend(instead.to_owned());
+    let nobody = || {
+        Failure::new(Kind::CouldNotStart, format!("{question} is needed and there is no terminal to ask at"))
+            .mend(instead.to_owned())
+    };
     if !somebody() {
         return Err(nobody());
     }
-    rpassword::prompt_password(format!("{question}: ")).map(SecretString::from).map_err(|error| nobody().saw(error.to_string()))
+    rpassword::prompt_password(format!("{question}: "))
+        .map(SecretString::from)
+        .map_err(|error| nobody().saw(error.to_string()))
 }
 
 /// Reads a secret from the first line of a file.
@@ -36,7 +41,9 @@ pub(super) fn secret_file(path: &Path) -> Result<SecretString, Failure> {
             .saw(format!("mode {:04o}", meta.permissions().mode() & 0o7777))
             .mend(format!("chmod 600 {}", path.display())));
     }
-    let text = zeroize::Zeroizing::new(std::fs::read_to_string(path).map_err(|error| wrong(format!("{}: {error}", path.display())))?);
+    let text = zeroize::Zeroizing::new(
+        std::fs::read_to_string(path).map_err(|error| wrong(format!("{}: {error}", path.display())))?,
+    );
     match text.lines().next().map(|line| line.trim_end_matches('\r')) {
         Some(line) if !line.is_empty() => Ok(SecretString::from(line.to_owned())),
         _ => Err(wrong(format!("{}: is empty", path.display())).why("the secret is expected in its first line")),
@@ -61,7 +68,9 @@ pub(super) fn secret_env(name: &str) -> Result<SecretString, Failure> {
 /// [`Kind::CouldNotStart`] without a terminal, naming the option to use instead.
 pub(super) fn yes(question: &str, instead: &str) -> Result<bool, Failure> {
     if !somebody() {
-        return Err(Failure::new(Kind::CouldNotStart, format!("{question} Nobody is there to answer")).mend(instead.to_owned()));
+        return Err(
+            Failure::new(Kind::CouldNotStart, format!("{question} Nobody is there to answer")).mend(instead.to_owned())
+        );
     }
     crate::report::Sink::stderr().put(&format!("{question} [y/N] "));
     let mut answer = String::new();

@@ -37,14 +37,21 @@ pub(super) fn waivers(given: &[String]) -> Result<std::collections::BTreeMap<Str
     let known = crate::modules::gravity_preflight::WAIVABLE;
     let mut waive = std::collections::BTreeMap::new();
     for text in given {
-        let wrong = |what: String| Failure::new(Kind::Usage, format!("--waive {text}: {what}")).mend("--waive GATE=REASON, the reason is kept in journal and point");
+        let wrong = |what: String| {
+            Failure::new(Kind::Usage, format!("--waive {text}: {what}"))
+                .mend("--waive GATE=REASON, the reason is kept in journal and point")
+        };
         let (gate, reason) = text.split_once('=').ok_or_else(|| wrong("there is no reason".to_owned()))?;
         if reason.trim().is_empty() {
             return Err(wrong("the reason is empty".to_owned()));
         }
         if !known.contains(&gate) {
             let never = ["digest", "verdict", "version", "identity", "confirmation", "lock", "active"];
-            let what = if never.contains(&gate) { format!("nothing waives the gate {gate}") } else { format!("there is no gate {gate}; these can be waived: {}", known.join(", ")) };
+            let what = if never.contains(&gate) {
+                format!("nothing waives the gate {gate}")
+            } else {
+                format!("there is no gate {gate}; these can be waived: {}", known.join(", "))
+            };
             return Err(wrong(what));
         }
         waive.insert(gate.to_owned(), reason.to_owned());
@@ -70,9 +77,10 @@ pub(super) struct Journey {
 pub(super) fn patience() -> Result<Duration, Failure> {
     match std::env::var("FERRY_LINK_PATIENCE") {
         Err(_) => Ok(Duration::from_secs(15 * 60)),
-        Ok(text) => text.parse().map(Duration::from_secs).map_err(|_| {
-            Failure::new(Kind::CouldNotStart, "FERRY_LINK_PATIENCE is no number of seconds").saw(text)
-        }),
+        Ok(text) => text
+            .parse()
+            .map(Duration::from_secs)
+            .map_err(|_| Failure::new(Kind::CouldNotStart, "FERRY_LINK_PATIENCE is no number of seconds").saw(text)),
     }
 }
 
@@ -88,7 +96,9 @@ fn begin_telling(opened: &Opened, common: &Common, started: jiff::Timestamp) -> 
     let id = RunId::at(started);
     let dir = opened.settings.runs.join(id.as_str());
     let cannot = |error: std::io::Error| {
-        Failure::new(Kind::CouldNotStart, "the run's folder cannot be made").saw(format!("{}: {error}", dir.display())).mend("name another with --run-dir DIR")
+        Failure::new(Kind::CouldNotStart, "the run's folder cannot be made")
+            .saw(format!("{}: {error}", dir.display()))
+            .mend("name another with --run-dir DIR")
     };
     let journal = journal::Journal::create(&dir).map_err(cannot)?;
     let window = Window::default();
@@ -108,10 +118,16 @@ fn trace(dir: &std::path::Path, verbose: u8, masker: &crate::secret::Masker) {
         2 | 3 => "debug",
         _ => "trace",
     };
-    let Ok(file) = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join("debug.log")) else { return };
+    let Ok(file) = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join("debug.log")) else {
+        return;
+    };
     let filter = tracing_subscriber::EnvFilter::new(format!("{level},russh=warn"));
     let masked = Masked { file: Arc::new(std::sync::Mutex::new(file)), masker: masker.clone() };
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(move || masked.clone()).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(move || masked.clone())
+        .try_init();
 }
 
 #[derive(Clone)]
@@ -123,7 +139,8 @@ struct Masked {
 impl std::io::Write for Masked {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let text = String::from_utf8_lossy(bytes).into_owned();
-        let washed: Vec<String> = self.masker.mask(&text).split('\n').map(|line| crate::secret::clean(line.as_bytes())).collect();
+        let washed: Vec<String> =
+            self.masker.mask(&text).split('\n').map(|line| crate::secret::clean(line.as_bytes())).collect();
         let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         std::io::Write::write_all(&mut *file, washed.join("\n").as_bytes())?;
         Ok(bytes.len())
@@ -135,12 +152,21 @@ impl std::io::Write for Masked {
 
 /// The cluster's group, checked: unknown names are told with the nearest.
 pub(super) fn cluster(inventory: &Inventory, name: &str) -> Result<ClusterName, Failure> {
-    let cluster: ClusterName = name.parse().map_err(|error: crate::name::BadName| Failure::new(Kind::NoHost, error.to_string()))?;
+    let cluster: ClusterName =
+        name.parse().map_err(|error: crate::name::BadName| Failure::new(Kind::NoHost, error.to_string()))?;
     if inventory.hosts_of(name).is_none() {
-        let groups: Vec<&str> = inventory.groups().map(|group| group.as_str()).filter(|group| !["all", "ungrouped", "mains", "amv", "nfs"].contains(group)).collect();
+        let groups: Vec<&str> = inventory
+            .groups()
+            .map(|group| group.as_str())
+            .filter(|group| !["all", "ungrouped", "mains", "amv", "nfs"].contains(group))
+            .collect();
         let near = crate::name::nearest(name, groups.iter().copied(), 3);
         let failure = Failure::new(Kind::NoHost, format!("there is no cluster {name:?} in the inventory"));
-        return Err(if near.is_empty() { failure.mend(format!("clusters are groups; there are: {}", groups.join(", "))) } else { failure.mend(format!("did you mean {}?", near.join(" or "))) });
+        return Err(if near.is_empty() {
+            failure.mend(format!("clusters are groups; there are: {}", groups.join(", ")))
+        } else {
+            failure.mend(format!("did you mean {}?", near.join(" or ")))
+        });
     }
     Ok(cluster)
 }
@@ -156,7 +182,13 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         journey.opened.extra.insert("ferry_cluster".to_owned(), json!(cluster.as_str()));
     }
     let opened = &journey.opened;
-    let plan = Plan::make(&opened.inventory, &journey.playbooks, &opened.extra, journey.common.limit.as_deref(), opened.settings.forks)?;
+    let plan = Plan::make(
+        &opened.inventory,
+        &journey.playbooks,
+        &opened.extra,
+        journey.common.limit.as_deref(),
+        opened.settings.forks,
+    )?;
     // The ways of all hosts of the cluster are read, not only of those that are worked on: a wrong
     // variable anywhere is told before any host is touched.
     let mut hosts = plan.hosts();
@@ -168,9 +200,12 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         }
     }
     let (ways, vars) = opened.ways(&hosts)?;
-    let catalog = match (journey.needs_catalog, opened.settings.catalog.first()) {
+    let catalog = match (journey.needs_catalog, opened.settings.catalogs.first()) {
         (true, Some(root)) => Some(Catalog::open(root)?),
-        (true, None) => return Err(Failure::new(Kind::CouldNotStart, "no catalog is named").mend("--catalog DIR, or catalog in ferry.toml")),
+        (true, None) => {
+            return Err(Failure::new(Kind::CouldNotStart, "no catalog is named")
+                .mend("--catalog DIR, or catalog in ferry.toml"));
+        }
         (false, _) => None,
     };
     let telling = begin_telling(opened, &journey.common, started)?;
@@ -201,7 +236,8 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         inventory_sha256: opened.inventory_digest(),
         playbook_sha256: journey.playbook_digest,
     };
-    let world = World::new(telling.events.clone(), info, journey.choices.clone(), journey.cluster.clone(), ways, vars, catalog);
+    let world =
+        World::new(telling.events.clone(), info, journey.choices.clone(), journey.cluster.clone(), ways, vars, catalog);
     let recap = tokio::select! {
         recap = run::carry_out(&world, &plan) => recap,
         signal = signalled() => {

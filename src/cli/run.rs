@@ -1,20 +1,20 @@
 //! `ferry run PLAYBOOK…`: any playbook.
 
 use super::args::RunArgs;
-use super::river::{self, Journey};
 use super::open;
+use super::river::{self, Journey};
 use crate::digest::Hasher;
 use crate::failure::{Failure, Kind};
 use crate::modules::{self, Choices};
 use crate::plan::Plan;
-use crate::playbook::{Item, Playbook};
+use crate::playbook::{Playbook, Step};
 use crate::report::Sink;
 
 /// Whether any task of the items calls one of these modules.
-fn calls(items: &[Item], names: &[&str]) -> bool {
+fn calls(items: &[Step], names: &[&str]) -> bool {
     items.iter().any(|item| match item {
-        Item::Task(task) => names.contains(&task.module.as_str()),
-        Item::Block(block) => [&block.block, &block.rescue, &block.always].iter().any(|part| calls(part, names)),
+        Step::Task(task) => names.contains(&task.module),
+        Step::Block(block) => [&block.block, &block.rescue, &block.always].iter().any(|part| calls(part, names)),
     })
 }
 
@@ -26,7 +26,7 @@ pub(super) async fn run(args: RunArgs) -> Result<u8, Failure> {
         match std::fs::read_to_string(path) {
             Ok(text) => {
                 hasher.update(text.as_bytes());
-                match Playbook::parse(&name, &text, modules::TABLE) {
+                match Playbook::parse(&name, &text, &modules::table()) {
                     Ok(playbook) => playbooks.push(playbook),
                     Err(failure) => failures.push(failure),
                 }
@@ -43,14 +43,35 @@ pub(super) async fn run(args: RunArgs) -> Result<u8, Failure> {
         None => None,
     };
     if args.syntax_check || args.list_hosts || args.list_tasks {
-        let plan = Plan::make(&opened.inventory, &playbooks, &opened.extra, args.common.limit.as_deref(), opened.settings.forks)?;
-        let lines = if args.list_hosts { plan.hosts() } else if args.list_tasks { plan.lines() } else { vec!["the playbooks can be read".to_owned()] };
+        let plan = Plan::make(
+            &opened.inventory,
+            &playbooks,
+            &opened.extra,
+            args.common.limit.as_deref(),
+            opened.settings.forks,
+        )?;
+        let lines = if args.list_hosts {
+            plan.hosts()
+        } else if args.list_tasks {
+            plan.lines()
+        } else {
+            vec!["the playbooks can be read".to_owned()]
+        };
         Sink::stdout().put(&format!("{}\n", lines.join("\n")));
         return Ok(0);
     }
-    let needs_catalog = playbooks.iter().flat_map(|playbook| &playbook.plays).any(|play| calls(&play.items, &["gravity_preflight", "gravity_backup", "archive_collect", "point_seal"]));
+    let needs_catalog = playbooks
+        .iter()
+        .flat_map(|playbook| &playbook.plays)
+        .any(|play| calls(&play.tasks, &["gravity_preflight", "gravity_backup", "archive_collect", "point_seal"]));
     let title = args.playbooks.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
-    let choices = Choices { check: args.check, only: Vec::new(), label: None, waive: river::waivers(&args.waive)?, patience: river::patience()? };
+    let choices = Choices {
+        check: args.check,
+        only: Vec::new(),
+        label: None,
+        waive: river::waivers(&args.waive)?,
+        patience: river::patience()?,
+    };
     river::flow(Journey {
         opened,
         playbooks,

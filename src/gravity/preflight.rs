@@ -48,7 +48,7 @@ pub struct Master {
 }
 
 /// Which cluster it is: what a manifest keeps and a restore compares.
-#[derive(Serialize, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, serde::Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct ClusterIdentity {
     /// Gravity's name of the cluster.
     pub gravity_name: String,

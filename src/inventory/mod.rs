@@ -229,7 +229,8 @@ impl Inventory {
             rest.iter().filter_map(|at| self.groups.get(*at)).map(|group| group.name.as_str()).collect();
         names.sort_unstable();
         let name = host.name.as_str();
-        let short = if name.parse::<std::net::IpAddr>().is_ok() { name } else { name.split('.').next().unwrap_or(name) };
+        let short =
+            if name.parse::<std::net::IpAddr>().is_ok() { name } else { name.split('.').next().unwrap_or(name) };
         let mut magic = |name: &str, value: Value| {
             merged.places.remove(name);
             merged.values.insert(name.to_owned(), value);

@@ -162,7 +162,8 @@ impl Reader {
         }
         match std::fs::metadata(path) {
             Err(error) => {
-                let kind = if error.kind() == std::io::ErrorKind::NotFound { Kind::NoHost } else { Kind::CouldNotStart };
+                let kind =
+                    if error.kind() == std::io::ErrorKind::NotFound { Kind::NoHost } else { Kind::CouldNotStart };
                 let mut failure = Failure::new(kind, format!("the inventory {text} cannot be read"))
                     .saw(error.to_string())
                     .mend("check the path after -i, in FERRY_INVENTORY or in ferry.toml; 'ferry init' writes one to start from");
@@ -340,7 +341,10 @@ impl Reader {
         if depth == 0 && GROUP_KEYS.contains(&name.as_str()) && !self.group_at.contains_key(name.as_str()) {
             self.errors.push(
                 document
-                    .failure(entry.key.spot, format!("{name:?} at the top of an inventory would be a group of that name"))
+                    .failure(
+                        entry.key.spot,
+                        format!("{name:?} at the top of an inventory would be a group of that name"),
+                    )
                     .why("the top of an inventory has groups; 'hosts', 'vars' and 'children' stand below a group")
                     .mend("write 'all:' above it and indent it"),
             );
@@ -370,7 +374,10 @@ impl Reader {
             _ => {
                 self.errors.push(
                     document
-                        .failure(entry.value.spot, format!("the group {name} is a mapping with hosts, vars and children"))
+                        .failure(
+                            entry.value.spot,
+                            format!("the group {name} is a mapping with hosts, vars and children"),
+                        )
                         .saw(entry.value.says()),
                 );
                 return;
@@ -415,9 +422,7 @@ impl Reader {
                     .mend("write each name as a key with a colon: 'prod-1:' instead of '- prod-1'"),
             ),
             _ => self.errors.push(
-                document
-                    .failure(part.value.spot, format!("{what} is a mapping of names"))
-                    .saw(part.value.says()),
+                document.failure(part.value.spot, format!("{what} is a mapping of names")).saw(part.value.says()),
             ),
         }
     }
@@ -449,7 +454,10 @@ impl Reader {
             _ => {
                 self.errors.push(
                     document
-                        .failure(entry.value.spot, format!("what stands under the host {written} is a mapping of variables"))
+                        .failure(
+                            entry.value.spot,
+                            format!("what stands under the host {written} is a mapping of variables"),
+                        )
                         .saw(entry.value.says())
                         .mend("write 'name: value' lines below it, or nothing"),
                 );
@@ -671,7 +679,8 @@ fn ini_line(text: &str) -> Option<usize> {
             continue;
         }
         let section = line.starts_with('[') && line.split('#').next().unwrap_or("").trim_end().ends_with(']');
-        let host_line = !line.contains(": ") && !line.ends_with(':') && !line.starts_with(['{', '-', '%', '[', '}', '"']);
+        let host_line =
+            !line.contains(": ") && !line.ends_with(':') && !line.starts_with(['{', '-', '%', '[', '}', '"']);
         return (section || host_line).then_some(at + 1);
     }
     None

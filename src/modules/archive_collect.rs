@@ -21,8 +21,9 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
         // final name: it goes back to being a part and is proved again.
         if point.finished_archive(FILE).is_some() {
             let (whole, part) = (point.file(FILE), point.file(&format!("{FILE}.part")));
-            std::fs::rename(&whole, &part)
-                .map_err(|error| Failure::new(Kind::Failed, format!("could not rename {}", whole.display())).saw(error.to_string()))?;
+            std::fs::rename(&whole, &part).map_err(|error| {
+                Failure::new(Kind::Failed, format!("could not rename {}", whole.display())).saw(error.to_string())
+            })?;
         }
         (job, point.open_archive(FILE)?)
     };
@@ -68,14 +69,19 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
             if let Some(log) = log {
                 match world.jobs(&job.host).await?.clean(&job.id, log).await {
                     Ok(()) => world.job_is_over(),
-                    Err(failure) => world.events.warn(Some(&job.host), format!("the job could not be removed from the node: {failure}")),
+                    Err(failure) => world
+                        .events
+                        .warn(Some(&job.host), format!("the job could not be removed from the node: {failure}")),
                 }
             }
             return Err(Failure::new(Kind::Failed, "gravity said success, and what it wrote is no whole archive")
                 .on(&job.host)
                 .saw(fault.to_string())
                 .why("gravity exits 0 although files are missing; a restore from this would lose data")
-                .mend(format!("back up again. The file stays on the node to be looked at; remove it then: sudo rm {}", job.meta.archive)));
+                .mend(format!(
+                    "back up again. The file stays on the node to be looked at; remove it then: sudo rm {}",
+                    job.meta.archive
+                )));
         }
         Err(Trouble::Failure(failure)) => {
             let mut failure = if failure.host.is_none() { failure.on(&job.host) } else { failure };
@@ -98,7 +104,10 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
     })?;
     let rate = arrived.source.bytes as f64 / arrived.took.as_secs_f64().max(0.001) / f64::from(1 << 20);
     let cuts = if arrived.cuts > 0 { format!(", through {} cuts", arrived.cuts) } else { String::new() };
-    let message = format!("{members} members, {:.1} MiB at {rate:.0} MiB/s{cuts}, digests equal", arrived.source.bytes as f64 / f64::from(1 << 20));
+    let message = format!(
+        "{members} members, {:.1} MiB at {rate:.0} MiB/s{cuts}, digests equal",
+        arrived.source.bytes as f64 / f64::from(1 << 20)
+    );
     let result = json!({"bytes": arrived.source.bytes, "sha256": arrived.sha256, "members": members, "cuts": arrived.cuts, "resumed_at": arrived.resumed_at});
     world.work.lock().await.arrived = Some(arrived);
     Ok(Done::changed(message, result))
@@ -107,7 +116,9 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
 /// `pce_required_members`.
 pub(super) fn required(world: &World, host: &str) -> Vec<String> {
     match world.vars.get(host).and_then(|vars| vars.get("pce_required_members")) {
-        Some(serde_json::Value::Array(names)) => names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
+        Some(serde_json::Value::Array(names)) => {
+            names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+        }
         Some(serde_json::Value::String(name)) => vec![name.clone()],
         _ => Vec::new(),
     }

@@ -13,7 +13,8 @@ use crate::remote::Session;
 /// The masters that are hosts of ours, in order of advertise address, and how many of them are needed.
 async fn masters(world: &World, hosts: &[String]) -> (Vec<String>, usize) {
     let work = world.work.lock().await;
-    let nothing = Policy { cluster: world.cluster.as_ref().map(ToString::to_string).unwrap_or_default(), ..Policy::default() };
+    let nothing =
+        Policy { cluster: world.cluster.as_ref().map(ToString::to_string).unwrap_or_default(), ..Policy::default() };
     let seen = gravity::preflight(&work.facts, &[], &nothing);
     let ours: Vec<String> = seen.masters.iter().filter_map(|master| master.host.clone()).collect();
     if ours.is_empty() {
@@ -40,7 +41,10 @@ pub(super) async fn take(world: &World, hosts: &[String], cluster: &ClusterName)
             Err(failure) => gone.push(failure),
         }
     }
-    let base = masters.first().and_then(|host| world.var(host, "ferry_node_dir")).unwrap_or_else(|| "/var/lib/ferry".to_owned());
+    let base = masters
+        .first()
+        .and_then(|host| world.var(host, "ferry_node_dir"))
+        .unwrap_or_else(|| "/var/lib/ferry".to_owned());
     let owner = Owner {
         who: world.run.who.user.clone(),
         machine: world.run.who.machine.clone(),
@@ -109,7 +113,8 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
     if let Some(failure) = Failure::all(failures.into_iter().filter(|failure| failure.kind != Kind::Unreachable)) {
         return Err(failure.within("jobs"));
     }
-    let ours: Vec<_> = found.into_iter().filter(|(_, job)| job.cluster.as_ref() == Some(&cluster) || job.cluster.is_none()).collect();
+    let ours: Vec<_> =
+        found.into_iter().filter(|(_, job)| job.cluster.as_ref() == Some(&cluster) || job.cluster.is_none()).collect();
     let result = json!({
         "held_on": held,
         "jobs": ours.iter().map(|(host, job)| json!({"host": host, "job": job.id, "state": job.state.to_string(), "kind": job.kind})).collect::<Vec<_>>(),

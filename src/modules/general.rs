@@ -27,10 +27,16 @@ pub(super) async fn ping(world: &World, host: &str) -> Result<Done, Failure> {
     let said = session.run_root(&format!("M={mark}\n{PING}"), Duration::from_secs(60)).await?;
     let text = said.text();
     let find = |key: &str| {
-        text.lines().find_map(|line| line.strip_prefix(&mark)?.trim_start().strip_prefix(key)?.strip_prefix(' ')).map(str::to_owned)
+        text.lines()
+            .find_map(|line| line.strip_prefix(&mark)?.trim_start().strip_prefix(key)?.strip_prefix(' '))
+            .map(str::to_owned)
     };
     let (Some(user), Some(uid)) = (find("user"), find("root")) else {
-        return Err(Failure::new(Kind::Failed, "the host's answer could not be read").on(host).saw(format!("{}: {}", said.exit, said.err_text())));
+        return Err(Failure::new(Kind::Failed, "the host's answer could not be read").on(host).saw(format!(
+            "{}: {}",
+            said.exit,
+            said.err_text()
+        )));
     };
     let disk = find("disk").unwrap_or_default();
     let words: Vec<&str> = disk.split_whitespace().collect();
@@ -49,17 +55,26 @@ fn words(args: &Map<String, Value>) -> Result<Vec<String>, Failure> {
     if let Some(Value::Array(argv)) = args.get("argv") {
         return Ok(argv.iter().map(|word| word.as_str().map_or_else(|| word.to_string(), str::to_owned)).collect());
     }
-    let text = args.get("cmd").and_then(Value::as_str).ok_or_else(|| wrong("command: neither cmd nor argv is given"))?;
+    let text =
+        args.get("cmd").and_then(Value::as_str).ok_or_else(|| wrong("command: neither cmd nor argv is given"))?;
     shlex::split(text).ok_or_else(|| wrong("command: a quote is not closed").saw(text.to_owned()))
 }
 
-pub(super) async fn command(world: &World, module: &str, host: &str, args: &Map<String, Value>) -> Result<Done, Failure> {
+pub(super) async fn command(
+    world: &World,
+    module: &str,
+    host: &str,
+    args: &Map<String, Value>,
+) -> Result<Done, Failure> {
     if world.choices.check {
         return Ok(Done::skipped("skipped in --check: what it changes is not known"));
     }
     let nul = |_| Failure::new(Kind::CouldNotStart, "a NUL cannot be part of a command line");
     let (line, shown): (String, Value) = if module == "shell" {
-        let text = args.get("cmd").and_then(Value::as_str).ok_or_else(|| Failure::new(Kind::CouldNotStart, "shell: cmd is missing"))?;
+        let text = args
+            .get("cmd")
+            .and_then(Value::as_str)
+            .ok_or_else(|| Failure::new(Kind::CouldNotStart, "shell: cmd is missing"))?;
         (text.to_owned(), json!(text))
     } else {
         let words = words(args)?;
@@ -93,7 +108,12 @@ pub(super) async fn command(world: &World, module: &str, host: &str, args: &Map<
         Exit::Code(code) => *code,
         Exit::Signal(_) => -1,
         Exit::Lost(why) => {
-            return Err(Failure::new(Kind::Unknown, "the connection was lost before the command's exit status was seen").on(host).saw(why.clone()));
+            return Err(Failure::new(
+                Kind::Unknown,
+                "the connection was lost before the command's exit status was seen",
+            )
+            .on(host)
+            .saw(why.clone()));
         }
     };
     let result = json!({
@@ -127,7 +147,10 @@ pub(super) fn assert(args: &Map<String, Value>) -> Result<Done, Failure> {
 }
 
 pub(super) fn fail(args: &Map<String, Value>) -> Failure {
-    Failure::new(Kind::Failed, args.get("msg").and_then(Value::as_str).unwrap_or("Failed as requested from task").to_owned())
+    Failure::new(
+        Kind::Failed,
+        args.get("msg").and_then(Value::as_str).unwrap_or("Failed as requested from task").to_owned(),
+    )
 }
 
 pub(super) fn set_fact(args: &Map<String, Value>) -> Done {

@@ -46,8 +46,15 @@ pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done
     if !world.choices.wants("gravity") {
         return Ok(Done::skipped("not among --only"));
     }
-    let found: Vec<(String, Listed)> =
-        world.work.lock().await.found.iter().filter(|(_, job)| job.kind == KIND || job.kind.is_empty()).cloned().collect();
+    let found: Vec<(String, Listed)> = world
+        .work
+        .lock()
+        .await
+        .found
+        .iter()
+        .filter(|(_, job)| job.kind == KIND || job.kind.is_empty())
+        .cloned()
+        .collect();
     let mut taken_over = None;
     for (host, listed) in found {
         if matches!(listed.state, State::NotStarted | State::Absent) {
@@ -62,14 +69,25 @@ pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done
         if taken_over.is_none() {
             taken_over = Some(job);
         } else {
-            world.warn(Some(&host), format!("another backup job of ferry is there ({}, {}): the next run takes it", listed.id, listed.state)).await;
+            world
+                .warn(
+                    Some(&host),
+                    format!(
+                        "another backup job of ferry is there ({}, {}): the next run takes it",
+                        listed.id, listed.state
+                    ),
+                )
+                .await;
         }
     }
     let job = match taken_over {
         Some(job) => {
             world.events.note(
                 Some(&job.host),
-                format!("taking over job {} of {} (since {}, run {})", job.id, job.meta.who, job.meta.since, job.meta.run),
+                format!(
+                    "taking over job {} of {} (since {}, run {})",
+                    job.id, job.meta.who, job.meta.since, job.meta.run
+                ),
             );
             world.job_may_run(&job);
             open_point(world, &job.meta.point).await?;
@@ -89,7 +107,10 @@ pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done
         ));
     }
     if already_sealed(world, &job.meta.point).await?.is_some() {
-        return Ok(Done::ok("its point is sealed already: only the node is left to be tidied", json!({"sealed": true})));
+        return Ok(Done::ok(
+            "its point is sealed already: only the node is left to be tidied",
+            json!({"sealed": true}),
+        ));
     }
     let (state, log) = follow(world, &job).await?;
     judge(world, &job, state, &log).await
@@ -131,12 +152,24 @@ async fn start(world: &World, args: &Map<String, Value>) -> Result<OurJob, Failu
         let (Some(host), Some(work_dir)) = (preflight.node.clone(), preflight.work_dir.clone()) else {
             return Err(Failure::new(Kind::Refused, "the preflight picked no node"));
         };
-        (host, work_dir, preflight.cluster.clone(), preflight.status.clone(), work.warnings.clone(), work.history.clone())
+        (
+            host,
+            work_dir,
+            preflight.cluster.clone(),
+            preflight.status.clone(),
+            work.warnings.clone(),
+            work.history.clone(),
+        )
     };
-    let asked = args.get("timeout").and_then(Value::as_str).map(str::to_owned).or_else(|| world.var(&host, "pce_backup_timeout"));
+    let asked = args
+        .get("timeout")
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+        .or_else(|| world.var(&host, "pce_backup_timeout"));
     let (timeout, why) = match asked {
         Some(text) => (
-            gravity::parse_duration(&text).map_err(|what| Failure::new(Kind::CouldNotStart, format!("timeout {text:?}: {what}")))?,
+            gravity::parse_duration(&text)
+                .map_err(|what| Failure::new(Kind::CouldNotStart, format!("timeout {text:?}: {what}")))?,
             "as set".to_owned(),
         ),
         None => backup_timeout(&history),
@@ -154,7 +187,10 @@ async fn start(world: &World, args: &Map<String, Value>) -> Result<OurJob, Failu
     .map_err(|nul| Failure::new(Kind::CouldNotStart, nul.to_string()))?;
     world.events.note(
         Some(&host),
-        format!("gravity backup with --timeout={} ({why}; the vendor's default is 20m), to {archive}", gravity::go_duration(timeout)),
+        format!(
+            "gravity backup with --timeout={} ({why}; the vendor's default is 20m), to {archive}",
+            gravity::go_duration(timeout)
+        ),
     );
     let meta = JobMeta {
         point: point.clone(),
@@ -222,11 +258,19 @@ async fn start(world: &World, args: &Map<String, Value>) -> Result<OurJob, Failu
 
 fn tell_state(world: &World, job: &OurJob, state: State) {
     let rc = if let State::Done { rc } = state { Some(rc) } else { None };
-    world.events.tell(Event::JobState { job: job.id.to_string(), host: job.host.clone(), state: state.to_string(), rc });
+    world.events.tell(Event::JobState {
+        job: job.id.to_string(),
+        host: job.host.clone(),
+        state: state.to_string(),
+        rc,
+    });
 }
 
 fn unknown(world: &World, job: &OurJob, what: &str, cause: &Failure) -> Failure {
-    let mut failure = Failure::new(Kind::Unknown, what).on(&job.host).why("the job goes on by itself, or never began").mend(go_on(world, &job.id));
+    let mut failure = Failure::new(Kind::Unknown, what)
+        .on(&job.host)
+        .why("the job goes on by itself, or never began")
+        .mend(go_on(world, &job.id));
     failure.seen = Some(cause.to_string());
     failure.chain.clone_from(&cause.chain);
     failure
@@ -282,8 +326,11 @@ async fn log_path(world: &World) -> PathBuf {
 /// limit; while the node is silent, the patience is it.
 async fn follow(world: &World, job: &OurJob) -> Result<(State, LogFile), Failure> {
     let path = log_path(world).await;
-    let mut log = LogFile::create(&path)
-        .map_err(|error| Failure::new(Kind::Failed, format!("could not write {}", path.display())).saw(error.to_string()).mend(go_on(world, &job.id)))?;
+    let mut log = LogFile::create(&path).map_err(|error| {
+        Failure::new(Kind::Failed, format!("could not write {}", path.display()))
+            .saw(error.to_string())
+            .mend(go_on(world, &job.id))
+    })?;
     let mut heard = Instant::now();
     let mut pause = Duration::from_millis(250);
     let mut told = None;
@@ -314,15 +361,20 @@ async fn follow(world: &World, job: &OurJob) -> Result<(State, LogFile), Failure
         };
         let result = attempt.await;
         if let Some(error) = broken {
-            return Err(Failure::new(Kind::Unknown, format!("the job's log could not be kept here ({})", path.display()))
-                .saw(error.to_string())
-                .why("the job goes on by itself")
-                .mend(go_on(world, &job.id)));
+            return Err(Failure::new(
+                Kind::Unknown,
+                format!("the job's log could not be kept here ({})", path.display()),
+            )
+            .saw(error.to_string())
+            .why("the job goes on by itself")
+            .mend(go_on(world, &job.id)));
         }
         match result {
             Ok(state) if state.is_final() => {
                 log.lines.end(|line| world.events.line(&job.host, Stream::Log, line));
-                log.file.sync_all().map_err(|error| Failure::new(Kind::Failed, "the job's log could not be kept").saw(error.to_string()))?;
+                log.file.sync_all().map_err(|error| {
+                    Failure::new(Kind::Failed, "the job's log could not be kept").saw(error.to_string())
+                })?;
                 tell_state(world, job, state);
                 return Ok((state, log));
             }
@@ -335,7 +387,10 @@ async fn follow(world: &World, job: &OurJob) -> Result<(State, LogFile), Failure
             }
             Ok(_) => tokio::time::sleep(Duration::from_secs(1)).await,
             Err(failure) if failure.again && heard.elapsed() < world.choices.patience => {
-                world.events.note(Some(&job.host), format!("connection lost ({}); the job goes on, trying again", failure.what));
+                world.events.note(
+                    Some(&job.host),
+                    format!("connection lost ({}); the job goes on, trying again", failure.what),
+                );
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(15));
             }
@@ -405,7 +460,10 @@ async fn judge(world: &World, job: &OurJob, state: State, log: &LogFile) -> Resu
 }
 
 /// Size, times and kind of the file that gravity wrote, and when its job began and ended by the node's clock.
-async fn look_at_archive(world: &World, job: &OurJob) -> Result<(Option<ArchiveStat>, Option<i64>, Option<i64>), Failure> {
+async fn look_at_archive(
+    world: &World,
+    job: &OurJob,
+) -> Result<(Option<ArchiveStat>, Option<i64>, Option<i64>), Failure> {
     let began = Instant::now();
     let file = quote(&job.meta.archive).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
     let base = world.var(&job.host, "ferry_node_dir").unwrap_or_else(|| "/var/lib/ferry".to_owned());
@@ -450,7 +508,11 @@ async fn look_at_archive(world: &World, job: &OurJob) -> Result<(Option<ArchiveS
         }
     }
     let jobs = world.jobs(&job.host).await?.list().await.unwrap_or_default();
-    let started = jobs.into_iter().find(|listed| listed.id == job.id).and_then(|listed| listed.started).and_then(|at| i64::try_from(at).ok());
+    let started = jobs
+        .into_iter()
+        .find(|listed| listed.id == job.id)
+        .and_then(|listed| listed.started)
+        .and_then(|at| i64::try_from(at).ok());
     Ok((stat, started, ended))
 }
 
@@ -474,7 +536,9 @@ async fn discard_failed(world: &World, job: &OurJob, log: Sha256) {
     }
     match remove_from_node(world, job, log).await {
         Ok(()) => world.job_is_over(),
-        Err(failure) => world.events.warn(Some(&job.host), format!("our files could not be removed from the node: {failure}")),
+        Err(failure) => {
+            world.events.warn(Some(&job.host), format!("our files could not be removed from the node: {failure}"))
+        }
     }
 }
 
@@ -486,13 +550,20 @@ pub async fn remove_from_node(world: &World, job: &OurJob, log: Sha256) -> Resul
     let file = quote(&job.meta.archive).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
     let expected = format!("/{0}/gravity-{0}.tar.gz", job.meta.point);
     if !job.meta.archive.ends_with(&expected) || job.meta.archive.contains("/../") {
-        return Err(Failure::new(Kind::Refused, "what the job says is its archive has not the form of ours: it is not removed").saw(job.meta.archive.clone()));
+        return Err(Failure::new(
+            Kind::Refused,
+            "what the job says is its archive has not the form of ours: it is not removed",
+        )
+        .saw(job.meta.archive.clone()));
     }
-    let script = format!("f={file}; rm -f -- \"$f\" && {{ rmdir -- \"${{f%/*}}\" 2>/dev/null || :; }}; [ ! -e \"$f\" ]");
+    let script =
+        format!("f={file}; rm -f -- \"$f\" && {{ rmdir -- \"${{f%/*}}\" 2>/dev/null || :; }}; [ ! -e \"$f\" ]");
     let session: Session = world.session(&job.host).await?;
     let said = session.run_root(&script, Duration::from_secs(120)).await?;
     if !said.exit.ok() {
-        return Err(Failure::new(Kind::Failed, "the archive could not be removed from the node").on(&job.host).saw(said.err_text()));
+        return Err(Failure::new(Kind::Failed, "the archive could not be removed from the node")
+            .on(&job.host)
+            .saw(said.err_text()));
     }
     world.jobs(&job.host).await?.clean(&job.id, log).await?;
     world.events.tell(Event::JobCleaned { job: job.id.to_string(), host: job.host.clone() });

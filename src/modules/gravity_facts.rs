@@ -32,7 +32,8 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
     }
     let unreachable = work.unreachable.clone();
     let hosts: Vec<_> = work.facts.iter().map(|facts| facts.host.clone()).collect();
-    let result = json!({ "hosts": &work.facts, "unreachable": unreachable.iter().map(|(host, _)| host).collect::<Vec<_>>() });
+    let result =
+        json!({ "hosts": &work.facts, "unreachable": unreachable.iter().map(|(host, _)| host).collect::<Vec<_>>() });
     drop(work);
     for (host, failure) in unreachable {
         world.warn(Some(&host), format!("not reached, goes on without it: {failure}")).await;

@@ -61,7 +61,10 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
         work.found.iter().find(|(_, job)| job.kind == KIND).cloned()
     };
     if let Some((host, job)) = running {
-        let text = format!("a backup of ferry is on this node already ({}): its gates were asked when it was started", job.state);
+        let text = format!(
+            "a backup of ferry is on this node already ({}): its gates were asked when it was started",
+            job.state
+        );
         world.events.note(Some(&host), text.clone());
         return Ok(Done::ok(text, json!({"taken_over": true, "node": host})));
     }
@@ -77,7 +80,8 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
         needs_gravity_job: true,
     };
     let mut work = world.work.lock().await;
-    let unreachable: Vec<(String, String)> = work.unreachable.iter().map(|(host, failure)| (host.clone(), failure.what.clone())).collect();
+    let unreachable: Vec<(String, String)> =
+        work.unreachable.iter().map(|(host, failure)| (host.clone(), failure.what.clone())).collect();
     let mut preflight = gravity::preflight(&work.facts, &unreachable, &policy);
     waive(world, &mut preflight);
     for finding in &preflight.findings {

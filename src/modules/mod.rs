@@ -22,7 +22,7 @@ pub use world::{Choices, JobMeta, OurJob, RunInfo, World};
 
 use crate::event::Outcome;
 use crate::failure::{Failure, Kind};
-use crate::playbook::{ArgKind, ArgSpec, ModuleSpec};
+use crate::playbook::{ArgKind, ArgSpec, ModuleSpec, ModuleTable};
 
 /// Whom a module is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ const fn arg(name: &'static str, kind: ArgKind, required: bool, doc: &'static st
 
 /// Every module, with its arguments.
 pub const TABLE: &[ModuleSpec] = &[
-    ModuleSpec { name: "ping", free_form: false, args: &[], doc: "Reaches the host, becomes root and says what is there" },
+    ModuleSpec { name: "ping", free_form: false, args: &[] },
     ModuleSpec {
         name: "command",
         free_form: true,
@@ -78,19 +78,22 @@ pub const TABLE: &[ModuleSpec] = &[
             arg("argv", ArgKind::List, false, "the words of the command"),
             arg("chdir", ArgKind::Path, false, "the folder to run it in"),
         ],
-        doc: "Runs a command without a shell",
     },
     ModuleSpec {
         name: "shell",
         free_form: true,
-        args: &[arg("cmd", ArgKind::Str, false, "the text for sh"), arg("chdir", ArgKind::Path, false, "the folder to run it in")],
-        doc: "Runs a text in sh",
+        args: &[
+            arg("cmd", ArgKind::Str, false, "the text for sh"),
+            arg("chdir", ArgKind::Path, false, "the folder to run it in"),
+        ],
     },
     ModuleSpec {
         name: "debug",
         free_form: false,
-        args: &[arg("msg", ArgKind::Any, false, "what to say"), arg("var", ArgKind::Str, false, "an expression to show")],
-        doc: "Says something",
+        args: &[
+            arg("msg", ArgKind::Any, false, "what to say"),
+            arg("var", ArgKind::Str, false, "an expression to show"),
+        ],
     },
     ModuleSpec {
         name: "assert",
@@ -100,31 +103,39 @@ pub const TABLE: &[ModuleSpec] = &[
             arg("fail_msg", ArgKind::Str, false, "what to say when one is not"),
             arg("success_msg", ArgKind::Str, false, "what to say when all are"),
         ],
-        doc: "Fails unless conditions are true",
     },
-    ModuleSpec { name: "fail", free_form: false, args: &[arg("msg", ArgKind::Str, false, "what to say")], doc: "Fails" },
-    ModuleSpec { name: "set_fact", free_form: false, args: &[arg("*", ArgKind::Any, false, "any name")], doc: "Sets variables of the host" },
-    ModuleSpec { name: "gravity_facts", free_form: false, args: &[], doc: "Looks at the main nodes of the cluster" },
-    ModuleSpec { name: "cluster_lock", free_form: false, args: &[], doc: "Takes the cluster's lock until the run ends, and finds jobs that are there" },
-    ModuleSpec { name: "gravity_preflight", free_form: false, args: &[], doc: "Evaluates the gates before a backup and picks the node" },
+    ModuleSpec { name: "fail", free_form: false, args: &[arg("msg", ArgKind::Str, false, "what to say")] },
+    ModuleSpec { name: "set_fact", free_form: false, args: &[arg("*", ArgKind::Any, false, "any name")] },
+    ModuleSpec { name: "gravity_facts", free_form: false, args: &[] },
+    ModuleSpec { name: "cluster_lock", free_form: false, args: &[] },
+    ModuleSpec { name: "gravity_preflight", free_form: false, args: &[] },
     ModuleSpec {
         name: "gravity_backup",
         free_form: false,
-        args: &[arg("timeout", ArgKind::Duration, false, "gravity's --timeout, with a unit; else pce_backup_timeout, else from history")],
-        doc: "Runs gravity backup as a job on the node, or takes over the one that is there",
+        args: &[arg(
+            "timeout",
+            ArgKind::Duration,
+            false,
+            "gravity's --timeout, with a unit; else pce_backup_timeout, else from history",
+        )],
     },
-    ModuleSpec { name: "archive_collect", free_form: false, args: &[], doc: "Brings the archive into the catalog and proves it" },
-    ModuleSpec { name: "node_logs", free_form: false, args: &[], doc: "Brings logs and the status home" },
-    ModuleSpec { name: "point_seal", free_form: false, args: &[], doc: "Seals the recovery point" },
-    ModuleSpec { name: "node_cleanup", free_form: false, args: &[], doc: "Removes our archive and job from the node, after the seal" },
-    ModuleSpec { name: "point_summary", free_form: false, args: &[], doc: "Says what was saved, what was not, and how it was verified" },
+    ModuleSpec { name: "archive_collect", free_form: false, args: &[] },
+    ModuleSpec { name: "node_logs", free_form: false, args: &[] },
+    ModuleSpec { name: "point_seal", free_form: false, args: &[] },
+    ModuleSpec { name: "node_cleanup", free_form: false, args: &[] },
+    ModuleSpec { name: "point_summary", free_form: false, args: &[] },
 ];
+
+/// The table as the playbook reader wants it.
+pub fn table() -> ModuleTable {
+    ModuleTable::new(TABLE)
+}
 
 /// Whom a module is about.
 pub fn scope(module: &str) -> Scope {
     match module {
-        "gravity_facts" | "cluster_lock" | "gravity_preflight" | "gravity_backup" | "archive_collect" | "node_logs" | "point_seal"
-        | "node_cleanup" | "point_summary" => Scope::Cluster,
+        "gravity_facts" | "cluster_lock" | "gravity_preflight" | "gravity_backup" | "archive_collect" | "node_logs"
+        | "point_seal" | "node_cleanup" | "point_summary" => Scope::Cluster,
         _ => Scope::Host,
     }
 }
@@ -149,7 +160,12 @@ pub async fn on_host(world: &World, module: &str, host: &str, args: &Map<String,
 ///
 /// # Errors
 /// What went wrong.
-pub async fn on_cluster(world: &World, module: &str, hosts: &[String], args: &Map<String, Value>) -> Result<Done, Failure> {
+pub async fn on_cluster(
+    world: &World,
+    module: &str,
+    hosts: &[String],
+    args: &Map<String, Value>,
+) -> Result<Done, Failure> {
     match module {
         "gravity_facts" => gravity_facts::run(world, hosts).await,
         "cluster_lock" => cluster_lock::run(world, hosts).await,

@@ -35,7 +35,11 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
     for line in journal.lines() {
         world.events.line(&job.host, Stream::Out, line.as_bytes());
     }
-    let after = facts.gravity.as_ref().and_then(|gravity| gravity.status.as_ref()).map_or(serde_json::Value::Null, |status| status.raw.clone());
+    let after = facts
+        .gravity
+        .as_ref()
+        .and_then(|gravity| gravity.status.as_ref())
+        .map_or(serde_json::Value::Null, |status| status.raw.clone());
     let mut work = world.work.lock().await;
     work.status_after = after.clone();
     let mut written = 0;
@@ -53,6 +57,9 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
         }
     }
     drop(work);
-    world.events.tell(Event::Note { host: Some(job.host.clone()), text: format!("{} journal lines brought home", journal.lines().count()) });
+    world.events.tell(Event::Note {
+        host: Some(job.host.clone()),
+        text: format!("{} journal lines brought home", journal.lines().count()),
+    });
     Ok(Done::ok(format!("{written} files"), json!({"files": written})))
 }

@@ -13,10 +13,13 @@ use crate::failure::{Failure, Kind};
 
 /// Parts that the cluster has and that ferry cannot save yet, one sentence each.
 fn shortfalls(world: &World, hosts: &[String]) -> Vec<String> {
-    let any = |name: &str, wanted: bool| wanted && world.vars.iter().any(|(host, _)| {
-        let set = if name == "pce_amv" { world.flag(host, name) } else { world.var(host, name).is_some() };
-        set && (hosts.is_empty() || in_cluster(world, host))
-    });
+    let any = |name: &str, wanted: bool| {
+        wanted
+            && world.vars.iter().any(|(host, _)| {
+                let set = if name == "pce_amv" { world.flag(host, name) } else { world.var(host, name).is_some() };
+                set && (hosts.is_empty() || in_cluster(world, host))
+            })
+    };
     let mut missing = Vec::new();
     if any("pce_amv", world.choices.wants("amv")) {
         missing.push("AMV archive: not saved (not built yet)".to_owned());
@@ -31,12 +34,18 @@ fn shortfalls(world: &World, hosts: &[String]) -> Vec<String> {
 fn in_cluster(world: &World, host: &str) -> bool {
     let groups = world.vars.get(host).and_then(|vars| vars.get("group_names"));
     let cluster = world.cluster.as_ref().map(ToString::to_string).unwrap_or_default();
-    groups.and_then(|groups| groups.as_array()).is_some_and(|groups| groups.iter().any(|group| group.as_str() == Some(&cluster)))
+    groups
+        .and_then(|groups| groups.as_array())
+        .is_some_and(|groups| groups.iter().any(|group| group.as_str() == Some(&cluster)))
 }
 
 pub(super) async fn seal(world: &World, hosts: &[String]) -> Result<Done, Failure> {
     let missing = shortfalls(world, hosts);
-    let has = |name: &str| world.vars.keys().any(|host| in_cluster(world, host) && (world.flag(host, name) || name != "pce_amv" && world.var(host, name).is_some()));
+    let has = |name: &str| {
+        world.vars.keys().any(|host| {
+            in_cluster(world, host) && (world.flag(host, name) || name != "pce_amv" && world.var(host, name).is_some())
+        })
+    };
     let (has_amv, has_nfs) = (has("pce_amv"), has("pce_nfs_export"));
     let mut work = world.work.lock().await;
     work.shortfalls.clone_from(&missing);
@@ -51,8 +60,11 @@ pub(super) async fn seal(world: &World, hosts: &[String]) -> Result<Done, Failur
     let Some(arrived) = work.arrived.clone() else {
         return Err(Failure::new(Kind::Failed, "there is no proved archive: nothing is sealed"));
     };
-    let Some(point) = work.point.take() else { return Err(Failure::new(Kind::Bug, "a proved archive without a folder")) };
-    let walk = arrived.walk.clone().ok_or_else(|| Failure::new(Kind::Bug, "an archive that was not walked is not sealed"))?;
+    let Some(point) = work.point.take() else {
+        return Err(Failure::new(Kind::Bug, "a proved archive without a folder"));
+    };
+    let walk =
+        arrived.walk.clone().ok_or_else(|| Failure::new(Kind::Bug, "an archive that was not walked is not sealed"))?;
     let mut names = walk.missing.clone();
     names.retain(|name| required(world, &job.host).contains(name));
     let (verdict, why) = judge(arrived.source.bytes, walk.members, &work.history, &names);
@@ -79,9 +91,12 @@ pub(super) async fn seal(world: &World, hosts: &[String]) -> Result<Done, Failur
             group: world.cluster()?.clone(),
             gravity_name: identity.as_ref().map(|identity| identity.gravity_name.clone()),
             kube_system_uid: identity.as_ref().and_then(|identity| identity.kube_system_uid.clone()),
-            advertise_addresses: identity.as_ref().map(|identity| identity.advertise_addresses.clone()).unwrap_or_default(),
+            advertise_addresses: identity
+                .as_ref()
+                .map(|identity| identity.advertise_addresses.clone())
+                .unwrap_or_default(),
         },
-        pce_version: identity.as_ref().map(|identity| identity.pce_version.clone()),
+        pce_version: identity.as_ref().and_then(|identity| identity.pce_version.clone()),
         gravity_version: identity.as_ref().and_then(|identity| identity.gravity_version.clone()),
         node: job.host.parse().map_err(|error: crate::name::BadName| Failure::new(Kind::Bug, error.to_string()))?,
         started: job.meta.since,
@@ -109,13 +124,24 @@ pub(super) async fn seal(world: &World, hosts: &[String]) -> Result<Done, Failur
             transfer_seconds: Some(arrived.took.as_secs_f64()),
             verify_seconds: None,
         },
-        warnings: { let mut all = job.meta.warnings.clone(); all.extend(work.warnings.iter().filter(|text| !job.meta.warnings.contains(text)).cloned()); all },
-        waivers: job.meta.waived.iter().map(|(gate, reason)| Waiver { gate: gate.clone(), reason: reason.clone() }).collect(),
+        warnings: {
+            let mut all = job.meta.warnings.clone();
+            all.extend(work.warnings.iter().filter(|text| !job.meta.warnings.contains(text)).cloned());
+            all
+        },
+        waivers: job
+            .meta
+            .waived
+            .iter()
+            .map(|(gate, reason)| Waiver { gate: gate.clone(), reason: reason.clone() })
+            .collect(),
         files: Vec::new(),
         extra: serde_json::Map::new(),
     };
     let complete = manifest.complete;
-    let sealed = tokio::task::spawn_blocking(move || point.seal(manifest)).await.map_err(|error| Failure::new(Kind::Bug, error.to_string()))??;
+    let sealed = tokio::task::spawn_blocking(move || point.seal(manifest))
+        .await
+        .map_err(|error| Failure::new(Kind::Bug, error.to_string()))??;
     let path = sealed.dir.display().to_string();
     work.sealed = Some(sealed);
     drop(work);
@@ -129,7 +155,10 @@ pub(super) async fn seal(world: &World, hosts: &[String]) -> Result<Done, Failur
     if verdict == Verdict::Suspect {
         world.events.warn(None, format!("the point is suspect: {why}"));
     }
-    Ok(Done::changed(format!("{} {verdict}, {path}", job.meta.point), json!({"point": job.meta.point, "path": path, "verdict": verdict.to_string(), "complete": complete})))
+    Ok(Done::changed(
+        format!("{} {verdict}, {path}", job.meta.point),
+        json!({"point": job.meta.point, "path": path, "verdict": verdict.to_string(), "complete": complete}),
+    ))
 }
 
 pub(super) async fn cleanup(world: &World) -> Result<Done, Failure> {
@@ -167,14 +196,28 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
     let mut next = Vec::new();
     let Some(point) = &work.sealed else {
         if !work.shortfalls.is_empty() || work.job.is_none() {
-            let what: Vec<String> = work.shortfalls.iter().cloned().chain((!world.choices.wants("gravity")).then(|| "Gravity: left out by --only".to_owned())).collect();
+            let what: Vec<String> = work
+                .shortfalls
+                .iter()
+                .cloned()
+                .chain((!world.choices.wants("gravity")).then(|| "Gravity: left out by --only".to_owned()))
+                .collect();
             return Err(Failure::new(Kind::Failed, "nothing was saved").saw(what.join("; ")));
         }
         return Ok(Done::skipped("nothing was sealed"));
     };
     let manifest = &point.manifest;
     for archive in &manifest.archives {
-        lines.push(line("saved", format!("{} ({:.1} MiB, {} members) from {}", archive.name, archive.bytes as f64 / f64::from(1 << 20), archive.members, manifest.node)));
+        lines.push(line(
+            "saved",
+            format!(
+                "{} ({:.1} MiB, {} members) from {}",
+                archive.name,
+                archive.bytes as f64 / f64::from(1 << 20),
+                archive.members,
+                manifest.node
+            ),
+        ));
         lines.push(line("point", format!("{}/{} {}", manifest.cluster.group, manifest.id, point.verdict())));
         lines.push(line("where", point.dir.display().to_string()));
         for how in &archive.verified_how {
@@ -188,15 +231,32 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
     for missing in &work.shortfalls {
         lines.push(line("NOT SAVED", missing.clone()));
     }
-    let outside: Vec<&str> = manifest.contents.iter().filter(|row| row.in_backup == crate::catalog::InBackup::No).map(|row| row.row.as_str()).collect();
-    lines.push(line("not in it", format!("{} (yours to cover; see ferry points show {})", outside.join(", "), manifest.id)));
+    let outside: Vec<&str> = manifest
+        .contents
+        .iter()
+        .filter(|row| row.in_backup == crate::catalog::InBackup::No)
+        .map(|row| row.row.as_str())
+        .collect();
+    lines.push(line(
+        "not in it",
+        format!("{} (yours to cover; see ferry points show {})", outside.join(", "), manifest.id),
+    ));
     if let Some(seconds) = manifest.durations.backup_seconds {
-        let before = work.history.iter().find_map(|past| past.backup_seconds).map(|before| format!(", last time {before:.0} s")).unwrap_or_default();
-        let transfer = manifest.durations.transfer_seconds.map(|seconds| format!(", collect {seconds:.1} s")).unwrap_or_default();
+        let before = work
+            .history
+            .iter()
+            .find_map(|past| past.backup_seconds)
+            .map(|before| format!(", last time {before:.0} s"))
+            .unwrap_or_default();
+        let transfer =
+            manifest.durations.transfer_seconds.map(|seconds| format!(", collect {seconds:.1} s")).unwrap_or_default();
         lines.push(line("took", format!("backup {seconds:.0} s{before}{transfer}")));
     }
     if let Some(before) = work.history.first() {
-        lines.push(line("last time", format!("{:.1} MiB, {} members", before.bytes as f64 / f64::from(1 << 20), before.members)));
+        lines.push(line(
+            "last time",
+            format!("{:.1} MiB, {} members", before.bytes as f64 / f64::from(1 << 20), before.members),
+        ));
     }
     next.push(format!("ferry points verify {}", manifest.id));
     world.events.tell(Event::Summary { lines, next });

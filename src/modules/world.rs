@@ -290,6 +290,8 @@ impl World {
     /// # Errors
     /// [`Kind::CouldNotStart`] when there is none.
     pub fn catalog(&self) -> Result<&Catalog, Failure> {
-        self.catalog.as_ref().ok_or_else(|| Failure::new(Kind::CouldNotStart, "this step needs a catalog and none is open"))
+        self.catalog
+            .as_ref()
+            .ok_or_else(|| Failure::new(Kind::CouldNotStart, "this step needs a catalog and none is open"))
     }
 }

@@ -117,7 +117,11 @@ mod tests {
             ("tar -tf x chdir=/tmp creates='/a b'", "tar -tf x", &[("chdir", "/tmp"), ("creates", "/a b")]),
             ("FOO=bar env", "FOO=bar env", &[]),
             ("echo 'chdir=/x  y'", "echo 'chdir=/x  y'", &[]),
-            ("echo {{ a b }} chdir={{ dir | default('x y') }}", "echo {{ a b }}", &[("chdir", "{{ dir | default('x y') }}")]),
+            (
+                "echo {{ a b }} chdir={{ dir | default('x y') }}",
+                "echo {{ a b }}",
+                &[("chdir", "{{ dir | default('x y') }}")],
+            ),
             ("a  &&\n  b", "a  &&\n  b", &[]),
             ("echo it\\'s", "echo it\\'s", &[]),
         ];

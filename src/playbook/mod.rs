@@ -182,7 +182,12 @@ impl Playbook {
 
     /// A failure at a place of this playbook with its snippet.
     pub fn failure_at(&self, place: &Place, what: impl Into<String>) -> Failure {
-        Failure::new(crate::failure::Kind::CouldNotStart, what).in_text(&place.file, &self.text, place.line, place.column)
+        Failure::new(crate::failure::Kind::CouldNotStart, what).in_text(
+            &place.file,
+            &self.text,
+            place.line,
+            place.column,
+        )
     }
 }
 
@@ -220,7 +225,11 @@ impl<'a> Parser<'a> {
                 return Vec::new();
             }
             Yaml::Map(_) => {
-                self.wrong(root, "a playbook is a list of plays".to_owned(), "begin each play with a dash: '- hosts: …'");
+                self.wrong(
+                    root,
+                    "a playbook is a list of plays".to_owned(),
+                    "begin each play with a dash: '- hosts: …'",
+                );
                 return Vec::new();
             }
             _ => {
@@ -630,7 +639,10 @@ impl<'a> Parser<'a> {
         let modules: Vec<&str> = self.modules.names().collect();
         if words::MODULES.contains(&module::short_name(name)) {
             let failure = self
-                .failure(entry.key.spot, format!("the module {} is known to Ansible and not built yet in ferry", quoted(name)))
+                .failure(
+                    entry.key.spot,
+                    format!("the module {} is known to Ansible and not built yet in ferry", quoted(name)),
+                )
                 .mend(format!("ferry has {}", modules.join(", ")));
             self.errors.push(failure);
             return;
@@ -650,7 +662,11 @@ impl<'a> Parser<'a> {
     fn register(&mut self, node: &Node) -> Option<Text> {
         let text = self.text(node, "register")?;
         if !is_identifier(&text.text) {
-            self.wrong(node, "register is the name of a variable".to_owned(), "letters, digits and '_', not beginning with a digit");
+            self.wrong(
+                node,
+                "register is the name of a variable".to_owned(),
+                "letters, digits and '_', not beginning with a digit",
+            );
             return None;
         }
         Some(text)
@@ -688,15 +704,21 @@ impl<'a> Parser<'a> {
                         } else {
                             "write the arguments as a mapping below the module"
                         };
-                        let failure =
-                            self.failure(entry.value.spot, format!("the arguments of {} cannot be read: {what}", module.name));
+                        let failure = self.failure(
+                            entry.value.spot,
+                            format!("the arguments of {} cannot be read: {what}", module.name),
+                        );
                         self.errors.push(failure.mend(mend));
                         return args;
                     }
                 }
             }
             _ => {
-                self.wrong(&entry.value, format!("the arguments of {} are a mapping or a line of text", module.name), "");
+                self.wrong(
+                    &entry.value,
+                    format!("the arguments of {} are a mapping or a line of text", module.name),
+                    "",
+                );
                 return args;
             }
         }

@@ -105,7 +105,8 @@ pub(super) fn short_name(name: &str) -> &str {
 
 impl ModuleSpec {
     fn arg(&self, name: &str) -> Option<&'static ArgSpec> {
-        self.args.iter().find(|arg| arg.name == name)
+        // A module that takes any name (`set_fact`) has an argument called `*`.
+        self.args.iter().find(|arg| arg.name == name).or_else(|| self.args.iter().find(|arg| arg.name == "*"))
     }
 
     /// What is wrong with these arguments as far as it can be seen before templates are rendered:
@@ -122,7 +123,11 @@ impl ModuleSpec {
                 } else {
                     format!("did you mean {}?", near.join(" or "))
                 };
-                out.push((Some(place.clone()), format!("{} takes no argument {}", self.name, quoted(name)), Some(mend)));
+                out.push((
+                    Some(place.clone()),
+                    format!("{} takes no argument {}", self.name, quoted(name)),
+                    Some(mend),
+                ));
                 continue;
             };
             if has_template(value) {
@@ -222,7 +227,13 @@ fn convert(kind: ArgKind, value: &Value) -> Result<Value, String> {
             Value::Number(_) => Ok(Value::Array(vec![value.clone()])),
             _ => Err(seen()),
         },
-        ArgKind::Map => if value.is_object() { Ok(value.clone()) } else { Err(seen()) },
+        ArgKind::Map => {
+            if value.is_object() {
+                Ok(value.clone())
+            } else {
+                Err(seen())
+            }
+        }
         ArgKind::Path => match value {
             Value::String(text) if !text.is_empty() && !text.chars().any(char::is_control) => Ok(value.clone()),
             _ => Err(seen()),

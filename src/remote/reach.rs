@@ -115,28 +115,35 @@ impl Reach {
         if let Some(value) = &self.defaults.ssh_common_args {
             options::parse(value, &mut given).map_err(|what| format!("--ssh-common-args: {what}"))?;
         }
-        if truth(vars, "ansible_host_key_checking")? == Some(false) || truth(vars, "ansible_ssh_host_key_checking")? == Some(false) {
+        if truth(vars, "ansible_host_key_checking")? == Some(false)
+            || truth(vars, "ansible_ssh_host_key_checking")? == Some(false)
+        {
             return Err("ansible_host_key_checking: false is not honoured: an archive with every secret of a platform goes over \
                         this connection. Write -o StrictHostKeyChecking=accept-new to take new keys; a changed one is always refused"
                 .to_owned());
         }
         let port = match text(vars, &["ansible_port", "ansible_ssh_port"]) {
-            Some((name, port)) => port.parse().ok().filter(|port| *port > 0).ok_or(format!("{name}: {port:?}: 1 to 65535 expected"))?,
+            Some((name, port)) => {
+                port.parse().ok().filter(|port| *port > 0).ok_or(format!("{name}: {port:?}: 1 to 65535 expected"))?
+            }
             None => given.port.unwrap_or(22),
         };
         let timeout = match text(vars, &["ansible_ssh_timeout", "ansible_timeout"]) {
-            Some((name, seconds)) => {
-                Duration::from_secs(seconds.parse().ok().filter(|s| *s > 0).ok_or(format!("{name}: {seconds:?}: seconds expected"))?)
-            }
+            Some((name, seconds)) => Duration::from_secs(
+                seconds.parse().ok().filter(|s| *s > 0).ok_or(format!("{name}: {seconds:?}: seconds expected"))?,
+            ),
             None => given.connect_timeout.map_or(self.defaults.timeout, Duration::from_secs),
         };
-        let key = text(vars, &["ansible_private_key_file", "ansible_ssh_private_key_file"]).map(|(_, path)| self.expand(&path));
+        let key = text(vars, &["ansible_private_key_file", "ansible_ssh_private_key_file"])
+            .map(|(_, path)| self.expand(&path));
         let mut named: Vec<PathBuf> = key.or_else(|| self.defaults.private_key.clone()).into_iter().collect();
         named.extend(given.identities.iter().cloned());
         let strict = match given.strict.as_deref() {
             None | Some("yes" | "true" | "ask") => Strict::Yes,
             Some("accept-new") => Strict::AcceptNew,
-            Some(other) => return Err(format!("StrictHostKeyChecking={other} is not honoured: yes or accept-new expected")),
+            Some(other) => {
+                return Err(format!("StrictHostKeyChecking={other} is not honoured: yes or accept-new expected"));
+            }
         };
         let agent = match given.identity_agent.as_deref() {
             Some("none") => None,
@@ -145,8 +152,14 @@ impl Reach {
         };
         let agent = if given.identities_only == Some(true) { None } else { agent };
         let known_hosts = [
-            given.user_known_hosts.clone().unwrap_or_else(|| vec![self.home(".ssh/known_hosts"), self.home(".ssh/known_hosts2")]),
-            given.global_known_hosts.clone().unwrap_or_else(|| vec!["/etc/ssh/ssh_known_hosts".into(), "/etc/ssh/ssh_known_hosts2".into()]),
+            given
+                .user_known_hosts
+                .clone()
+                .unwrap_or_else(|| vec![self.home(".ssh/known_hosts"), self.home(".ssh/known_hosts2")]),
+            given
+                .global_known_hosts
+                .clone()
+                .unwrap_or_else(|| vec!["/etc/ssh/ssh_known_hosts".into(), "/etc/ssh/ssh_known_hosts2".into()]),
         ]
         .concat();
         let usual = if named.is_empty() {
@@ -158,7 +171,8 @@ impl Reach {
             .map(|(_, user)| user)
             .or(given.user.clone())
             .unwrap_or_else(|| self.defaults.user.clone());
-        let address = text(vars, &["ansible_host", "ansible_ssh_host"]).map(|(_, address)| address).or(given.host_name.clone());
+        let address =
+            text(vars, &["ansible_host", "ansible_ssh_host"]).map(|(_, address)| address).or(given.host_name.clone());
         let mut target = Target {
             host: host.to_owned(),
             address: address.unwrap_or_else(|| host.to_owned()),
@@ -201,7 +215,8 @@ impl Reach {
             None => Vec::new(),
         };
         // -H, -S and -n are what the exchange decides by itself.
-        let flags = flags.into_iter().filter(|flag| !["-H", "-S", "-n", "-k", "-HSn"].contains(&flag.as_str())).collect();
+        let flags =
+            flags.into_iter().filter(|flag| !["-H", "-S", "-n", "-k", "-HSn"].contains(&flag.as_str())).collect();
         Ok(Become {
             on,
             user: text(vars, &["ansible_become_user"]).map_or_else(|| "root".to_owned(), |(_, user)| user),

@@ -133,7 +133,7 @@ impl Denied {
 /// so that every login shell passes it on.
 fn bootstrap(nonce: &str, length: usize) -> String {
     format!(
-        "LC_ALL=C; export LC_ALL; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$PATH; export PATH; \
+        "LC_ALL=C; export LC_ALL; PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; \
          printf \"%s\\n\" {nonce}; s=$(head -c {length}); [ ${{#s}} -eq {length} ] || exit 97; eval \"$s\""
     )
 }

@@ -16,7 +16,7 @@ use crate::event::{Event, Outcome};
 use crate::failure::{Failure, Kind};
 use crate::modules::{self, Done, Scope as ModuleScope, World};
 use crate::plan::{Plan, PlannedPlay};
-use crate::playbook::{Block, Item, Task};
+use crate::playbook::{Block, Flag, Step, Task, Text};
 use crate::template::{Scope, Templater};
 
 /// Counts per host, as Ansible's recap has them.
@@ -67,28 +67,33 @@ pub async fn carry_out(world: &World, plan: &Plan) -> Recap {
         facts: BTreeMap::new(),
     };
     for play in &plan.plays {
-        world.events.tell(Event::PlayStarted { play: play.play.name.clone(), hosts: play.hosts.clone() });
+        world.events.tell(Event::PlayStarted { play: play.title.clone(), hosts: play.hosts.clone() });
         let mut state = PlayState { play, hosts: play.hosts.clone(), gone: BTreeSet::new() };
-        if runner.items(&mut state, &play.play.items, &[]).await == Flow::Stop {
+        if runner.items(&mut state, &play.play.tasks, &[]).await == Flow::Stop {
             break;
         }
     }
     runner.recap
 }
 
-/// A condition that a task inherits: its text, and where it was written.
-type Condition = crate::playbook::Expression;
+/// A condition that a task inherits from its blocks.
+type Condition = Text;
+
+/// What people see of a task: its name, else its module.
+fn shown(task: &Task) -> String {
+    task.common.name.as_ref().map_or_else(|| task.module.to_owned(), |name| name.text.clone())
+}
 
 impl Runner<'_> {
     fn count(&mut self, host: &str, word: &str) {
         *self.recap.entry(host.to_owned()).or_default().entry(word.to_owned()).or_default() += 1;
     }
 
-    async fn items(&mut self, state: &mut PlayState<'_>, items: &[Item], inherited: &[Condition]) -> Flow {
+    async fn items(&mut self, state: &mut PlayState<'_>, items: &[Step], inherited: &[Condition]) -> Flow {
         for item in items {
             let flow = match item {
-                Item::Task(task) => self.task(state, task, inherited).await,
-                Item::Block(block) => Box::pin(self.block(state, block, inherited)).await,
+                Step::Task(task) => self.task(state, task, inherited).await,
+                Step::Block(block) => Box::pin(self.block(state, block, inherited)).await,
             };
             if flow == Flow::Stop {
                 return Flow::Stop;
@@ -101,7 +106,7 @@ impl Runner<'_> {
     }
 
     async fn block(&mut self, state: &mut PlayState<'_>, block: &Block, inherited: &[Condition]) -> Flow {
-        let conditions: Vec<Condition> = inherited.iter().chain(&block.when).cloned().collect();
+        let conditions: Vec<Condition> = inherited.iter().chain(&block.common.when).cloned().collect();
         let before = state.gone.clone();
         let mut flow = self.items(state, &block.block, &conditions).await;
         let failed: BTreeSet<String> = state.gone.difference(&before).cloned().collect();
@@ -133,7 +138,7 @@ impl Runner<'_> {
         for (name, value) in self.world.vars.get(host).into_iter().flatten() {
             scope.data(name, value);
         }
-        for (name, place, value) in state.play.play.vars.iter().chain(&task.vars) {
+        for (name, place, value) in state.play.play.vars.iter().chain(&task.common.vars) {
             scope.written(name, value, Some(place.clone()));
         }
         for (name, value) in self.facts.get(host).into_iter().flatten().chain(&self.extra) {
@@ -144,6 +149,17 @@ impl Runner<'_> {
         scope.data("ansible_play_hosts_all", &json!(state.hosts));
         scope.data("ansible_check_mode", &json!(self.world.choices.check));
         scope
+    }
+
+    /// A flag that may be a template; one that cannot be evaluated counts as not set.
+    fn flag(&self, flag: Option<&Flag>, scope: &Scope) -> bool {
+        match flag {
+            None => false,
+            Some(Flag::Is(value)) => *value,
+            Some(Flag::Template(text)) => {
+                self.templater.evaluate_condition(&text.text, Some(&text.place), scope).unwrap_or(false)
+            }
+        }
     }
 
     /// Whether all conditions hold.
@@ -157,7 +173,7 @@ impl Runner<'_> {
     }
 
     fn arguments(&self, task: &Task, scope: &Scope) -> Result<Map<String, Value>, Failure> {
-        let mut arguments = Map::new();
+        let mut rendered = Vec::new();
         for (name, place, value) in &task.args {
             // A condition is an expression, not a template.
             let value = if task.module == "assert" && name == "that" {
@@ -168,16 +184,20 @@ impl Runner<'_> {
             } else {
                 self.templater.render_value(value, Some(place), scope)?
             };
-            arguments.insert(name.clone(), value);
+            rendered.push((name.clone(), place.clone(), value));
         }
-        crate::playbook::check_rendered(task, &arguments, modules::TABLE)?;
-        Ok(arguments)
+        match modules::TABLE.iter().find(|spec| spec.name == task.module) {
+            Some(spec) => spec.check_rendered(&rendered),
+            None => Err(Failure::new(Kind::Bug, format!("no module is called {}", task.module))),
+        }
     }
 
     fn truths(&self, value: &Value, place: &crate::failure::Place, scope: &Scope) -> Result<Value, Failure> {
         Ok(match value {
             Value::String(text) => Value::Bool(self.templater.evaluate_condition(text, Some(place), scope)?),
-            Value::Array(items) => Value::Array(items.iter().map(|item| self.truths(item, place, scope)).collect::<Result<_, _>>()?),
+            Value::Array(items) => {
+                Value::Array(items.iter().map(|item| self.truths(item, place, scope)).collect::<Result<_, _>>()?)
+            }
             other => other.clone(),
         })
     }
@@ -188,7 +208,7 @@ impl Runner<'_> {
             facts.extend(new.clone());
         }
         if let Some(name) = &task.register {
-            facts.insert(name.clone(), result.clone());
+            facts.insert(name.text.clone(), result.clone());
         }
     }
 
@@ -196,15 +216,16 @@ impl Runner<'_> {
         self.number += 1;
         let active = state.active();
         let Some(first) = active.first().cloned() else { return Flow::Stop };
-        self.world.events.tell(Event::TaskStarted { task: task.name.clone(), number: self.number, of: self.of });
-        if modules::scope(&task.module) == ModuleScope::Cluster {
+        self.world.events.tell(Event::TaskStarted { task: shown(task), number: self.number, of: self.of });
+        if modules::scope(task.module) == ModuleScope::Cluster {
             return self.cluster_task(state, task, inherited, &active, &first).await;
         }
-        let hosts: Vec<String> = if task.run_once { vec![first] } else { active.clone() };
+        let run_once = self.flag(task.common.run_once.as_ref(), &self.scope(state, &first, task));
+        let hosts: Vec<String> = if run_once { vec![first] } else { active.clone() };
         let mut work = Vec::new();
         for host in &hosts {
             let scope = self.scope(state, host, task);
-            let prepared = match self.wanted(inherited, &task.when, &scope) {
+            let prepared = match self.wanted(inherited, &task.common.when, &scope) {
                 Ok(None) => self.arguments(task, &scope).map(Some),
                 Ok(Some(_)) => Ok(None),
                 Err(failure) => Err(failure),
@@ -217,7 +238,7 @@ impl Runner<'_> {
                 let began = Instant::now();
                 let ended = match prepared {
                     Ok(None) => Ok(Done::skipped("Conditional result was False")),
-                    Ok(Some(args)) => modules::on_host(world, &task.module, &host, &args).await,
+                    Ok(Some(args)) => modules::on_host(world, task.module, &host, &args).await,
                     Err(failure) => Err(failure),
                 };
                 (host, ended, began.elapsed().as_secs_f64())
@@ -226,18 +247,19 @@ impl Runner<'_> {
             .collect()
             .await;
         let mut flow = Flow::On;
+        let fatal = self.flag(state.play.play.any_errors_fatal.as_ref(), &Scope::of_data(&self.extra));
         for (host, ended, seconds) in ended {
             let failed = self.end(task, &host, ended, seconds);
-            let everybody = task.run_once && hosts.len() < active.len();
+            let everybody = run_once && hosts.len() < active.len();
             if everybody {
                 let result = self.facts.get(&host).cloned().unwrap_or_default();
-                if let Some(value) = task.register.as_ref().and_then(|name| result.get(name)).cloned() {
+                if let Some(value) = task.register.as_ref().and_then(|name| result.get(&name.text)).cloned() {
                     active.iter().for_each(|other| self.keep(task, other, &value));
                 }
             }
             if failed {
                 state.gone.insert(host);
-                if everybody || state.play.play.any_errors_fatal {
+                if everybody || fatal {
                     flow = Flow::Stop;
                 }
             }
@@ -245,12 +267,19 @@ impl Runner<'_> {
         flow
     }
 
-    async fn cluster_task(&mut self, state: &mut PlayState<'_>, task: &Task, inherited: &[Condition], active: &[String], first: &str) -> Flow {
+    async fn cluster_task(
+        &mut self,
+        state: &mut PlayState<'_>,
+        task: &Task,
+        inherited: &[Condition],
+        active: &[String],
+        first: &str,
+    ) -> Flow {
         let scope = self.scope(state, first, task);
         let began = Instant::now();
-        let ended = match self.wanted(inherited, &task.when, &scope) {
+        let ended = match self.wanted(inherited, &task.common.when, &scope) {
             Ok(None) => match self.arguments(task, &scope) {
-                Ok(args) => modules::on_cluster(self.world, &task.module, active, &args).await,
+                Ok(args) => modules::on_cluster(self.world, task.module, active, &args).await,
                 Err(failure) => Err(failure),
             },
             Ok(Some(_)) => Ok(Done::skipped("Conditional result was False")),
@@ -258,7 +287,9 @@ impl Runner<'_> {
         };
         let name = self.world.cluster.as_ref().map_or_else(|| first.to_owned(), ToString::to_string);
         let failed = self.end(task, &name, ended, began.elapsed().as_secs_f64());
-        if let Some(value) = task.register.as_ref().and_then(|register| self.facts.get(&name)?.get(register)).cloned() {
+        if let Some(value) =
+            task.register.as_ref().and_then(|register| self.facts.get(&name)?.get(&register.text)).cloned()
+        {
             active.iter().for_each(|host| self.keep(task, host, &value));
         }
         if failed {
@@ -274,7 +305,7 @@ impl Runner<'_> {
             Ok(done) => {
                 let failure = (done.outcome == Outcome::Failed).then(|| {
                     let said = done.result.get("stderr").and_then(Value::as_str).unwrap_or_default();
-                    let failure = Failure::new(Kind::Failed, format!("{}: {}", task.name, done.message)).on(host);
+                    let failure = Failure::new(Kind::Failed, format!("{}: {}", shown(task), done.message)).on(host);
                     if said.is_empty() { failure } else { failure.saw(said.chars().take(2000).collect::<String>()) }
                 });
                 (done.outcome, done.message, done.result, failure)
@@ -285,11 +316,13 @@ impl Runner<'_> {
                     Kind::Unknown => Outcome::Unknown,
                     _ => Outcome::Failed,
                 };
-                let result = json!({"failed": true, "unreachable": outcome == Outcome::Unreachable, "msg": failure.what});
+                let result =
+                    json!({"failed": true, "unreachable": outcome == Outcome::Unreachable, "msg": failure.what});
                 (outcome, failure.what.clone(), result, Some(failure))
             }
         };
-        let ignored = failure.is_some() && task.ignore_errors && outcome == Outcome::Failed;
+        let ignore = self.flag(task.common.ignore_errors.as_ref(), &Scope::of_data(&self.extra));
+        let ignored = failure.is_some() && ignore && outcome == Outcome::Failed;
         let word = match outcome {
             Outcome::Ok => "ok",
             Outcome::Changed => "changed",
@@ -300,7 +333,14 @@ impl Runner<'_> {
         };
         self.count(host, word);
         self.keep(task, host, &result);
-        self.world.events.tell(Event::TaskEnded { task: task.name.clone(), host: host.to_owned(), outcome, seconds, message, result });
+        self.world.events.tell(Event::TaskEnded {
+            task: shown(task),
+            host: host.to_owned(),
+            outcome,
+            seconds,
+            message,
+            result,
+        });
         match failure {
             Some(failure) if !ignored => {
                 self.world.events.tell(Event::Failed { failure });

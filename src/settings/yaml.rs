@@ -385,11 +385,7 @@ impl<'a> Reader<'a> {
         tag: Option<(Option<String>, String)>,
     ) -> Result<Yaml, Failure> {
         let Some((core, written)) = tag else {
-            return if style == ScalarStyle::Plain {
-                self.plain(spot, text)
-            } else {
-                Ok(Yaml::Text(text.to_owned()))
-            };
+            return if style == ScalarStyle::Plain { self.plain(spot, text) } else { Ok(Yaml::Text(text.to_owned())) };
         };
         match (core.as_deref(), written.as_str()) {
             (Some("str"), _) | (None, "!") => return Ok(Yaml::Text(text.to_owned())),

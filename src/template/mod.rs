@@ -155,9 +155,9 @@ impl Templater {
     pub fn render_value(&self, value: &Value, place: Option<&Place>, scope: &Scope) -> Result<Value, Failure> {
         Ok(match value {
             Value::String(text) => self.render(text, place, scope)?,
-            Value::Array(items) => Value::Array(
-                items.iter().map(|item| self.render_value(item, place, scope)).collect::<Result<_, _>>()?,
-            ),
+            Value::Array(items) => {
+                Value::Array(items.iter().map(|item| self.render_value(item, place, scope)).collect::<Result<_, _>>()?)
+            }
             Value::Object(map) => Value::Object(
                 map.iter()
                     .map(|(key, value)| Ok((key.clone(), self.render_value(value, place, scope)?)))

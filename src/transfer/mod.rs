@@ -100,7 +100,13 @@ impl From<Failure> for Trouble {
 fn local(what: &str, path: &Path, error: &std::io::Error) -> Failure {
     let full = error.kind() == std::io::ErrorKind::StorageFull;
     let failure = Failure::new(Kind::Failed, format!("{what} {}", path.display())).saw(error.to_string());
-    if full { failure.why("the catalog's disk is full; the archive stays on the node").mend("free space there and start again: it goes on at the byte") } else { failure }
+    if full {
+        failure
+            .why("the catalog's disk is full; the archive stays on the node")
+            .mend("free space there and start again: it goes on at the byte")
+    } else {
+        failure
+    }
 }
 
 /// The path of the note beside the destination that says which source its bytes are from.
@@ -115,9 +121,15 @@ pub fn note_path(destination: &Path) -> PathBuf {
 /// # Errors
 /// [`Trouble::NotWhole`] when it is no whole archive; [`Kind::Unreachable`] when the connection did
 /// not come back within the patience; [`Kind::Failed`] when the source changed, digests differ or the disk here is full.
-pub async fn pull(way: &Way, control: &Session, pull: &Pull, mut progress: impl FnMut(u64, u64)) -> Result<Arrived, Trouble> {
+pub async fn pull(
+    way: &Way,
+    control: &Session,
+    pull: &Pull,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Arrived, Trouble> {
     let began = Instant::now();
-    let mut digesting = tokio::spawn(node_digest(way.clone(), control.clone(), pull.host.clone(), pull.source.clone(), pull.patience));
+    let mut digesting =
+        tokio::spawn(node_digest(way.clone(), control.clone(), pull.host.clone(), pull.source.clone(), pull.patience));
     let result = fetch(way, pull, &mut progress, began).await;
     let (mut arrived, streamed) = match result {
         Ok(done) => done,
@@ -128,7 +140,9 @@ pub async fn pull(way: &Way, control: &Session, pull: &Pull, mut progress: impl 
     };
     let on_node = match (&mut digesting).await {
         Ok(digest) => digest?,
-        Err(error) => return Err(Failure::new(Kind::Bug, "the node's digest was not taken").saw(error.to_string()).into()),
+        Err(error) => {
+            return Err(Failure::new(Kind::Bug, "the node's digest was not taken").saw(error.to_string()).into());
+        }
     };
     if let Some((tool, digest)) = on_node {
         if digest != streamed {
@@ -145,7 +159,12 @@ pub async fn pull(way: &Way, control: &Session, pull: &Pull, mut progress: impl 
     Ok(arrived)
 }
 
-async fn fetch(way: &Way, pull: &Pull, progress: &mut impl FnMut(u64, u64), began: Instant) -> Result<(Arrived, Sha256), Trouble> {
+async fn fetch(
+    way: &Way,
+    pull: &Pull,
+    progress: &mut impl FnMut(u64, u64),
+    began: Instant,
+) -> Result<(Arrived, Sha256), Trouble> {
     let mut here: Option<Pipe> = None;
     let mut source: Option<Source> = None;
     let (mut cuts, mut resumed_at) = (0, 0);
@@ -276,12 +295,15 @@ async fn stream(
             head.extend_from_slice(&bytes);
             let Some(at) = head.windows(mark.len()).position(|window| window == mark.as_bytes()) else {
                 if head.len() > 64 << 10 {
-                    return Err(Failure::new(Kind::Failed, "the host said something else than the archive").on(&pull.host).into());
+                    return Err(Failure::new(Kind::Failed, "the host said something else than the archive")
+                        .on(&pull.host)
+                        .into());
                 }
                 continue;
             };
             let Some(end) = head.iter().skip(at).position(|byte| *byte == b'\n') else { continue };
-            let line = String::from_utf8_lossy(head.get(at + mark.len()..at + end).unwrap_or_default()).trim().to_owned();
+            let line =
+                String::from_utf8_lossy(head.get(at + mark.len()..at + end).unwrap_or_default()).trim().to_owned();
             let Some(seen) = line.strip_prefix("SOURCE ").and_then(parse_source) else {
                 return Err(missing(pull, &line).into());
             };
@@ -310,22 +332,34 @@ async fn stream(
     let exit = child.exit().await;
     session.close().await;
     if let Exit::Lost(why) = &exit {
-        return Err(Failure::new(Kind::Unreachable, "the connection was lost while the archive came").on(&pull.host).saw(why.clone()).again().into());
+        return Err(Failure::new(Kind::Unreachable, "the connection was lost while the archive came")
+            .on(&pull.host)
+            .saw(why.clone())
+            .again()
+            .into());
     }
     let tail = String::from_utf8_lossy(&tail).into_owned();
-    let after = tail.trim().strip_prefix(&mark).and_then(|rest| rest.trim().strip_prefix("END ")).and_then(parse_source);
+    let after =
+        tail.trim().strip_prefix(&mark).and_then(|rest| rest.trim().strip_prefix("END ")).and_then(parse_source);
     match (&exit, after) {
         (Exit::Code(0), Some(after)) if after == *known && pipe.received == known.bytes => Ok(()),
         (Exit::Code(0), Some(after)) if after != *known => Err(changed(&pull.host, known, &after).into()),
         _ => Err(Failure::new(Kind::Failed, "the archive could not be read on the node")
             .on(&pull.host)
-            .saw(format!("{exit}, {} of {} bytes; {}", pipe.received, known.bytes, String::from_utf8_lossy(&said).trim()))
+            .saw(format!(
+                "{exit}, {} of {} bytes; {}",
+                pipe.received,
+                known.bytes,
+                String::from_utf8_lossy(&said).trim()
+            ))
             .into()),
     }
 }
 
 fn missing(pull: &Pull, seen: &str) -> Failure {
-    Failure::new(Kind::Failed, format!("there is no regular file {} on the node", pull.source)).on(&pull.host).saw(seen.to_owned())
+    Failure::new(Kind::Failed, format!("there is no regular file {} on the node", pull.source))
+        .on(&pull.host)
+        .saw(seen.to_owned())
 }
 
 /// Asks which file the source is, and opens the destination: going on where the note beside it names the
@@ -339,7 +373,9 @@ async fn begin(
 ) -> Result<u64, Trouble> {
     let file = quote(&pull.source).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
     let mark = format!("@@{:032x}", rand::random::<u128>());
-    let script = format!("f={file}; if [ -L \"$f\" ] || [ ! -f \"$f\" ]; then echo {mark} MISSING; exit 0; fi; echo {mark} $(stat -c '%s %i %Y %Z' \"$f\")");
+    let script = format!(
+        "f={file}; if [ -L \"$f\" ] || [ ! -f \"$f\" ]; then echo {mark} MISSING; exit 0; fi; echo {mark} $(stat -c '%s %i %Y %Z' \"$f\")"
+    );
     let said = session.run_root(&script, Duration::from_secs(60)).await?;
     if let Exit::Lost(why) = said.exit {
         return Err(Failure::new(Kind::Unreachable, "the connection was lost").on(&pull.host).saw(why).again().into());
@@ -389,7 +425,13 @@ fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// The digest that the node itself makes, by the fastest tool it has. Asked anew when the connection is lost.
-async fn node_digest(way: Way, control: Session, host: String, source: String, patience: Duration) -> Result<Option<(String, Sha256)>, Failure> {
+async fn node_digest(
+    way: Way,
+    control: Session,
+    host: String,
+    source: String,
+    patience: Duration,
+) -> Result<Option<(String, Sha256)>, Failure> {
     let file = quote(&source).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
     let mark = format!("@@{:032x}", rand::random::<u128>());
     let script = format!(
@@ -434,7 +476,9 @@ async fn node_digest(way: Way, control: Session, host: String, source: String, p
         return match (words.next(), words.next().map(str::parse)) {
             (Some("none"), _) => Ok(None),
             (Some(tool), Some(Ok(digest))) => Ok(Some((tool.to_owned(), digest))),
-            _ => Err(Failure::new(Kind::Failed, "the node's digest could not be read").on(&host).saw(text.chars().take(200).collect::<String>())),
+            _ => Err(Failure::new(Kind::Failed, "the node's digest could not be read")
+                .on(&host)
+                .saw(text.chars().take(200).collect::<String>())),
         };
     }
 }
@@ -461,7 +505,11 @@ struct Pipe {
 impl Pipe {
     fn start(destination: &Path, required: Vec<String>, walk: bool) -> Result<Self, Failure> {
         let open = |write: bool| {
-            std::fs::OpenOptions::new().read(!write).write(write).open(destination).map_err(|error| local("could not open", destination, &error))
+            std::fs::OpenOptions::new()
+                .read(!write)
+                .write(write)
+                .open(destination)
+                .map_err(|error| local("could not open", destination, &error))
         };
         let (mut to, mut from) = (open(true)?, open(false)?);
         let present = to.metadata().map_err(|error| local("could not look at", destination, &error))?.len();
@@ -469,10 +517,14 @@ impl Pipe {
         let (synced, parts) = std::sync::mpsc::channel();
         let path: Arc<Path> = Arc::from(destination);
         let write_path = Arc::clone(&path);
-        let spawn_error = |error: std::io::Error| Failure::new(Kind::Failed, "could not start a thread").saw(error.to_string());
+        let spawn_error =
+            |error: std::io::Error| Failure::new(Kind::Failed, "could not start a thread").saw(error.to_string());
         let writer = std::thread::Builder::new()
             .name("ferry-write".to_owned())
-            .spawn(move || write(&mut to, present, writer_pieces, &synced).map_err(|error| local("could not write", &write_path, &error)))
+            .spawn(move || {
+                write(&mut to, present, writer_pieces, &synced)
+                    .map_err(|error| local("could not write", &write_path, &error))
+            })
             .map_err(spawn_error)?;
         let rereader = std::thread::Builder::new()
             .name("ferry-reread".to_owned())
@@ -480,7 +532,10 @@ impl Pipe {
             .map_err(spawn_error)?;
         let (to_walker, walker) = if walk {
             let (sender, pieces) = mpsc::channel(WAITING);
-            let walker = std::thread::Builder::new().name("ferry-walk".to_owned()).spawn(move || walk_pieces(pieces, required)).map_err(spawn_error)?;
+            let walker = std::thread::Builder::new()
+                .name("ferry-walk".to_owned())
+                .spawn(move || walk_pieces(pieces, required))
+                .map_err(spawn_error)?;
             (Some(sender), Some(walker))
         } else {
             (None, None)
@@ -545,7 +600,12 @@ fn walk_pieces(mut pieces: mpsc::Receiver<Bytes>, required: Vec<String>) -> Resu
 }
 
 /// Hashes and writes; what is already there (`present` bytes of an earlier attempt) is hashed only.
-fn write(to: &mut File, present: u64, mut pieces: mpsc::Receiver<Bytes>, synced: &std::sync::mpsc::Sender<u64>) -> std::io::Result<Sha256> {
+fn write(
+    to: &mut File,
+    present: u64,
+    mut pieces: mpsc::Receiver<Bytes>,
+    synced: &std::sync::mpsc::Sender<u64>,
+) -> std::io::Result<Sha256> {
     let mut hasher = Hasher::new();
     let mut last = 0;
     while let Some(piece) = pieces.blocking_recv() {

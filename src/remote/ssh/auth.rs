@@ -88,10 +88,12 @@ pub(super) async fn authenticate(handle: &mut Handle<Client>, target: &Target) -
     let patience = target.timeout.max(std::time::Duration::from_secs(20));
     match tokio::time::timeout(patience, try_all(handle, target)).await {
         Ok(result) => result,
-        Err(_) => Err(Failure::new(Kind::Unreachable, format!("authentication took more than {} s", patience.as_secs()))
-            .on(&target.host)
-            .within("authentication")
-            .again()),
+        Err(_) => {
+            Err(Failure::new(Kind::Unreachable, format!("authentication took more than {} s", patience.as_secs()))
+                .on(&target.host)
+                .within("authentication")
+                .again())
+        }
     }
 }
 
@@ -111,7 +113,10 @@ async fn try_all(handle: &mut Handle<Client>, target: &Target) -> Result<(), Fai
     for path in &identities.named {
         // A file the operator named and that cannot be used is told, not passed over.
         let key = identities.read(path).map_err(|failure| failure.on(&target.host).within("authentication"))?;
-        if offer(handle, target, &key, &format!("key {}", path.display()), &mut tried, &mut remaining).await.map_err(broke)? {
+        if offer(handle, target, &key, &format!("key {}", path.display()), &mut tried, &mut remaining)
+            .await
+            .map_err(broke)?
+        {
             return Ok(());
         }
         offered.push(key.public_key().clone());
@@ -140,7 +145,9 @@ async fn try_all(handle: &mut Handle<Client>, target: &Target) -> Result<(), Fai
                                 return Ok(());
                             }
                         }
-                        Err(_) if handle.is_closed() => return Err(broke("while the agent's keys were offered".to_owned())),
+                        Err(_) if handle.is_closed() => {
+                            return Err(broke("while the agent's keys were offered".to_owned()));
+                        }
                         Err(error) => tried.0.push(format!("{what}: the agent did not sign ({error})")),
                     }
                     offered.push(key);
@@ -153,7 +160,10 @@ async fn try_all(handle: &mut Handle<Client>, target: &Target) -> Result<(), Fai
         match identities.read(path) {
             Ok(key) if offered.iter().any(|known| known.key_data() == key.public_key().key_data()) => {}
             Ok(key) => {
-                if offer(handle, target, &key, &format!("key {}", path.display()), &mut tried, &mut remaining).await.map_err(broke)? {
+                if offer(handle, target, &key, &format!("key {}", path.display()), &mut tried, &mut remaining)
+                    .await
+                    .map_err(broke)?
+                {
                     return Ok(());
                 }
             }
@@ -165,7 +175,11 @@ async fn try_all(handle: &mut Handle<Client>, target: &Target) -> Result<(), Fai
     }
     Err(Failure::new(Kind::Unreachable, format!("the server does not let {} in", target.user))
         .on(&target.host)
-        .saw(format!("tried {}; the server still offers: {}", tried.0.join(", "), if remaining.is_empty() { "?" } else { &remaining }))
+        .saw(format!(
+            "tried {}; the server still offers: {}",
+            tried.0.join(", "),
+            if remaining.is_empty() { "?" } else { &remaining }
+        ))
         .mend("name the key with --private-key or ansible_private_key_file, or load it into the agent (ssh-add)")
         .within("authentication"))
 }

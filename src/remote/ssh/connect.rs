@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use russh::cert::PublicKeyOrCertificate;
 use russh::client::{Config, DisconnectReason};
+use russh::keys::PublicKeyOrCertificate;
 use russh::keys::ssh_key::Algorithm;
 use russh::{cipher, compression};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -122,19 +122,26 @@ async fn connect_once(target: &Target, lane: Lane) -> Result<SshSession, Failure
     };
     let through = || format!("through jump host {}", hop.address);
     let bastion = Box::pin(connect(hop, lane)).await.map_err(|failure| failure.on(&target.host).within(through()))?;
-    let tunnel = bastion.inner.handle.channel_open_direct_tcpip(target.address.clone(), u32::from(target.port), "127.0.0.1", 0);
+    let tunnel =
+        bastion.inner.handle.channel_open_direct_tcpip(target.address.clone(), u32::from(target.port), "127.0.0.1", 0);
     let channel = match tokio::time::timeout(target.timeout, tunnel).await {
         Ok(Ok(channel)) => channel,
         Ok(Err(error)) => {
-            return Err(unreachable(target, format!("the jump host could not reach {} port {}", target.address, target.port))
-                .saw(error.to_string())
-                .mend(format!("on the jump host: nc -vz {} {}", target.address, target.port))
-                .within(through()));
+            return Err(unreachable(
+                target,
+                format!("the jump host could not reach {} port {}", target.address, target.port),
+            )
+            .saw(error.to_string())
+            .mend(format!("on the jump host: nc -vz {} {}", target.address, target.port))
+            .within(through()));
         }
         Err(_) => {
-            return Err(unreachable(target, format!("the jump host did not reach {} within {} s", target.address, target.timeout.as_secs()))
-                .again()
-                .within(through()));
+            return Err(unreachable(
+                target,
+                format!("the jump host did not reach {} within {} s", target.address, target.timeout.as_secs()),
+            )
+            .again()
+            .within(through()));
         }
     };
     connect_over(channel.into_stream(), target, lane, Some(bastion)).await.map_err(|failure| failure.within(through()))
@@ -142,7 +149,8 @@ async fn connect_once(target: &Target, lane: Lane) -> Result<SshSession, Failure
 
 /// Name and TCP, each address in turn.
 async fn tcp(target: &Target) -> Result<TcpStream, Failure> {
-    let looked_up = tokio::time::timeout(target.timeout, tokio::net::lookup_host((target.address.as_str(), target.port))).await;
+    let looked_up =
+        tokio::time::timeout(target.timeout, tokio::net::lookup_host((target.address.as_str(), target.port))).await;
     let addresses: Vec<SocketAddr> = match looked_up {
         Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(error)) => {
@@ -152,7 +160,11 @@ async fn tcp(target: &Target) -> Result<TcpStream, Failure> {
                 .within("DNS"));
         }
         Err(_) => {
-            return Err(unreachable(target, format!("resolving {} took more than {} s", target.address, target.timeout.as_secs())).within("DNS"));
+            return Err(unreachable(
+                target,
+                format!("resolving {} took more than {} s", target.address, target.timeout.as_secs()),
+            )
+            .within("DNS"));
         }
     };
     let mut last = unreachable(target, format!("the name {} has no address", target.address)).within("DNS");
@@ -166,13 +178,20 @@ async fn tcp(target: &Target) -> Result<TcpStream, Failure> {
                 let refused = error.kind() == std::io::ErrorKind::ConnectionRefused;
                 last = unreachable(target, format!("no TCP connection to {address}"))
                     .saw(error.to_string())
-                    .mend(if refused { "is sshd running there, and is this its port (ansible_port)?" } else { "is the address right, and does a firewall let us through?" })
+                    .mend(if refused {
+                        "is sshd running there, and is this its port (ansible_port)?"
+                    } else {
+                        "is the address right, and does a firewall let us through?"
+                    })
                     .within("TCP");
             }
             Err(_) => {
-                last = unreachable(target, format!("no TCP connection to {address} within {} s", target.timeout.as_secs()))
-                    .mend("is the host up, and does a firewall drop us? ansible_ssh_timeout raises the limit")
-                    .within("TCP");
+                last = unreachable(
+                    target,
+                    format!("no TCP connection to {address} within {} s", target.timeout.as_secs()),
+                )
+                .mend("is the host up, and does a firewall drop us? ansible_ssh_timeout raises the limit")
+                .within("TCP");
             }
         }
     }
@@ -194,18 +213,34 @@ fn tune(stream: &TcpStream) {
 ///
 /// # Errors
 /// As [`connect`].
-pub async fn connect_over(stream: impl Stream, target: &Target, lane: Lane, through: Option<SshSession>) -> Result<SshSession, Failure> {
+pub async fn connect_over(
+    stream: impl Stream,
+    target: &Target,
+    lane: Lane,
+    through: Option<SshSession>,
+) -> Result<SshSession, Failure> {
     handshake(stream, target, lane, through).await.map_err(|failure| failure.within(target.step()))
 }
 
-async fn handshake(stream: impl Stream, target: &Target, lane: Lane, through: Option<SshSession>) -> Result<SshSession, Failure> {
+async fn handshake(
+    stream: impl Stream,
+    target: &Target,
+    lane: Lane,
+    through: Option<SshSession>,
+) -> Result<SshSession, Failure> {
     let known = KnownHosts::load(&target.known_hosts)?;
     let (name, port) = target.lookup();
     let config = config(lane, known.algorithms(name, port), known.certificate_algorithms(name, port));
     let refusal = Arc::new(Mutex::new(None));
     let ended = Arc::new(Mutex::new(None));
     let banner = Arc::new(Mutex::new(Vec::new()));
-    let client = Client { target: target.clone(), known, refusal: Arc::clone(&refusal), ended: Arc::clone(&ended), seen_key: false };
+    let client = Client {
+        target: target.clone(),
+        known,
+        refusal: Arc::clone(&refusal),
+        ended: Arc::clone(&ended),
+        seen_key: false,
+    };
     let stream = Overheard { stream, heard: Arc::clone(&banner) };
     let shaking = russh::client::connect_stream(Arc::new(config), stream, client);
     let mut handle = match tokio::time::timeout(target.timeout, shaking).await {
@@ -250,7 +285,8 @@ fn handshake_failure(target: &Target, heard: &[u8], error: String) -> Failure {
             .within("banner")
     } else {
         let common = error.contains("No common") || error.contains("common");
-        let failure = unreachable(target, "the key exchange failed").saw(format!("{error}; the server is {}", first.lines().next().unwrap_or_default()));
+        let failure = unreachable(target, "the key exchange failed")
+            .saw(format!("{error}; the server is {}", first.lines().next().unwrap_or_default()));
         let failure = if common {
             failure.mend("the server offers only algorithms that ferry refuses (SHA-1, CBC); bring it up to date")
         } else {
@@ -260,8 +296,14 @@ fn handshake_failure(target: &Target, heard: &[u8], error: String) -> Failure {
     }
 }
 
-const CIPHERS: &[cipher::Name] =
-    &[cipher::AES_128_GCM, cipher::AES_256_GCM, cipher::CHACHA20_POLY1305, cipher::AES_256_CTR, cipher::AES_192_CTR, cipher::AES_128_CTR];
+const CIPHERS: &[cipher::Name] = &[
+    cipher::AES_128_GCM,
+    cipher::AES_256_GCM,
+    cipher::CHACHA20_POLY1305,
+    cipher::AES_256_CTR,
+    cipher::AES_192_CTR,
+    cipher::AES_128_CTR,
+];
 
 fn config(lane: Lane, keys: Vec<Algorithm>, certificates: Vec<Algorithm>) -> Config {
     let mut config = Config {
@@ -293,7 +335,11 @@ struct Overheard<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Overheard<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -362,7 +408,9 @@ fn judge(target: &Target, known: &KnownHosts, offered: &Offered, again: bool) ->
     let (name, port) = target.lookup();
     let shown = offered.fingerprint();
     let entry = if port == 22 { name.to_owned() } else { format!("[{name}]:{port}") };
-    let forget = |file: &std::path::Path| format!("after making sure that the key really changed: ssh-keygen -f {} -R '{entry}'", file.display());
+    let forget = |file: &std::path::Path| {
+        format!("after making sure that the key really changed: ssh-keygen -f {} -R '{entry}'", file.display())
+    };
     match known.check(name, port, None, offered, std::time::SystemTime::now()) {
         Verdict::Match { .. } | Verdict::CaSigned { .. } => Ok(()),
         Verdict::Unknown if again => Ok(()),

@@ -93,7 +93,9 @@ impl SshSession {
             }
             Ok(Err(error)) => return Err(self.gone(&error)),
             Err(_) => {
-                return Err(Failure::new(Kind::Unreachable, "the server did not open a channel within 30 s").on(self.host()).again());
+                return Err(Failure::new(Kind::Unreachable, "the server did not open a channel within 30 s")
+                    .on(self.host())
+                    .again());
             }
         };
         let (read, write) = channel.split();
@@ -181,7 +183,11 @@ impl SshChild {
     }
 
     fn lost(&self) -> Failure {
-        let what = if self.session.is_closed() { "the connection to the host is gone" } else { "the command has ended and takes no more input" };
+        let what = if self.session.is_closed() {
+            "the connection to the host is gone"
+        } else {
+            "the command has ended and takes no more input"
+        };
         let mut failure = Failure::new(Kind::Unreachable, what).on(self.session.host()).again();
         if self.session.is_closed() {
             failure = failure.saw(self.session.why_ended());
@@ -194,24 +200,12 @@ impl SshChild {
             if self.ended || self.input_closed {
                 return Err(self.lost());
             }
-            let Some(write) = &self.write else { return Err(self.lost()) };
-            let sending = write.data_bytes(Bytes::copy_from_slice(packet));
-            let mut sending = std::pin::pin!(sending);
             let mut heard = Vec::new();
-            let sent = loop {
-                tokio::select! {
-                    biased;
-                    sent = &mut sending => break sent.map_err(|_| ()),
-                    message = self.read.wait() => match message {
-                        Some(message) => heard.push(message),
-                        None => { self.ended = true; break Err(()); }
-                    },
-                }
-                let flood: usize = heard.iter().map(|message| if let ChannelMsg::Data { data } = message { data.len() } else { 0 }).sum();
-                if flood + self.kept_bytes > MOST_KEPT {
-                    break Err(());
-                }
+            let (sent, closed) = match &self.write {
+                Some(write) => send_while_hearing(write, &mut self.read, packet, &mut heard, self.kept_bytes).await,
+                None => (Err(()), true),
             };
+            self.ended |= closed;
             for message in heard {
                 if let Some(piece) = self.take(message) {
                     self.kept_bytes += size(&piece);
@@ -234,7 +228,11 @@ impl SshChild {
 
     pub(super) fn exit_seen(&mut self) -> Exit {
         self.exit.clone().unwrap_or_else(|| {
-            Exit::Lost(if self.session.is_closed() { self.session.why_ended() } else { "the channel was closed".to_owned() })
+            Exit::Lost(if self.session.is_closed() {
+                self.session.why_ended()
+            } else {
+                "the channel was closed".to_owned()
+            })
         })
     }
 }
@@ -242,12 +240,45 @@ impl SshChild {
 impl Drop for SshChild {
     /// russh leaves a dropped channel open at the server: closing it takes a task.
     fn drop(&mut self) {
-        if let (false, Some(write), Ok(runtime)) = (self.ended, self.write.take(), tokio::runtime::Handle::try_current()) {
+        if let (false, Some(write), Ok(runtime)) =
+            (self.ended, self.write.take(), tokio::runtime::Handle::try_current())
+        {
             let session = self.session.clone();
             runtime.spawn(async move {
                 let _ = tokio::time::timeout(OPENING, write.close()).await;
                 drop(session);
             });
+        }
+    }
+}
+
+/// Sends one packet while the reading half is drained: it is what notices that the connection has
+/// died. Returns whether it was sent, and whether the channel has ended.
+async fn send_while_hearing(
+    write: &ChannelWriteHalf<Msg>,
+    read: &mut ChannelReadHalf,
+    packet: &[u8],
+    heard: &mut Vec<ChannelMsg>,
+    kept: usize,
+) -> (Result<(), ()>, bool) {
+    let mut sending = std::pin::pin!(write.data_bytes(Bytes::copy_from_slice(packet)));
+    let mut flood = kept;
+    loop {
+        tokio::select! {
+            biased;
+            sent = &mut sending => return (sent.map_err(|_| ()), false),
+            message = read.wait() => match message {
+                Some(message) => {
+                    if let ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } = &message {
+                        flood += data.len();
+                    }
+                    heard.push(message);
+                }
+                None => return (Err(()), true),
+            },
+        }
+        if flood > MOST_KEPT {
+            return (Err(()), false);
         }
     }
 }

@@ -37,11 +37,34 @@ pub struct SshOptions {
 
 /// Options that change speed or noise, not who is reached nor what is trusted.
 const HARMLESS: &[&str] = &[
-    "controlmaster", "controlpersist", "controlpath", "compression", "loglevel", "serveraliveinterval",
-    "serveralivecountmax", "tcpkeepalive", "batchmode", "forwardagent", "forwardx11", "requesttty", "addkeystoagent",
-    "preferredauthentications", "pubkeyauthentication", "passwordauthentication", "kbdinteractiveauthentication",
-    "gssapiauthentication", "ipqos", "visualhostkey", "updatehostkeys", "verifyhostkeydns", "checkhostip",
-    "connectionattempts", "exitonforwardfailure", "clearallforwardings", "numberofpasswordprompts", "escapechar",
+    "controlmaster",
+    "controlpersist",
+    "controlpath",
+    "compression",
+    "loglevel",
+    "serveraliveinterval",
+    "serveralivecountmax",
+    "tcpkeepalive",
+    "batchmode",
+    "forwardagent",
+    "forwardx11",
+    "requesttty",
+    "addkeystoagent",
+    "preferredauthentications",
+    "pubkeyauthentication",
+    "passwordauthentication",
+    "kbdinteractiveauthentication",
+    "gssapiauthentication",
+    "ipqos",
+    "visualhostkey",
+    "updatehostkeys",
+    "verifyhostkeydns",
+    "checkhostip",
+    "connectionattempts",
+    "exitonforwardfailure",
+    "clearallforwardings",
+    "numberofpasswordprompts",
+    "escapechar",
 ];
 
 /// Reads options out of one variable's text.
@@ -61,14 +84,13 @@ pub fn parse(text: &str, into: &mut SshOptions) -> Result<(), String> {
                 'C' | 'q' | 'x' | 'T' | 'a' | 'v' | 'k' | 'n' => {}
                 'J' | 'p' | 'l' | 'i' | 'o' | 'S' | 'e' => {
                     let glued: String = flags.by_ref().collect();
-                    let value = if glued.is_empty() {
-                        words.next().ok_or(format!("-{flag} needs a value"))?
-                    } else {
-                        glued
-                    };
+                    let value =
+                        if glued.is_empty() { words.next().ok_or(format!("-{flag} needs a value"))? } else { glued };
                     take(flag, &value, into)?;
                 }
-                'F' => return Err("-F (another ssh_config) is not built yet; write its options here with -o".to_owned()),
+                'F' => {
+                    return Err("-F (another ssh_config) is not built yet; write its options here with -o".to_owned());
+                }
                 other => return Err(format!("-{other} is an option that ferry cannot honour")),
             }
         }
@@ -83,7 +105,9 @@ fn take(flag: char, value: &str, into: &mut SshOptions) -> Result<(), String> {
         'l' => set("user", value, into),
         'i' => set("identityfile", value, into),
         'o' => {
-            let at = value.find(|c: char| c == '=' || c.is_whitespace()).ok_or(format!("-o {value}: expected Option=value"))?;
+            let at = value
+                .find(|c: char| c == '=' || c.is_whitespace())
+                .ok_or(format!("-o {value}: expected Option=value"))?;
             let (name, rest) = value.split_at(at);
             let rest = rest.trim_start().strip_prefix('=').unwrap_or(rest.trim_start()).trim();
             set(&name.trim().to_lowercase(), rest, into)
@@ -114,7 +138,8 @@ fn set(name: &str, value: &str, into: &mut SshOptions) -> Result<(), String> {
             into.jump.get_or_insert(if value.eq_ignore_ascii_case("none") { String::new() } else { value.to_owned() });
         }
         "port" => {
-            let port = value.parse().ok().filter(|port| *port > 0).ok_or(format!("Port {value:?}: 1 to 65535 expected"))?;
+            let port =
+                value.parse().ok().filter(|port| *port > 0).ok_or(format!("Port {value:?}: 1 to 65535 expected"))?;
             into.port.get_or_insert(port);
         }
         "user" => {
@@ -149,7 +174,8 @@ fn set(name: &str, value: &str, into: &mut SshOptions) -> Result<(), String> {
             into.strict.get_or_insert(value);
         }
         "connecttimeout" => {
-            let seconds = value.parse().ok().filter(|s| *s > 0).ok_or(format!("ConnectTimeout {value:?}: seconds expected"))?;
+            let seconds =
+                value.parse().ok().filter(|s| *s > 0).ok_or(format!("ConnectTimeout {value:?}: seconds expected"))?;
             into.connect_timeout.get_or_insert(seconds);
         }
         "hashknownhosts" => {
