@@ -110,7 +110,11 @@ fn a_reboot_ends_all_and_changes_the_boot_id() {
     assert_eq!(text(&out.stdout), "ok\n");
     let sleeping =
         |node: &RealNode| node.processes().iter().any(|process| text(&process.cmdline) == "sleep\u{0}4242\u{0}");
-    assert!(sleeping(&node));
+    let begun = Instant::now();
+    while !sleeping(&node) {
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", node.processes());
+        std::thread::sleep(Duration::from_millis(10));
+    }
     // Orphans are collected: no zombies pile up.
     for _ in 0..3 {
         over_ssh(&node, "setsid sh -c 'sleep 0.1 & exit' >/dev/null 2>&1 </dev/null", b"");

@@ -8,6 +8,8 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -118,6 +120,7 @@ pub struct RealNode {
     pub password: Option<String>,
     opts: Opts,
     keeper: Option<Child>,
+    claim: UnixListener,
     init: u32,
     // Last, so that it is removed when all else has ended.
     dir: tempfile::TempDir,
@@ -182,7 +185,7 @@ impl RealNode {
         mode(&at("home"), 0o755);
         mode(&at("home-root"), 0o700);
         mode(&at("tmp"), 0o1777);
-        let port = free_port();
+        let (port, claim) = free_port();
         let key_path = at("id");
         run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"]).arg(&key_path));
         let public = match opts.kind {
@@ -207,6 +210,7 @@ impl RealNode {
             password,
             opts,
             keeper: None,
+            claim,
             init: 0,
             dir,
         };
@@ -229,6 +233,10 @@ impl RealNode {
     /// Ends every process of the node at once, as a power cut would. [`RealNode::reboot`] brings it back.
     pub fn halt(&mut self) {
         if let Some(mut keeper) = self.keeper.take() {
+            // The keeper would do it too, a second later: the kernel takes its time over an orphan.
+            if let Some(init) = i32::try_from(self.init).ok().and_then(rustix::process::Pid::from_raw) {
+                let _ = rustix::process::kill_process(init, rustix::process::Signal::KILL);
+            }
             // The keeper reads its input; at the end of it, it kills the node's first process.
             drop(keeper.stdin.take());
             let _ = keeper.wait();
@@ -417,7 +425,10 @@ impl RealNode {
         let (opts, t) = (&self.opts, self.dir.path().display());
         let mut script = format!(
             "set -eu\nT={t}\nR=$T/root\nhostname {0}\n\
-             over() {{ mount -t overlay overlay -o \"lowerdir=/,upperdir=$1/upper,workdir=$1/work\" \"$R\"; }}\n\
+             layers() {{ mount -t overlay overlay -o \"lowerdir=/,upperdir=$1/upper,workdir=$1/work$2\" \"$R\"; }}\n\
+             # volatile: ending a node does not wait for the disk. The kernel marks the folder of a\n\
+             # volatile layer that was not unmounted, and a reboot mounts it again.\n\
+             over() {{ rm -rf \"$1/work/work/incompat\"; layers \"$1\" ,volatile || layers \"$1\" ''; }}\n\
              if [ -e \"$T/in-memory\" ] || ! over \"$T\" 2>/dev/null; then\n\
              # The disk's own file system cannot be an upper layer: what is written is kept in memory,\n\
              # and the folder is handed from boot to boot by the files that it is copied to.\n\
@@ -485,9 +496,21 @@ impl Drop for RealNode {
     }
 }
 
-/// A port on 127.0.0.1 that was free a moment ago.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// A port on 127.0.0.1 that nobody listens on, and the claim to it: as long as that is held, no
+/// other test takes the port, in this process or another. Below the ports that the kernel gives to
+/// clients.
+pub fn free_port() -> (u16, UnixListener) {
+    let begin = u32::from_le_bytes(rand::random());
+    for step in 0..10_000_u32 {
+        let port = 20_000 + u16::try_from((begin % 10_000 + step) % 10_000).unwrap();
+        let name = SocketAddr::from_abstract_name(format!("ferry-test-port-{port}")).unwrap();
+        if let Ok(claim) = UnixListener::bind_addr(&name)
+            && TcpListener::bind(("127.0.0.1", port)).is_ok()
+        {
+            return (port, claim);
+        }
+    }
+    panic!("no port is free between 20000 and 30000");
 }
 
 fn greets(port: u16) -> bool {
