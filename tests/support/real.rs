@@ -232,21 +232,22 @@ impl RealNode {
 
     /// Ends every process of the node at once, as a power cut would. [`RealNode::reboot`] brings it back.
     pub fn halt(&mut self) {
+        let gone = |init: u32| init == 0 || !Path::new(&format!("/proc/{init}")).exists();
+        if let Some(init) = i32::try_from(self.init).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(init, rustix::process::Signal::KILL);
+        }
+        let begun = Instant::now();
+        while !gone(self.init) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "the node's first process does not end");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.init = 0;
         if let Some(mut keeper) = self.keeper.take() {
-            // The keeper would do it too, a second later: the kernel takes its time over an orphan.
-            if let Some(init) = i32::try_from(self.init).ok().and_then(rustix::process::Pid::from_raw) {
-                let _ = rustix::process::kill_process(init, rustix::process::Signal::KILL);
-            }
-            // The keeper reads its input; at the end of it, it kills the node's first process.
+            // Its input ends; it kills what is left and ends itself. It would have killed the first
+            // process too, but more slowly: the kernel takes its time over an orphan.
             drop(keeper.stdin.take());
             let _ = keeper.wait();
         }
-        let begun = Instant::now();
-        while self.init != 0 && Path::new(&format!("/proc/{}", self.init)).exists() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "the node's first process does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        self.init = 0;
     }
 
     /// The node's file tree as seen from here. Good while the node runs.
