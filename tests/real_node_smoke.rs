@@ -44,9 +44,17 @@ fn key_login_and_sudo_without_password() {
     assert!(text(&full.stderr).contains("No space left"), "{}", text(&full.stderr));
     assert!(node.password.is_none());
     assert!(node.root_dir().join("etc/made").exists());
-    assert!(
-        node.written().iter().any(|folder| folder.join("etc/made").exists() || folder.join("upper/etc/made").exists())
-    );
+    let holds = |name: &str| node.written().iter().any(|folder| folder.join(name).exists());
+    assert!(holds("etc/made") && holds("x"), "the overlay and the small disk are searched");
+}
+
+#[test]
+fn a_node_works_where_only_memory_can_be_written() {
+    let opts = Opts { in_memory: true, setup: vec!["echo made >/etc/made".into()], ..Opts::default() };
+    let node = RealNode::start(opts);
+    assert!(node.in_memory());
+    assert_eq!(text(&over_ssh(&node, "sudo id -u; cat /etc/made", b"").stdout), "0\nmade\n");
+    assert!(node.written().iter().any(|folder| folder.join("made").exists()));
 }
 
 #[test]

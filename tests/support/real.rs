@@ -65,6 +65,8 @@ pub struct Opts {
     pub sshd_lines: Vec<String>,
     /// Commands that root runs in the node before its first start.
     pub setup: Vec<String>,
+    /// Keep the node's disk in memory even where that is not needed. Such a node cannot be rebooted.
+    pub in_memory: bool,
 }
 
 impl Default for Opts {
@@ -81,6 +83,7 @@ impl Default for Opts {
             tmpfs: Vec::new(),
             sshd_lines: Vec::new(),
             setup: Vec::new(),
+            in_memory: false,
         }
     }
 }
@@ -214,6 +217,9 @@ impl RealNode {
             init: 0,
             dir,
         };
+        if node.opts.in_memory {
+            std::fs::write(node.dir.path().join("in-memory"), "").unwrap();
+        }
         node.write_first_boot();
         node.write_boot();
         node.new_boot_id();
@@ -224,7 +230,15 @@ impl RealNode {
     /// All that a reboot does: every process ends at once, `/run` and small disks are empty, the
     /// boot id is another one; the disk stays. Returns when the server greets again, on the same
     /// port.
+    ///
+    /// # Panics
+    /// When the node's disk is in memory only: it would not stay.
     pub fn reboot(&mut self) {
+        assert!(
+            !self.in_memory(),
+            "a node can be rebooted only where overlay mounts work on the disk of {}: set TMPDIR to such a disk",
+            self.dir.path().display()
+        );
         self.halt();
         self.new_boot_id();
         self.boot();
@@ -257,12 +271,26 @@ impl RealNode {
     }
 
     /// Folders here that hold every file that the node has written (and some that were put there
-    /// for it), for searching. Also good while it is halted.
+    /// for it), for searching. While it is halted, those in memory (`/run`, small disks) are gone.
     pub fn written(&self) -> Vec<PathBuf> {
-        ["upper", "home", "home-root", "tmp", "disk", "sshd.log"]
-            .iter()
-            .map(|name| self.dir.path().join(name))
-            .collect()
+        let names = ["upper", "home", "home-root", "tmp", "sshd.log"];
+        let mut places: Vec<PathBuf> = names.iter().map(|name| self.dir.path().join(name)).collect();
+        if self.init != 0 {
+            let root = self.root_dir();
+            let small = self.opts.tmpfs.iter().map(|(path, _)| path.as_str());
+            let mut in_memory: Vec<&str> = small.chain(["/run"]).collect();
+            if self.in_memory() {
+                in_memory.extend(["/etc", "/opt", "/srv", "/usr/local", "/var"]);
+            }
+            places.extend(in_memory.into_iter().map(|path| root.join(path.trim_start_matches('/'))));
+        }
+        places
+    }
+
+    /// Whether the overlay's upper layer had to be put into memory (this machine's root is an
+    /// overlay itself, as in containers). Such a node cannot be rebooted.
+    pub fn in_memory(&self) -> bool {
+        self.dir.path().join("in-memory").exists()
     }
 
     /// What the server said so far.
@@ -431,15 +459,14 @@ impl RealNode {
              # volatile layer that was not unmounted, and a reboot mounts it again.\n\
              over() {{ rm -rf \"$1/work/work/incompat\"; layers \"$1\" ,volatile || layers \"$1\" ''; }}\n\
              if [ -e \"$T/in-memory\" ] || ! over \"$T\" 2>/dev/null; then\n\
-             # The disk's own file system cannot be an upper layer: what is written is kept in memory,\n\
-             # and the folder is handed from boot to boot by the files that it is copied to.\n\
+             # The file system here cannot be an upper layer: memory can.\n\
              touch \"$T/in-memory\"\nmount -t tmpfs -o mode=755 tmpfs \"$T/disk\"\nmkdir \"$T/disk/upper\" \"$T/disk/work\"\n\
              over \"$T/disk\"\nfi\n\
              mount -t proc proc \"$R/proc\"\nmount --rbind /dev \"$R/dev\"\n\
              mount --bind \"$T/home\" \"$R/home\"\nmount --bind \"$T/home-root\" \"$R/root\"\nmount --bind \"$T/tmp\" \"$R/tmp\"\n\
              mount -t tmpfs -o mode=755 tmpfs \"$R/run\"\nmkdir -m 755 \"$R/run/sshd\" \"$R/run/lock\"\n\
              mount --bind \"$T/boot_id\" \"$R/proc/sys/kernel/random/boot_id\"\n\
-             if ! [ -e \"$T/made\" ] || [ -e \"$T/in-memory\" ]; then sh \"$T/first.sh\"; touch \"$T/made\"; fi\n",
+             if ! [ -e \"$T/made\" ]; then sh \"$T/first.sh\"; touch \"$T/made\"; fi\n",
             q(&opts.hostname)
         );
         for (path, size) in &opts.tmpfs {
