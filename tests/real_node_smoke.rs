@@ -44,9 +44,17 @@ fn key_login_and_sudo_without_password() {
     assert!(text(&full.stderr).contains("No space left"), "{}", text(&full.stderr));
     assert!(node.password.is_none());
     assert!(node.root_dir().join("etc/made").exists());
-    assert!(
-        node.written().iter().any(|folder| folder.join("etc/made").exists() || folder.join("upper/etc/made").exists())
-    );
+    let holds = |name: &str| node.written().iter().any(|folder| folder.join(name).exists());
+    assert!(holds("etc/made") && holds("x"), "the overlay and the small disk are searched");
+}
+
+#[test]
+fn a_node_works_where_only_memory_can_be_written() {
+    let opts = Opts { in_memory: true, setup: vec!["echo made >/etc/made".into()], ..Opts::default() };
+    let node = RealNode::start(opts);
+    assert!(node.in_memory());
+    assert_eq!(text(&over_ssh(&node, "sudo id -u; cat /etc/made", b"").stdout), "0\nmade\n");
+    assert!(node.written().iter().any(|folder| folder.join("made").exists()));
 }
 
 #[test]
@@ -110,7 +118,11 @@ fn a_reboot_ends_all_and_changes_the_boot_id() {
     assert_eq!(text(&out.stdout), "ok\n");
     let sleeping =
         |node: &RealNode| node.processes().iter().any(|process| text(&process.cmdline) == "sleep\u{0}4242\u{0}");
-    assert!(sleeping(&node));
+    let begun = Instant::now();
+    while !sleeping(&node) {
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", node.processes());
+        std::thread::sleep(Duration::from_millis(10));
+    }
     // Orphans are collected: no zombies pile up.
     for _ in 0..3 {
         over_ssh(&node, "setsid sh -c 'sleep 0.1 & exit' >/dev/null 2>&1 </dev/null", b"");

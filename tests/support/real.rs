@@ -8,6 +8,8 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -63,6 +65,8 @@ pub struct Opts {
     pub sshd_lines: Vec<String>,
     /// Commands that root runs in the node before its first start.
     pub setup: Vec<String>,
+    /// Keep the node's disk in memory even where that is not needed. Such a node cannot be rebooted.
+    pub in_memory: bool,
 }
 
 impl Default for Opts {
@@ -79,6 +83,7 @@ impl Default for Opts {
             tmpfs: Vec::new(),
             sshd_lines: Vec::new(),
             setup: Vec::new(),
+            in_memory: false,
         }
     }
 }
@@ -118,6 +123,7 @@ pub struct RealNode {
     pub password: Option<String>,
     opts: Opts,
     keeper: Option<Child>,
+    claim: UnixListener,
     init: u32,
     // Last, so that it is removed when all else has ended.
     dir: tempfile::TempDir,
@@ -182,7 +188,7 @@ impl RealNode {
         mode(&at("home"), 0o755);
         mode(&at("home-root"), 0o700);
         mode(&at("tmp"), 0o1777);
-        let port = free_port();
+        let (port, claim) = free_port();
         let key_path = at("id");
         run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"]).arg(&key_path));
         let public = match opts.kind {
@@ -207,9 +213,13 @@ impl RealNode {
             password,
             opts,
             keeper: None,
+            claim,
             init: 0,
             dir,
         };
+        if node.opts.in_memory {
+            std::fs::write(node.dir.path().join("in-memory"), "").unwrap();
+        }
         node.write_first_boot();
         node.write_boot();
         node.new_boot_id();
@@ -220,7 +230,15 @@ impl RealNode {
     /// All that a reboot does: every process ends at once, `/run` and small disks are empty, the
     /// boot id is another one; the disk stays. Returns when the server greets again, on the same
     /// port.
+    ///
+    /// # Panics
+    /// When the node's disk is in memory only: it would not stay.
     pub fn reboot(&mut self) {
+        assert!(
+            !self.in_memory(),
+            "a node can be rebooted only where overlay mounts work on the disk of {}: set TMPDIR to such a disk",
+            self.dir.path().display()
+        );
         self.halt();
         self.new_boot_id();
         self.boot();
@@ -228,17 +246,22 @@ impl RealNode {
 
     /// Ends every process of the node at once, as a power cut would. [`RealNode::reboot`] brings it back.
     pub fn halt(&mut self) {
+        let gone = |init: u32| init == 0 || !Path::new(&format!("/proc/{init}")).exists();
+        if let Some(init) = i32::try_from(self.init).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(init, rustix::process::Signal::KILL);
+        }
+        let begun = Instant::now();
+        while !gone(self.init) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "the node's first process does not end");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.init = 0;
         if let Some(mut keeper) = self.keeper.take() {
-            // The keeper reads its input; at the end of it, it kills the node's first process.
+            // Its input ends; it kills what is left and ends itself. It would have killed the first
+            // process too, but more slowly: the kernel takes its time over an orphan.
             drop(keeper.stdin.take());
             let _ = keeper.wait();
         }
-        let begun = Instant::now();
-        while self.init != 0 && Path::new(&format!("/proc/{}", self.init)).exists() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "the node's first process does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        self.init = 0;
     }
 
     /// The node's file tree as seen from here. Good while the node runs.
@@ -248,12 +271,26 @@ impl RealNode {
     }
 
     /// Folders here that hold every file that the node has written (and some that were put there
-    /// for it), for searching. Also good while it is halted.
+    /// for it), for searching. While it is halted, those in memory (`/run`, small disks) are gone.
     pub fn written(&self) -> Vec<PathBuf> {
-        ["upper", "home", "home-root", "tmp", "disk", "sshd.log"]
-            .iter()
-            .map(|name| self.dir.path().join(name))
-            .collect()
+        let names = ["upper", "home", "home-root", "tmp", "sshd.log"];
+        let mut places: Vec<PathBuf> = names.iter().map(|name| self.dir.path().join(name)).collect();
+        if self.init != 0 {
+            let root = self.root_dir();
+            let small = self.opts.tmpfs.iter().map(|(path, _)| path.as_str());
+            let mut in_memory: Vec<&str> = small.chain(["/run"]).collect();
+            if self.in_memory() {
+                in_memory.extend(["/etc", "/opt", "/srv", "/usr/local", "/var"]);
+            }
+            places.extend(in_memory.into_iter().map(|path| root.join(path.trim_start_matches('/'))));
+        }
+        places
+    }
+
+    /// Whether the overlay's upper layer had to be put into memory (this machine's root is an
+    /// overlay itself, as in containers). Such a node cannot be rebooted.
+    pub fn in_memory(&self) -> bool {
+        self.dir.path().join("in-memory").exists()
     }
 
     /// What the server said so far.
@@ -417,17 +454,19 @@ impl RealNode {
         let (opts, t) = (&self.opts, self.dir.path().display());
         let mut script = format!(
             "set -eu\nT={t}\nR=$T/root\nhostname {0}\n\
-             over() {{ mount -t overlay overlay -o \"lowerdir=/,upperdir=$1/upper,workdir=$1/work\" \"$R\"; }}\n\
+             layers() {{ mount -t overlay overlay -o \"lowerdir=/,upperdir=$1/upper,workdir=$1/work$2\" \"$R\"; }}\n\
+             # volatile: ending a node does not wait for the disk. The kernel marks the folder of a\n\
+             # volatile layer that was not unmounted, and a reboot mounts it again.\n\
+             over() {{ rm -rf \"$1/work/work/incompat\"; layers \"$1\" ,volatile || layers \"$1\" ''; }}\n\
              if [ -e \"$T/in-memory\" ] || ! over \"$T\" 2>/dev/null; then\n\
-             # The disk's own file system cannot be an upper layer: what is written is kept in memory,\n\
-             # and the folder is handed from boot to boot by the files that it is copied to.\n\
+             # The file system here cannot be an upper layer: memory can.\n\
              touch \"$T/in-memory\"\nmount -t tmpfs -o mode=755 tmpfs \"$T/disk\"\nmkdir \"$T/disk/upper\" \"$T/disk/work\"\n\
              over \"$T/disk\"\nfi\n\
              mount -t proc proc \"$R/proc\"\nmount --rbind /dev \"$R/dev\"\n\
              mount --bind \"$T/home\" \"$R/home\"\nmount --bind \"$T/home-root\" \"$R/root\"\nmount --bind \"$T/tmp\" \"$R/tmp\"\n\
              mount -t tmpfs -o mode=755 tmpfs \"$R/run\"\nmkdir -m 755 \"$R/run/sshd\" \"$R/run/lock\"\n\
              mount --bind \"$T/boot_id\" \"$R/proc/sys/kernel/random/boot_id\"\n\
-             if ! [ -e \"$T/made\" ] || [ -e \"$T/in-memory\" ]; then sh \"$T/first.sh\"; touch \"$T/made\"; fi\n",
+             if ! [ -e \"$T/made\" ]; then sh \"$T/first.sh\"; touch \"$T/made\"; fi\n",
             q(&opts.hostname)
         );
         for (path, size) in &opts.tmpfs {
@@ -485,9 +524,21 @@ impl Drop for RealNode {
     }
 }
 
-/// A port on 127.0.0.1 that was free a moment ago.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// A port on 127.0.0.1 that nobody listens on, and the claim to it: as long as that is held, no
+/// other test takes the port, in this process or another. Below the ports that the kernel gives to
+/// clients.
+pub fn free_port() -> (u16, UnixListener) {
+    let begin = u32::from_le_bytes(rand::random());
+    for step in 0..10_000_u32 {
+        let port = 20_000 + u16::try_from((begin % 10_000 + step) % 10_000).unwrap();
+        let name = SocketAddr::from_abstract_name(format!("ferry-test-port-{port}")).unwrap();
+        if let Ok(claim) = UnixListener::bind_addr(&name)
+            && TcpListener::bind(("127.0.0.1", port)).is_ok()
+        {
+            return (port, claim);
+        }
+    }
+    panic!("no port is free between 20000 and 30000");
 }
 
 fn greets(port: u16) -> bool {

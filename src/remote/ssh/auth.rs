@@ -53,13 +53,13 @@ impl Identities {
             return known.clone();
         }
         let read = match keys::load(path, None) {
-            Err(keys::Trouble::NeedsPassphrase) => match (self.ask)(path) {
+            Err(failure) if keys::wants_passphrase(&failure) => match (self.ask)(path) {
                 Some(passphrase) => keys::load(path, Some(&passphrase)),
-                None => Err(keys::Trouble::NeedsPassphrase),
+                None => Err(failure),
             },
             other => other,
         };
-        let read = read.map(Arc::new).map_err(|trouble| trouble.failure(path));
+        let read = read.map(Arc::new);
         ring.insert(path.to_owned(), read.clone());
         read
     }

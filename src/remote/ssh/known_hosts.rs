@@ -23,7 +23,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::ssh_key::public::KeyData;
-use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PublicKey};
+use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PublicKey, PublicKeyOrCertificate};
 use rustix::fs::{FlockOperation, flock};
 use sha1::Sha1;
 
@@ -47,12 +47,23 @@ const SALT: usize = 20;
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a host showed to prove who it is.
+// There is one of these a connection: its size does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone)]
 pub enum Offered {
     /// A bare public key.
     PublicKey(PublicKey),
     /// A host certificate.
     Certificate(Certificate),
+}
+
+impl From<&PublicKeyOrCertificate> for Offered {
+    fn from(shown: &PublicKeyOrCertificate) -> Self {
+        match shown {
+            PublicKeyOrCertificate::PublicKey { key, .. } => Self::PublicKey(key.clone()),
+            PublicKeyOrCertificate::Certificate(certificate) => Self::Certificate(certificate.clone()),
+        }
+    }
 }
 
 impl Offered {
@@ -662,9 +673,9 @@ const LINE_FORM: &str = "[@cert-authority|@revoked] HOSTS KEYTYPE BASE64";
 /// One line as OpenSSH reads it: `None` for comments and empty lines.
 fn parse(line: &[u8]) -> Result<Option<(Marker, Vec<u8>, Recorded)>, Bad> {
     let mut at = skip_blanks(line, 0);
-    if matches!(line.get(at), None | Some(b'#' | b'\r'))
-        && line.get(at..).is_none_or(|rest| rest.trim_ascii().is_empty() || rest.starts_with(b"#"))
-    {
+    let rest = line.get(at..).unwrap_or_default();
+    // A lone carriage return is an empty line of a file from Windows.
+    if rest.first() == Some(&b'#') || rest.trim_ascii().is_empty() {
         return Ok(None);
     }
     let mut marker = Marker::None;
