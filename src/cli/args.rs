@@ -11,15 +11,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// a node; nothing stays there.
 #[derive(Debug, Parser)]
 #[command(name = "ferry", version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
-pub struct Cli {
+pub(super) struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(super) command: Command,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(super) enum Command {
     /// Write an inventory and a ferry.toml to start from
     Init(InitArgs),
     /// Reach every host: user, root, system, disk; one line a host
@@ -49,7 +49,7 @@ pub enum Command {
 
 /// How a run speaks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum OutputKind {
+pub(super) enum OutputKind {
     /// For people: live at a terminal, plain lines elsewhere.
     #[default]
     Human,
@@ -63,136 +63,136 @@ pub enum OutputKind {
 
 /// Options that every command knows that talks to hosts. Ansible's letters.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Common {
+pub(super) struct Common {
     /// Inventory file, folder or comma list; may be given several times
     #[arg(short = 'i', long = "inventory", value_name = "PATH")]
-    pub inventory: Vec<String>,
+    pub(super) inventory: Vec<String>,
     /// Only these hosts, an Ansible pattern
     #[arg(short = 'l', long, value_name = "PATTERN")]
-    pub limit: Option<String>,
+    pub(super) limit: Option<String>,
     /// Variables: k=v, JSON or @file
     #[arg(short = 'e', long = "extra-vars", value_name = "VARS")]
-    pub extra_vars: Vec<String>,
+    pub(super) extra_vars: Vec<String>,
     /// Hosts at once
     #[arg(short = 'f', long, value_name = "N")]
-    pub forks: Option<usize>,
+    pub(super) forks: Option<usize>,
     /// Login user where the inventory names none
     #[arg(short = 'u', long = "user", value_name = "USER")]
-    pub user: Option<String>,
+    pub(super) user: Option<String>,
     /// Become root with sudo where the inventory says nothing
     #[arg(short = 'b', long = "become")]
-    pub become_on: bool,
+    pub(super) become_on: bool,
     /// Ask for sudo's password
     #[arg(short = 'K', long = "ask-become-pass")]
-    pub ask_become_pass: bool,
+    pub(super) ask_become_pass: bool,
     /// Read sudo's password from this file
     #[arg(long, value_name = "FILE", conflicts_with = "ask_become_pass")]
-    pub become_password_file: Option<PathBuf>,
+    pub(super) become_password_file: Option<PathBuf>,
     /// Read sudo's password from this environment variable; commands that ferry starts do not inherit it
     #[arg(long, value_name = "NAME", conflicts_with_all = ["ask_become_pass", "become_password_file"])]
-    pub become_password_env: Option<String>,
+    pub(super) become_password_env: Option<String>,
     /// Read the key's passphrase from this file
     #[arg(long, value_name = "FILE")]
-    pub key_passphrase_file: Option<PathBuf>,
+    pub(super) key_passphrase_file: Option<PathBuf>,
     /// Private key to log in with
     #[arg(long, visible_alias = "key-file", value_name = "FILE")]
-    pub private_key: Option<PathBuf>,
+    pub(super) private_key: Option<PathBuf>,
     /// Options of ssh, such as "-J bastion"
     #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true)]
-    pub ssh_common_args: Option<String>,
+    pub(super) ssh_common_args: Option<String>,
     /// Seconds that each step of connecting may take
     #[arg(short = 'T', long, value_name = "SECONDS")]
-    pub timeout: Option<u64>,
+    pub(super) timeout: Option<u64>,
     /// How a run speaks
     #[arg(long, value_enum, default_value_t, value_name = "KIND")]
-    pub output: OutputKind,
+    pub(super) output: OutputKind,
     /// The catalog of recovery points
     #[arg(long, value_name = "URL")]
-    pub catalog: Option<String>,
+    pub(super) catalog: Option<String>,
     /// Where runs keep their journals
     #[arg(long, value_name = "DIR")]
-    pub run_dir: Option<PathBuf>,
+    pub(super) run_dir: Option<PathBuf>,
     /// More of ferry's own trace in debug.log (up to -vvvv)
     #[arg(short = 'v', long = "verbose", action = clap::ArgAction::Count)]
-    pub verbose: u8,
+    pub(super) verbose: u8,
 }
 
 /// `ferry init`
 #[derive(Debug, Args)]
-pub struct InitArgs {
+pub(super) struct InitArgs {
     /// Where to write
     #[arg(default_value = ".")]
-    pub dir: PathBuf,
+    pub(super) dir: PathBuf,
 }
 
 /// `ferry ping`
 #[derive(Debug, Args)]
-pub struct PingArgs {
+pub(super) struct PingArgs {
     /// Which hosts, an Ansible pattern
     #[arg(default_value = "all")]
-    pub pattern: String,
+    pub(super) pattern: String,
     /// As JSON
     #[arg(long)]
-    pub json: bool,
+    pub(super) json: bool,
     /// Shared options
     #[command(flatten)]
-    pub common: Common,
+    pub(super) common: Common,
 }
 
 /// `ferry backup`
 #[derive(Debug, Args)]
-pub struct BackupArgs {
+pub(super) struct BackupArgs {
     /// The cluster: a group of the inventory
-    pub cluster: String,
+    pub(super) cluster: String,
     /// Only these parts: gravity, amv, nfs
     #[arg(long, value_delimiter = ',', value_name = "PARTS", value_parser = ["gravity", "amv", "nfs"])]
-    pub only: Vec<String>,
+    pub(super) only: Vec<String>,
     /// A name for the point
     #[arg(long, value_name = "TEXT")]
-    pub label: Option<String>,
+    pub(super) label: Option<String>,
     /// Print plan and preflight and stop
     #[arg(short = 'C', long)]
-    pub check: bool,
+    pub(super) check: bool,
     /// Go on although this gate says no: GATE=REASON (health, space, clock, dns, certificate, nfs, safety_backup)
     #[arg(long, value_name = "GATE=REASON")]
-    pub waive: Vec<String>,
+    pub(super) waive: Vec<String>,
     /// Answer yes to questions
     #[arg(long)]
-    pub yes: bool,
+    pub(super) yes: bool,
     /// Shared options
     #[command(flatten)]
-    pub common: Common,
+    pub(super) common: Common,
 }
 
 /// `ferry run`
 #[derive(Debug, Args)]
-pub struct RunArgs {
+pub(super) struct RunArgs {
     /// Playbooks, in order
     #[arg(required = true, value_name = "PLAYBOOK")]
-    pub playbooks: Vec<PathBuf>,
+    pub(super) playbooks: Vec<PathBuf>,
     /// Say what would be done
     #[arg(short = 'C', long)]
-    pub check: bool,
+    pub(super) check: bool,
     /// Only read, tell errors, and stop
     #[arg(long)]
-    pub syntax_check: bool,
+    pub(super) syntax_check: bool,
     /// List the hosts and stop
     #[arg(long)]
-    pub list_hosts: bool,
+    pub(super) list_hosts: bool,
     /// List the tasks and stop
     #[arg(long)]
-    pub list_tasks: bool,
+    pub(super) list_tasks: bool,
     /// Go on although this gate says no: GATE=REASON
     #[arg(long, value_name = "GATE=REASON")]
-    pub waive: Vec<String>,
+    pub(super) waive: Vec<String>,
     /// Shared options
     #[command(flatten)]
-    pub common: Common,
+    pub(super) common: Common,
 }
 
 /// `ferry points`
 #[derive(Debug, Subcommand)]
-pub enum PointsCommand {
+pub(super) enum PointsCommand {
     /// One line a point
     List {
         /// Only this cluster
@@ -230,7 +230,7 @@ pub enum PointsCommand {
 
 /// `ferry jobs`
 #[derive(Debug, Subcommand)]
-pub enum JobsCommand {
+pub(super) enum JobsCommand {
     /// Jobs on the nodes
     List {
         /// Which hosts
@@ -280,7 +280,7 @@ pub enum JobsCommand {
 
 /// `ferry runs`
 #[derive(Debug, Subcommand)]
-pub enum RunsCommand {
+pub(super) enum RunsCommand {
     /// One line a run
     List {
         /// As JSON
@@ -305,7 +305,7 @@ pub enum RunsCommand {
 
 /// `ferry playbooks`
 #[derive(Debug, Subcommand)]
-pub enum PlaybooksCommand {
+pub(super) enum PlaybooksCommand {
     /// What is inside
     List,
     /// Write one out to change it
@@ -318,7 +318,7 @@ pub enum PlaybooksCommand {
 
 /// `ferry sandbox`
 #[derive(Debug, Subcommand)]
-pub enum SandboxCommand {
+pub(super) enum SandboxCommand {
     /// Start pretend clusters and print how to reach them
     Up(SandboxArgs),
     /// Stop them
@@ -336,31 +336,31 @@ pub enum SandboxCommand {
 
 /// What the pretend clusters are like.
 #[derive(Debug, Clone, Args)]
-pub struct SandboxArgs {
+pub(super) struct SandboxArgs {
     /// Where everything of theirs is kept
     #[arg(long, default_value = "ferry-sandbox")]
-    pub dir: PathBuf,
+    pub(super) dir: PathBuf,
     /// A fault, NAME=VALUE; may be given several times
     #[arg(long, value_name = "NAME=VALUE")]
-    pub fault: Vec<String>,
+    pub(super) fault: Vec<String>,
     /// Which Gravity: g5, g6, g7, g8
     #[arg(long, default_value = "g7")]
-    pub generation: String,
+    pub(super) generation: String,
     /// How long the pretend hook works
     #[arg(long, default_value_t = 3.0, value_name = "SECONDS")]
-    pub hook_seconds: f64,
+    pub(super) hook_seconds: f64,
     /// How large the pretend archive is
     #[arg(long, default_value_t = 16, value_name = "MIB")]
-    pub archive_mib: u64,
+    pub(super) archive_mib: u64,
 }
 
 /// `ferry demo`
 #[derive(Debug, Args)]
-pub struct DemoArgs {
+pub(super) struct DemoArgs {
     /// Where everything is kept; a new folder below the temporary one by default
     #[arg(long)]
-    pub dir: Option<PathBuf>,
+    pub(super) dir: Option<PathBuf>,
     /// How a run speaks
     #[arg(long, value_enum, default_value_t, value_name = "KIND")]
-    pub output: OutputKind,
+    pub(super) output: OutputKind,
 }

@@ -222,15 +222,15 @@ impl<'a> Node<'a> {
     }
     /// Whether both can be nodes of one cluster. What one of them does not know decides nothing.
     fn same_cluster(&self, other: &Node<'_>) -> bool {
-        if let (Some(a), Some(b)) = (&self.gravity.kube_uid, &other.gravity.kube_uid) {
-            if a != b {
-                return false;
-            }
+        if let (Some(a), Some(b)) = (&self.gravity.kube_uid, &other.gravity.kube_uid)
+            && a != b
+        {
+            return false;
         }
-        if let (Some(a), Some(b)) = (self.name(), other.name()) {
-            if a != b {
-                return false;
-            }
+        if let (Some(a), Some(b)) = (self.name(), other.name())
+            && a != b
+        {
+            return false;
         }
         let (a, b) = (self.addresses(), other.addresses());
         let same_uid = self.gravity.kube_uid.is_some() && self.gravity.kube_uid == other.gravity.kube_uid;

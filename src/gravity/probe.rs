@@ -474,11 +474,11 @@ fn read_gravity(sections: &[Section<'_>], state_dir: String) -> Result<GravityFa
         }
     };
     let site = section("site").and_then(|site| json(site.text));
-    if let (Some(parsed), Some(site)) = (parsed.as_mut(), &site) {
-        if parsed.app_version.is_empty() {
-            parsed.app_name = at(site, "/app/name").unwrap_or_default();
-            parsed.app_version = at(site, "/app/version").unwrap_or_default();
-        }
+    if let (Some(parsed), Some(site)) = (parsed.as_mut(), &site)
+        && parsed.app_version.is_empty()
+    {
+        parsed.app_name = at(site, "/app/name").unwrap_or_default();
+        parsed.app_version = at(site, "/app/version").unwrap_or_default();
     }
     let version = json(need("version")?.text).and_then(|value| at(&value, "/version")).or_else(|| {
         let status = parsed.as_ref()?;

@@ -20,6 +20,9 @@ use crate::secret::SecretString;
 /// Asks for the passphrase of a key file; `None` when there is nobody to ask.
 pub type AskPassphrase = Arc<dyn Fn(&Path) -> Option<SecretString> + Send + Sync>;
 
+/// Keys that were read, and those that could not be.
+type Ring = HashMap<PathBuf, Result<Arc<PrivateKey>, Failure>>;
+
 /// Which keys to offer. Clones share the keys that were read, so that a passphrase is asked once.
 #[derive(Clone)]
 pub struct Identities {
@@ -31,7 +34,7 @@ pub struct Identities {
     pub agent: Option<PathBuf>,
     /// Who to ask for passphrases.
     pub ask: AskPassphrase,
-    ring: Arc<Mutex<HashMap<PathBuf, Result<Arc<PrivateKey>, Failure>>>>,
+    ring: Arc<Mutex<Ring>>,
 }
 
 impl Identities {

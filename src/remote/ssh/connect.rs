@@ -381,7 +381,12 @@ impl russh::client::Handler for Client {
             PublicKeyOrCertificate::PublicKey { key, .. } => Offered::PublicKey(key.clone()),
             PublicKeyOrCertificate::Certificate(certificate) => Offered::Certificate(certificate.clone()),
         };
-        match judge(&self.target, &self.known, &offered, self.seen_key) {
+        // accept-new waits for a lock on the file: not on a thread that others need.
+        let (target, known, again) = (self.target.clone(), self.known.clone(), self.seen_key);
+        let judged = tokio::task::spawn_blocking(move || judge(&target, &known, &offered, again)).await;
+        let judged = judged
+            .unwrap_or_else(|error| Err(Failure::new(Kind::Bug, "a host key was not judged").saw(error.to_string())));
+        match judged {
             Ok(()) => {
                 self.seen_key = true;
                 Ok(true)

@@ -34,14 +34,14 @@ const PACKET: usize = 32 << 10;
 /// Output that is kept while we write, in bytes. A host that floods us instead of reading is cut off.
 const MOST_KEPT: usize = 64 << 20;
 
-pub(super) struct Inner {
-    pub(super) handle: russh::client::Handle<connect::Client>,
-    pub(super) host: String,
-    pub(super) become_plan: Become,
+struct Inner {
+    handle: russh::client::Handle<connect::Client>,
+    host: String,
+    become_plan: Become,
     /// Why the connection ended, once it has.
-    pub(super) ended: Arc<Mutex<Option<String>>>,
+    ended: Arc<Mutex<Option<String>>>,
     /// The bastion's connection that this one runs through: it lives as long as we do.
-    pub(super) _through: Option<SshSession>,
+    _through: Option<SshSession>,
 }
 
 /// An authenticated SSH connection. Cheap to clone; it ends when the last clone is dropped.
