@@ -23,8 +23,7 @@ s_main() {
     exec </dev/null >/dev/null 2>>"$s_dir/err"
     exec 9>>"$s_dir/lock"
     # Caught, not ignored: what is ignored stays ignored in the job, what is caught does not.
-    s_sig=
-    trap 's_sig=1' HUP INT QUIT TERM
+    trap : HUP INT QUIT TERM
 
     if [ "$s_flock" = yes ]; then
         s_n=0
@@ -87,20 +86,10 @@ s_main() {
             exec 8>&-
             exec env -i PATH="$PATH" HOME="$s_home" LC_ALL=C USER="$s_user" LOGNAME="$s_user" SHELL=/bin/sh \
                 "$s_sh" "$s_dir/spec"
-        ) </dev/null >>"$s_dir/out" 2>&1 &
-        s_child=$!
-        s_rc=
-        while :; do
-            s_sig=
-            wait "$s_child"
-            s_got=$?
-            # 127 after an answer: the shell has handed the child's status out already.
-            if [ "$s_got" -eq 127 ] && [ -n "$s_rc" ]; then break; fi
-            s_rc=$s_got
-            if [ -z "$s_sig" ]; then break; fi
-            # A signal woke us and the child is still there: that was no answer.
-            if kill -0 "$s_child" 2>/dev/null; then s_rc=; fi
-        done
+        ) </dev/null >>"$s_dir/out" 2>&1
+        # In the foreground, where no signal to us ends the waiting. A `wait` would return early, and bash 5.2
+        # then forgets the true code of a child that died at the same moment.
+        s_rc=$?
     fi
 
     read -r s_up _ </proc/uptime
