@@ -69,11 +69,8 @@ impl Inventory {
             return Ok(hosts.to_vec());
         }
         let chosen = self.evaluate(&parts)?;
-        let left: Vec<HostName> = hosts
-            .iter()
-            .filter(|host| chosen.iter().any(|at| self.name_at(*at) == Some(*host)))
-            .cloned()
-            .collect();
+        let left: Vec<HostName> =
+            hosts.iter().filter(|host| chosen.iter().any(|at| self.name_at(*at) == Some(*host))).cloned().collect();
         if left.is_empty() {
             return Err(Failure::new(Kind::NoHost, format!("the limit {limit:?} leaves no host"))
                 .mend("the limit and the pattern must have a host in common"));
@@ -169,7 +166,9 @@ impl Inventory {
         let near = nearest(element.name, names, 3);
         let failure = Failure::new(Kind::NoHost, format!("no group or host is called {:?}", element.text));
         if element.subscript.is_some() && element.name.ends_with(['-', '_', '.']) {
-            failure.mend("ranges are for inventory files; in a pattern [1:3] chooses by position: write a glob, such as prod-*")
+            failure.mend(
+                "ranges are for inventory files; in a pattern [1:3] chooses by position: write a glob, such as prod-*",
+            )
         } else if near.is_empty() {
             failure.mend("'ferry inventory graph' shows groups and hosts")
         } else {
@@ -346,7 +345,9 @@ fn subscripted(hosts: Vec<usize>, element: &Element<'_>) -> Result<Vec<usize>, F
         }
         Subscript::Slice(from, to) => {
             let chosen: Vec<usize> = match to {
-                Some(to) => hosts.iter().enumerate().filter(|(at, _)| *at >= from && *at <= to).map(|(_, h)| *h).collect(),
+                Some(to) => {
+                    hosts.iter().enumerate().filter(|(at, _)| *at >= from && *at <= to).map(|(_, h)| *h).collect()
+                }
                 None => hosts.iter().skip(from).copied().collect(),
             };
             if chosen.is_empty() { Err(past()) } else { Ok(chosen) }

@@ -14,7 +14,7 @@ use super::vars;
 use crate::failure::{Failure, Kind, Place};
 use crate::name::{GroupName, HostName, nearest};
 use crate::settings::files::read_text;
-use crate::settings::yaml::{Document, Entry, Node, Spot, Yaml, quoted};
+use crate::settings::yaml::{Document, Entry, Node, Spot, Yaml, quoted, showable};
 
 /// Variables from one kind of source, each with the place of its value.
 #[derive(Debug, Clone, Default)]
@@ -162,7 +162,8 @@ impl Reader {
         }
         match std::fs::metadata(path) {
             Err(error) => {
-                let kind = if error.kind() == std::io::ErrorKind::NotFound { Kind::NoHost } else { Kind::CouldNotStart };
+                let kind =
+                    if error.kind() == std::io::ErrorKind::NotFound { Kind::NoHost } else { Kind::CouldNotStart };
                 let mut failure = Failure::new(kind, format!("the inventory {text} cannot be read"))
                     .saw(error.to_string())
                     .mend("check the path after -i, in FERRY_INVENTORY or in ferry.toml; 'ferry init' writes one to start from");
@@ -246,7 +247,7 @@ impl Reader {
         let extension = path.extension().and_then(|end| end.to_str()).unwrap_or("");
         let yaml = YAML_ENDS.contains(&extension);
         let refuse = |what: &str, line: usize, mend: &str| {
-            Failure::new(Kind::CouldNotStart, what.to_owned()).in_text(&name, &text, line, 1).mend(mend)
+            Failure::new(Kind::CouldNotStart, what.to_owned()).in_text(&name, &showable(&text), line, 1).mend(mend)
         };
         if text.starts_with("#!") || (!yaml && executable(path)) {
             self.errors.push(refuse(
@@ -276,8 +277,14 @@ impl Reader {
             ));
             return;
         }
-        match Document::read(&name, &text) {
-            Ok(document) => {
+        match Document::read_with_ranges(&name, &text) {
+            Ok((document, repaired)) => {
+                if repaired {
+                    self.warnings.push(format!(
+                        "{name}: a range such as [1:3] stands without quotes inside of {{ }}; ferry reads it, Ansible \
+                         does not: put the name in quotes"
+                    ));
+                }
                 self.texts.insert(name, document.text.clone());
                 self.document(&document);
             }
@@ -340,10 +347,18 @@ impl Reader {
         if depth == 0 && GROUP_KEYS.contains(&name.as_str()) && !self.group_at.contains_key(name.as_str()) {
             self.errors.push(
                 document
-                    .failure(entry.key.spot, format!("{name:?} at the top of an inventory would be a group of that name"))
+                    .failure(
+                        entry.key.spot,
+                        format!("{name:?} at the top of an inventory would be a group of that name"),
+                    )
                     .why("the top of an inventory has groups; 'hosts', 'vars' and 'children' stand below a group")
                     .mend("write 'all:' above it and indent it"),
             );
+            return;
+        }
+        if parent.is_some() && name.as_str() == "all" {
+            let failure = document.failure(entry.key.spot, "all cannot be a child: every group is below it already");
+            self.errors.push(failure.mend("name the groups that you mean"));
             return;
         }
         let at = self.group(&name);
@@ -370,7 +385,10 @@ impl Reader {
             _ => {
                 self.errors.push(
                     document
-                        .failure(entry.value.spot, format!("the group {name} is a mapping with hosts, vars and children"))
+                        .failure(
+                            entry.value.spot,
+                            format!("the group {name} is a mapping with hosts, vars and children"),
+                        )
                         .saw(entry.value.says()),
                 );
                 return;
@@ -415,9 +433,7 @@ impl Reader {
                     .mend("write each name as a key with a colon: 'prod-1:' instead of '- prod-1'"),
             ),
             _ => self.errors.push(
-                document
-                    .failure(part.value.spot, format!("{what} is a mapping of names"))
-                    .saw(part.value.says()),
+                document.failure(part.value.spot, format!("{what} is a mapping of names")).saw(part.value.says()),
             ),
         }
     }
@@ -449,7 +465,10 @@ impl Reader {
             _ => {
                 self.errors.push(
                     document
-                        .failure(entry.value.spot, format!("what stands under the host {written} is a mapping of variables"))
+                        .failure(
+                            entry.value.spot,
+                            format!("what stands under the host {written} is a mapping of variables"),
+                        )
                         .saw(entry.value.says())
                         .mend("write 'name: value' lines below it, or nothing"),
                 );
@@ -551,9 +570,11 @@ impl Reader {
         if !folder.is_dir() {
             return;
         }
+        let mut taken: Vec<PathBuf> = Vec::new();
         for (at, name) in names.iter().enumerate() {
             let candidates = std::iter::once(name.clone()).chain(YAML_ENDS.iter().map(|end| format!("{name}.{end}")));
             let Some(path) = candidates.map(|file| folder.join(file)).find(|path| path.exists()) else { continue };
+            taken.push(path.clone());
             let mut files = Vec::new();
             if path.is_dir() {
                 self.vars_files(&path, 0, &mut files);
@@ -569,19 +590,23 @@ impl Reader {
             }
         }
         // A file that belongs to nobody is most often a misspelt name.
-        for (entry, _) in sorted_entries(folder).unwrap_or_default() {
+        for (entry, path) in sorted_entries(folder).unwrap_or_default() {
+            if taken.contains(&path) {
+                continue;
+            }
             let name = match entry.rsplit_once('.') {
                 Some((stem, end)) if YAML_ENDS.contains(&end) => stem,
                 _ => &entry,
             };
             let known = names.iter().any(|known| known == name || *known == entry);
-            if !known && !entry.starts_with('.') && !entry.ends_with('~') {
+            let path = path.display();
+            if known {
+                self.warnings.push(format!("{path} is not read: of several files for {name} only the first counts"));
+            } else if !entry.starts_with('.') && !entry.ends_with('~') {
                 let near = nearest(name, names.iter().map(String::as_str), 1);
                 let hint = near.first().map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-                self.warnings.push(format!(
-                    "{} belongs to no group or host of the inventory and is not read{hint}",
-                    folder.join(&entry).display()
-                ));
+                self.warnings
+                    .push(format!("{path} belongs to no group or host of the inventory and is not read{hint}"));
             }
         }
     }
@@ -671,7 +696,8 @@ fn ini_line(text: &str) -> Option<usize> {
             continue;
         }
         let section = line.starts_with('[') && line.split('#').next().unwrap_or("").trim_end().ends_with(']');
-        let host_line = !line.contains(": ") && !line.ends_with(':') && !line.starts_with(['{', '-', '%', '[', '}', '"']);
+        let host_line =
+            !line.contains(": ") && !line.ends_with(':') && !line.starts_with(['{', '-', '%', '[', '}', '"']);
         return (section || host_line).then_some(at + 1);
     }
     None

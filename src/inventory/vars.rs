@@ -198,6 +198,18 @@ pub fn check(name: &str, value: &Value) -> Result<(), Problem> {
     })
 }
 
+/// Checks the variables of `-e`: names and literal values.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`] with all that is wrong.
+pub fn check_extra(extra: &Map<String, Value>) -> Result<(), Failure> {
+    let errors = extra.iter().filter_map(|(name, value)| check(name, value).err());
+    match Failure::all(errors.map(|problem| problem.at(Failure::new(Kind::CouldNotStart, "")))) {
+        Some(failure) => Err(failure),
+        None => Ok(()),
+    }
+}
+
 fn is_vault(value: &Value) -> bool {
     value.as_object().is_some_and(|map| map.contains_key(VAULT_KEY))
 }
@@ -235,9 +247,7 @@ fn boolean(value: &Value) -> Option<bool> {
 type Misfit = (String, Option<String>);
 
 fn fits(kind: VarKind, value: &Value) -> Result<(), Misfit> {
-    let said = |expected: &str, mend: &str| {
-        Err((expected.to_owned(), (!mend.is_empty()).then(|| mend.to_owned())))
-    };
+    let said = |expected: &str, mend: &str| Err((expected.to_owned(), (!mend.is_empty()).then(|| mend.to_owned())));
     let plain = |text: &str| !text.is_empty() && !text.chars().any(char::is_control);
     match kind {
         VarKind::Text => match text(value) {
@@ -284,9 +294,9 @@ fn fits(kind: VarKind, value: &Value) -> Result<(), Misfit> {
             _ => said("is a number of seconds from 1 to 86400, without a unit", ""),
         },
         VarKind::Duration => match value {
-            Value::String(text) => duration::parse(text).map(drop).map_err(|what| {
-                ("is a duration with a unit".to_owned(), Some(what))
-            }),
+            Value::String(text) => {
+                duration::parse(text).map(drop).map_err(|what| ("is a duration with a unit".to_owned(), Some(what)))
+            }
             Value::Number(number) => Err((
                 "is a duration with a unit".to_owned(),
                 Some(format!("write \"{number}m\" for minutes or \"{number}s\" for seconds")),
@@ -295,9 +305,7 @@ fn fits(kind: VarKind, value: &Value) -> Result<(), Misfit> {
         },
         VarKind::AbsolutePath => match value {
             Value::String(text) if !plain(text) => said("is a path without control characters", ""),
-            Value::String(text) if !text.starts_with('/') => {
-                said("is an absolute path", "begin it with '/'")
-            }
+            Value::String(text) if !text.starts_with('/') => said("is an absolute path", "begin it with '/'"),
             Value::String(text) if text.split('/').any(|part| part == "..") => {
                 said("is a path without '..'", "write the path out")
             }
@@ -309,9 +317,9 @@ fn fits(kind: VarKind, value: &Value) -> Result<(), Misfit> {
             _ => said("is a path", ""),
         },
         VarKind::Pattern => match value {
-            Value::String(text) => regex::Regex::new(text).map(drop).map_err(|error| {
-                ("is a regular expression".to_owned(), Some(error.to_string()))
-            }),
+            Value::String(text) => regex::Regex::new(text)
+                .map(drop)
+                .map_err(|error| ("is a regular expression".to_owned(), Some(error.to_string()))),
             _ => said("is a regular expression", "put it in quotes"),
         },
         VarKind::Words => match value {
@@ -327,9 +335,9 @@ fn fits(kind: VarKind, value: &Value) -> Result<(), Misfit> {
         },
         VarKind::BecomeMethod => match value.as_str() {
             Some("sudo" | "ansible.builtin.sudo") => Ok(()),
-            Some("su" | "doas" | "pbrun" | "pfexec" | "dzdo" | "ksu" | "runas" | "machinectl" | "ansible.builtin.su") => {
-                said("names a method that Ansible knows and ferry has not", "ferry has sudo")
-            }
+            Some(
+                "su" | "doas" | "pbrun" | "pfexec" | "dzdo" | "ksu" | "runas" | "machinectl" | "ansible.builtin.su",
+            ) => said("names a method that Ansible knows and ferry has not", "ferry has sudo"),
             _ => said("is sudo", ""),
         },
         VarKind::Secret => match value {
@@ -501,11 +509,6 @@ struct Typed<'a> {
 impl Typed<'_> {
     /// Renders and checks each known variable that is set.
     fn collect(&mut self, extra: &Map<String, Value>) {
-        for (name, value) in extra.iter().filter(|(name, _)| find(name).is_none()) {
-            if let Err(problem) = check(name, value) {
-                self.errors.push(problem.at(Failure::new(Kind::CouldNotStart, "")));
-            }
-        }
         let vars = self.inventory.vars(self.host);
         let scope = self.inventory.scope(self.host, extra);
         for known in KNOWN {
@@ -531,11 +534,9 @@ impl Typed<'_> {
                 }
             };
             if is_vault(&value) {
-                let failure = self.failure(
-                    name,
-                    "is encrypted with Ansible Vault, which is not built yet in ferry",
-                );
-                self.errors.push(failure.mend("give it with -K, --become-password-file, a key file or a plain variable"));
+                let failure = self.failure(name, "is encrypted with Ansible Vault, which is not built yet in ferry");
+                self.errors
+                    .push(failure.mend("give it with -K, --become-password-file, a key file or a plain variable"));
                 continue;
             }
             if let Value::String(text) = &value

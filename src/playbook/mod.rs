@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::failure::{Failure, Place};
 use crate::name::nearest;
-use crate::settings::yaml::{Document, Entry, Node, Spot, Yaml, quoted};
+use crate::settings::yaml::{Document, Entry, Node, Spot, Yaml, quoted, showable};
 use crate::template::{Templater, is_template};
 
 /// A variable as written: name, place of its value, value. Templates in it are not rendered yet.
@@ -182,7 +182,12 @@ impl Playbook {
 
     /// A failure at a place of this playbook with its snippet.
     pub fn failure_at(&self, place: &Place, what: impl Into<String>) -> Failure {
-        Failure::new(crate::failure::Kind::CouldNotStart, what).in_text(&place.file, &self.text, place.line, place.column)
+        Failure::new(crate::failure::Kind::CouldNotStart, what).in_text(
+            &place.file,
+            &showable(&self.text),
+            place.line,
+            place.column,
+        )
     }
 }
 
@@ -220,7 +225,11 @@ impl<'a> Parser<'a> {
                 return Vec::new();
             }
             Yaml::Map(_) => {
-                self.wrong(root, "a playbook is a list of plays".to_owned(), "begin each play with a dash: '- hosts: …'");
+                self.wrong(
+                    root,
+                    "a playbook is a list of plays".to_owned(),
+                    "begin each play with a dash: '- hosts: …'",
+                );
                 return Vec::new();
             }
             _ => {
@@ -630,7 +639,10 @@ impl<'a> Parser<'a> {
         let modules: Vec<&str> = self.modules.names().collect();
         if words::MODULES.contains(&module::short_name(name)) {
             let failure = self
-                .failure(entry.key.spot, format!("the module {} is known to Ansible and not built yet in ferry", quoted(name)))
+                .failure(
+                    entry.key.spot,
+                    format!("the module {} is known to Ansible and not built yet in ferry", quoted(name)),
+                )
                 .mend(format!("ferry has {}", modules.join(", ")));
             self.errors.push(failure);
             return;
@@ -650,7 +662,11 @@ impl<'a> Parser<'a> {
     fn register(&mut self, node: &Node) -> Option<Text> {
         let text = self.text(node, "register")?;
         if !is_identifier(&text.text) {
-            self.wrong(node, "register is the name of a variable".to_owned(), "letters, digits and '_', not beginning with a digit");
+            self.wrong(
+                node,
+                "register is the name of a variable".to_owned(),
+                "letters, digits and '_', not beginning with a digit",
+            );
             return None;
         }
         Some(text)
@@ -659,6 +675,8 @@ impl<'a> Parser<'a> {
     fn args(&mut self, entry: &'a Entry, module: &ModuleSpec, extra: Option<&'a Node>) -> Vec<Arg> {
         let place = self.place(entry.value.spot);
         let mut args: Vec<Arg> = Vec::new();
+        // Where the name of each argument stands.
+        let mut names: Vec<Spot> = Vec::new();
         self.templates(&entry.value);
         match &entry.value.value {
             Yaml::Null => {}
@@ -666,6 +684,7 @@ impl<'a> Parser<'a> {
                 for arg in entries {
                     let name = self.key(arg);
                     args.push((name, self.place(arg.value.spot), arg.value.to_json()));
+                    names.push(arg.key.spot);
                 }
             }
             Yaml::Text(line) => {
@@ -688,15 +707,21 @@ impl<'a> Parser<'a> {
                         } else {
                             "write the arguments as a mapping below the module"
                         };
-                        let failure =
-                            self.failure(entry.value.spot, format!("the arguments of {} cannot be read: {what}", module.name));
+                        let failure = self.failure(
+                            entry.value.spot,
+                            format!("the arguments of {} cannot be read: {what}", module.name),
+                        );
                         self.errors.push(failure.mend(mend));
                         return args;
                     }
                 }
             }
             _ => {
-                self.wrong(&entry.value, format!("the arguments of {} are a mapping or a line of text", module.name), "");
+                self.wrong(
+                    &entry.value,
+                    format!("the arguments of {} are a mapping or a line of text", module.name),
+                    "",
+                );
                 return args;
             }
         }
@@ -710,7 +735,9 @@ impl<'a> Parser<'a> {
                     self.errors.push(failure.mend("remove it here or below the module"));
                     continue;
                 }
+                names.resize(args.len(), entry.value.spot);
                 args.push((name, self.place(arg.value.spot), arg.value.to_json()));
+                names.push(arg.key.spot);
             }
         }
         for (at, (name, _, _)) in args.iter().enumerate() {
@@ -719,10 +746,16 @@ impl<'a> Parser<'a> {
                 self.errors.push(failure);
             }
         }
-        for (at, what, mend) in module.problems(&args) {
-            let spot = at.map_or(entry.key.spot, |place| Spot { line: place.line, column: place.column });
-            let failure = self.failure(spot, what);
-            self.errors.push(match mend {
+        for problem in module.problems(&args) {
+            let spot = match problem.at {
+                module::At::Module => entry.key.spot,
+                module::At::Name(index) => names.get(index).copied().unwrap_or(entry.value.spot),
+                module::At::Value(index) => args
+                    .get(index)
+                    .map_or(entry.value.spot, |(_, place, _)| Spot { line: place.line, column: place.column }),
+            };
+            let failure = self.failure(spot, problem.what);
+            self.errors.push(match problem.mend {
                 Some(mend) => failure.mend(mend),
                 None => failure,
             });

@@ -1,9 +1,378 @@
 //! Settings: flags over environment over `ferry.toml` over defaults.
 //!
 //! What lives here: finding and reading `ferry.toml`, the `FERRY_` and `ANSIBLE_` variables, where
-//! things are kept, and the two readers that every file of ours goes through. What does not: what an
+//! things are kept, and the readers that every file of ours goes through. What does not: what an
 //! inventory or a playbook means.
 
 pub mod duration;
 pub mod files;
+mod toml_file;
 pub mod yaml;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::failure::{Failure, Kind};
+
+/// The name of the settings file.
+pub const FILE_NAME: &str = "ferry.toml";
+/// Ansible's default.
+const FORKS: usize = 5;
+/// More would only be a typing mistake.
+const MOST_FORKS: usize = 1000;
+
+/// What the command line says about settings. `None` and empty: not said.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `-i`, as given.
+    pub inventory: Vec<PathBuf>,
+    /// `--catalog`, as given.
+    pub catalog: Vec<String>,
+    /// `--run-dir`, as given.
+    pub run_dir: Option<PathBuf>,
+    /// `-f`.
+    pub forks: Option<usize>,
+}
+
+/// How many recovery points are kept. `None`: this rule keeps none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// The newest ones.
+    pub last: Option<u32>,
+    /// One for each of so many days.
+    pub daily: Option<u32>,
+    /// One for each of so many weeks.
+    pub weekly: Option<u32>,
+    /// One for each of so many months.
+    pub monthly: Option<u32>,
+    /// One for each of so many years.
+    pub yearly: Option<u32>,
+    /// All that are younger than this.
+    pub within: Option<Duration>,
+}
+
+/// The settings in force.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The `ferry.toml` in force.
+    pub file: Option<PathBuf>,
+    /// Inventory sources in order; from flags and environment as given, from the file absolute. Empty: none is named.
+    pub inventory: Vec<PathBuf>,
+    /// Catalog folders, absolute; at least one, the first is written to.
+    pub catalogs: Vec<PathBuf>,
+    /// Folder of runs, absolute.
+    pub runs: PathBuf,
+    /// How many hosts are worked on at a time; from 1.
+    pub forks: usize,
+    /// Retention.
+    pub keep: Keep,
+    /// Whether `run`, `exec`, `inventory` and `vault` keep to Ansible's numbers and forms.
+    pub compat_ansible: bool,
+    /// Login user where the inventory names none (`FERRY_REMOTE_USER`, `ANSIBLE_REMOTE_USER`).
+    pub remote_user: Option<String>,
+    /// Key where the inventory names none (`FERRY_PRIVATE_KEY_FILE`, `ANSIBLE_PRIVATE_KEY_FILE`).
+    pub private_key_file: Option<PathBuf>,
+    /// Whether host keys are checked (`FERRY_HOST_KEY_CHECKING`, `ANSIBLE_HOST_KEY_CHECKING`).
+    pub host_key_checking: Option<bool>,
+    /// File with the sudo password (`FERRY_BECOME_PASSWORD_FILE`, `ANSIBLE_BECOME_PASSWORD_FILE`).
+    pub become_password_file: Option<PathBuf>,
+    /// File with the login password (`FERRY_CONNECTION_PASSWORD_FILE`, `ANSIBLE_CONNECTION_PASSWORD_FILE`).
+    pub connection_password_file: Option<PathBuf>,
+    /// How long connecting may take (`FERRY_TIMEOUT`, `ANSIBLE_TIMEOUT`, seconds).
+    pub timeout: Option<Duration>,
+}
+
+/// The environment and the folder that relative paths in it and in flags start from.
+struct Env<'a> {
+    get: &'a dyn Fn(&str) -> Option<String>,
+    cwd: &'a Path,
+}
+
+impl Env<'_> {
+    /// The value of `FERRY_name`, else of `ANSIBLE_name` where Ansible has the same setting, with the name it was
+    /// found under. Empty is as good as not set.
+    fn setting(&self, name: &str, ansible: bool) -> Option<(String, String)> {
+        let own = format!("FERRY_{name}");
+        let theirs = ansible.then(|| format!("ANSIBLE_{name}"));
+        std::iter::once(own)
+            .chain(theirs)
+            .find_map(|name| (self.get)(&name).filter(|value| !value.trim().is_empty()).map(|value| (name, value)))
+    }
+
+    fn value(&self, name: &str) -> Option<String> {
+        (self.get)(name).filter(|value| !value.trim().is_empty())
+    }
+
+    /// `text` as an absolute path: `~` is the home folder, relative ones start at `base`.
+    fn absolute(&self, base: &Path, text: &str) -> PathBuf {
+        match self.expanded(text) {
+            path if path.is_absolute() => path,
+            path => base.join(path),
+        }
+    }
+
+    fn expanded(&self, text: &str) -> PathBuf {
+        if let Some(rest) = text.strip_prefix('~')
+            && (rest.is_empty() || rest.starts_with('/'))
+            && let Some(home) = self.value("HOME")
+        {
+            return PathBuf::from(home).join(rest.trim_start_matches('/'));
+        }
+        PathBuf::from(text)
+    }
+
+    fn base(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
+        let own = self.value(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+        own.or_else(|| self.value("HOME").map(|home| PathBuf::from(home).join(below_home)))
+    }
+}
+
+fn wrong(what: String) -> Failure {
+    Failure::new(Kind::CouldNotStart, what)
+}
+
+impl Settings {
+    /// The settings in force: `flags` over `env` over `ferry.toml` over defaults. `cwd` is the current folder, absolute.
+    ///
+    /// # Errors
+    /// [`Kind::CouldNotStart`] with all that is wrong in the file (line, column) and the environment.
+    pub fn resolve(flags: &Flags, env: &dyn Fn(&str) -> Option<String>, cwd: &Path) -> Result<Self, Failure> {
+        let env = Env { get: env, cwd };
+        let file = find_file(&env)?;
+        let mut errors = Vec::new();
+        let written = match &file {
+            Some(path) => toml_file::read(path).unwrap_or_else(|failure| {
+                errors.push(failure);
+                toml_file::Written::default()
+            }),
+            None => toml_file::Written::default(),
+        };
+        let folder = file.as_deref().and_then(Path::parent).unwrap_or(cwd);
+
+        let inventory = if !flags.inventory.is_empty() {
+            flags.inventory.clone()
+        } else if let Some((_, value)) = env.setting("INVENTORY", true) {
+            sources(&env, &value)
+        } else {
+            let source = |text: &String| if text.contains(',') { text.into() } else { env.absolute(folder, text) };
+            written.inventory.iter().map(source).collect()
+        };
+
+        let (catalog, base) = if !flags.catalog.is_empty() {
+            (flags.catalog.clone(), cwd)
+        } else if let Some((_, value)) = env.setting("CATALOG", false) {
+            (value.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect(), cwd)
+        } else {
+            (written.catalog.clone(), folder)
+        };
+        let mut catalogs = Vec::new();
+        for url in &catalog {
+            match catalog_path(url) {
+                Ok(path) => catalogs.push(env.absolute(base, path)),
+                // The file's own reader has told those that stand in it, with their place.
+                Err(what) => errors.push(wrong(what)),
+            }
+        }
+        let mut default = |name: &str| {
+            env.base("XDG_DATA_HOME", ".local/share").map(|data| data.join("ferry").join(name)).unwrap_or_else(|| {
+                errors.push(
+                    wrong(format!("there is no place for the folder {name}: HOME is not set")).mend(format!(
+                        "set HOME, or name the folder in ferry.toml or with FERRY_{}",
+                        name.to_uppercase()
+                    )),
+                );
+                PathBuf::new()
+            })
+        };
+        if catalogs.is_empty() && catalog.is_empty() {
+            catalogs.push(default("catalog"));
+        }
+        let runs = if let Some(path) = &flags.run_dir {
+            env.absolute(cwd, &path.to_string_lossy())
+        } else if let Some((_, value)) = env.setting("RUNS", false) {
+            env.absolute(cwd, &value)
+        } else if let Some(text) = &written.runs {
+            env.absolute(folder, text)
+        } else {
+            default("runs")
+        };
+
+        let mut number = |name: &str, ansible: bool, most: usize| -> Option<usize> {
+            let (name, value) = env.setting(name, ansible)?;
+            match value.trim().parse::<usize>() {
+                Ok(value) if (1..=most).contains(&value) => Some(value),
+                _ => {
+                    errors.push(wrong(format!("{name} is a whole number from 1 to {most}")).saw(format!("{value:?}")));
+                    None
+                }
+            }
+        };
+        let forks_env = number("FORKS", true, MOST_FORKS);
+        let timeout = number("TIMEOUT", true, 86_400).map(|seconds| Duration::from_secs(seconds as u64));
+        let mut keep = written.keep.clone();
+        for (name, slot) in [
+            ("KEEP_LAST", &mut keep.last),
+            ("KEEP_DAILY", &mut keep.daily),
+            ("KEEP_WEEKLY", &mut keep.weekly),
+            ("KEEP_MONTHLY", &mut keep.monthly),
+            ("KEEP_YEARLY", &mut keep.yearly),
+        ] {
+            if let Some(value) = number(name, false, 100_000) {
+                *slot = u32::try_from(value).ok();
+            }
+        }
+        if let Some((name, value)) = env.setting("KEEP_WITHIN", false) {
+            match duration::parse(&value) {
+                Ok(value) => keep.within = Some(value),
+                Err(what) => errors.push(wrong(format!("{name} is a duration with a unit")).mend(what)),
+            }
+        }
+        if let Some(forks) = flags.forks
+            && !(1..=MOST_FORKS).contains(&forks)
+        {
+            errors.push(
+                Failure::new(Kind::Usage, format!("-f is a whole number from 1 to {MOST_FORKS}"))
+                    .saw(forks.to_string()),
+            );
+        }
+        let forks = flags.forks.or(forks_env).or(written.forks).unwrap_or(FORKS);
+
+        let compat_ansible = match env.setting("COMPAT", false) {
+            None => written.compat_ansible,
+            Some((name, value)) => match value.as_str() {
+                "ansible" => true,
+                "ferry" => false,
+                other => {
+                    errors.push(wrong(format!("{name} is ansible or ferry")).saw(format!("{other:?}")));
+                    false
+                }
+            },
+        };
+        for (name, what) in [("RECIPIENTS", "encryption to recipients"), ("HOOKS", "hooks")] {
+            if let Some((name, _)) = env.setting(name, false) {
+                errors.push(wrong(format!("{name} is set, and {what} is not built yet in ferry")).mend("unset it"));
+            }
+        }
+        let host_key_checking = match env.setting("HOST_KEY_CHECKING", true) {
+            None => None,
+            Some((name, value)) => match value.to_ascii_lowercase().as_str() {
+                "true" | "yes" | "on" | "1" => Some(true),
+                "false" | "no" | "off" | "0" => Some(false),
+                _ => {
+                    errors.push(wrong(format!("{name} is true or false")).saw(format!("{value:?}")));
+                    None
+                }
+            },
+        };
+        let path = |name: &str| env.setting(name, true).map(|(_, value)| env.absolute(cwd, &value));
+        let settings = Self {
+            inventory,
+            catalogs,
+            runs,
+            forks,
+            keep,
+            compat_ansible,
+            remote_user: env.setting("REMOTE_USER", true).map(|(_, value)| value),
+            private_key_file: path("PRIVATE_KEY_FILE"),
+            host_key_checking,
+            become_password_file: path("BECOME_PASSWORD_FILE"),
+            connection_password_file: path("CONNECTION_PASSWORD_FILE"),
+            timeout,
+            file,
+        };
+        Failure::all(errors).map_or(Ok(settings), Err)
+    }
+}
+
+/// The `ferry.toml` in force: the one that `FERRY_CONFIG` names, else the nearest in the current folder
+/// and its parents, else the user's own.
+fn find_file(env: &Env<'_>) -> Result<Option<PathBuf>, Failure> {
+    if let Some(named) = env.value("FERRY_CONFIG") {
+        let path = env.absolute(env.cwd, &named);
+        return if path.is_file() {
+            Ok(Some(path))
+        } else {
+            Err(wrong(format!("FERRY_CONFIG names {named}, and there is no such file")).mend("correct or unset it"))
+        };
+    }
+    let near = env.cwd.ancestors().map(|folder| folder.join(FILE_NAME)).find(|path| path.is_file());
+    Ok(near.or_else(|| {
+        env.base("XDG_CONFIG_HOME", ".config")
+            .map(|base| base.join("ferry").join(FILE_NAME))
+            .filter(|path| path.is_file())
+    }))
+}
+
+/// The inventory sources of an environment variable: one source, or several paths with commas.
+fn sources(env: &Env<'_>, value: &str) -> Vec<PathBuf> {
+    let parts: Vec<&str> = value.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    if parts.len() > 1 && parts.iter().all(|part| env.absolute(env.cwd, part).exists()) {
+        return parts.into_iter().map(|part| env.expanded(part)).collect();
+    }
+    vec![env.expanded(value.trim())]
+}
+
+/// The path of a catalog URL. The error is a sentence.
+fn catalog_path(url: &str) -> Result<&str, String> {
+    let path = match url.split_once("://") {
+        Some(("file", path)) if path.starts_with('/') => path,
+        Some(("file", _)) => return Err(format!("{url:?} names another machine; write file:///absolute/path")),
+        Some((scheme, _)) => {
+            return Err(format!("a catalog at {scheme}:// is not built yet in ferry; name a folder"));
+        }
+        None => url,
+    };
+    if path.is_empty() || path.chars().any(char::is_control) {
+        return Err(format!("{url:?} is not the path of a folder"));
+    }
+    Ok(path)
+}
+
+/// Makes `path` and its missing parents, readable by the owner alone (0700).
+///
+/// # Errors
+/// [`Kind::CouldNotStart`] when it cannot be made.
+pub fn make_private_folder(path: &Path) -> Result<(), Failure> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt as _;
+        builder.mode(0o700);
+    }
+    builder.create(path).map_err(|error| {
+        wrong(format!("the folder {} cannot be made", path.display()))
+            .saw(error.to_string())
+            .mend("make it yourself, or name another one in ferry.toml")
+    })
+}
+
+/// Checks that a catalog may be kept in `path`: a folder that not everybody can write to, sticky bit or
+/// not. One that is not there yet is fine.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`] when it is no folder, cannot be looked at, or is world-writable.
+pub fn check_catalog_folder(path: &Path) -> Result<(), Failure> {
+    let about = match std::fs::metadata(path) {
+        Ok(about) => about,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            return Err(wrong(format!("the catalog {} cannot be looked at", path.display())).saw(error.to_string()));
+        }
+    };
+    if !about.is_dir() {
+        return Err(wrong(format!("the catalog {} is not a folder", path.display())).mend("name a folder"));
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = about.permissions().mode() & 0o7777;
+        if mode & 0o002 != 0 {
+            return Err(wrong(format!("the catalog {} can be written by everybody", path.display()))
+                .saw(format!("mode {mode:04o}"))
+                .why("anybody could put an archive of theirs into it, and a restore would run with it")
+                .mend(format!("chmod o-w {}, or name a folder below it", path.display())));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,203 @@
+//! The form of `ferry.toml`.
+//!
+//! What lives here: its keys and their types, each error with line and column. What does not: where
+//! the file is and what overrides it.
+
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::files::read_text;
+use super::{Keep, MOST_FORKS, catalog_path, duration};
+use crate::failure::{Failure, Kind};
+use crate::name::nearest;
+
+/// What a file says, paths as written.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub(super) inventory: Vec<String>,
+    pub(super) catalog: Vec<String>,
+    pub(super) runs: Option<String>,
+    pub(super) forks: Option<usize>,
+    pub(super) keep: Keep,
+    pub(super) compat_ansible: bool,
+}
+
+const KEYS: [&str; 8] = ["inventory", "catalog", "runs", "forks", "recipients", "keep", "hooks", "compat"];
+const KEEP_KEYS: [&str; 6] = ["last", "daily", "weekly", "monthly", "yearly", "within"];
+
+struct Reader<'a> {
+    file: String,
+    text: &'a str,
+    errors: Vec<Failure>,
+}
+
+/// Reads the file at `path`.
+pub(super) fn read(path: &Path) -> Result<Written, Failure> {
+    let text = read_text(path)?;
+    parse(&path.display().to_string(), &text)
+}
+
+fn parse(file: &str, text: &str) -> Result<Written, Failure> {
+    let mut reader = Reader { file: file.to_owned(), text, errors: Vec::new() };
+    let table = match DeTable::parse(text) {
+        Ok(table) => table,
+        Err(error) => {
+            let what = format!("this is not TOML: {}", error.message().lines().next().unwrap_or("").trim());
+            return Err(reader
+                .failure(error.span().unwrap_or(0..0), what)
+                .mend("texts are in double quotes: inventory = \"inventory/\""));
+        }
+    };
+    let written = reader.top(table.get_ref());
+    reader.errors.sort_by_key(|failure| failure.place.as_ref().map(|place| (place.line, place.column)));
+    Failure::all(reader.errors).map_or(Ok(written), Err)
+}
+
+impl Reader<'_> {
+    fn failure(&self, span: Range<usize>, what: impl Into<String>) -> Failure {
+        let before = self.text.get(..span.start).unwrap_or(self.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        Failure::new(Kind::CouldNotStart, what).in_text(&self.file, self.text, line, column)
+    }
+
+    fn wrong(&mut self, value: &Spanned<DeValue<'_>>, what: &str, mend: &str) {
+        let seen = match value.get_ref() {
+            DeValue::String(text) => super::yaml::quoted(text),
+            other => format!("a value of type {}", other.type_str()),
+        };
+        let failure = self.failure(value.span(), what).saw(seen).mend(mend);
+        self.errors.push(failure);
+    }
+
+    fn unknown(&mut self, span: Range<usize>, name: &str, of: &str, known: &[&str]) {
+        let near = nearest(name, known.iter().copied(), 2);
+        let mend = if near.is_empty() {
+            format!("known are {}", known.join(", "))
+        } else {
+            format!("did you mean {}?", near.join(" or "))
+        };
+        let failure = self.failure(span, format!("{of} has no key {}", super::yaml::quoted(name))).mend(mend);
+        self.errors.push(failure);
+    }
+
+    fn top(&mut self, table: &DeTable<'_>) -> Written {
+        let mut out = Written::default();
+        for (key, value) in table {
+            match key.get_ref().as_ref() {
+                "inventory" => {
+                    out.inventory = self.texts(value, "inventory").into_iter().map(|(text, _)| text).collect()
+                }
+                "catalog" => {
+                    for (url, span) in self.texts(value, "catalog") {
+                        match catalog_path(&url) {
+                            Ok(_) => out.catalog.push(url),
+                            Err(what) => {
+                                let failure = self.failure(span, what);
+                                self.errors.push(failure);
+                            }
+                        }
+                    }
+                }
+                "runs" => match value.get_ref().as_str() {
+                    Some(text) if !text.trim().is_empty() => out.runs = Some(text.to_owned()),
+                    _ => self.wrong(value, "runs is the path of a folder", "write runs = \"runs/\""),
+                },
+                "forks" => match number(value).filter(|forks| (1..=MOST_FORKS as i64).contains(forks)) {
+                    Some(forks) => out.forks = usize::try_from(forks).ok(),
+                    None => self.wrong(value, "forks is a whole number from 1 to 1000", "write forks = 5"),
+                },
+                "compat" => match value.get_ref().as_str() {
+                    Some("ansible") => out.compat_ansible = true,
+                    Some("ferry") => {}
+                    _ => self.wrong(
+                        value,
+                        "compat is \"ansible\" or \"ferry\"",
+                        "write compat = \"ansible\", or remove it",
+                    ),
+                },
+                "keep" => self.keep(value, &mut out.keep),
+                "recipients" => {
+                    self.not_built(value, "recipients", "encryption to recipients is not built yet in ferry")
+                }
+                "hooks" => self.not_built(value, "hooks", "hooks are not built yet in ferry"),
+                other => self.unknown(key.span(), other, "ferry.toml", &KEYS),
+            }
+        }
+        out
+    }
+
+    fn not_built(&mut self, value: &Spanned<DeValue<'_>>, name: &str, what: &str) {
+        let empty = match value.get_ref() {
+            DeValue::Array(items) => items.is_empty(),
+            DeValue::Table(table) => table.is_empty(),
+            DeValue::String(text) => text.is_empty(),
+            _ => false,
+        };
+        if !empty {
+            let failure = self
+                .failure(value.span(), what)
+                .why("going on without it would not do what this file asks for")
+                .mend(format!("remove {name}"));
+            self.errors.push(failure);
+        }
+    }
+
+    fn texts(&mut self, value: &Spanned<DeValue<'_>>, name: &str) -> Vec<(String, Range<usize>)> {
+        let mend = format!("write {name} = \"{name}/\" or a list of such texts");
+        let one = std::slice::from_ref(value);
+        let items: &[Spanned<DeValue<'_>>] = match value.get_ref().as_array() {
+            Some(items) => items,
+            None => one,
+        };
+        let mut out = Vec::new();
+        for item in items {
+            match item.get_ref().as_str() {
+                Some(text) if !text.trim().is_empty() => out.push((text.to_owned(), item.span())),
+                _ => self.wrong(item, &format!("{name} is a text or a list of texts"), &mend),
+            }
+        }
+        out
+    }
+
+    fn keep(&mut self, value: &Spanned<DeValue<'_>>, keep: &mut Keep) {
+        let Some(table) = value.get_ref().as_table() else {
+            self.wrong(value, "keep is a table", "write [keep] and below it lines such as daily = 7");
+            return;
+        };
+        for (key, value) in table {
+            let name = key.get_ref().as_ref();
+            let slot = match name {
+                "last" => &mut keep.last,
+                "daily" => &mut keep.daily,
+                "weekly" => &mut keep.weekly,
+                "monthly" => &mut keep.monthly,
+                "yearly" => &mut keep.yearly,
+                "within" => {
+                    match value.get_ref().as_str().map(duration::parse) {
+                        Some(Ok(within)) => keep.within = Some(within),
+                        Some(Err(what)) => self.wrong(value, "keep.within is a duration with a unit", &what),
+                        None => self.wrong(value, "keep.within is a duration with a unit", "write within = \"30d\""),
+                    }
+                    continue;
+                }
+                other => {
+                    self.unknown(key.span(), other, "keep", &KEEP_KEYS);
+                    continue;
+                }
+            };
+            match number(value).and_then(|number| u32::try_from(number).ok()) {
+                Some(number) => *slot = Some(number),
+                None => self.wrong(value, &format!("keep.{name} is a whole number"), &format!("write {name} = 7")),
+            }
+        }
+    }
+}
+
+fn number(value: &Spanned<DeValue<'_>>) -> Option<i64> {
+    let number = value.get_ref().as_integer()?;
+    i64::from_str_radix(number.as_str(), number.radix()).ok()
+}
