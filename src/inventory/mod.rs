@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Kind, Place};
 use crate::name::{GroupName, HostName};
+use crate::settings::yaml::showable;
 use crate::template::{Scope, Templater};
 use read::{Group, Host, Reader, VarSet};
 
@@ -326,7 +327,7 @@ impl Inventory {
     pub fn failure_at(&self, place: &Place, what: impl Into<String>) -> Failure {
         let failure = Failure::new(Kind::CouldNotStart, what);
         match self.texts.get(&place.file) {
-            Some(text) => failure.in_text(&place.file, text, place.line, place.column),
+            Some(text) => failure.in_text(&place.file, &showable(text), place.line, place.column),
             None => failure.at(place.clone()),
         }
     }

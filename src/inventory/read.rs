@@ -14,7 +14,7 @@ use super::vars;
 use crate::failure::{Failure, Kind, Place};
 use crate::name::{GroupName, HostName, nearest};
 use crate::settings::files::read_text;
-use crate::settings::yaml::{Document, Entry, Node, Spot, Yaml, quoted};
+use crate::settings::yaml::{Document, Entry, Node, Spot, Yaml, quoted, showable};
 
 /// Variables from one kind of source, each with the place of its value.
 #[derive(Debug, Clone, Default)]
@@ -247,7 +247,7 @@ impl Reader {
         let extension = path.extension().and_then(|end| end.to_str()).unwrap_or("");
         let yaml = YAML_ENDS.contains(&extension);
         let refuse = |what: &str, line: usize, mend: &str| {
-            Failure::new(Kind::CouldNotStart, what.to_owned()).in_text(&name, &text, line, 1).mend(mend)
+            Failure::new(Kind::CouldNotStart, what.to_owned()).in_text(&name, &showable(&text), line, 1).mend(mend)
         };
         if text.starts_with("#!") || (!yaml && executable(path)) {
             self.errors.push(refuse(
@@ -277,8 +277,14 @@ impl Reader {
             ));
             return;
         }
-        match Document::read(&name, &text) {
-            Ok(document) => {
+        match Document::read_with_ranges(&name, &text) {
+            Ok((document, repaired)) => {
+                if repaired {
+                    self.warnings.push(format!(
+                        "{name}: a range such as [1:3] stands without quotes inside of {{ }}; ferry reads it, Ansible \
+                         does not: put the name in quotes"
+                    ));
+                }
                 self.texts.insert(name, document.text.clone());
                 self.document(&document);
             }
@@ -348,6 +354,11 @@ impl Reader {
                     .why("the top of an inventory has groups; 'hosts', 'vars' and 'children' stand below a group")
                     .mend("write 'all:' above it and indent it"),
             );
+            return;
+        }
+        if parent.is_some() && name.as_str() == "all" {
+            let failure = document.failure(entry.key.spot, "all cannot be a child: every group is below it already");
+            self.errors.push(failure.mend("name the groups that you mean"));
             return;
         }
         let at = self.group(&name);
@@ -559,9 +570,11 @@ impl Reader {
         if !folder.is_dir() {
             return;
         }
+        let mut taken: Vec<PathBuf> = Vec::new();
         for (at, name) in names.iter().enumerate() {
             let candidates = std::iter::once(name.clone()).chain(YAML_ENDS.iter().map(|end| format!("{name}.{end}")));
             let Some(path) = candidates.map(|file| folder.join(file)).find(|path| path.exists()) else { continue };
+            taken.push(path.clone());
             let mut files = Vec::new();
             if path.is_dir() {
                 self.vars_files(&path, 0, &mut files);
@@ -577,19 +590,23 @@ impl Reader {
             }
         }
         // A file that belongs to nobody is most often a misspelt name.
-        for (entry, _) in sorted_entries(folder).unwrap_or_default() {
+        for (entry, path) in sorted_entries(folder).unwrap_or_default() {
+            if taken.contains(&path) {
+                continue;
+            }
             let name = match entry.rsplit_once('.') {
                 Some((stem, end)) if YAML_ENDS.contains(&end) => stem,
                 _ => &entry,
             };
             let known = names.iter().any(|known| known == name || *known == entry);
-            if !known && !entry.starts_with('.') && !entry.ends_with('~') {
+            let path = path.display();
+            if known {
+                self.warnings.push(format!("{path} is not read: of several files for {name} only the first counts"));
+            } else if !entry.starts_with('.') && !entry.ends_with('~') {
                 let near = nearest(name, names.iter().map(String::as_str), 1);
                 let hint = near.first().map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-                self.warnings.push(format!(
-                    "{} belongs to no group or host of the inventory and is not read{hint}",
-                    folder.join(&entry).display()
-                ));
+                self.warnings
+                    .push(format!("{path} belongs to no group or host of the inventory and is not read{hint}"));
             }
         }
     }

@@ -198,6 +198,18 @@ pub fn check(name: &str, value: &Value) -> Result<(), Problem> {
     })
 }
 
+/// Checks the variables of `-e`: names and literal values.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`] with all that is wrong.
+pub fn check_extra(extra: &Map<String, Value>) -> Result<(), Failure> {
+    let errors = extra.iter().filter_map(|(name, value)| check(name, value).err());
+    match Failure::all(errors.map(|problem| problem.at(Failure::new(Kind::CouldNotStart, "")))) {
+        Some(failure) => Err(failure),
+        None => Ok(()),
+    }
+}
+
 fn is_vault(value: &Value) -> bool {
     value.as_object().is_some_and(|map| map.contains_key(VAULT_KEY))
 }
@@ -497,11 +509,6 @@ struct Typed<'a> {
 impl Typed<'_> {
     /// Renders and checks each known variable that is set.
     fn collect(&mut self, extra: &Map<String, Value>) {
-        for (name, value) in extra.iter().filter(|(name, _)| find(name).is_none()) {
-            if let Err(problem) = check(name, value) {
-                self.errors.push(problem.at(Failure::new(Kind::CouldNotStart, "")));
-            }
-        }
         let vars = self.inventory.vars(self.host);
         let scope = self.inventory.scope(self.host, extra);
         for known in KNOWN {

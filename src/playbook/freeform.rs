@@ -112,7 +112,8 @@ mod tests {
     #[test]
     fn commands_keep_their_words() {
         let known = ["chdir", "creates"];
-        let cases: [(&str, &str, &[(&str, &str)]); 7] = [
+        type Case = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+        let cases: [Case; 7] = [
             ("echo hi", "echo hi", &[]),
             ("tar -tf x chdir=/tmp creates='/a b'", "tar -tf x", &[("chdir", "/tmp"), ("creates", "/a b")]),
             ("FOO=bar env", "FOO=bar env", &[]),

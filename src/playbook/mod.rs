@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::failure::{Failure, Place};
 use crate::name::nearest;
-use crate::settings::yaml::{Document, Entry, Node, Spot, Yaml, quoted};
+use crate::settings::yaml::{Document, Entry, Node, Spot, Yaml, quoted, showable};
 use crate::template::{Templater, is_template};
 
 /// A variable as written: name, place of its value, value. Templates in it are not rendered yet.
@@ -184,7 +184,7 @@ impl Playbook {
     pub fn failure_at(&self, place: &Place, what: impl Into<String>) -> Failure {
         Failure::new(crate::failure::Kind::CouldNotStart, what).in_text(
             &place.file,
-            &self.text,
+            &showable(&self.text),
             place.line,
             place.column,
         )
@@ -675,6 +675,8 @@ impl<'a> Parser<'a> {
     fn args(&mut self, entry: &'a Entry, module: &ModuleSpec, extra: Option<&'a Node>) -> Vec<Arg> {
         let place = self.place(entry.value.spot);
         let mut args: Vec<Arg> = Vec::new();
+        // Where the name of each argument stands.
+        let mut names: Vec<Spot> = Vec::new();
         self.templates(&entry.value);
         match &entry.value.value {
             Yaml::Null => {}
@@ -682,6 +684,7 @@ impl<'a> Parser<'a> {
                 for arg in entries {
                     let name = self.key(arg);
                     args.push((name, self.place(arg.value.spot), arg.value.to_json()));
+                    names.push(arg.key.spot);
                 }
             }
             Yaml::Text(line) => {
@@ -732,7 +735,9 @@ impl<'a> Parser<'a> {
                     self.errors.push(failure.mend("remove it here or below the module"));
                     continue;
                 }
+                names.resize(args.len(), entry.value.spot);
                 args.push((name, self.place(arg.value.spot), arg.value.to_json()));
+                names.push(arg.key.spot);
             }
         }
         for (at, (name, _, _)) in args.iter().enumerate() {
@@ -741,10 +746,16 @@ impl<'a> Parser<'a> {
                 self.errors.push(failure);
             }
         }
-        for (at, what, mend) in module.problems(&args) {
-            let spot = at.map_or(entry.key.spot, |place| Spot { line: place.line, column: place.column });
-            let failure = self.failure(spot, what);
-            self.errors.push(match mend {
+        for problem in module.problems(&args) {
+            let spot = match problem.at {
+                module::At::Module => entry.key.spot,
+                module::At::Name(index) => names.get(index).copied().unwrap_or(entry.value.spot),
+                module::At::Value(index) => args
+                    .get(index)
+                    .map_or(entry.value.spot, |(_, place, _)| Spot { line: place.line, column: place.column }),
+            };
+            let failure = self.failure(spot, problem.what);
+            self.errors.push(match problem.mend {
                 Some(mend) => failure.mend(mend),
                 None => failure,
             });

@@ -103,6 +103,21 @@ pub(super) fn short_name(name: &str) -> &str {
     ["ansible.builtin.", "ansible.legacy."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name)
 }
 
+/// Which part of a task is wrong.
+pub(super) enum At {
+    Module,
+    /// The name of this argument.
+    Name(usize),
+    /// The value of this argument.
+    Value(usize),
+}
+
+pub(super) struct ArgProblem {
+    pub(super) at: At,
+    pub(super) what: String,
+    pub(super) mend: Option<String>,
+}
+
 impl ModuleSpec {
     fn arg(&self, name: &str) -> Option<&'static ArgSpec> {
         // A module that takes any name (`set_fact`) has an argument called `*`.
@@ -110,11 +125,10 @@ impl ModuleSpec {
     }
 
     /// What is wrong with these arguments as far as it can be seen before templates are rendered:
-    /// unknown and missing names, and literal values of the wrong type. Each with the place it belongs to
-    /// (`None`: the module as a whole).
-    pub(super) fn problems(&self, args: &[Arg]) -> Vec<(Option<Place>, String, Option<String>)> {
+    /// unknown and missing names, and literal values of the wrong type.
+    pub(super) fn problems(&self, args: &[Arg]) -> Vec<ArgProblem> {
         let mut out = Vec::new();
-        for (name, place, value) in args {
+        for (index, (name, _, value)) in args.iter().enumerate() {
             let Some(spec) = self.arg(name) else {
                 let near = nearest(name, self.args.iter().map(|arg| arg.name), 2);
                 let mend = if near.is_empty() {
@@ -123,11 +137,8 @@ impl ModuleSpec {
                 } else {
                     format!("did you mean {}?", near.join(" or "))
                 };
-                out.push((
-                    Some(place.clone()),
-                    format!("{} takes no argument {}", self.name, quoted(name)),
-                    Some(mend),
-                ));
+                let what = format!("{} takes no argument {}", self.name, quoted(name));
+                out.push(ArgProblem { at: At::Name(index), what, mend: Some(mend) });
                 continue;
             };
             if has_template(value) {
@@ -135,13 +146,14 @@ impl ModuleSpec {
             }
             if let Err(seen) = convert(spec.kind, value) {
                 let what = format!("the argument {name} of {} takes {}, not {seen}", self.name, spec.kind.words());
-                out.push((Some(place.clone()), what, None));
+                out.push(ArgProblem { at: At::Value(index), what, mend: None });
             }
         }
         for spec in self.args.iter().filter(|spec| spec.required) {
             if !args.iter().any(|(name, _, _)| name == spec.name) {
                 let what = format!("{} needs the argument {}", self.name, spec.name);
-                out.push((None, what, Some(format!("add {}: ({})", spec.name, spec.doc))));
+                let mend = Some(format!("add {}: ({})", spec.name, spec.doc));
+                out.push(ArgProblem { at: At::Module, what, mend });
             }
         }
         out

@@ -9,6 +9,7 @@
 //! not taken, because a deserializer is handed values whose quoting, tags and key positions are
 //! gone, and messages need all three.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use serde_json::{Map, Number, Value};
 use serde_yaml::granit_parser::{Event, Options, Parser, ScalarStyle, Span, StrInput};
 
 use crate::failure::{Failure, Kind, Place};
+use crate::secret::MASK;
 
 /// The most nodes of one document, aliases counted as often as they are used.
 const MOST_NODES: usize = 200_000;
@@ -156,12 +158,36 @@ impl Document {
     /// duplicate key, an unknown tag, a second document, or more than the limits allow.
     pub fn read(file: &str, text: &str) -> Result<Self, Failure> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        Self::read_as(file, text, text)
+    }
+
+    /// As [`Document::read`], and where the text is no YAML only because a range of hosts stands
+    /// unquoted in a flow mapping (`{ prod-[1:3]: {} }`), it is read as if it were quoted. The flag says
+    /// whether that was needed; Ansible does not read such a file.
+    ///
+    /// # Errors
+    /// As [`Document::read`].
+    pub fn read_with_ranges(file: &str, text: &str) -> Result<(Self, bool), Failure> {
+        let failure = match Self::read(file, text) {
+            Ok(document) => return Ok((document, false)),
+            Err(failure) => failure,
+        };
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        match mask_ranges(text) {
+            Some(masked) => Self::read_as(file, text, &masked).map(|document| (document, true)),
+            None => Err(failure),
+        }
+    }
+
+    /// Parses `parsed`, which has the lines and columns of `text`.
+    fn read_as(file: &str, text: &str, parsed: &str) -> Result<Self, Failure> {
         let mut options = Options::default();
         options.emit_comments = false;
         let mut reader = Reader {
             file,
             text,
-            events: Parser::new_from_str_with_options(text, options),
+            masked: !std::ptr::eq(text, parsed),
+            events: Parser::new_from_str_with_options(parsed, options),
             anchors: HashMap::new(),
             nodes: 0,
         };
@@ -171,7 +197,7 @@ impl Document {
 
     /// A [`Kind::CouldNotStart`] failure at `spot`.
     pub fn failure(&self, spot: Spot, what: impl Into<String>) -> Failure {
-        Failure::new(Kind::CouldNotStart, what).in_text(&self.file, &self.text, spot.line, spot.column)
+        Failure::new(Kind::CouldNotStart, what).in_text(&self.file, &showable(&self.text), spot.line, spot.column)
     }
 
     /// The place of `spot` in this file.
@@ -186,9 +212,47 @@ pub fn quoted(text: &str) -> String {
     if short.len() < text.len() { format!("{short:?}…") } else { format!("{short:?}") }
 }
 
+/// `text` with the values of keys that name a password, a passphrase, a secret or a token masked: for
+/// snippets, which show the line before the wrong one too. Lines stay lines.
+pub fn showable(text: &str) -> Cow<'_, str> {
+    let pattern =
+        r#"(?i)([\w-]*(?:pass|secret|token)[\w-]*["']?[ \t]*[:=][ \t]*)("[^"\n]*"?|'[^'\n]*'?|[^\s,}"'#][^,}\n]*)"#;
+    match regex::Regex::new(pattern) {
+        Ok(secrets) => secrets.replace_all(text, format!("${{1}}{MASK}")),
+        Err(_) => Cow::Borrowed(""),
+    }
+}
+
+/// What stands for `[`, `]` and `:` of a masked range: of private use, one character each, so that
+/// columns stay.
+const MASKS: [(char, char); 3] = [('[', '\u{e0f0}'), (']', '\u{e0f1}'), (':', '\u{e0f2}')];
+
+/// `text` with the brackets and colons of host ranges masked; `None` when there is nothing to mask.
+fn mask_ranges(text: &str) -> Option<String> {
+    if text.contains(MASKS.map(|(_, mask)| mask)) {
+        return None;
+    }
+    let range = regex::Regex::new(r"[\w.-]\[[0-9A-Za-z]*:[0-9A-Za-z]+(?::[0-9]+)?\]").ok()?;
+    let masked = range.replace_all(text, |found: &regex::Captures<'_>| {
+        let mut out = found.get(0).map(|all| all.as_str()).unwrap_or_default().to_owned();
+        for (plain, mask) in MASKS {
+            out = out.replace(plain, &mask.to_string());
+        }
+        out
+    });
+    (masked != text).then(|| masked.into_owned())
+}
+
+fn unmask(text: &str) -> String {
+    MASKS.iter().fold(text.to_owned(), |text, (plain, mask)| text.replace(*mask, &plain.to_string()))
+}
+
 struct Reader<'a> {
     file: &'a str,
+    /// What the operator wrote, for snippets.
     text: &'a str,
+    /// Whether ranges are masked in what is parsed.
+    masked: bool,
     events: Parser<'a, StrInput<'a>>,
     anchors: HashMap<usize, (Node, usize)>,
     nodes: usize,
@@ -200,7 +264,7 @@ fn spot_of(span: &Span) -> Spot {
 
 impl<'a> Reader<'a> {
     fn failure(&self, spot: Spot, what: impl Into<String>) -> Failure {
-        Failure::new(Kind::CouldNotStart, what).in_text(self.file, self.text, spot.line, spot.column)
+        Failure::new(Kind::CouldNotStart, what).in_text(self.file, &showable(self.text), spot.line, spot.column)
     }
 
     fn next(&mut self) -> Result<(Event<'a>, Span), Failure> {
@@ -217,10 +281,15 @@ impl<'a> Reader<'a> {
     fn bad_yaml(&self, spot: Spot, info: &str) -> Failure {
         let line = self.text.lines().nth(spot.line.saturating_sub(1)).unwrap_or("");
         let indent: String = line.chars().take_while(|c| c.is_whitespace()).collect();
-        let failure = self.failure(spot, format!("this is not YAML: {info}"));
-        if indent.contains('\t') {
-            failure.saw("a tab in the indentation").mend("indent with blanks; YAML allows no tab there")
-        } else if line.contains("{{") && !line.contains(['"', '\'']) {
+        let said = format!("this is not YAML: {info}");
+        if let Some(before) = indent.chars().position(|c| c == '\t') {
+            return self
+                .failure(Spot { line: spot.line, column: before + 1 }, said)
+                .saw("a tab in the indentation")
+                .mend("indent with blanks; YAML allows no tab there");
+        }
+        let failure = self.failure(spot, said);
+        if line.contains("{{") && !line.contains(['"', '\'']) {
             failure.mend("put a value that begins with {{ in quotes: \"{{ name }}\"")
         } else {
             failure.mend("look at this line and the one before it: indentation, a missing quote, a missing ':'")
@@ -280,6 +349,12 @@ impl<'a> Reader<'a> {
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let tag = tag.map(|tag| (tag.core_suffix().map(str::to_owned), tag.original()));
+                // A tagged block begins for the reader where its tag stands, not in its first line.
+                let spot = match span.tag_start {
+                    Some(at) => Spot { line: at.line().max(1), column: at.col() + 1 },
+                    None => spot,
+                };
+                let text = if self.masked { unmask(&text) } else { text.into_owned() };
                 let value = self.scalar(spot, &text, style, tag)?;
                 Ok(self.keep(anchor, Node { value, spot }))
             }
@@ -596,6 +671,24 @@ mod tests {
             &serde_json::json!("{% raw %}{{ x }}{% endraw %}")
         );
         assert_eq!(read("k: !unsafe plain\n").get("k").unwrap(), &serde_json::json!("plain"));
+    }
+
+    #[test]
+    fn snippets_show_no_secret() {
+        for (text, shown) in [
+            ("  ansible_password: s3cret x\n", "  ansible_password: ********\n"),
+            ("{ ansible_become_pass: 's3,cret', b: 1 }", "{ ansible_become_pass: ********, b: 1 }"),
+            ("h ansible_ssh_pass=s3cret", "h ansible_ssh_pass=********"),
+            ("\"api_token\": \"s3cret\",", "\"api_token\": ********,"),
+            ("password:\n  x: 1", "password:\n  x: 1"),
+            ("name: prod", "name: prod"),
+        ] {
+            assert_eq!(showable(text), shown);
+        }
+        let failure = Document::read("t.yml", "ansible_password: s3cret\na: 1\na: 2\n").unwrap_err();
+        assert!(!format!("{failure:?}").contains("s3cret"));
+        let failure = Document::read("t.yml", "ansible_password: s3cret\n\tb").unwrap_err();
+        assert!(!format!("{failure:?}").contains("s3cret"), "{failure:?}");
     }
 
     #[test]

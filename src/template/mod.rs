@@ -200,8 +200,8 @@ impl Templater {
     /// [`Kind::CouldNotStart`] at `place` when it is not.
     pub fn check_condition(&self, text: &str, place: Option<&Place>) -> Result<(), Failure> {
         let bare = strip_braces(text).unwrap_or(text);
-        match self.env.compile_expression(bare) {
-            Ok(_) => Ok(()),
+        match self.env.compile_expression(bare).map(drop).and_then(|()| self.known_words(bare)) {
+            Ok(()) => Ok(()),
             Err(error) => Err(explain(&error, bare, place, &Scope::new())),
         }
     }
@@ -217,12 +217,48 @@ impl Templater {
         if let Some(inner) = strip_braces(text)
             && self.env.compile_expression(inner).is_ok()
         {
+            return self.known_words(inner).map_err(|error| explain(&error, text, place, &Scope::new()));
+        }
+        let inside = regex::Regex::new(r"(?s)\{\{.*?\}\}|\{%.*?%\}").ok();
+        let parsed = self.env.template_from_str(text).map(drop).and_then(|()| {
+            if text.contains("endraw") {
+                return Ok(());
+            }
+            inside.iter().flat_map(|inside| inside.find_iter(text)).try_for_each(|part| self.known_words(part.as_str()))
+        });
+        parsed.map_err(|error| explain(&error, text, place, &Scope::new()))
+    }
+
+    /// Whether all filters and tests in an expression are there. The engine itself looks only when it
+    /// gets to them, which would be after hosts have been touched.
+    fn known_words(&self, expression: &str) -> Result<(), minijinja::Error> {
+        // Texts are blanked out first: what looks like a filter in one is none.
+        let (Ok(texts), Ok(filters), Ok(tests)) = (
+            regex::Regex::new(r#"(?s)"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'"#),
+            regex::Regex::new(r"\|\s*([A-Za-z_][A-Za-z0-9_.]*)"),
+            regex::Regex::new(r"\bis\s+(?:not\s+)?([A-Za-z_][A-Za-z0-9_.]*)"),
+        ) else {
             return Ok(());
+        };
+        let bare = texts.replace_all(expression, "''");
+        let mut state = self.env.empty_state();
+        for found in filters.captures_iter(&bare).filter_map(|found| found.get(1)) {
+            let answer = state.apply_filter(found.as_str(), &[minijinja::Value::UNDEFINED]);
+            if let Err(error) = answer
+                && error.kind() == ErrorKind::UnknownFilter
+            {
+                return Err(error);
+            }
         }
-        match self.env.template_from_str(text) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(explain(&error, text, place, &Scope::new())),
+        for found in tests.captures_iter(&bare).filter_map(|found| found.get(1)) {
+            let answer = state.perform_test(found.as_str(), &[minijinja::Value::UNDEFINED]);
+            if let Err(error) = answer
+                && error.kind() == ErrorKind::UnknownTest
+            {
+                return Err(error);
+            }
         }
+        Ok(())
     }
 }
 
