@@ -288,7 +288,7 @@ fn exit_0_is_no_proof_of_an_archive() {
     let gzip = |name: &str| Command::new("gzip").arg("-t").arg(node.path("out").join(name)).output().unwrap();
     assert!(gzip("cut.tar.gz").status.success(), "gzip is whole, only tar's end is missing");
     let tar = Command::new("gzip").arg("-dc").arg(node.path("out/cut.tar.gz")).output().unwrap().stdout;
-    assert!(!tar.ends_with(&[0; 1024]) && tar.len() % 512 == 0);
+    assert!(!tar.ends_with(&[0; 1024]) && tar.len().is_multiple_of(512));
     node.fault("truncated-archive", "5000");
     assert_eq!(backup("cut2.tar.gz"), 0);
     assert_eq!(std::fs::metadata(node.path("out/cut2.tar.gz")).unwrap().len(), 5000);
