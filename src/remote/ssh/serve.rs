@@ -34,6 +34,10 @@ use crate::failure::{Failure, Kind};
 /// here a command that writes before it reads would stop its own output.
 const INPUT_ROOM: usize = 64 << 20;
 
+/// What may be under way between russh and the transport, each way, in bytes: more than the
+/// window of one channel (2 MiB).
+const TRANSPORT_ROOM: usize = 8 << 20;
+
 /// How long a connection may take to log in.
 const LOGIN: Duration = Duration::from_secs(30);
 
@@ -202,10 +206,21 @@ where
     Ok(())
 }
 
-async fn serve_gate<S>(stream: S, gate: Gate)
+async fn serve_gate<S>(mut stream: S, gate: Gate)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    // russh reads nothing while it waits to write. When both ends do so at once, each with more
+    // under way than the transport holds, neither goes on; a window's worth of room in between
+    // lets this end read again.
+    let (inner, mut outer) = tokio::io::duplex(TRANSPORT_ROOM);
+    let relay = async move {
+        let _ = tokio::io::copy_bidirectional_with_sizes(&mut outer, &mut stream, 64 << 10, 64 << 10).await;
+    };
+    tokio::join!(relay, converse(inner, gate));
+}
+
+async fn converse(stream: tokio::io::DuplexStream, gate: Gate) {
     let (said, mut logged_in) = watch::channel(false);
     let peer = Peer { gate: gate.clone(), user: String::new(), waiting: Vec::new(), said };
     let Ok(running) = russh::server::run_stream(gate.config.clone(), stream, peer).await else { return };
@@ -652,7 +667,8 @@ mod tests {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), work).await.unwrap();
+        let late = tokio::time::timeout(Duration::from_secs(8), work).await.is_err();
+        assert!(!late, "stuck after {out} bytes of output, {err:?}, sent: {}", send.is_finished());
         send.await.unwrap();
         assert_eq!((out, String::from_utf8_lossy(&err).trim()), (5_000_000, "10485760"));
     }
