@@ -347,3 +347,61 @@ fn the_inventory_leads_ssh_to_every_node() {
     assert_eq!(read["all"]["vars"]["ansible_private_key_file"], up.key.to_str().unwrap());
     assert!(up.config.is_file());
 }
+
+/// The same, with no other writer about: `/tmp`, `/var/tmp` and `$HOME` are empty file systems of
+/// the test's own, `/etc` and `/var` are looked at whole, and the sandbox is killed in the end.
+#[test]
+fn nothing_outside_the_folder_is_written_in_a_world_of_its_own() {
+    const SCRIPT: &str = r#"set -eu
+world=$1 exe=$2 mode=$3
+mount -t tmpfs world "$world"
+cp "$exe" "$world/ferry"
+mkdir "$world/box"
+printf '{"mode":%s,"time_scale":120,"hook_seconds":30,"archive_mib":1}' "$mode" >"$world/box/options.json"
+: >"$world/box/.ferry-sandbox"
+ln -s ferry "$world/ferry-sandbox"
+mount --bind "$world" /tmp
+mount -t tmpfs other /var/tmp
+mount -t tmpfs home "$HOME"
+sleep 1.1
+: >/tmp/began
+/tmp/ferry-sandbox /tmp/box </dev/null >/tmp/server.out 2>&1 &
+server=$!
+tries=0
+until [ -f /tmp/box/sandbox.json ]; do
+  tries=$((tries + 1)); [ $tries -lt 200 ] || { cat /tmp/server.out; exit 1; }
+  sleep 0.05
+done
+port=$(sed -n 's/.*ansible_port: //p' /tmp/box/inventory.yml | head -n 1)
+ssh -F /dev/null -o BatchMode=yes -o IdentityAgent=none -o UserKnownHostsFile=/tmp/box/known_hosts -o StrictHostKeyChecking=yes \
+  -o GlobalKnownHostsFile=/dev/null -i /tmp/box/id_ed25519 -p "$port" root@127.0.0.1 \
+  'd=$(gravity system state-dir); gravity backup -q $d/planet/share/x.tar.gz; gravity status >/dev/null; echo x >~/from-node; echo x >${TMPDIR:-/tmp}/from-node; sleep 60 >/dev/null 2>&1 & echo done' </dev/null
+kill -9 $server
+echo written:
+find /tmp /var/tmp "$HOME" -mindepth 1 ! -path '/tmp/box*' ! -path /tmp/ferry ! -path /tmp/ferry-sandbox ! -path /tmp/began ! -path /tmp/server.out
+find /etc /var /usr/local /opt /srv -xdev -newer /tmp/began ! -type d ! -path '/var/tmp/*' -print 2>/dev/null || :
+find /tmp/box -name x.tar.gz | wc -l
+cat /proc/[0-9]*/environ 2>/dev/null | tr '\0' '\n' | grep -c FERRY_SANDBOX_ID= >/dev/null
+for mark in /proc/[0-9]*/environ; do
+  if tr '\0' '\n' <"$mark" 2>/dev/null | grep -q "^FERRY_SANDBOX_ID=$(sed 's/.*"id":"\([0-9a-f]*\)".*/\1/' /tmp/box/server.json)$"; then
+    pid=${mark#/proc/}; kill -9 "${pid%/environ}" || :
+  fi
+done
+"#;
+    let can = Command::new("unshare").args(["--user", "--map-root-user", "--mount", "true"]).status();
+    if !can.is_ok_and(|status| status.success()) {
+        println!("this kernel gives no namespaces: the other test has compared the tree");
+        return;
+    }
+    for mode in ["\"path\"", "\"namespaces\""] {
+        let world = tempfile::tempdir().unwrap();
+        let output = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh"])
+            .arg(world.path())
+            .args([env!("CARGO_BIN_EXE_ferry"), mode])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert_eq!(text(&output.stdout), "done\nwritten:\n1\n", "{mode} {output:?}");
+    }
+}

@@ -540,13 +540,22 @@ fn lock(dir: &Path) -> Result<fs::File, Failure> {
         .mode(0o600)
         .open(&path)
         .map_err(|error| trouble("cannot open", &path, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => {
-            Err(Failure::new(Kind::CouldNotStart, format!("a sandbox is up in this folder: {}", dir.display()))
-                .mend(format!("ferry sandbox down --dir {}", dir.display())))
+    // A server that was just killed holds it until its last thread is gone, and a process that is
+    // being started holds it until it is executed: both let go within moments.
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) if begun.elapsed() < Duration::from_secs(2) => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(fs::TryLockError::WouldBlock) => {
+                let what = format!("a sandbox is up in this folder: {}", dir.display());
+                let mend = format!("ferry sandbox down --dir {}", dir.display());
+                return Err(Failure::new(Kind::CouldNotStart, what).mend(mend));
+            }
+            Err(fs::TryLockError::Error(error)) => return Err(trouble("cannot lock", &path, &error)),
         }
-        Err(fs::TryLockError::Error(error)) => Err(trouble("cannot lock", &path, &error)),
     }
 }
 

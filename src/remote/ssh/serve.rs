@@ -34,6 +34,10 @@ use crate::failure::{Failure, Kind};
 /// here a command that writes before it reads would stop its own output.
 const INPUT_ROOM: usize = 64 << 20;
 
+/// What may be under way between russh and the transport, each way, in bytes: more than the
+/// window of one channel (2 MiB).
+const TRANSPORT_ROOM: usize = 8 << 20;
+
 /// How long a connection may take to log in.
 const LOGIN: Duration = Duration::from_secs(30);
 
@@ -202,10 +206,21 @@ where
     Ok(())
 }
 
-async fn serve_gate<S>(stream: S, gate: Gate)
+async fn serve_gate<S>(mut stream: S, gate: Gate)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    // russh reads nothing while it waits to write. When both ends do so at once, each with more
+    // under way than the transport holds, neither goes on; a window's worth of room in between
+    // lets this end read again.
+    let (inner, mut outer) = tokio::io::duplex(TRANSPORT_ROOM);
+    let relay = async move {
+        let _ = tokio::io::copy_bidirectional_with_sizes(&mut outer, &mut stream, 64 << 10, 64 << 10).await;
+    };
+    tokio::join!(relay, converse(inner, gate));
+}
+
+async fn converse(stream: tokio::io::DuplexStream, gate: Gate) {
     let (said, mut logged_in) = watch::channel(false);
     let peer = Peer { gate: gate.clone(), user: String::new(), waiting: Vec::new(), said };
     let Ok(running) = russh::server::run_stream(gate.config.clone(), stream, peer).await else { return };
@@ -539,5 +554,131 @@ fn signal_name(number: i32) -> Sig {
         14 => Sig::ALRM,
         15 => Sig::TERM,
         other => Sig::Custom(format!("SIG{other}")),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use russh::client;
+    use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+
+    use super::*;
+
+    struct Client;
+    impl client::Handler for Client {
+        type Error = russh::Error;
+        async fn check_server_key(&mut self, _: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+            Ok(true)
+        }
+    }
+
+    fn options(key: &KeyPair) -> Options {
+        Options {
+            host_key: KeyPair::generate().unwrap(),
+            authorized: vec![key.public().unwrap()],
+            users: vec!["ops".to_owned()],
+            runner: Some(plain_runner()),
+            forward: None,
+            banner: None,
+        }
+    }
+
+    async fn connect(key: &KeyPair, user: &str, allowed: &KeyPair) -> Option<client::Handle<Client>> {
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        tokio::spawn(serve_stream(theirs, options(allowed)));
+        let mut handle = client::connect_stream(Arc::new(client::Config::default()), ours, Client).await.unwrap();
+        let key = PrivateKeyWithHashAlg::new(Arc::new(key.0.clone()), None);
+        handle.authenticate_publickey(user, key).await.unwrap().success().then_some(handle)
+    }
+
+    /// What a command said, in the order in which it came: its output counted, the rest by name.
+    async fn exec(handle: &client::Handle<Client>, line: &str, pause: Duration) -> (usize, Vec<String>) {
+        let mut channel = handle.channel_open_session().await.unwrap();
+        channel.exec(true, line).await.unwrap();
+        let (mut bytes, mut said) = (0, Vec::new());
+        while let Some(message) = channel.wait().await {
+            match message {
+                ChannelMsg::Data { data } => {
+                    bytes += data.len();
+                    tokio::time::sleep(pause).await;
+                }
+                ChannelMsg::Eof => said.push("eof".to_owned()),
+                ChannelMsg::ExitStatus { exit_status } => said.push(format!("status {exit_status}")),
+                ChannelMsg::ExitSignal { signal_name, .. } => said.push(format!("signal {signal_name:?}")),
+                ChannelMsg::Failure => said.push("refused".to_owned()),
+                _ => {}
+            }
+        }
+        (bytes, said)
+    }
+
+    #[tokio::test]
+    async fn over_a_pipe_output_ends_before_the_status_comes() {
+        let key = KeyPair::generate().unwrap();
+        let handle = connect(&key, "ops", &key).await.unwrap();
+        let said = exec(&handle, "printf abc; exit 3", Duration::ZERO).await;
+        assert_eq!(said, (3, vec!["eof".to_owned(), "status 3".to_owned()]));
+        let said = exec(&handle, "kill -TERM $$", Duration::ZERO).await;
+        assert_eq!(said, (0, vec!["eof".to_owned(), "signal TERM".to_owned()]));
+        // A slow reader of more than any window gets every byte.
+        let said = exec(&handle, "head -c 6000000 /dev/zero", Duration::from_millis(1)).await;
+        assert_eq!(said, (6_000_000, vec!["eof".to_owned(), "status 0".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn another_key_another_user_and_anything_but_exec_are_refused() {
+        let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        assert!(connect(&other, "ops", &key).await.is_none());
+        assert!(connect(&key, "root", &key).await.is_none());
+        let handle = connect(&key, "ops", &key).await.unwrap();
+        let mut channel = handle.channel_open_session().await.unwrap();
+        channel.set_env(true, "LD_PRELOAD", "x").await.unwrap();
+        assert!(matches!(channel.wait().await, Some(ChannelMsg::Failure)));
+        channel.request_subsystem(true, "sftp").await.unwrap();
+        assert!(matches!(channel.wait().await, Some(ChannelMsg::Failure)));
+        channel.request_shell(true).await.unwrap();
+        assert!(matches!(channel.wait().await, Some(ChannelMsg::Failure)));
+        assert!(handle.channel_open_direct_tcpip("127.0.0.1", 22, "127.0.0.1", 1).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_command_that_talks_before_it_listens_is_not_blocked() {
+        let key = KeyPair::generate().unwrap();
+        let handle = connect(&key, "ops", &key).await.unwrap();
+        let channel = handle.channel_open_session().await.unwrap();
+        channel.exec(true, "head -c 5000000 /dev/zero; cat | wc -c >&2").await.unwrap();
+        let (mut read, write) = channel.split();
+        let send = tokio::spawn(async move {
+            for _ in 0..40 {
+                write.data_bytes(vec![7_u8; 256 << 10]).await.unwrap();
+            }
+            write.eof().await.unwrap();
+        });
+        let (mut out, mut err) = (0, Vec::new());
+        let work = async {
+            while let Some(message) = read.wait().await {
+                match message {
+                    ChannelMsg::Data { data } => out += data.len(),
+                    ChannelMsg::ExtendedData { data, .. } => err.extend_from_slice(&data),
+                    _ => {}
+                }
+            }
+        };
+        let late = tokio::time::timeout(Duration::from_secs(8), work).await.is_err();
+        assert!(!late, "stuck after {out} bytes of output, {err:?}, sent: {}", send.is_finished());
+        send.await.unwrap();
+        assert_eq!((out, String::from_utf8_lossy(&err).trim()), (5_000_000, "10485760"));
+    }
+
+    #[test]
+    fn keys_are_read_as_they_were_written() {
+        let key = KeyPair::generate().unwrap();
+        let again = KeyPair::read(&key.private().unwrap()).unwrap();
+        assert_eq!(key.public().unwrap(), again.public().unwrap());
+        assert!(key.public().unwrap().starts_with("ssh-ed25519 AAAA"));
+        assert!(!format!("{key:?}").contains("PRIVATE"));
     }
 }

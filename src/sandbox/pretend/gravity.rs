@@ -530,10 +530,8 @@ fn backup(node: &Node, call: &Call, argv: &[String]) -> Result<(), Trouble> {
         .mode(0o755)
         .create(&staging)
         .map_err(|error| aborted(Trouble::file("mkdir", &staging, &error)))?;
-    let job = Job::create(node, "backup", &id, deadline).map_err(|error| aborted(Trouble::new(error.to_string())))?;
-    let counted = format!("start {id} node={} pid={} args={}", node.hostname, std::process::id(), argv.join(" "));
-    node.count_run(&counted).map_err(|error| aborted(Trouble::new(error.to_string())))?;
-    hook::start(node, &job).map_err(|error| aborted(Trouble::new(error.to_string())))?;
+    let job =
+        hook::start(node, "backup", &id, deadline, argv).map_err(|error| aborted(Trouble::new(error.to_string())))?;
 
     let end = |rc: u8| {
         let _ = node.count_run(&format!("end {id} rc={rc}"));
@@ -698,9 +696,8 @@ fn restore(node: &Node, call: &Call) -> Result<(), Trouble> {
     let clean = || {
         let _ = fs::remove_dir_all(&staging);
     };
-    let told = |error: io::Error| Trouble::new(error.to_string());
-    let job = Job::create(node, "restore", &id, deadline).map_err(|error| aborted(told(error)))?;
-    hook::start(node, &job).map_err(|error| aborted(told(error)))?;
+    let job =
+        hook::start(node, "restore", &id, deadline, &[]).map_err(|error| aborted(Trouble::new(error.to_string())))?;
     if node.has("site-restarts") {
         std::thread::sleep(node.real(hook::seconds(node) / 4.0 + 100.0));
         clean();

@@ -54,12 +54,11 @@ fn letters(count: usize) -> String {
 
 impl Job {
     /// Makes the record of a new job for the staging folder `id`.
-    pub(crate) fn create(node: &Node, kind: &str, id: &str, deadline: f64) -> io::Result<Self> {
+    fn create(node: &Node, name: &str, id: &str, deadline: f64) -> io::Result<Self> {
         for dir in [jobs(node), pods(node), logs(node)] {
             fs::create_dir_all(dir)?;
         }
-        let name = format!("anypoint-{kind}-{:06x}", rand::random::<u32>() & 0x00ff_ffff);
-        let job = Self { shared: node.shared.clone(), name };
+        let job = Self::named(node, name);
         let now = now();
         job.write(&json!({
             "apiVersion": "batch/v1",
@@ -162,35 +161,52 @@ fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Starts the hook's process. The environment goes with it, so that whoever cleans up a sandbox
-/// finds it.
-pub(crate) fn start(node: &Node, job: &Job) -> io::Result<()> {
+/// Asks for a hook of `kind` (`backup` or `restore`) for the staging folder `id`. As the real
+/// command line sends one request, so here one process does it all, the job's record, the count
+/// and the start, and does it to the end whatever becomes of the command line meanwhile. The
+/// environment goes with it, so that whoever cleans up a sandbox finds it.
+pub(crate) fn start(node: &Node, kind: &str, id: &str, deadline: f64, argv: &[String]) -> io::Result<Job> {
     use std::os::unix::process::CommandExt as _;
-    let ended = Command::new("/proc/self/exe")
+    let name = format!("anypoint-{kind}-{:06x}", rand::random::<u32>() & 0x00ff_ffff);
+    let output = Command::new("/proc/self/exe")
         .arg0("gravity")
-        .args([LAUNCH, &job.name])
+        .args([LAUNCH, &name, id, &deadline.to_string(), &std::process::id().to_string(), &argv.join(" ")])
         .env("FERRY_SANDBOX_NODE", &node.dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()?;
-    if ended.success() { Ok(()) } else { Err(io::Error::other("the pretend hook did not start")) }
-}
-
-/// The hidden command [`LAUNCH`].
-pub(crate) fn launch(_: &Node, argv: &[String]) -> u8 {
-    use std::os::unix::process::CommandExt as _;
-    let _ = rustix::process::setsid();
-    let spawned = Command::new("/proc/self/exe")
-        .arg0("gravity")
-        .arg(WORK)
-        .args(argv.get(1..).unwrap_or_default())
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    u8::from(spawned.is_err())
+        .stderr(Stdio::piped())
+        .output()?;
+    if output.status.success() {
+        return Ok(Job::named(node, &name));
+    }
+    let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(io::Error::other(if why.is_empty() { "the pretend hook did not start".to_owned() } else { why }))
+}
+
+/// The hidden command [`LAUNCH`].
+pub(crate) fn launch(node: &Node, argv: &[String]) -> u8 {
+    let _ = rustix::process::setsid();
+    match launched(node, argv) {
+        Ok(()) => 0,
+        Err(error) => {
+            super::say_err(format!("{error}\n"));
+            1
+        }
+    }
+}
+
+fn launched(node: &Node, argv: &[String]) -> io::Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    let word = |at: usize| argv.get(at).map(String::as_str).unwrap_or_default();
+    let (name, id, pid, line) = (word(1), word(2), word(4), word(5));
+    Job::create(node, name, id, word(3).parse().unwrap_or(1200.0))?;
+    if name.starts_with("anypoint-backup") {
+        node.count_run(&format!("start {id} node={} pid={pid} args={line}", node.hostname))?;
+    }
+    let mut hook = Command::new("/proc/self/exe");
+    hook.arg0("gravity").args([WORK, name]).current_dir("/");
+    hook.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map(drop)
 }
 
 /// How a container's work ended.
