@@ -4,7 +4,7 @@ use super::args::InitArgs;
 use crate::failure::{Failure, Kind};
 use crate::report::Sink;
 
-const INVENTORY: &str = include_str!("../../inventory/example.yml");
+const INVENTORY: &str = include_str!("../../inventory/start.yml");
 
 const SETTINGS: &str = "# ferry's settings. Flags and FERRY_* variables win over them. Paths are relative to this file.
 inventory = \"inventory\"
