@@ -74,11 +74,8 @@ fn first_screen(opened: &open::Opened, cluster: &ClusterName) -> Result<Vec<Stri
             None => "last time  never: nothing is known of its size".to_owned(),
         });
         if vars.get("pce_backup_timeout").is_none() {
-            let (timeout, why) = backup_timeout(&history);
-            lines.push(format!(
-                "timeout    {} ({why}; the vendor's default is 20m)",
-                crate::gravity::go_duration(timeout)
-            ));
+            let (_, why) = backup_timeout(&history);
+            lines.push(format!("timeout    {why} (the vendor's default is 20m)"));
         }
     }
     Ok(lines)

@@ -170,7 +170,7 @@ async fn start(world: &World, args: &Map<String, Value>) -> Result<OurJob, Failu
         Some(text) => (
             gravity::parse_duration(&text)
                 .map_err(|what| Failure::new(Kind::CouldNotStart, format!("timeout {text:?}: {what}")))?,
-            "as set".to_owned(),
+            format!("{text}, as set"),
         ),
         None => backup_timeout(&history),
     };
@@ -185,13 +185,9 @@ async fn start(world: &World, args: &Map<String, Value>) -> Result<OurJob, Failu
         timeout,
     })
     .map_err(|nul| Failure::new(Kind::CouldNotStart, nul.to_string()))?;
-    world.events.note(
-        Some(&host),
-        format!(
-            "gravity backup with --timeout={} ({why}; the vendor's default is 20m), to {archive}",
-            gravity::go_duration(timeout)
-        ),
-    );
+    world
+        .events
+        .note(Some(&host), format!("gravity backup, timeout {why} (the vendor's default is 20m), to {archive}"));
     let meta = JobMeta {
         point: point.clone(),
         run: world.run.id.clone(),
@@ -257,13 +253,14 @@ async fn start(world: &World, args: &Map<String, Value>) -> Result<OurJob, Failu
 }
 
 fn tell_state(world: &World, job: &OurJob, state: State) {
-    let rc = if let State::Done { rc } = state { Some(rc) } else { None };
-    world.events.tell(Event::JobState {
-        job: job.id.to_string(),
-        host: job.host.clone(),
-        state: state.to_string(),
-        rc,
-    });
+    let (state, rc) = match state {
+        State::Done { rc } => ("done".to_owned(), Some(rc)),
+        other => (other.to_string(), None),
+    };
+    // Followed anew after a cut, it says the same state again: that is no change.
+    if world.job_state_changes(&state) {
+        world.events.tell(Event::JobState { job: job.id.to_string(), host: job.host.clone(), state, rc });
+    }
 }
 
 fn unknown(world: &World, job: &OurJob, what: &str, cause: &Failure) -> Failure {

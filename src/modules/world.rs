@@ -160,6 +160,7 @@ pub struct World {
     pub work: tokio::sync::Mutex<Work>,
     sessions: tokio::sync::Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<Option<Session>>>>>,
     started: Mutex<Option<OurJob>>,
+    job_state: Mutex<String>,
     over: AtomicBool,
 }
 
@@ -185,6 +186,7 @@ impl World {
             work: tokio::sync::Mutex::default(),
             sessions: tokio::sync::Mutex::default(),
             started: Mutex::default(),
+            job_state: Mutex::default(),
             over: AtomicBool::new(false),
         }
     }
@@ -251,6 +253,14 @@ impl World {
     /// Notes that from now on a job runs, or may run, on a node: a signal detaches instead of stopping.
     pub fn job_may_run(&self, job: &OurJob) {
         *self.started.lock().unwrap_or_else(PoisonError::into_inner) = Some(job.clone());
+    }
+
+    /// Remembers the job's state; true when it is another than before.
+    pub fn job_state_changes(&self, state: &str) -> bool {
+        let mut known = self.job_state.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = *known != state;
+        state.clone_into(&mut known);
+        changes
     }
 
     /// Notes that nothing of ours is left on a node.
