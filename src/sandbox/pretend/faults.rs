@@ -37,7 +37,6 @@ pub const FAULTS: &[FaultDoc] = &[
         "the cluster is in that state",
     ),
     fault("active-operation", "TYPE (on: operation_update)", "status lists an operation that runs"),
-    fault("disk", "PERCENT (on: 92)", "the node's disk is so full"),
     fault("stray", "NAME (on: same name)", "this node tells another cluster's name and identity"),
     fault("version-mismatch", "VERSION (on: 9.9.9)", "this node tells another PCE version"),
     fault("clock-skew", "SECONDS (on: 300)", "date on this node is wrong by so much"),

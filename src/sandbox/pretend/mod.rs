@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use faults::{FAULTS, FaultDoc};
 
 /// The names under which the binary is a pretend tool.
-pub const TOOLS: &[&str] = &["gravity", "kubectl", "journalctl", "date", "df"];
+pub const TOOLS: &[&str] = &["gravity", "kubectl", "journalctl", "date"];
 
 /// The node's folder when the environment names none.
 pub const NODE_DIR: &str = "/etc/ferry-sandbox";
@@ -428,7 +428,6 @@ pub fn run(name: &str, argv: &[OsString]) -> u8 {
         "gravity" => gravity::run(node, &argv),
         "kubectl" => kubectl::run(node.as_ref(), &argv),
         "journalctl" => journalctl::run(node.as_ref(), &argv),
-        "df" => df(node.as_ref(), &argv),
         _ => date(node.as_ref(), &argv),
     }
 }
@@ -450,43 +449,6 @@ fn date(node: Option<&Node>, argv: &[String]) -> u8 {
         Ok(status) => u8::try_from(status.code().unwrap_or(1)).unwrap_or(1),
         Err(error) => {
             say_err(format!("date: {error}\n"));
-            127
-        }
-    }
-}
-
-/// Size in KiB of a pretend node's disk: the 250 GB that the vendor asks for.
-const DISK_KIB: u64 = 244_140_625;
-
-/// `df`: a node's disk is not this machine's, which may well be fuller than a PCE node may be. What
-/// lies on the node's root is told as a disk of its own; another file system (one that a test mounted) tells
-/// the truth.
-fn df(node: Option<&Node>, argv: &[String]) -> u8 {
-    use std::os::unix::fs::MetadataExt as _;
-    let device = |path: &str| fs::metadata(path).map(|meta| meta.dev()).ok();
-    let paths: Vec<&String> = argv.iter().filter(|word| !word.starts_with('-')).collect();
-    let home = node.map_or_else(|| "/".to_owned(), |node| node.state_dir.display().to_string());
-    let ours = |path: &&String| device(path).is_some() && device(path) == device(&home);
-    let asked_for_kib = argv.iter().any(|word| word == "-Pk" || word == "-kP");
-    let (Some(node), true) = (node, asked_for_kib && !paths.is_empty() && paths.iter().all(ours)) else {
-        return pass_on("/usr/bin/df", argv);
-    };
-    let percent = node.number("disk", 92.0).unwrap_or(31.0).clamp(0.0, 100.0);
-    let used = (DISK_KIB as f64 * percent / 100.0) as u64;
-    let mut text = "Filesystem     1024-blocks      Used Available Capacity Mounted on\n".to_owned();
-    for _ in paths {
-        text.push_str(&format!("/dev/sdb1 {DISK_KIB} {used} {} {percent:.0}% /var/lib/gravity\n", DISK_KIB - used));
-    }
-    say(text);
-    0
-}
-
-/// The real tool, with the same words.
-fn pass_on(tool: &str, argv: &[String]) -> u8 {
-    match std::process::Command::new(tool).args(argv).status() {
-        Ok(status) => u8::try_from(status.code().unwrap_or(1)).unwrap_or(1),
-        Err(error) => {
-            say_err(format!("{tool}: {error}\n"));
             127
         }
     }
