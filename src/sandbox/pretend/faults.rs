@@ -46,6 +46,12 @@ pub const FAULTS: &[FaultDoc] = &[
         "a hook job that nobody here started runs in the cluster",
     ),
     fault("leaked-staging", "MIB (on: 16)", "an earlier run left its staging folder planet/state/badbad behind"),
+    fault(
+        "disk",
+        "SIZE:FREE in MiB (256000:160000)",
+        "the disk with Gravity's state directory is so large and has so much room",
+    ),
+    fault("other-disk", "SIZE:FREE in MiB (51200:30000)", "the node's other disk is so large and has so much room"),
     fault("kubectl-down", "on", "kubectl cannot reach the API server"),
     fault("journal-silent", "on", "nothing is written to the journal"),
     // While the hook works.

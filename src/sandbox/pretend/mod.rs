@@ -1,4 +1,5 @@
-//! The tools of a Gravity node, pretended: `gravity`, `kubectl`, `journalctl` and `date`.
+//! The tools of a Gravity node, pretended: `gravity`, `kubectl`, `journalctl`, `date`
+//! and `df`.
 //!
 //! What lives here: which tool was called, the description of the pretend node, its faults, and
 //! how each writes and ends. What does not: clusters and servers (sandbox), and anything that the
@@ -9,6 +10,7 @@
 //! of one cluster share. Faults are read again at every call and while a command runs, so that a
 //! test can switch them in the middle.
 
+mod df;
 pub mod faults;
 pub mod gravity;
 mod hook;
@@ -29,7 +31,7 @@ use serde::{Deserialize, Serialize};
 pub use faults::{FAULTS, FaultDoc};
 
 /// The names under which the binary is a pretend tool.
-pub const TOOLS: &[&str] = &["gravity", "kubectl", "journalctl", "date"];
+pub const TOOLS: &[&str] = &["gravity", "kubectl", "journalctl", "date", "df"];
 
 /// The node's folder when the environment names none.
 pub const NODE_DIR: &str = "/etc/ferry-sandbox";
@@ -428,6 +430,7 @@ pub fn run(name: &str, argv: &[OsString]) -> u8 {
         "gravity" => gravity::run(node, &argv),
         "kubectl" => kubectl::run(node.as_ref(), &argv),
         "journalctl" => journalctl::run(node.as_ref(), &argv),
+        "df" => df::run(node.as_ref(), &argv),
         _ => date(node.as_ref(), &argv),
     }
 }
