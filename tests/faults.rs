@@ -56,8 +56,7 @@ struct Proxied {
 
 fn proxied(hook_seconds: f64, archive_mib: u64) -> Proxied {
     let mut cluster = Cluster::warm(hook_seconds, archive_mib);
-    let ports: Vec<u16> =
-        cluster.up.nodes.iter().filter(|node| node.cluster == "prod").map(|node| node.port).collect();
+    let ports: Vec<u16> = cluster.up.nodes.iter().filter(|node| node.cluster == "prod").map(|node| node.port).collect();
     let proxies: Vec<Proxy> = ports.iter().map(|port| Proxy::before(*port)).collect();
     let pairs: Vec<(u16, u16)> = ports.iter().zip(&proxies).map(|(port, proxy)| (*port, proxy.port)).collect();
     cluster.through(&pairs);
@@ -77,15 +76,8 @@ enum Phase {
     Over,
 }
 
-const PHASES: [Phase; 7] = [
-    Phase::BeforeStart,
-    Phase::Launch,
-    Phase::Running,
-    Phase::HookEnd,
-    Phase::Collect,
-    Phase::Seal,
-    Phase::Cleanup,
-];
+const PHASES: [Phase; 7] =
+    [Phase::BeforeStart, Phase::Launch, Phase::Running, Phase::HookEnd, Phase::Collect, Phase::Seal, Phase::Cleanup];
 
 fn has(journal: &[Value], event: &str) -> bool {
     journal.iter().any(|line| line["event"] == event)
@@ -255,7 +247,15 @@ fn a_killed_ferry_is_carried_on() {
     let mut draw = Draw::new("kills");
     let calls: &[(&str, usize, usize)] = if long() {
         // Every flush, rename, removal and folder; every second write and every fourth packet.
-        &[("fsync", 60, 1), ("fdatasync", 30, 1), ("rename", 30, 1), ("unlink", 30, 1), ("mkdir", 20, 1), ("write", 160, 2), ("sendto", 160, 4)]
+        &[
+            ("fsync", 60, 1),
+            ("fdatasync", 30, 1),
+            ("rename", 30, 1),
+            ("unlink", 30, 1),
+            ("mkdir", 20, 1),
+            ("write", 160, 2),
+            ("sendto", 160, 4),
+        ]
     } else {
         &[("fsync", 22, 4), ("fdatasync", 8, 3), ("rename", 6, 3), ("write", 60, 25), ("sendto", 60, 25)]
     };
@@ -267,65 +267,73 @@ fn a_killed_ferry_is_carried_on() {
     for _ in 0..if long() { 30 } else { 2 } {
         kills.extend(PHASES.map(Kill::In));
     }
-    let cases: Vec<KillCase> = kills
-        .into_iter()
-        .map(|kill| KillCase { kill, attach: draw.below(3) == 0, seed: draw.next() })
-        .collect();
+    let cases: Vec<KillCase> =
+        kills.into_iter().map(|kill| KillCase { kill, attach: draw.below(3) == 0, seed: draw.next() }).collect();
     let (where_killed, how_ended, asked) = (Table::default(), Table::default(), Table::default());
     let passed: Mutex<BTreeMap<&str, usize>> = Mutex::default();
     let killed = Mutex::new(0_usize);
     let begun = Instant::now();
-    work(2, cases, || proxied(0.5, 3), |place, case| {
-        let cluster = &place.cluster;
-        let mut draw = Draw(case.seed);
-        let before = cluster.before();
-        let hooks = cluster.count("hook");
-        let ended = match &case.kill {
-            Kill::Call(call, nth) => {
-                if passed.lock().unwrap().get(call).is_some_and(|most| nth > most) {
-                    return Ok(());
+    work(
+        2,
+        cases,
+        || proxied(0.5, 3),
+        |place, case| {
+            let cluster = &place.cluster;
+            let mut draw = Draw(case.seed);
+            let before = cluster.before();
+            let hooks = cluster.count("hook");
+            let ended = match &case.kill {
+                Kill::Call(call, nth) => {
+                    if passed.lock().unwrap().get(call).is_some_and(|most| nth > most) {
+                        return Ok(());
+                    }
+                    let ended = Going::start(&mut cluster.killed_at(call, *nth)).end(SOON);
+                    if ended.code.is_some() {
+                        passed.lock().unwrap().entry(call).and_modify(|most| *most = (*most).min(*nth)).or_insert(*nth);
+                    }
+                    ended
                 }
-                let ended = Going::start(&mut cluster.killed_at(call, *nth)).end(SOON);
-                if ended.code.is_some() {
-                    passed.lock().unwrap().entry(call).and_modify(|most| *most = (*most).min(*nth)).or_insert(*nth);
+                Kill::In(wanted) => {
+                    let slow = if *wanted == Phase::Collect { 2 << 20 } else { 0 };
+                    place.proxies.iter().for_each(|proxy| proxy.throttle(slow));
+                    let mut going = Going::start(&mut cluster.backup());
+                    if wait_for(cluster, &before, &mut going, *wanted, &mut draw) {
+                        going.signal(Signal::KILL);
+                    }
+                    let ended = going.end(SOON);
+                    place.proxies.iter().for_each(|proxy| proxy.throttle(0));
+                    ended
                 }
-                ended
-            }
-            Kill::In(wanted) => {
-                let slow = if *wanted == Phase::Collect { 2 << 20 } else { 0 };
-                place.proxies.iter().for_each(|proxy| proxy.throttle(slow));
-                let mut going = Going::start(&mut cluster.backup());
-                if wait_for(cluster, &before, &mut going, *wanted, &mut draw) {
-                    going.signal(Signal::KILL);
+            };
+            match ended.code {
+                Some(0) => {
+                    asked.add(format!("{:?}", case.kill), "passed before it was killed");
+                    return cluster.settled(&before);
                 }
-                let ended = going.end(SOON);
-                place.proxies.iter().for_each(|proxy| proxy.throttle(0));
-                ended
+                Some(code) => return Err(format!("exit {code} without a kill\n{}", ended.said)),
+                None => *killed.lock().unwrap() += 1,
             }
-        };
-        match ended.code {
-            Some(0) => {
-                asked.add(format!("{:?}", case.kill), "passed before it was killed");
-                return cluster.settled(&before);
-            }
-            Some(code) => return Err(format!("exit {code} without a kill\n{}", ended.said)),
-            None => *killed.lock().unwrap() += 1,
-        }
-        let at = phase(cluster, &before, hooks);
-        let by = match &case.kill {
-            Kill::Call(call, _) => *call,
-            Kill::In(_) => "watched",
-        };
-        where_killed.add(format!("{at:?}"), by);
-        let twice = (draw.below(4) == 0).then(|| draw.millis(1500));
-        let how = again(cluster, &before, case.attach, twice)?;
-        how_ended.add(format!("{at:?}"), if how.is_empty() { "nothing was left to do" } else { &how });
-        cluster.settled(&before)
-    });
-    where_killed.print("where ferry was killed, and by what (call of the system that it died in, or watched from outside)");
+            let at = phase(cluster, &before, hooks);
+            let by = match &case.kill {
+                Kill::Call(call, _) => *call,
+                Kill::In(_) => "watched",
+            };
+            where_killed.add(format!("{at:?}"), by);
+            let twice = (draw.below(4) == 0).then(|| draw.millis(1500));
+            let how = again(cluster, &before, case.attach, twice)?;
+            how_ended.add(format!("{at:?}"), if how.is_empty() { "nothing was left to do" } else { &how });
+            cluster.settled(&before)
+        },
+    );
+    where_killed
+        .print("where ferry was killed, and by what (call of the system that it died in, or watched from outside)");
     how_ended.print("what it took afterwards");
     asked.print("not killed");
-    println!("{} kills in {:.0} s, every one ended in one gravity run and one verified point", killed.into_inner().unwrap(), begun.elapsed().as_secs_f64());
+    println!(
+        "{} kills in {:.0} s, every one ended in one gravity run and one verified point",
+        killed.into_inner().unwrap(),
+        begun.elapsed().as_secs_f64()
+    );
     let least = if long() { 15 } else { 1 };
     for phase in PHASES {
         let count = where_killed.sum(&format!("{phase:?}"));
@@ -346,7 +354,15 @@ struct FaultCase {
 }
 
 fn fault_cases(draw: &mut Draw, fault: Fault, count: usize) -> Vec<FaultCase> {
-    let phases = [Phase::BeforeStart, Phase::Launch, Phase::Running, Phase::HookEnd, Phase::Collect, Phase::Seal, Phase::Cleanup];
+    let phases = [
+        Phase::BeforeStart,
+        Phase::Launch,
+        Phase::Running,
+        Phase::HookEnd,
+        Phase::Collect,
+        Phase::Seal,
+        Phase::Cleanup,
+    ];
     let from = usize::try_from(draw.below(7)).unwrap();
     (0..count)
         .map(|number| FaultCase {

@@ -133,7 +133,7 @@ pub struct Disk {
     pub exists: bool,
 }
 
-/// Looks at a host: one root script, about a second on a healthy node, at most [`PATIENCE`].
+/// Looks at a host: one root script, about a second on a healthy node, at most `PATIENCE`.
 /// A host that is no Gravity node is an answer, not an error.
 ///
 /// # Errors

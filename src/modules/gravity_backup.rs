@@ -228,6 +228,7 @@ async fn start(world: &World, args: &Map<String, Value>) -> Result<OurJob, Failu
     let began = Instant::now();
     loop {
         let started = async { world.jobs(&job.host).await?.start(&spec).await };
+        tracing::info!(job = %job.id, host = %job.host, "asking the node to start the job");
         match started.await {
             Ok(state) => {
                 tell_state(world, &job, state);

@@ -161,6 +161,7 @@ pub(super) async fn open_root(session: &Session, script: &str) -> Result<Child, 
     } else {
         format!("exec /bin/sh -c {boot}")
     };
+    tracing::debug!(host, become_user = %plan.user, become_on = plan.on, bytes = script.len(), "opening a shell");
     let child = session.open(&Command::shell(line)).await?;
     let mut talk = Talk { child, out: Vec::new(), err: Vec::new() };
     let talked = tokio::time::timeout(PATIENCE, talk.until_ready(&plan, &prompt, &ready)).await;

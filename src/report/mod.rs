@@ -1,7 +1,7 @@
 //! The windows behind the event door.
 //!
 //! What lives here: readers of one stream of events. [`journal`] keeps them on disk and reads them
-//! back, [`terminal`], [`plain`] and [`json`] show them, [`render`] turns one event into lines of
+//! back, [`terminal`], [`plain`] and [`json`] show them, [`mod@render`] turns one event into lines of
 //! text without any terminal, [`tables`] and [`figures`] lay out listings and numbers.
 //! What does not: anything that acts. This room sees the ground floor's words and nothing else of
 //! the program, so whatever can be shown live can be shown again from a journal.

@@ -104,6 +104,7 @@ pub async fn connect(target: &Target, lane: Lane) -> Result<SshSession, Failure>
     let mut attempt = 0;
     loop {
         attempt += 1;
+        tracing::info!(host = %target.host, address = %target.address, port = target.port, user = %target.user, attempt, "connecting");
         match connect_once(target, lane).await {
             // sshd drops handshakes at random when many come at once (MaxStartups).
             Err(failure) if failure.again && attempt < 4 => {
@@ -258,7 +259,9 @@ async fn handshake(
             return Err(handshake_failure(target, &heard, error));
         }
     };
+    tracing::debug!(host = %target.host, "key exchange done, host key accepted");
     auth::authenticate(&mut handle, target).await?;
+    tracing::info!(host = %target.host, "authenticated");
     Ok(SshSession {
         inner: Arc::new(Inner {
             handle,
