@@ -236,6 +236,7 @@ async fn start(world: &World, args: &Map<String, Value>) -> Result<OurJob, Failu
             }
             // The answer was lost, or never came: the same id can be asked for again without harm.
             Err(failure) if failure.again && began.elapsed() < world.choices.patience => {
+                world.forget(&job.host).await;
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             Err(failure) if failure.kind == Kind::Unreachable || failure.kind == Kind::Unknown => {
@@ -389,6 +390,7 @@ async fn follow(world: &World, job: &OurJob) -> Result<(State, LogFile), Failure
                     Some(&job.host),
                     format!("connection lost ({}); the job goes on, trying again", failure.what),
                 );
+                world.forget(&job.host).await;
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(15));
             }
@@ -476,8 +478,8 @@ async fn look_at_archive(
         let asked = async { world.session(&job.host).await?.run_root(&script, Duration::from_secs(60)).await };
         match asked.await {
             Ok(said) if !matches!(said.exit, crate::remote::Exit::Lost(_)) => break said.text(),
-            Ok(_) if began.elapsed() < world.choices.patience => {}
-            Err(failure) if failure.again && began.elapsed() < world.choices.patience => {}
+            Ok(_) if began.elapsed() < world.choices.patience => world.forget(&job.host).await,
+            Err(failure) if failure.again && began.elapsed() < world.choices.patience => world.forget(&job.host).await,
             Ok(said) => {
                 let cause = Failure::new(Kind::Unreachable, said.exit.to_string());
                 return Err(unknown(world, job, "the archive could not be looked at", &cause));

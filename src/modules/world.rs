@@ -208,6 +208,15 @@ impl World {
         Ok(session)
     }
 
+    /// Forgets the control connection to a host: one that is frozen is not yet closed, and the next
+    /// attempt must not wait for it again.
+    pub async fn forget(&self, host: &str) {
+        let slot = self.sessions.lock().await.get(host).cloned();
+        if let Some(slot) = slot {
+            *slot.lock().await = None;
+        }
+    }
+
     /// The way to a host.
     ///
     /// # Errors
