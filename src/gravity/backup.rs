@@ -106,7 +106,8 @@ printf '+ %s backup --follow --timeout=%s %s\n' "$gravity" "$limit" "$file"
 "$gravity" backup --follow "--timeout=$limit" "$file" </dev/null
 rc=$?
 if [ "$rc" -ne 0 ]; then
-  printf 'ferry: gravity ended with code %s; jobs of kube-system after it:\n' "$rc"
+  # Gravity 7 and 8 end their error with a blank and no line end.
+  printf '\nferry: gravity ended with code %s; jobs of kube-system after it:\n' "$rc"
   if timeout 5 true >/dev/null 2>&1; then
     timeout 20 "$kubectl" -n kube-system get jobs </dev/null 2>&1 | tail -n 20
   fi
@@ -355,7 +356,8 @@ impl BackupOutcome {
 }
 
 /// The last error that Gravity printed: the text after `[ERROR]: `, with its indented further lines
-/// joined by `: `; colours and secrets out. Works on both streams and all generations.
+/// joined by `: `; colours and secrets out. Works on both streams and all generations. A line of
+/// our own script is no cause, although Gravity 7 leaves a blank before it.
 pub fn error_text(log: &[u8]) -> Option<String> {
     let text = strip_ansi(&String::from_utf8_lossy(log));
     let lines: Vec<&str> = text.lines().collect();
@@ -364,7 +366,8 @@ pub fn error_text(log: &[u8]) -> Option<String> {
     for (number, line) in lines.iter().enumerate().skip(at) {
         if number == at {
             parts.push(line.trim_start().trim_start_matches("[ERROR]:").trim().to_owned());
-        } else if line.starts_with(['\t', ' ']) && !line.trim().is_empty() {
+        } else if line.starts_with(['\t', ' ']) && !line.trim().is_empty() && !line.trim_start().starts_with("ferry: ")
+        {
             parts.push(line.trim().to_owned());
         } else {
             break;
@@ -397,6 +400,16 @@ pub fn hook_job_name(log: &[u8]) -> Option<String> {
             })
         })
         .map(str::to_owned)
+}
+
+/// How the hook's container ended the last time, as the follow stream tells it.
+fn hook_exit(log: &[u8]) -> Option<i32> {
+    let text = strip_ansi(&String::from_utf8_lossy(log));
+    text.lines().rev().find_map(|line| {
+        let (_, rest) = line.strip_prefix("Container \"")?.split_once("terminated, exit code ")?;
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().ok()
+    })
 }
 
 fn quoted_after<'a>(line: &'a str, before: &str) -> Option<&'a str> {
@@ -496,14 +509,27 @@ pub fn outcome(rc: i32, log: &[u8], archive: Option<&ArchiveStat>, started_epoch
             .saw(said(""))
             .why("the limit covers the hook only; nothing was written to the archive")
             .mend(format!("set pce_backup_timeout higher (Go's form, such as 120m) and start again; {left}")),
-        BackupOutcome::HookFailed => new("the backup hook failed until Kubernetes gave up")
-            .saw(said(""))
-            .why("the hook's own log says what broke; nothing was written to the archive")
-            .mend(left),
+        BackupOutcome::HookFailed => {
+            let (ended, why) = match hook_exit(log) {
+                Some(137) => (
+                    "; the hook's container was killed (exit code 137)".to_owned(),
+                    "it ran out of memory, or its pod was removed; nothing was written to the archive",
+                ),
+                Some(code) if code != 0 => (
+                    format!("; the hook's container ended with exit code {code}"),
+                    "the hook's own log says what broke; nothing was written to the archive",
+                ),
+                _ => (String::new(), "the hook's own log says what broke; nothing was written to the archive"),
+            };
+            new("the backup hook failed until Kubernetes gave up")
+                .saw(format!("{}{ended}", said("")))
+                .why(why)
+                .mend(left)
+        }
         BackupOutcome::DiskFull => new("a disk on the node was full")
             .saw(said(""))
-            .why("a partial file is left under the archive's name, and the collected data has been deleted")
-            .mend("df -h on the node; free space or set pce_work_dir to a larger disk, remove the partial file, and start again"),
+            .why("what was written is a part of an archive, and Gravity has deleted the collected data")
+            .mend("df -h on the node; free space or set pce_work_dir to a directory on a larger disk, and start again"),
         BackupOutcome::OutputPath => new("gravity could not open the archive's path after the hook had ended")
             .saw(said(""))
             .why("gravity opens the file only at the end; the collected data has been deleted")
@@ -544,7 +570,7 @@ pub fn outcome(rc: i32, log: &[u8], archive: Option<&ArchiveStat>, started_epoch
         BackupOutcome::Stale => new("gravity backup ended with 0, but the file is older than the run")
             .saw(file("the file"))
             .why("a file of the same name from an earlier run would pass for this backup")
-            .mend("remove that file on the node, look at the node's clock (date), and start again"),
+            .mend(format!("look at the hook: {look_at_hook}; look at the node's clock (date); start again")),
         BackupOutcome::Zero => new("gravity backup ended with 0, but the archive has no bytes")
             .saw(file("the file"))
             .why("restoring it would run the restore hook against nothing")

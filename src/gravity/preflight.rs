@@ -696,9 +696,8 @@ fn host_of<'a>(facts: impl Iterator<Item = &'a NodeFacts> + Clone, node: &Status
 
 fn masters(ours: &[Node<'_>], facts: &[NodeFacts], unreachable: &[(String, String)]) -> Vec<Master> {
     let mut masters: Vec<Master> = Vec::new();
-    // A node that is offline has no role in a view; another view may still know it.
     for status in ours.iter().filter_map(|node| node.gravity.status.as_ref()) {
-        for node in status.nodes.iter().filter(|node| node.role == "master") {
+        for node in status.nodes.iter().filter(|node| node.role == "master" || node.role.is_empty()) {
             if masters.iter().any(|master| master.advertise_ip == node.advertise_ip && master.hostname == node.hostname)
             {
                 continue;
@@ -708,6 +707,12 @@ fn masters(ours: &[Node<'_>], facts: &[NodeFacts], unreachable: &[(String, Strin
                     let names = unreachable.iter().map(|(host, _)| host).chain(facts.iter().map(|facts| &facts.host));
                     names.into_iter().find(|host| **host == node.hostname).cloned()
                 });
+            // A node that is offline has no role in any view. If it is one of the hosts that we work
+            // on, it counts as a master: else two ferries that see different nodes offline could
+            // each hold more than half.
+            if node.role.is_empty() && host.is_none() {
+                continue;
+            }
             masters.push(Master { host, advertise_ip: node.advertise_ip.clone(), hostname: node.hostname.clone() });
         }
     }

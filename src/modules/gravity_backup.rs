@@ -15,12 +15,13 @@ use super::world::{JobMeta, OurJob, World};
 use super::{Done, cluster_lock};
 use crate::catalog::backup_timeout;
 use crate::digest::{Hasher, Sha256};
-use crate::event::{Event, Lines, Stream};
+use crate::event::{Event, Events, Lines, Stream};
 use crate::failure::{Failure, Kind};
 use crate::gravity::{self, ArchiveStat, BackupJob};
 use crate::job::{Follow, Listed, Lost, Spec, State};
 use crate::name::{JobId, PointId};
 use crate::remote::{Session, quote};
+use crate::secret::clean;
 
 /// What these jobs are called on the nodes.
 pub const KIND: &str = "gravity-backup";
@@ -277,7 +278,7 @@ fn unknown(world: &World, job: &OurJob, what: &str, cause: &Failure) -> Failure 
 
 /// The file here that the job's output is written to, and the output so far.
 struct LogFile {
-    file: std::fs::File,
+    file: std::io::BufWriter<std::fs::File>,
     offset: u64,
     hasher: Hasher,
     lines: Lines,
@@ -297,20 +298,46 @@ impl LogFile {
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        let file = std::io::BufWriter::new(file);
         Ok(Self { file, offset: 0, hasher: Hasher::new(), lines: Lines::new(), tail: Vec::new() })
     }
 
-    fn take(&mut self, bytes: &[u8], each: impl FnMut(&[u8])) -> std::io::Result<()> {
-        self.file.write_all(bytes)?;
+    /// The digest is of the bytes as the node has them; what is kept here is masked and cleaned,
+    /// since people read it at their terminals.
+    fn take(&mut self, bytes: &[u8], events: &Events, host: &str) -> std::io::Result<()> {
         self.offset += bytes.len() as u64;
         self.hasher.update(bytes);
-        self.lines.feed(bytes, each);
+        let (file, mut written) = (&mut self.file, Ok(()));
+        self.lines.feed(bytes, |line| {
+            if written.is_ok() {
+                written = keep(file, events, line);
+            }
+            events.line(host, Stream::Log, line);
+        });
+        written?;
         self.tail.extend_from_slice(bytes);
         if self.tail.len() > 2 * TAIL {
             self.tail.drain(..self.tail.len() - TAIL);
         }
         Ok(())
     }
+
+    /// The output has ended: what stands without a line end is a line, and all is on disk.
+    fn end(&mut self, events: &Events, host: &str) -> std::io::Result<()> {
+        let (file, mut written) = (&mut self.file, Ok(()));
+        self.lines.end(|line| {
+            written = keep(file, events, line);
+            events.line(host, Stream::Log, line);
+        });
+        written?;
+        self.file.flush()?;
+        self.file.get_ref().sync_all()
+    }
+}
+
+fn keep(file: &mut impl std::io::Write, events: &Events, line: &[u8]) -> std::io::Result<()> {
+    let text = String::from_utf8_lossy(line);
+    writeln!(file, "{}", clean(events.masker().mask(&text).as_bytes()))
 }
 
 /// Where the job's output is kept: with the point, where there is a folder for it.
@@ -343,8 +370,7 @@ async fn follow(world: &World, job: &OurJob) -> Result<(State, LogFile), Failure
                 heard = Instant::now();
                 match what {
                     Follow::Bytes(bytes) => {
-                        let events = &world.events;
-                        if let Err(error) = log.take(bytes, |line| events.line(&job.host, Stream::Log, line)) {
+                        if let Err(error) = log.take(bytes, &world.events, &job.host) {
                             broken.get_or_insert(error);
                         }
                     }
@@ -370,8 +396,7 @@ async fn follow(world: &World, job: &OurJob) -> Result<(State, LogFile), Failure
         }
         match result {
             Ok(state) if state.is_final() => {
-                log.lines.end(|line| world.events.line(&job.host, Stream::Log, line));
-                log.file.sync_all().map_err(|error| {
+                log.end(&world.events, &job.host).map_err(|error| {
                     Failure::new(Kind::Failed, "the job's log could not be kept").saw(error.to_string())
                 })?;
                 tell_state(world, job, state);

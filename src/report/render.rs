@@ -575,7 +575,9 @@ pub(super) fn body(event: &Stamped, width: usize, style: Style, output: Output) 
             );
         }
         Event::JobState { job, host, state, rc } => {
-            let rc = rc.map(|rc| format!(", exit code {rc}")).unwrap_or_default();
+            // A state that ended says its code itself.
+            let rc =
+                rc.filter(|_| !state.contains("exit code")).map(|rc| format!(", exit code {rc}")).unwrap_or_default();
             pen.put("  ", Paint::None, &format!("{}job {job}: {state}{rc}", pen.host(Some(host))), Paint::Dim);
         }
         Event::JobCleaned { job, host } => {
