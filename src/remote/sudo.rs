@@ -104,11 +104,8 @@ pub enum Denied {
 
 impl Denied {
     fn failure(self, host: &str, user: &str, said: &[u8]) -> Failure {
-        let kind = match self {
-            Self::Silent | Self::Other => Kind::Failed,
-            _ => Kind::Refused,
-        };
-        let mut failure = Failure::new(kind, self.to_string()).on(host).within("sudo");
+        // A host that failed, exit 2: gates are ferry's own, and sudo is none of them.
+        let mut failure = Failure::new(Kind::Failed, self.to_string()).on(host).within("sudo");
         let said = clean(said.get(said.len().saturating_sub(400)..).unwrap_or_default());
         if !said.trim().is_empty() {
             failure = failure.saw(said.trim().replace("\\x0a", " | "));
@@ -246,7 +243,12 @@ impl Talk {
                         return Err(Stop::Failure(host.saw(why).again()));
                     }
                     let denied = self.classify(&exit, sent);
-                    if let (Denied::WrongPassword, Some(password)) = (denied, &plan.password) {
+                    // A sudo that asks once only (passwd_tries=1) ends in words of its own or of its
+                    // locale: what was sent and did not lead to the shell counts as refused, unless
+                    // it is clear that something else was.
+                    if let (true, Denied::WrongPassword | Denied::Other, Some(password)) =
+                        (sent, denied, &plan.password)
+                    {
                         password.state.store(REFUSED, Ordering::SeqCst);
                     }
                     return Err(Stop::Denied(denied));

@@ -1,4 +1,5 @@
 //! What tests share. Each test takes what it needs, so not all of it is used everywhere.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod pce;
 pub mod real;

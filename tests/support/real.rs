@@ -61,6 +61,8 @@ pub struct Opts {
     pub texts: Vec<(String, String, u32)>,
     /// Small disks: path there, size in KiB. Empty again after a reboot.
     pub tmpfs: Vec<(String, u64)>,
+    /// Files and folders of this machine that the node sees, and may write: path here, path there.
+    pub binds: Vec<(PathBuf, String)>,
     /// More lines for sshd_config.
     pub sshd_lines: Vec<String>,
     /// Commands that root runs in the node before its first start.
@@ -81,6 +83,7 @@ impl Default for Opts {
             files: Vec::new(),
             texts: Vec::new(),
             tmpfs: Vec::new(),
+            binds: Vec::new(),
             sshd_lines: Vec::new(),
             setup: Vec::new(),
             in_memory: false,
@@ -472,6 +475,15 @@ impl RealNode {
         for (path, size) in &opts.tmpfs {
             script +=
                 &format!("mkdir -p \"$R\"{0}\nmount -t tmpfs -o mode=755,size={size}k tmpfs \"$R\"{0}\n", q(path));
+        }
+        for (from, to) in &opts.binds {
+            let from = std::path::absolute(from).unwrap();
+            let make = if from.is_dir() { "mkdir -p" } else { "touch" };
+            script += &format!(
+                "mkdir -p \"$(dirname \"$R\"{to})\"\n{make} \"$R\"{to}\nmount --bind {from} \"$R\"{to}\n",
+                to = q(to),
+                from = q(&from.display().to_string())
+            );
         }
         let server = match opts.kind {
             Kind::OpenSsh => "/usr/sbin/sshd -D -e".to_owned(),
