@@ -190,6 +190,12 @@ impl Opened {
             });
             match made {
                 Ok((way, vars)) => {
+                    // Hosts share files: each wrong one is told once.
+                    for failure in way.wrong() {
+                        if !failures.contains(&failure) {
+                            failures.push(failure);
+                        }
+                    }
                     ways.insert(host.clone(), way);
                     all.insert(host.clone(), vars);
                 }

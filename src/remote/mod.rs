@@ -45,6 +45,15 @@ pub enum Way {
 }
 
 impl Way {
+    /// What is wrong in the files (keys, known_hosts) that this way needs, before any host is touched.
+    /// May ask for passphrases.
+    pub fn wrong(&self) -> Vec<Failure> {
+        match self {
+            Self::Ssh(target) => target.wrong(),
+            Self::Local(_) | Self::Fake(_) => Vec::new(),
+        }
+    }
+
     /// Makes a new conversation.
     ///
     /// # Errors

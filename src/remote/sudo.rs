@@ -160,7 +160,7 @@ pub(super) async fn open_root(session: &Session, script: &str) -> Result<Child, 
     };
     tracing::debug!(host, become_user = %plan.user, become_on = plan.on, bytes = script.len(), "opening a shell");
     let child = session.open(&Command::shell(line)).await?;
-    let mut talk = Talk { child, out: Vec::new(), err: Vec::new() };
+    let mut talk = Talk { child, out: Vec::new(), err: Vec::new(), sent_at: None };
     let talked = tokio::time::timeout(PATIENCE, talk.until_ready(&plan, &prompt, &ready)).await;
     match talked {
         Ok(Ok(())) => {}
@@ -182,7 +182,18 @@ struct Talk {
     child: Child,
     out: Vec<u8>,
     err: Vec<u8>,
+    /// How much each stream had said when the password was sent.
+    sent_at: Option<(usize, usize)>,
 }
+
+/// What sudo and PAM say about a password or account whose time is over.
+const EXPIRED: &[&str] = &[
+    "expired",
+    "password change required",
+    "account validation failure",
+    "is your password locked",
+    "account or password is",
+];
 
 /// What sudo and the login shell may say before the shell is ready, in bytes of each stream: a
 /// hostile or broken host is cut off here.
@@ -232,6 +243,12 @@ impl Talk {
                 let line = zeroize::Zeroizing::new(format!("{}\n", password.value.expose_secret()));
                 self.child.write(line.as_bytes()).await.map_err(Stop::Failure)?;
                 sent = true;
+                self.sent_at = Some((self.out.len(), self.err.len()));
+            }
+            if self.says_expired() {
+                // PAM goes on to ask for a new password, by prompts of its own: it gets none.
+                self.child.close_input().await;
+                return Err(Stop::Denied(Denied::Expired));
             }
             match self.child.next().await {
                 Some(Piece::Out(bytes)) => self.out.extend_from_slice(&bytes),
@@ -271,6 +288,15 @@ impl Talk {
         false
     }
 
+    /// True when the answer to the password was that its time is over.
+    fn says_expired(&self) -> bool {
+        let Some((out, err)) = self.sent_at else { return false };
+        [self.out.get(out..), self.err.get(err..)].into_iter().flatten().any(|said| {
+            let said = String::from_utf8_lossy(said).to_lowercase();
+            EXPIRED.iter().any(|words| said.contains(words))
+        })
+    }
+
     /// sudo ended before the shell began. By the text only where nothing else tells: the
     /// locale is the host's, since sudo reads it before we could set it.
     fn classify(&self, exit: &Exit, sent: bool) -> Denied {
@@ -279,13 +305,7 @@ impl Talk {
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         if says(&["you must have a tty", "a terminal is required", "no tty present"]) && !sent {
             Denied::RequireTty
-        } else if says(&[
-            "expired",
-            "password change required",
-            "account validation failure",
-            "is your password locked",
-            "account or password is",
-        ]) {
+        } else if says(EXPIRED) {
             Denied::Expired
         } else if says(&[
             "not in the sudoers",

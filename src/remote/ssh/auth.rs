@@ -50,7 +50,7 @@ impl Identities {
     }
 
     /// Reads a key once; whoever comes second gets the same answer without a question.
-    fn read(&self, path: &Path) -> Result<Arc<PrivateKey>, Failure> {
+    pub(super) fn read(&self, path: &Path) -> Result<Arc<PrivateKey>, Failure> {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = ring.get(path) {
             return known.clone();

@@ -85,6 +85,18 @@ impl Target {
         format!("ssh {}@{} port {}", self.user, self.address, self.port)
     }
 
+    /// What is wrong in the operator's files that this connection needs, the jump host's as well: told
+    /// before any host is touched. [`Kind::CouldNotStart`]: a named key that cannot be used, a
+    /// known_hosts file that cannot be read, a line there that means nothing. Asks for passphrases,
+    /// so it may wait for a person.
+    pub fn wrong(&self) -> Vec<Failure> {
+        let known = KnownHosts::load(&self.known_hosts).map(|known| known.warnings().to_vec());
+        let mut wrong = known.unwrap_or_else(|failure| vec![failure]);
+        wrong.extend(self.identities.named.iter().filter_map(|path| self.identities.read(path).err()));
+        wrong.extend(self.jump.iter().flat_map(|hop| hop.wrong()));
+        wrong
+    }
+
     fn lookup(&self) -> (&str, u16) {
         // As OpenSSH: an alias is looked up without the port.
         self.host_key_alias.as_deref().map_or((self.address.as_str(), self.port), |alias| (alias, 22))
