@@ -56,8 +56,7 @@ struct Proxied {
 
 fn proxied(hook_seconds: f64, archive_mib: u64) -> Proxied {
     let mut cluster = Cluster::warm(hook_seconds, archive_mib);
-    let ports: Vec<u16> =
-        cluster.up.nodes.iter().filter(|node| node.cluster == "prod").map(|node| node.port).collect();
+    let ports: Vec<u16> = cluster.up.nodes.iter().filter(|node| node.cluster == "prod").map(|node| node.port).collect();
     let proxies: Vec<Proxy> = ports.iter().map(|port| Proxy::before(*port)).collect();
     let pairs: Vec<(u16, u16)> = ports.iter().zip(&proxies).map(|(port, proxy)| (*port, proxy.port)).collect();
     cluster.through(&pairs);
@@ -77,15 +76,8 @@ enum Phase {
     Over,
 }
 
-const PHASES: [Phase; 7] = [
-    Phase::BeforeStart,
-    Phase::Launch,
-    Phase::Running,
-    Phase::HookEnd,
-    Phase::Collect,
-    Phase::Seal,
-    Phase::Cleanup,
-];
+const PHASES: [Phase; 7] =
+    [Phase::BeforeStart, Phase::Launch, Phase::Running, Phase::HookEnd, Phase::Collect, Phase::Seal, Phase::Cleanup];
 
 fn has(journal: &[Value], event: &str) -> bool {
     journal.iter().any(|line| line["event"] == event)
@@ -255,7 +247,15 @@ fn a_killed_ferry_is_carried_on() {
     let mut draw = Draw::new("kills");
     let calls: &[(&str, usize, usize)] = if long() {
         // Every flush, rename, removal and folder; every second write and every fourth packet.
-        &[("fsync", 60, 1), ("fdatasync", 30, 1), ("rename", 30, 1), ("unlink", 30, 1), ("mkdir", 20, 1), ("write", 160, 2), ("sendto", 160, 4)]
+        &[
+            ("fsync", 60, 1),
+            ("fdatasync", 30, 1),
+            ("rename", 30, 1),
+            ("unlink", 30, 1),
+            ("mkdir", 20, 1),
+            ("write", 160, 2),
+            ("sendto", 160, 4),
+        ]
     } else {
         &[("fsync", 22, 4), ("fdatasync", 8, 3), ("rename", 6, 3), ("write", 60, 25), ("sendto", 60, 25)]
     };
@@ -267,65 +267,73 @@ fn a_killed_ferry_is_carried_on() {
     for _ in 0..if long() { 30 } else { 2 } {
         kills.extend(PHASES.map(Kill::In));
     }
-    let cases: Vec<KillCase> = kills
-        .into_iter()
-        .map(|kill| KillCase { kill, attach: draw.below(3) == 0, seed: draw.next() })
-        .collect();
+    let cases: Vec<KillCase> =
+        kills.into_iter().map(|kill| KillCase { kill, attach: draw.below(3) == 0, seed: draw.next() }).collect();
     let (where_killed, how_ended, asked) = (Table::default(), Table::default(), Table::default());
     let passed: Mutex<BTreeMap<&str, usize>> = Mutex::default();
     let killed = Mutex::new(0_usize);
     let begun = Instant::now();
-    work(2, cases, || proxied(0.5, 3), |place, case| {
-        let cluster = &place.cluster;
-        let mut draw = Draw(case.seed);
-        let before = cluster.before();
-        let hooks = cluster.count("hook");
-        let ended = match &case.kill {
-            Kill::Call(call, nth) => {
-                if passed.lock().unwrap().get(call).is_some_and(|most| nth > most) {
-                    return Ok(());
+    work(
+        2,
+        cases,
+        || proxied(0.5, 3),
+        |place, case| {
+            let cluster = &place.cluster;
+            let mut draw = Draw(case.seed);
+            let before = cluster.before();
+            let hooks = cluster.count("hook");
+            let ended = match &case.kill {
+                Kill::Call(call, nth) => {
+                    if passed.lock().unwrap().get(call).is_some_and(|most| nth > most) {
+                        return Ok(());
+                    }
+                    let ended = Going::start(&mut cluster.killed_at(call, *nth)).end(SOON);
+                    if ended.code.is_some() {
+                        passed.lock().unwrap().entry(call).and_modify(|most| *most = (*most).min(*nth)).or_insert(*nth);
+                    }
+                    ended
                 }
-                let ended = Going::start(&mut cluster.killed_at(call, *nth)).end(SOON);
-                if ended.code.is_some() {
-                    passed.lock().unwrap().entry(call).and_modify(|most| *most = (*most).min(*nth)).or_insert(*nth);
+                Kill::In(wanted) => {
+                    let slow = if *wanted == Phase::Collect { 2 << 20 } else { 0 };
+                    place.proxies.iter().for_each(|proxy| proxy.throttle(slow));
+                    let mut going = Going::start(&mut cluster.backup());
+                    if wait_for(cluster, &before, &mut going, *wanted, &mut draw) {
+                        going.signal(Signal::KILL);
+                    }
+                    let ended = going.end(SOON);
+                    place.proxies.iter().for_each(|proxy| proxy.throttle(0));
+                    ended
                 }
-                ended
-            }
-            Kill::In(wanted) => {
-                let slow = if *wanted == Phase::Collect { 2 << 20 } else { 0 };
-                place.proxies.iter().for_each(|proxy| proxy.throttle(slow));
-                let mut going = Going::start(&mut cluster.backup());
-                if wait_for(cluster, &before, &mut going, *wanted, &mut draw) {
-                    going.signal(Signal::KILL);
+            };
+            match ended.code {
+                Some(0) => {
+                    asked.add(format!("{:?}", case.kill), "passed before it was killed");
+                    return cluster.settled(&before);
                 }
-                let ended = going.end(SOON);
-                place.proxies.iter().for_each(|proxy| proxy.throttle(0));
-                ended
+                Some(code) => return Err(format!("exit {code} without a kill\n{}", ended.said)),
+                None => *killed.lock().unwrap() += 1,
             }
-        };
-        match ended.code {
-            Some(0) => {
-                asked.add(format!("{:?}", case.kill), "passed before it was killed");
-                return cluster.settled(&before);
-            }
-            Some(code) => return Err(format!("exit {code} without a kill\n{}", ended.said)),
-            None => *killed.lock().unwrap() += 1,
-        }
-        let at = phase(cluster, &before, hooks);
-        let by = match &case.kill {
-            Kill::Call(call, _) => *call,
-            Kill::In(_) => "watched",
-        };
-        where_killed.add(format!("{at:?}"), by);
-        let twice = (draw.below(4) == 0).then(|| draw.millis(1500));
-        let how = again(cluster, &before, case.attach, twice)?;
-        how_ended.add(format!("{at:?}"), if how.is_empty() { "nothing was left to do" } else { &how });
-        cluster.settled(&before)
-    });
-    where_killed.print("where ferry was killed, and by what (call of the system that it died in, or watched from outside)");
+            let at = phase(cluster, &before, hooks);
+            let by = match &case.kill {
+                Kill::Call(call, _) => *call,
+                Kill::In(_) => "watched",
+            };
+            where_killed.add(format!("{at:?}"), by);
+            let twice = (draw.below(4) == 0).then(|| draw.millis(1500));
+            let how = again(cluster, &before, case.attach, twice)?;
+            how_ended.add(format!("{at:?}"), if how.is_empty() { "nothing was left to do" } else { &how });
+            cluster.settled(&before)
+        },
+    );
+    where_killed
+        .print("where ferry was killed, and by what (call of the system that it died in, or watched from outside)");
     how_ended.print("what it took afterwards");
     asked.print("not killed");
-    println!("{} kills in {:.0} s, every one ended in one gravity run and one verified point", killed.into_inner().unwrap(), begun.elapsed().as_secs_f64());
+    println!(
+        "{} kills in {:.0} s, every one ended in one gravity run and one verified point",
+        killed.into_inner().unwrap(),
+        begun.elapsed().as_secs_f64()
+    );
     let least = if long() { 15 } else { 1 };
     for phase in PHASES {
         let count = where_killed.sum(&format!("{phase:?}"));
@@ -346,7 +354,15 @@ struct FaultCase {
 }
 
 fn fault_cases(draw: &mut Draw, fault: Fault, count: usize) -> Vec<FaultCase> {
-    let phases = [Phase::BeforeStart, Phase::Launch, Phase::Running, Phase::HookEnd, Phase::Collect, Phase::Seal, Phase::Cleanup];
+    let phases = [
+        Phase::BeforeStart,
+        Phase::Launch,
+        Phase::Running,
+        Phase::HookEnd,
+        Phase::Collect,
+        Phase::Seal,
+        Phase::Cleanup,
+    ];
     let from = usize::try_from(draw.below(7)).unwrap();
     (0..count)
         .map(|number| FaultCase {
@@ -444,4 +460,205 @@ fn connections_that_freeze_or_go_deaf_in_one_direction() {
     work(width, cases, || proxied(0.7, 3), |place, case| struck(place, case, &table));
     table.print("frozen and half deaf connections: kind and phase, exit codes");
     println!("freezes and stalls took {:.0} s", begun.elapsed().as_secs_f64());
+}
+
+#[test]
+fn a_write_to_a_frozen_peer_ends_within_a_minute() {
+    let place = proxied(0.3, 1);
+    let up = &place.cluster.up;
+    let port = place.proxies[0].port;
+    let identities = ferry::remote::ssh::auth::Identities::new(
+        vec![up.key.clone()],
+        Vec::new(),
+        None,
+        std::sync::Arc::new(|_: &std::path::Path| None),
+    );
+    let target = ferry::remote::ssh::connect::Target {
+        host: "prod-1".to_owned(),
+        address: "127.0.0.1".to_owned(),
+        port,
+        user: "root".to_owned(),
+        identities,
+        known_hosts: vec![place.cluster.dir().join("known_hosts_proxied")],
+        host_key_alias: None,
+        strict: ferry::remote::ssh::connect::Strict::Yes,
+        hash_known_hosts: false,
+        timeout: Duration::from_secs(10),
+        jump: None,
+        become_plan: ferry::remote::sudo::Become::off(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let took: Vec<(Fault, Duration)> = runtime.block_on(async {
+        let faults = [Fault::Freeze, Fault::StallUp, Fault::StallDown];
+        // All connections first: a strike hits what is open, so each gets a proxy of its own.
+        let tasks = faults.map(|fault| {
+            let proxy = Proxy::before(up.nodes[0].port);
+            let mut target = target.clone();
+            target.port = proxy.port;
+            let known = place.cluster.dir().join(format!("known_hosts_{fault:?}"));
+            let text = std::fs::read_to_string(&up.known_hosts).unwrap();
+            std::fs::write(
+                &known,
+                text.replace(&format!("[127.0.0.1]:{} ", up.nodes[0].port), &format!("[127.0.0.1]:{} ", proxy.port)),
+            )
+            .unwrap();
+            target.known_hosts = vec![known];
+            tokio::spawn(async move {
+                let way = ferry::remote::Way::Ssh(Box::new(target));
+                let session = way.connect(ferry::remote::ssh::connect::Lane::Control).await.unwrap();
+                let command = ferry::remote::Command::words(["cat"]).unwrap();
+                let mut child = session.open(&command).await.unwrap();
+                child.write(b"it lives\n").await.unwrap();
+                assert!(matches!(child.next().await, Some(ferry::remote::Piece::Out(bytes)) if bytes == "it lives\n"[..]));
+                assert_eq!(proxy.strike(fault), 1);
+                let begun = Instant::now();
+                // Small writes now and then, as a heartbeat makes them, then as much as goes.
+                let failure = loop {
+                    let piece = if begun.elapsed() < Duration::from_secs(3) { vec![b'x'; 10] } else { vec![b'x'; 256 << 10] };
+                    if let Err(failure) = child.write(&piece).await {
+                        break failure;
+                    }
+                    assert!(begun.elapsed() < Duration::from_secs(120), "{fault:?}: still writing");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                };
+                assert_eq!(failure.kind, ferry::failure::Kind::Unreachable, "{failure}");
+                assert!(failure.again, "{failure}");
+                (fault, begun.elapsed())
+            })
+        });
+        let mut took = Vec::new();
+        for task in tasks {
+            took.push(tokio::time::timeout(Duration::from_secs(150), task).await.expect("it ends").unwrap());
+        }
+        took
+    });
+    for (fault, took) in took {
+        println!("a write to a peer behind {fault:?} ended with an error after {:.1} s", took.as_secs_f64());
+        assert!(took < Duration::from_secs(60), "{fault:?}: {took:?}");
+    }
+}
+
+#[test]
+fn a_node_that_reboots_in_the_middle_is_told_as_unknown() {
+    let cluster = Cluster::warm(0.3, 1);
+    let set = |text: &str| ferry::sandbox::set_faults(cluster.dir(), &[text.parse().unwrap()]).unwrap();
+    set("prod:hook-seconds=30");
+    let before = cluster.before();
+    let mut going = Going::start(&mut cluster.backup());
+    let hooks = cluster.count("hook");
+    while phase(&cluster, &before, hooks) < Phase::Running || cluster.begun() == 0 {
+        assert!(!going.over());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(cluster.made(&before), (1, 0));
+    ferry::sandbox::reboot(cluster.dir(), "prod-1").unwrap();
+    let ended = going.end(SOON);
+    assert_eq!(ended.code, Some(8), "{}", ended.said);
+    for words in ["restarted", "kubectl -n kube-system get jobs", "journalctl", "ferry jobs clean"] {
+        assert!(ended.said.contains(words), "{words:?} is not in:\n{}", ended.said);
+    }
+    assert_eq!(cluster.made(&before), (1, 0));
+    // The same command again says the same and starts nothing.
+    let same = Going::start(&mut cluster.backup()).end(SOON);
+    assert_eq!(same.code, Some(8), "{}", same.said);
+    assert_eq!(cluster.made(&before), (1, 0));
+    let jobs = cluster.jobs();
+    assert_eq!(jobs.len(), 1);
+    let id = jobs[0]["job"].as_str().unwrap();
+    let cleaned = cluster.run(&["jobs", "clean", id, "--yes"], SOON);
+    assert_eq!(cleaned.code, Some(0), "{}", cleaned.said);
+    assert!(cluster.jobs().is_empty());
+    set("prod:hook-seconds=0.3");
+    let fresh = cluster.before();
+    let after = Going::start(&mut cluster.backup()).end(SOON);
+    assert_eq!(after.code, Some(0), "{}", after.said);
+    cluster.settled(&fresh).unwrap();
+}
+
+#[test]
+fn two_ferries_at_once() {
+    let pairs = if long() { 40 } else { 5 };
+    let (table, begun) = (Table::default(), Instant::now());
+    work(2, (0..pairs).collect(), || Cluster::warm(2.0, 1), |cluster, _: &usize| {
+        let before = cluster.before();
+        let pair = [Going::start(&mut cluster.backup()), Going::start(&mut cluster.backup())];
+        let pair = pair.map(|going| going.end(SOON));
+        let codes: Vec<Option<i32>> = pair.iter().map(|ended| ended.code).collect();
+        table.add("pair", format!("{codes:?}"));
+        let (won, lost) = match codes.as_slice() {
+            [Some(0), Some(7)] => (&pair[0], &pair[1]),
+            [Some(7), Some(0)] => (&pair[1], &pair[0]),
+            _ => return Err(format!("{codes:?}\n{}\n{}", pair[0].said, pair[1].said)),
+        };
+        let run = won.said.split("run ").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or("?");
+        for words in ["another ferry works on this cluster", &format!("(run {run}, process "), " since ", "ferry jobs "] {
+            if !lost.said.contains(words) {
+                return Err(format!("{words:?} is not in\n{}", lost.said));
+            }
+        }
+        let user = std::env::var("USER").ok();
+        let _ = user;
+        cluster.settled(&before)
+    });
+    table.print("two ferries at once: exit codes");
+    println!("two at once took {:.0} s", begun.elapsed().as_secs_f64());
+
+    // One that comes while the job runs is told how to watch it.
+    let cluster = Cluster::warm(3.0, 1);
+    let before = cluster.before();
+    let mut first = Going::start(&mut cluster.backup());
+    while phase(&cluster, &before, cluster.count("hook")) < Phase::Running {
+        assert!(!first.over());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let late = Going::start(&mut cluster.backup()).end(SOON);
+    assert_eq!(late.code, Some(7), "{}", late.said);
+    assert!(late.said.contains("ferry jobs attach "), "{}", late.said);
+    assert_eq!(first.end(SOON).code, Some(0));
+    cluster.settled(&before).unwrap();
+}
+
+#[test]
+fn signals_stop_before_the_job_and_detach_after() {
+    let cluster = Cluster::warm(0.5, 1);
+    let slow = |seconds: &str| {
+        ferry::sandbox::set_faults(cluster.dir(), &[format!("prod:hook-seconds={seconds}").parse().unwrap()]).unwrap()
+    };
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        // Before: the look at the nodes is slow, so there is time to say stop.
+        slow("0.5");
+        let faults = |text: &str| ferry::sandbox::set_faults(cluster.dir(), &[text.parse().unwrap()]).unwrap();
+        faults("prod:status-slow=2");
+        let before = cluster.before();
+        let going = Going::start(&mut cluster.backup());
+        std::thread::sleep(Duration::from_millis(500));
+        going.signal(signal);
+        let ended = going.end(SOON);
+        faults("prod:status-slow=off");
+        assert_eq!(ended.code, Some(99), "{signal:?} {}", ended.said);
+        assert_eq!(cluster.made(&before), (0, 0));
+        let begun = Instant::now();
+        while !cluster.left_over().is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", cluster.left_over());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+
+        // After: the job goes on.
+        slow("1.5");
+        let before = cluster.before();
+        let mut going = Going::start(&mut cluster.backup());
+        while phase(&cluster, &before, cluster.count("hook")) < Phase::Running {
+            assert!(!going.over());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        going.signal(signal);
+        let ended = going.end(SOON);
+        assert_eq!(ended.code, Some(8), "{signal:?} {}", ended.said);
+        let id = cluster.jobs()[0]["job"].as_str().unwrap().to_owned();
+        assert!(ended.said.contains(&format!("ferry jobs attach {id}")), "{}", ended.said);
+        let attached = cluster.run(&["jobs", "attach", &id], SOON);
+        assert_eq!(attached.code, Some(0), "{signal:?} {}", attached.said);
+        cluster.settled(&before).unwrap();
+    }
 }

@@ -105,7 +105,9 @@ pub enum Denied {
 impl Denied {
     fn failure(self, host: &str, user: &str, said: &[u8]) -> Failure {
         let kind = match self {
-            Self::Silent | Self::Other => Kind::Failed,
+            // A link that has just died is as silent as a sudo that hangs: it is known dead a little later.
+            Self::Silent => Kind::Unreachable,
+            Self::Other => Kind::Failed,
             _ => Kind::Refused,
         };
         let mut failure = Failure::new(kind, self.to_string()).on(host).within("sudo");
@@ -123,7 +125,7 @@ impl Denied {
             Self::NotAllowed => failure.mend(format!("add the user to sudoers on {host} so that it may become {user}")),
             Self::RequireTty => failure.mend("in sudoers there: Defaults:THE_USER !requiretty"),
             Self::NoSudo => failure.mend("install sudo there, or log in as root with ansible_become: false"),
-            Self::Silent => failure.why("PAM or a directory server may hang").again(),
+            Self::Silent => failure.why("the connection may be dead, or PAM or a directory server hangs there").again(),
             Self::Other => failure,
         }
     }
@@ -168,7 +170,13 @@ pub(super) async fn open_root(session: &Session, script: &str) -> Result<Child, 
         Ok(Ok(())) => {}
         Ok(Err(Stop::Denied(denied))) => return Err(denied.failure(&host, &plan.user, &talk.err)),
         Ok(Err(Stop::Failure(failure))) => return Err(failure),
-        Err(_) => return Err(Denied::Silent.failure(&host, &plan.user, &talk.err)),
+        Err(_) if plan.on => return Err(Denied::Silent.failure(&host, &plan.user, &talk.err)),
+        Err(_) => {
+            return Err(Failure::new(Kind::Unreachable, "no shell began within 30 s")
+                .on(&host)
+                .why("the connection may be dead, or the host overloaded")
+                .again());
+        }
     }
     let Talk { mut child, .. } = talk;
     child.write(script.as_bytes()).await?;

@@ -208,7 +208,10 @@ impl Cluster {
     pub fn part_bytes(&self) -> Option<u64> {
         let shelf = self.dir().join("catalog/prod");
         let parts = self.catalog().into_iter().filter(|name| name.ends_with(".part"));
-        parts.filter_map(|name| std::fs::metadata(shelf.join(name).join("gravity.tar.gz.part")).ok()).map(|m| m.size()).max()
+        parts
+            .filter_map(|name| std::fs::metadata(shelf.join(name).join("gravity.tar.gz.part")).ok())
+            .map(|m| m.size())
+            .max()
     }
 
     /// How many runs and points there are more than before.
