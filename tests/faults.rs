@@ -461,3 +461,214 @@ fn connections_that_freeze_or_go_deaf_in_one_direction() {
     table.print("frozen and half deaf connections: kind and phase, exit codes");
     println!("freezes and stalls took {:.0} s", begun.elapsed().as_secs_f64());
 }
+
+#[test]
+fn a_write_to_a_frozen_peer_ends_within_a_minute() {
+    let place = proxied(0.3, 1);
+    let up = &place.cluster.up;
+    let port = place.proxies[0].port;
+    let identities = ferry::remote::ssh::auth::Identities::new(
+        vec![up.key.clone()],
+        Vec::new(),
+        None,
+        std::sync::Arc::new(|_: &std::path::Path| None),
+    );
+    let target = ferry::remote::ssh::connect::Target {
+        host: "prod-1".to_owned(),
+        address: "127.0.0.1".to_owned(),
+        port,
+        user: "root".to_owned(),
+        identities,
+        known_hosts: vec![place.cluster.dir().join("known_hosts_proxied")],
+        host_key_alias: None,
+        strict: ferry::remote::ssh::connect::Strict::Yes,
+        hash_known_hosts: false,
+        timeout: Duration::from_secs(10),
+        jump: None,
+        become_plan: ferry::remote::sudo::Become::off(),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let took: Vec<(Fault, Duration)> = runtime.block_on(async {
+        let faults = [Fault::Freeze, Fault::StallUp, Fault::StallDown];
+        // All connections first: a strike hits what is open, so each gets a proxy of its own.
+        let tasks = faults.map(|fault| {
+            let proxy = Proxy::before(up.nodes[0].port);
+            let mut target = target.clone();
+            target.port = proxy.port;
+            let known = place.cluster.dir().join(format!("known_hosts_{fault:?}"));
+            let text = std::fs::read_to_string(&up.known_hosts).unwrap();
+            std::fs::write(
+                &known,
+                text.replace(&format!("[127.0.0.1]:{} ", up.nodes[0].port), &format!("[127.0.0.1]:{} ", proxy.port)),
+            )
+            .unwrap();
+            target.known_hosts = vec![known];
+            tokio::spawn(async move {
+                let way = ferry::remote::Way::Ssh(Box::new(target));
+                let session = way.connect(ferry::remote::ssh::connect::Lane::Control).await.unwrap();
+                let command = ferry::remote::Command::words(["cat"]).unwrap();
+                let mut child = session.open(&command).await.unwrap();
+                child.write(b"it lives\n").await.unwrap();
+                assert!(
+                    matches!(child.next().await, Some(ferry::remote::Piece::Out(bytes)) if bytes == "it lives\n"[..])
+                );
+                assert_eq!(proxy.strike(fault), 1);
+                let begun = Instant::now();
+                // Small writes now and then, as a heartbeat makes them, then as much as goes.
+                let failure = loop {
+                    let piece =
+                        if begun.elapsed() < Duration::from_secs(3) { vec![b'x'; 10] } else { vec![b'x'; 256 << 10] };
+                    if let Err(failure) = child.write(&piece).await {
+                        break failure;
+                    }
+                    assert!(begun.elapsed() < Duration::from_secs(120), "{fault:?}: still writing");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                };
+                assert_eq!(failure.kind, ferry::failure::Kind::Unreachable, "{failure}");
+                assert!(failure.again, "{failure}");
+                (fault, begun.elapsed())
+            })
+        });
+        let mut took = Vec::new();
+        for task in tasks {
+            took.push(tokio::time::timeout(Duration::from_secs(150), task).await.expect("it ends").unwrap());
+        }
+        took
+    });
+    for (fault, took) in took {
+        println!("a write to a peer behind {fault:?} ended with an error after {:.1} s", took.as_secs_f64());
+        assert!(took < Duration::from_secs(60), "{fault:?}: {took:?}");
+    }
+}
+
+#[test]
+fn a_node_that_reboots_in_the_middle_is_told_as_unknown() {
+    let cluster = Cluster::warm(0.3, 1);
+    let set = |text: &str| ferry::sandbox::set_faults(cluster.dir(), &[text.parse().unwrap()]).unwrap();
+    set("prod:hook-seconds=30");
+    let before = cluster.before();
+    let mut going = Going::start(&mut cluster.backup());
+    let hooks = cluster.count("hook");
+    while phase(&cluster, &before, hooks) < Phase::Running || cluster.begun() == 0 {
+        assert!(!going.over());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(cluster.made(&before), (1, 0));
+    ferry::sandbox::reboot(cluster.dir(), "prod-1").unwrap();
+    let ended = going.end(SOON);
+    assert_eq!(ended.code, Some(8), "{}", ended.said);
+    for words in ["restarted", "kubectl -n kube-system get jobs", "journalctl", "ferry jobs clean"] {
+        assert!(ended.said.contains(words), "{words:?} is not in:\n{}", ended.said);
+    }
+    assert_eq!(cluster.made(&before), (1, 0));
+    // The same command again says the same and starts nothing.
+    let same = Going::start(&mut cluster.backup()).end(SOON);
+    assert_eq!(same.code, Some(8), "{}", same.said);
+    assert_eq!(cluster.made(&before), (1, 0));
+    let jobs = cluster.jobs();
+    assert_eq!(jobs.len(), 1);
+    let id = jobs[0]["job"].as_str().unwrap();
+    let cleaned = cluster.run(&["jobs", "clean", id, "--yes"], SOON);
+    assert_eq!(cleaned.code, Some(0), "{}", cleaned.said);
+    assert!(cluster.jobs().is_empty());
+    set("prod:hook-seconds=0.3");
+    let fresh = cluster.before();
+    let after = Going::start(&mut cluster.backup()).end(SOON);
+    assert_eq!(after.code, Some(0), "{}", after.said);
+    cluster.settled(&fresh).unwrap();
+}
+
+#[test]
+fn two_ferries_at_once() {
+    let pairs = if long() { 40 } else { 5 };
+    let (table, begun) = (Table::default(), Instant::now());
+    work(
+        2,
+        (0..pairs).collect(),
+        || Cluster::warm(2.0, 1),
+        |cluster, _: &usize| {
+            let before = cluster.before();
+            let pair = [Going::start(&mut cluster.backup()), Going::start(&mut cluster.backup())];
+            let pair = pair.map(|going| going.end(SOON));
+            let codes: Vec<Option<i32>> = pair.iter().map(|ended| ended.code).collect();
+            table.add("pair", format!("{codes:?}"));
+            let (won, lost) = match codes.as_slice() {
+                [Some(0), Some(7)] => (&pair[0], &pair[1]),
+                [Some(7), Some(0)] => (&pair[1], &pair[0]),
+                _ => return Err(format!("{codes:?}\n{}\n{}", pair[0].said, pair[1].said)),
+            };
+            let run = won.said.split("run ").nth(1).and_then(|rest| rest.split(',').next()).unwrap_or("?");
+            for words in
+                ["another ferry works on this cluster", &format!("(run {run}, process "), " since ", "ferry jobs "]
+            {
+                if !lost.said.contains(words) {
+                    return Err(format!("{words:?} is not in\n{}", lost.said));
+                }
+            }
+            let user = std::env::var("USER").ok();
+            let _ = user;
+            cluster.settled(&before)
+        },
+    );
+    table.print("two ferries at once: exit codes");
+    println!("two at once took {:.0} s", begun.elapsed().as_secs_f64());
+
+    // One that comes while the job runs is told how to watch it.
+    let cluster = Cluster::warm(3.0, 1);
+    let before = cluster.before();
+    let mut first = Going::start(&mut cluster.backup());
+    while phase(&cluster, &before, cluster.count("hook")) < Phase::Running {
+        assert!(!first.over());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let late = Going::start(&mut cluster.backup()).end(SOON);
+    assert_eq!(late.code, Some(7), "{}", late.said);
+    assert!(late.said.contains("ferry jobs attach "), "{}", late.said);
+    assert_eq!(first.end(SOON).code, Some(0));
+    cluster.settled(&before).unwrap();
+}
+
+#[test]
+fn signals_stop_before_the_job_and_detach_after() {
+    let cluster = Cluster::warm(0.5, 1);
+    let slow = |seconds: &str| {
+        ferry::sandbox::set_faults(cluster.dir(), &[format!("prod:hook-seconds={seconds}").parse().unwrap()]).unwrap()
+    };
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        // Before: the look at the nodes is slow, so there is time to say stop.
+        slow("0.5");
+        let faults = |text: &str| ferry::sandbox::set_faults(cluster.dir(), &[text.parse().unwrap()]).unwrap();
+        faults("prod:status-slow=2");
+        let before = cluster.before();
+        let going = Going::start(&mut cluster.backup());
+        std::thread::sleep(Duration::from_millis(500));
+        going.signal(signal);
+        let ended = going.end(SOON);
+        faults("prod:status-slow=off");
+        assert_eq!(ended.code, Some(99), "{signal:?} {}", ended.said);
+        assert_eq!(cluster.made(&before), (0, 0));
+        let begun = Instant::now();
+        while !cluster.left_over().is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", cluster.left_over());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+
+        // After: the job goes on.
+        slow("1.5");
+        let before = cluster.before();
+        let mut going = Going::start(&mut cluster.backup());
+        while phase(&cluster, &before, cluster.count("hook")) < Phase::Running {
+            assert!(!going.over());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        going.signal(signal);
+        let ended = going.end(SOON);
+        assert_eq!(ended.code, Some(8), "{signal:?} {}", ended.said);
+        let id = cluster.jobs()[0]["job"].as_str().unwrap().to_owned();
+        assert!(ended.said.contains(&format!("ferry jobs attach {id}")), "{}", ended.said);
+        let attached = cluster.run(&["jobs", "attach", &id], SOON);
+        assert_eq!(attached.code, Some(0), "{signal:?} {}", attached.said);
+        cluster.settled(&before).unwrap();
+    }
+}

@@ -386,6 +386,37 @@ impl Catalog {
         Ok(entries)
     }
 
+    /// Removes what ferries that were killed left of points for which nothing had arrived yet: a part
+    /// made on `machine` without a byte of an archive, and lock files that nobody holds. Parts in
+    /// `keep` stay. Call it only while no other ferry works on the cluster. Returns what was removed.
+    pub fn sweep(&self, cluster: &ClusterName, machine: &str, keep: &[PointId]) -> Vec<PointId> {
+        let dir = self.cluster_dir(cluster);
+        let mut removed = Vec::new();
+        if real_dir(&dir).is_err() {
+            return removed;
+        }
+        for name in names(&dir).unwrap_or_default() {
+            let Some(name) = name.to_str() else { continue };
+            let of_lock = name.strip_prefix('.').and_then(|name| name.strip_suffix(".lock"));
+            let Some(id) = of_lock.or_else(|| name.strip_suffix(".part")).and_then(|text| text.parse::<PointId>().ok())
+            else {
+                continue;
+            };
+            let part = progress::part_path(&dir, &id);
+            let there = std::fs::symlink_metadata(&part).is_ok();
+            if keep.contains(&id) || there && !progress::worthless(&part, machine) {
+                continue;
+            }
+            if let Ok(Some(lock)) = lock::Lock::take(&self.disk, &progress::lock_path(&dir, &id)) {
+                if there && self.disk.remove_tree(&part).is_ok() {
+                    removed.push(id);
+                }
+                lock.remove(&self.disk);
+            }
+        }
+        removed
+    }
+
     fn sealed(&self, cluster: &ClusterName, id: PointId, dir: PathBuf) -> Entry {
         match Point::load(cluster, &dir) {
             Ok(point) => Entry::Sealed(Box::new(point)),

@@ -62,6 +62,26 @@ pub(super) fn part_path(cluster_dir: &Path, id: &PointId) -> PathBuf {
     cluster_dir.join(format!("{id}{PART}"))
 }
 
+/// Whether a part holds nothing that a job on a node could not give again: no byte of an archive, no
+/// setting. A note of another machine, or a thing that we did not make, says that it is not ours to judge.
+pub(super) fn worthless(folder: &Path, machine: &str) -> bool {
+    if super::real_dir(folder).is_err() || read_in_progress(folder).is_some_and(|note| note.host != machine) {
+        return false;
+    }
+    let names = |folder: &Path| super::names(folder);
+    let Ok(top) = names(folder) else { return false };
+    top.iter().all(|name| match name.to_str() {
+        Some(LOGS) => super::real_dir(&folder.join(LOGS)).is_ok(),
+        Some(SETTINGS) => names(&folder.join(SETTINGS)).is_ok_and(|inside| inside.is_empty()),
+        Some(name) if name == IN_PROGRESS || name.ends_with(TEMPORARY) => true,
+        Some(name) => {
+            let there = std::fs::symlink_metadata(folder.join(name));
+            name.ends_with(PART) && there.is_ok_and(|there| there.is_file() && there.len() == 0)
+        }
+        None => false,
+    })
+}
+
 /// A point that is being made. While this value lives no other ferry can write to the same point;
 /// when it is dropped, the folder stays and is *left over*.
 #[derive(Debug)]

@@ -1,6 +1,9 @@
 //! `cluster_lock`: one ferry at a time. Takes the watch on more than half of Gravity's masters
 //! and holds it until the run ends; then looks for jobs of ferry that are on the nodes.
 
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, test_kill_process};
 use serde_json::json;
 
 use super::{Done, World};
@@ -25,6 +28,23 @@ async fn masters(world: &World, hosts: &[String]) -> (Vec<String>, usize) {
         return (all, need);
     }
     (ours, seen.masters.len() / 2 + 1)
+}
+
+/// How long the lock of a connection that is dead can outlive it: the node lets go after 45 s without a
+/// beat, and one beat may still be on its way.
+const GHOST: Duration = Duration::from_secs(65);
+/// How often it is tried again meanwhile.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Whether nobody is behind the lock any more: it is this run's own, from a connection that was lost, or
+/// its process was on this machine and is gone. Only waited for, never taken away, so that a mistake (a
+/// machine of the same name) costs a minute.
+fn ghost(by: &Owner, us: &Owner) -> bool {
+    if by.run == us.run {
+        return true;
+    }
+    let pid = i32::try_from(by.pid).ok().and_then(Pid::from_raw);
+    by.machine == us.machine && pid.is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
 }
 
 /// Takes the watch for `cluster`.
@@ -53,7 +73,24 @@ pub(super) async fn take(world: &World, hosts: &[String], cluster: &ClusterName)
         pid: std::process::id(),
         command: world.run.command.clone(),
     };
-    match Watch::take(&sessions, need, &base, cluster, &owner).await {
+    let began = Instant::now();
+    let taken = loop {
+        match Watch::take(&sessions, need, &base, cluster, &owner).await {
+            Err(NotTaken::Busy(busy))
+                if began.elapsed() < GHOST && busy.owner.as_ref().is_some_and(|by| ghost(by, &owner)) =>
+            {
+                if began.elapsed() < PAUSE {
+                    world.events.note(
+                        Some(&busy.host),
+                        "the lock of a connection that was lost is still held there; it ends within 45 s: waiting",
+                    );
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            other => break other,
+        }
+    };
+    match taken {
         Ok(watch) => Ok(watch),
         Err(NotTaken::Busy(busy)) => {
             let line = attach_line(world, hosts).await;

@@ -56,6 +56,7 @@ pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done
         .filter(|(_, job)| job.kind == KIND || job.kind.is_empty())
         .cloned()
         .collect();
+    sweep(world, &found).await?;
     let mut taken_over = None;
     for (host, listed) in found {
         if matches!(listed.state, State::NotStarted | State::Absent) {
@@ -115,6 +116,28 @@ pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done
     }
     let (state, log) = follow(world, &job).await?;
     judge(world, &job, state, &log).await
+}
+
+/// A ferry that was killed before its job began leaves an empty folder in the catalog, which no later
+/// run would ever fill: removed here, where the lock says that nobody works on the cluster.
+async fn sweep(world: &World, found: &[(String, Listed)]) -> Result<(), Failure> {
+    let (catalog, cluster) = (world.catalog()?.clone(), world.cluster()?.clone());
+    let machine = world.run.who.machine.clone();
+    let keep: Vec<PointId> = found
+        .iter()
+        .filter(|(_, job)| !matches!(job.state, State::NotStarted | State::Absent))
+        .filter_map(|(host, job)| Some(as_ours(host, job)?.meta.point))
+        .collect();
+    let removed = tokio::task::spawn_blocking(move || catalog.sweep(&cluster, &machine, &keep))
+        .await
+        .map_err(|error| Failure::new(Kind::Bug, error.to_string()))?;
+    for point in removed {
+        world.events.note(
+            None,
+            format!("an earlier run was stopped before anything of {point} arrived: its empty folder was removed"),
+        );
+    }
+    Ok(())
 }
 
 /// The point of an earlier run, when it was sealed before the run was stopped.

@@ -9,6 +9,7 @@ use crate::catalog::{ArchiveKind, Expected, expected_bytes};
 use crate::event::{Event, Finding, Severity};
 use crate::failure::{Failure, Kind};
 use crate::gravity::{self, Policy, Preflight};
+use crate::job::{Listed, State};
 
 /// Gates that `--waive` takes.
 pub const WAIVABLE: &[&str] = &["health", "space", "clock", "dns", "certificate", "nfs", "safety_backup"];
@@ -58,7 +59,9 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
     let running = {
         let mut work = world.work.lock().await;
         work.history = history;
-        work.found.iter().find(|(_, job)| job.kind == KIND).cloned()
+        // What never began is removed later and counts for nothing: the gates are asked as for a first start.
+        let begun = |job: &Listed| !matches!(job.state, State::NotStarted | State::Absent);
+        work.found.iter().find(|(_, job)| job.kind == KIND && begun(job)).cloned()
     };
     if let Some((host, job)) = running {
         let text = format!(

@@ -105,7 +105,12 @@ pub enum Denied {
 impl Denied {
     fn failure(self, host: &str, user: &str, said: &[u8]) -> Failure {
         // A host that failed, exit 2: gates are ferry's own, and sudo is none of them.
-        let mut failure = Failure::new(Kind::Failed, self.to_string()).on(host).within("sudo");
+        let kind = match self {
+            // A link that has just died is as silent as a sudo that hangs: it is known dead a little later.
+            Self::Silent => Kind::Unreachable,
+            _ => Kind::Failed,
+        };
+        let mut failure = Failure::new(kind, self.to_string()).on(host).within("sudo");
         let said = clean(said.get(said.len().saturating_sub(400)..).unwrap_or_default());
         if !said.trim().is_empty() {
             failure = failure.saw(said.trim().replace("\\x0a", " | "));
@@ -120,7 +125,7 @@ impl Denied {
             Self::NotAllowed => failure.mend(format!("add the user to sudoers on {host} so that it may become {user}")),
             Self::RequireTty => failure.mend("in sudoers there: Defaults:THE_USER !requiretty"),
             Self::NoSudo => failure.mend("install sudo there, or log in as root with ansible_become: false"),
-            Self::Silent => failure.why("PAM or a directory server may hang").again(),
+            Self::Silent => failure.why("the connection may be dead, or PAM or a directory server hangs there").again(),
             Self::Other => failure,
         }
     }
@@ -166,7 +171,13 @@ pub(super) async fn open_root(session: &Session, script: &str) -> Result<Child, 
         Ok(Ok(())) => {}
         Ok(Err(Stop::Denied(denied))) => return Err(denied.failure(&host, &plan.user, &talk.err)),
         Ok(Err(Stop::Failure(failure))) => return Err(failure),
-        Err(_) => return Err(Denied::Silent.failure(&host, &plan.user, &talk.err)),
+        Err(_) if plan.on => return Err(Denied::Silent.failure(&host, &plan.user, &talk.err)),
+        Err(_) => {
+            return Err(Failure::new(Kind::Unreachable, "no shell began within 30 s")
+                .on(&host)
+                .why("the connection may be dead, or the host overloaded")
+                .again());
+        }
     }
     let Talk { mut child, .. } = talk;
     child.write(script.as_bytes()).await?;
