@@ -122,14 +122,12 @@ impl Table {
 }
 
 /// Works a list off with several sandboxes at once; the first word of each failure is kept and told together.
-fn work<T: Send, S>(
+fn work<T: Send + std::fmt::Debug, S>(
     width: usize,
     cases: Vec<T>,
     setup: impl Fn() -> S + Sync,
     each: impl Fn(&mut S, &T) -> Result<(), String> + Sync,
-) where
-    T: std::fmt::Debug,
-{
+) {
     let queue = Mutex::new(VecDeque::from(cases));
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
