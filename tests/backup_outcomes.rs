@@ -125,7 +125,7 @@ fn a_deadline_that_passes_is_told_as_one() {
     bed.faults(&["prod:deadline=on"]);
     let inventory = bed.inventory(
         "short.yml",
-        &[("pce_cluster_name: pce-prod", "pce_backup_timeout: 2m, pce_cluster_name: pce-prod")],
+        &[("pce_cluster_name: pce-prod", "pce_backup_timeout: 2m\n        pce_cluster_name: pce-prod")],
     );
     bed.ferry(&["backup", "prod", "-i", &inventory]).must(2, &["deadline"]);
     assert!(bed.points("prod").is_empty());
@@ -144,7 +144,10 @@ fn what_is_not_built_is_said_beside_the_success() {
     let bed = Bed::new(Generation::G7);
     let inventory = bed.inventory(
         "amv.yml",
-        &[("pce_cluster_name: pce-prod", "pce_amv: true, pce_amv_backup_dir: /data/amv, pce_cluster_name: pce-prod")],
+        &[(
+            "pce_cluster_name: pce-prod",
+            "pce_amv: true\n        pce_amv_backup_dir: /data/amv\n        pce_cluster_name: pce-prod",
+        )],
     );
     bed.ferry(&["backup", "prod", "-i", &inventory]).must(2, &["not built yet", "is sealed: verified"]);
     let (id, _) = bed.points("prod").into_iter().next().unwrap();
@@ -205,8 +208,10 @@ fn unknown_clusters_and_bad_files_touch_no_host() {
     bed.ferry(&["backup", "prdo"]).must(6, &["did you mean prod?"]);
     let typo = bed.inventory("typo.yml", &[("pce_cluster_name: pce-prod", "pce_cluster_nam: pce-prod")]);
     bed.ferry(&["backup", "prod", "-i", &typo]).must(1, &["typo.yml:", "pce_cluster_name"]);
-    let unit = bed
-        .inventory("unit.yml", &[("pce_cluster_name: pce-prod", "pce_backup_timeout: 60, pce_cluster_name: pce-prod")]);
+    let unit = bed.inventory(
+        "unit.yml",
+        &[("pce_cluster_name: pce-prod", "pce_backup_timeout: 60\n        pce_cluster_name: pce-prod")],
+    );
     bed.ferry(&["backup", "prod", "-i", &unit]).must(1, &["unit.yml:", "60m"]);
     bed.ferry(&["backup", "prod", "-i", "/nonexistent.yml"]).must(6, &[]);
     bed.ferry(&["backup"]).must(5, &[]);
@@ -220,7 +225,7 @@ fn a_catalog_that_cannot_be_used_is_told_before_anything_starts() {
     let open = bed.aside("open");
     std::fs::create_dir(&open).unwrap();
     std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
-    bed.ferry(&["backup", "prod", "--catalog", open.to_str().unwrap()]).must(1, &["writable"]);
+    bed.ferry(&["backup", "prod", "--catalog", open.to_str().unwrap()]).must(1, &["anybody can write"]);
     let file = bed.aside("file");
     std::fs::write(&file, "x").unwrap();
     bed.ferry(&["backup", "prod", "--catalog", file.to_str().unwrap()]).must(1, &[]);

@@ -433,7 +433,10 @@ async fn follow(world: &World, job: &OurJob) -> Result<(State, LogFile), Failure
                     .mend("ferry jobs list; on the node: journalctl -t gravity-cli"));
             }
             Ok(_) => tokio::time::sleep(Duration::from_secs(1)).await,
-            Err(failure) if failure.again && heard.elapsed() < world.choices.patience => {
+            // An answer that broke off says as little as one that never came: it is asked for again.
+            Err(failure)
+                if (failure.again || failure.kind == Kind::Unknown) && heard.elapsed() < world.choices.patience =>
+            {
                 world.events.note(
                     Some(&job.host),
                     format!("connection lost ({}); the job goes on, trying again", failure.what),
@@ -595,6 +598,20 @@ async fn discard_failed(world: &World, job: &OurJob, log: Sha256) {
 /// # Errors
 /// [`Kind::Unreachable`] or what the node said.
 pub async fn remove_from_node(world: &World, job: &OurJob, log: Sha256) -> Result<(), Failure> {
+    // Removing what is gone is no error, so it can be asked for again after a lost connection.
+    let (began, limit) = (Instant::now(), world.choices.patience.min(Duration::from_secs(180)));
+    loop {
+        match remove_once(world, job, log).await {
+            Err(failure) if failure.again && began.elapsed() < limit => {
+                world.forget(&job.host).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+async fn remove_once(world: &World, job: &OurJob, log: Sha256) -> Result<(), Failure> {
     let file = quote(&job.meta.archive).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
     let expected = format!("/{0}/gravity-{0}.tar.gz", job.meta.point);
     if !job.meta.archive.ends_with(&expected) || job.meta.archive.contains("/../") {

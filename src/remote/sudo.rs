@@ -126,7 +126,8 @@ impl Denied {
             Self::RequireTty => failure.mend("in sudoers there: Defaults:THE_USER !requiretty"),
             Self::NoSudo => failure.mend("install sudo there, or log in as root with ansible_become: false"),
             Self::Silent => failure.why("the connection may be dead, or PAM or a directory server hangs there").again(),
-            Self::Other => failure,
+            // A node that is just being shut down ends everything: the next attempt may meet another answer.
+            Self::Other => failure.again(),
         }
     }
 }

@@ -30,6 +30,8 @@ struct Runner<'a> {
     number: usize,
     of: usize,
     recap: Recap,
+    /// How many blocks with a `rescue` we are inside of: what fails there is not the run's failure.
+    rescuing: usize,
     /// What `register` and `set_fact` left, per host.
     facts: BTreeMap<String, Map<String, Value>>,
 }
@@ -64,6 +66,7 @@ pub async fn carry_out(world: &World, plan: &Plan) -> Recap {
         number: 0,
         of: plan.tasks(),
         recap: Recap::new(),
+        rescuing: 0,
         facts: BTreeMap::new(),
     };
     for play in &plan.plays {
@@ -108,7 +111,10 @@ impl Runner<'_> {
     async fn block(&mut self, state: &mut PlayState<'_>, block: &Block, inherited: &[Condition]) -> Flow {
         let conditions: Vec<Condition> = inherited.iter().chain(&block.common.when).cloned().collect();
         let before = state.gone.clone();
+        let rescuable = usize::from(!block.rescue.is_empty());
+        self.rescuing += rescuable;
         let mut flow = self.items(state, &block.block, &conditions).await;
+        self.rescuing -= rescuable;
         let failed: BTreeSet<String> = state.gone.difference(&before).cloned().collect();
         if (flow == Flow::Stop || !failed.is_empty()) && !block.rescue.is_empty() {
             state.gone = before.clone();
@@ -342,6 +348,10 @@ impl Runner<'_> {
             result,
         });
         match failure {
+            Some(failure) if !ignored && self.rescuing > 0 && failure.kind == Kind::Failed => {
+                self.world.events.warn(Some(host), format!("rescued: {failure}"));
+                true
+            }
             Some(failure) if !ignored => {
                 self.world.events.tell(Event::Failed { failure });
                 true

@@ -175,7 +175,7 @@ async fn fetch(
         let attempt = stream(way, pull, &mut here, &mut source, &mut resumed_at, progress).await;
         let failure = match attempt {
             Ok(()) => break,
-            Err(Trouble::Failure(failure)) if failure.again && failure.kind == Kind::Unreachable => failure,
+            Err(Trouble::Failure(failure)) if failure.again => failure,
             Err(trouble) => return Err(prefer_fault(here, trouble)),
         };
         cuts += 1;

@@ -118,8 +118,11 @@ pub async fn connect(target: &Target, lane: Lane) -> Result<SshSession, Failure>
         attempt += 1;
         tracing::info!(host = %target.host, address = %target.address, port = target.port, user = %target.user, attempt, "connecting");
         match connect_once(target, lane).await {
-            // sshd drops handshakes at random when many come at once (MaxStartups).
-            Err(failure) if failure.again && attempt < 4 => {
+            // sshd drops handshakes at random when many come at once (MaxStartups). A host that is not
+            // there now is for the caller to try again, who knows how long that is worth while.
+            Err(failure)
+                if failure.again && attempt < 4 && !failure.chain.iter().any(|step| step == "TCP" || step == "DNS") =>
+            {
                 let jitter: u64 = rand::random_range(50..250);
                 tokio::time::sleep(Duration::from_millis(jitter * attempt)).await;
             }
@@ -170,17 +173,19 @@ async fn tcp(target: &Target) -> Result<TcpStream, Failure> {
             return Err(unreachable(target, format!("the name {} could not be resolved", target.address))
                 .saw(error.to_string())
                 .mend("set ansible_host to an address, or mend DNS")
-                .within("DNS"));
+                .within("DNS")
+                .again());
         }
         Err(_) => {
             return Err(unreachable(
                 target,
                 format!("resolving {} took more than {} s", target.address, target.timeout.as_secs()),
             )
-            .within("DNS"));
+            .within("DNS")
+            .again());
         }
     };
-    let mut last = unreachable(target, format!("the name {} has no address", target.address)).within("DNS");
+    let mut last = unreachable(target, format!("the name {} has no address", target.address)).within("DNS").again();
     for address in addresses {
         match tokio::time::timeout(target.timeout, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
@@ -196,7 +201,8 @@ async fn tcp(target: &Target) -> Result<TcpStream, Failure> {
                     } else {
                         "is the address right, and does a firewall let us through?"
                     })
-                    .within("TCP");
+                    .within("TCP")
+                    .again();
             }
             Err(_) => {
                 last = unreachable(
@@ -204,7 +210,8 @@ async fn tcp(target: &Target) -> Result<TcpStream, Failure> {
                     format!("no TCP connection to {address} within {} s", target.timeout.as_secs()),
                 )
                 .mend("is the host up, and does a firewall drop us? ansible_ssh_timeout raises the limit")
-                .within("TCP");
+                .within("TCP")
+                .again();
             }
         }
     }
