@@ -233,7 +233,8 @@ fn wait_for(cluster: &Cluster, before: &Before, going: &mut Going, wanted: Phase
     std::thread::sleep(draw.millis(match wanted {
         Phase::Launch => 200,
         Phase::Running => 300,
-        Phase::HookEnd => 250,
+        // It is short: ferry hears of the end within a poll.
+        Phase::HookEnd => 30,
         Phase::Seal => 160,
         _ => 130,
     }));
@@ -255,7 +256,8 @@ fn a_killed_ferry_is_carried_on() {
             ("sendto", 160, 4),
         ]
     } else {
-        &[("fsync", 22, 4), ("fdatasync", 8, 3), ("rename", 6, 3), ("write", 60, 25), ("sendto", 60, 25)]
+        // strace counts in each thread by itself, so low numbers meet many places.
+        &[("fsync", 2, 1), ("fdatasync", 3, 1), ("rename", 2, 1), ("write", 60, 25), ("sendto", 20, 8)]
     };
     let mut kills: Vec<Kill> = Vec::new();
     for (call, most, step) in calls {
@@ -332,10 +334,16 @@ fn a_killed_ferry_is_carried_on() {
         killed.into_inner().unwrap(),
         begun.elapsed().as_secs_f64()
     );
-    let least = if long() { 15 } else { 1 };
-    for phase in PHASES {
-        let count = where_killed.sum(&format!("{phase:?}"));
-        assert!(count >= least, "only {count} kills in {phase:?}");
+    let counts: Vec<(Phase, usize)> =
+        PHASES.into_iter().map(|phase| (phase, where_killed.sum(&format!("{phase:?}")))).collect();
+    if long() {
+        assert!(counts.iter().all(|(_, count)| *count >= 15), "too few kills in a phase: {counts:?}");
+    } else {
+        // A sample may miss a short phase, but not several.
+        assert!(
+            counts.iter().filter(|(_, count)| *count > 0).count() + 2 >= counts.len(),
+            "too few phases: {counts:?}"
+        );
     }
 }
 
@@ -571,6 +579,14 @@ fn a_node_that_reboots_in_the_middle_is_told_as_unknown() {
     assert_eq!(cleaned.code, Some(0), "{}", cleaned.said);
     assert!(cluster.jobs().is_empty());
     set("prod:hook-seconds=0.3");
+    // The cluster still lists the hook of the node that went down, and ferry does not start beside it.
+    let beside = Going::start(&mut cluster.backup()).end(SOON);
+    assert_eq!(beside.code, Some(7), "{}", beside.said);
+    assert!(beside.said.contains("kubectl -n kube-system delete job"), "{}", beside.said);
+    // The operator does what the sentence says.
+    for entry in std::fs::read_dir(cluster.up.shared("prod").join("jobs")).unwrap().flatten() {
+        std::fs::remove_file(entry.path()).unwrap();
+    }
     let fresh = cluster.before();
     let after = Going::start(&mut cluster.backup()).end(SOON);
     assert_eq!(after.code, Some(0), "{}", after.said);
