@@ -27,7 +27,7 @@ const PASSPHRASE: &str = "a pass \"phrase\" ü";
 /// An inventory of one host; the lines are its variables.
 fn one_host(desk: &Desk, lines: &[String]) {
     let vars: String = lines.iter().map(|line| format!("          {line}\n")).collect();
-    desk.put("inventory.yml", &format!("all:\n  children:\n    prod:\n      hosts:\n        prod-1:\n{vars}"));
+    desk.put("inventory.yml", &format!("all:\n  children:\n    prod:\n      hosts:\n        prod-1:\n{vars}    mains:\n      hosts:\n        prod-1: {{}}\n"));
 }
 
 /// The variables that lead to this port by this key and these known hosts.
@@ -87,7 +87,11 @@ fn keys(desk: &Desk) -> Vec<Made> {
                     continue;
                 }
                 let form_name = if form.is_empty() { "OpenSSH" } else { form };
-                let name = format!("{} {form_name}{}", kind.join(""), if locked { " with passphrase" } else { "" });
+                let name = format!(
+                    "{} {form_name}{}",
+                    kind.concat().replace("-b", " "),
+                    if locked { " with passphrase" } else { "" }
+                );
                 let path = desk.at("operator").join(name.replace([' ', '-'], "_"));
                 let file = path.to_str().unwrap();
                 let mut args = vec!["-q", "-C", "", "-N", if locked { PASSPHRASE } else { "" }, "-f", file, "-t"];
@@ -177,8 +181,8 @@ fn keys_of_every_form_and_the_agent_open_openssh_and_dropbear() {
     assert_eq!(nodes[0].1.log().matches("Connection from").count(), before, "a host was touched");
 
     // The agent signs, RSA with SHA-2 as well.
-    for kind in ["ed25519", "ecdsa256", "rsa2048"] {
-        let socket = desk.at("tmp").join(format!("agent-{kind}"));
+    for kind in ["ed25519", "ecdsa 256", "rsa 2048"] {
+        let socket = desk.at("tmp").join(format!("agent-{}", kind.replace(' ', "-")));
         let agent = Command::new("ssh-agent").args(["-D", "-a"]).arg(&socket).stdout(Stdio::null()).spawn().unwrap();
         let _agent = Ended(agent);
         let begun = Instant::now();
@@ -598,10 +602,7 @@ fn a_session_over_any_stream_of_bytes() {
         let session = Session::Ssh(ssh);
         let said =
             session.run_root("echo over a pipe; echo beside >&2; exit 3", Duration::from_secs(20)).await.unwrap();
-        assert_eq!(
-            (said.text().as_ref(), said.err_text().trim(), said.exit),
-            ("over a pipe\n", "beside", Exit::Code(3))
-        );
+        assert_eq!((said.text().as_ref(), said.err_text().trim(), said.exit), ("over a pipe", "beside", Exit::Code(3)));
         // More than fits into the pipe and the window, there and back.
         let mut child = session.open_root("head -c 5000000 | tr a-z A-Z").await.unwrap();
         let (mut back, piece) = (0, vec![b'x'; 50_000]);

@@ -76,14 +76,6 @@ pub fn load(path: &Path, passphrase: Option<&SecretString>) -> Result<PrivateKey
         let seen = if meta.is_dir() { "a folder" } else { "no plain file" };
         return Err(failure("is not a file").saw(seen).mend("name the file with the private key"));
     }
-    // As OpenSSH: only a key of one's own is refused for its mode; one that root holds for all is
-    // root's decision.
-    if meta.uid() == rustix::process::getuid().as_raw() && meta.mode() & 0o077 != 0 {
-        return Err(failure("can be read by others than its owner")
-            .saw(format!("mode {:04o}", meta.mode() & 0o7777))
-            .why("OpenSSH ignores such a key as well: it must count as known to others")
-            .mend(format!("chmod 600 {shown}")));
-    }
     let mut bytes = Zeroizing::new(Vec::new());
     (&mut file)
         .take(LARGEST + 1)
@@ -99,6 +91,16 @@ pub fn load(path: &Path, passphrase: Option<&SecretString>) -> Result<PrivateKey
             .why("expected a key that begins with -----BEGIN … PRIVATE KEY-----; a binary (DER) key is not read")
             .mend(format!("openssl pkey -inform DER -in {shown} -out {shown}.pem")));
     };
+    // As OpenSSH: only a key of one's own is refused for its mode; one that root holds for all is
+    // root's decision.
+    // A public key may be read by all: that it is one is what has to be said of it.
+    let public = text.lines().find(|line| !line.trim().is_empty()).is_some_and(is_public);
+    if !public && meta.uid() == rustix::process::getuid().as_raw() && meta.mode() & 0o077 != 0 {
+        return Err(failure("can be read by others than its owner")
+            .saw(format!("mode {:04o}", meta.mode() & 0o7777))
+            .why("OpenSSH ignores such a key as well: it must count as known to others")
+            .mend(format!("chmod 600 {shown}")));
+    }
     decode(text, passphrase, path)
 }
 
