@@ -650,7 +650,7 @@ fn restore_opens_first_asks_nothing_and_keeps_its_job() {
 #[test]
 fn every_fault_of_the_table_is_used_by_the_tools() {
     let mut code = String::new();
-    for file in ["mod", "gravity", "hook", "kubectl", "status", "journalctl"] {
+    for file in ["mod", "gravity", "hook", "kubectl", "status", "journalctl", "df"] {
         let path = format!("{}/src/sandbox/pretend/{file}.rs", env!("CARGO_MANIFEST_DIR"));
         code.push_str(&std::fs::read_to_string(path).unwrap());
     }

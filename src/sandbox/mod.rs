@@ -332,7 +332,9 @@ pub fn reboot(dir: &Path, name: &str) -> Result<(), Failure> {
     };
     let mark = format!("{MARK}={}", up.id);
     let host = format!("{HOST}={name}");
-    kill_all(|process| process.has(&mark) && process.has(&host))?;
+    // A job's supervisor threw its environment away; it still has the node's root.
+    let root = up.dir.join("nodes").join(name);
+    kill_all(|process| process.has(&mark) && process.has(&host) || process.roots_in(&root))?;
     let bits: u128 = rand::random();
     let hex = format!("{bits:032x}");
     let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
