@@ -287,8 +287,8 @@ fn interrupted(world: &World, signal: &str) -> Failure {
         Some(job) => Failure::new(Kind::Unknown, format!("detached by {signal}; the job goes on"))
             .on(&job.host)
             .saw(format!("job {}", job.id))
-            .why("a backup that has begun is not thrown away")
-            .mend(crate::modules::gravity_backup::go_on(world, &job.id)),
+            .why(format!("a {} that has begun is not thrown away", job.what))
+            .mend(job.go_on),
     }
 }
 

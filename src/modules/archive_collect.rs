@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::gravity_backup::{LOG, go_on};
+use super::follow::go_on;
+use super::gravity_backup::LOG;
 use super::{Done, World};
 use crate::event::Event;
 use crate::failure::{Failure, Kind};
@@ -86,8 +87,8 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
         Err(Trouble::Failure(failure)) => {
             let mut failure = if failure.host.is_none() { failure.on(&job.host) } else { failure };
             failure.mend = Some(match failure.mend.take() {
-                Some(mend) => format!("{mend}; go on with: {}", go_on(world, &job.id)),
-                None => format!("the archive is still on the node; go on with: {}", go_on(world, &job.id)),
+                Some(mend) => format!("{mend}; go on with: {}", go_on(world, "backup", &job.id)),
+                None => format!("the archive is still on the node; go on with: {}", go_on(world, "backup", &job.id)),
             });
             return Err(failure);
         }

@@ -8,6 +8,7 @@
 
 pub mod archive_collect;
 pub mod cluster_lock;
+pub mod follow;
 pub mod general;
 pub mod gravity_backup;
 pub mod gravity_facts;

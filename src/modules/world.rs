@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::follow::Running;
 use crate::catalog::{Catalog, Past, Who};
 use crate::digest::Sha256;
 use crate::event::Events;
@@ -159,7 +160,7 @@ pub struct World {
     /// What was found so far.
     pub work: tokio::sync::Mutex<Work>,
     sessions: tokio::sync::Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<Option<Session>>>>>,
-    started: Mutex<Option<OurJob>>,
+    started: Mutex<Option<Running>>,
     job_state: Mutex<String>,
     over: AtomicBool,
 }
@@ -260,7 +261,8 @@ impl World {
     }
 
     /// Notes that from now on a job runs, or may run, on a node: a signal detaches instead of stopping.
-    pub fn job_may_run(&self, job: &OurJob) {
+    pub fn job_may_run(&self, job: &Running) {
+        self.over.store(false, Ordering::SeqCst);
         *self.started.lock().unwrap_or_else(PoisonError::into_inner) = Some(job.clone());
     }
 
@@ -278,7 +280,7 @@ impl World {
     }
 
     /// The job that runs, or may run, on a node.
-    pub fn running_job(&self) -> Option<OurJob> {
+    pub fn running_job(&self) -> Option<Running> {
         if self.over.load(Ordering::SeqCst) {
             return None;
         }
