@@ -167,6 +167,16 @@ pub enum Event {
         spec_sha256: String,
         meta: Value,
     },
+    /// A person is asked. Windows show what waits, draw nothing more, and leave the terminal to the question.
+    Asking {
+        question: String,
+    },
+    /// The person answered, or the operator's own pattern did. `by` is `person` or `pattern`.
+    Answered {
+        question: String,
+        answer: String,
+        by: String,
+    },
     /// A job's state was seen to change (`running`, `done`, `lost reboot`, …).
     JobState {
         job: String,
@@ -248,6 +258,7 @@ const WAITING_LINES: usize = 2_000;
 
 #[derive(Default)]
 struct Queue {
+    idle: bool,
     waiting: VecDeque<Arc<Stamped>>,
     lines: usize,
     skipped: u64,
@@ -295,11 +306,29 @@ impl Window {
         self.queue.1.notify_all();
     }
 
+    /// Waits until everything that was told is shown and the window asks for more, at most `patience`.
+    fn shown(&self, patience: std::time::Duration) {
+        let until = std::time::Instant::now() + patience;
+        let mut queue = self.lock();
+        while !(queue.idle && queue.waiting.is_empty()) && !queue.closed {
+            let left = until.saturating_duration_since(std::time::Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            queue = self.queue.1.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     /// Waits for the next event, at most `patience`.
     pub fn next(&self, patience: std::time::Duration) -> Seen {
         let mut queue = self.lock();
+        if queue.waiting.is_empty() && !queue.idle {
+            queue.idle = true;
+            self.queue.1.notify_all();
+        }
         loop {
             if let Some(event) = queue.waiting.pop_front() {
+                queue.idle = false;
                 if matches!(event.event, Event::Line { .. } | Event::Progress { .. }) {
                     queue.lines -= 1;
                 }
@@ -413,6 +442,14 @@ impl Events {
     /// Tells a warning.
     pub fn warn(&self, host: Option<&str>, text: impl Into<String>) {
         self.tell(Event::Warning { host: host.map(str::to_owned), text: text.into() });
+    }
+
+    /// Waits until the windows have shown all that was told, at most two seconds: before a person is asked.
+    pub fn shown(&self) {
+        let windows = self.door.lock().unwrap_or_else(PoisonError::into_inner).windows.clone();
+        for window in windows {
+            window.shown(std::time::Duration::from_secs(2));
+        }
     }
 
     /// The worst kind of failure that passed so far.

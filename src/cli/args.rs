@@ -26,6 +26,8 @@ pub(super) enum Command {
     Ping(PingArgs),
     /// Back up a cluster into a verified recovery point
     Backup(BackupArgs),
+    /// Restore a recovery point into a cluster: destroys what the cluster holds
+    Restore(RestoreArgs),
     /// Carry out a playbook
     Run(RunArgs),
     /// The catalog of recovery points
@@ -164,6 +166,54 @@ pub(super) struct BackupArgs {
     pub(super) common: Common,
 }
 
+/// What a restore must be told, whoever starts it.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Confirmation {
+    /// The name of the cluster that is overwritten: without a terminal nothing else confirms
+    #[arg(long, value_name = "CLUSTER")]
+    pub(super) confirm: Option<String>,
+    /// The cluster's name once more: AMV's data there is erased
+    #[arg(long, value_name = "CLUSTER")]
+    pub(super) erase_amv: Option<String>,
+    /// The point came from this very cluster: go back in place
+    #[arg(long)]
+    pub(super) in_place: bool,
+    /// The sha256 of a suspect archive: it is restored all the same
+    #[arg(long, value_name = "SHA256")]
+    pub(super) accept_suspect: Option<String>,
+}
+
+/// `ferry restore`
+#[derive(Debug, Args)]
+pub(super) struct RestoreArgs {
+    /// The point: id, unique prefix, CLUSTER/ID, a point's folder, or `latest` with --from
+    pub(super) point: String,
+    /// The cluster that is overwritten: a group of the inventory
+    #[arg(long, value_name = "CLUSTER")]
+    pub(super) to: String,
+    /// The cluster whose point it is
+    #[arg(long, value_name = "CLUSTER")]
+    pub(super) from: Option<String>,
+    /// Only these parts: gravity, amv
+    #[arg(long, value_delimiter = ',', value_name = "PARTS", value_parser = ["gravity", "amv"])]
+    pub(super) only: Vec<String>,
+    /// Show the plan and every gate, and stop
+    #[arg(short = 'C', long)]
+    pub(super) check: bool,
+    /// Go on although this gate says no: GATE=REASON (health, space, clock, dns, certificate, nfs, safety_backup)
+    #[arg(long, value_name = "GATE=REASON")]
+    pub(super) waive: Vec<String>,
+    /// Never enough for a restore: --confirm CLUSTER is
+    #[arg(long)]
+    pub(super) yes: bool,
+    /// What a restore must be told
+    #[command(flatten)]
+    pub(super) confirmation: Confirmation,
+    /// Shared options
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
 /// `ferry run`
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
@@ -185,6 +235,9 @@ pub(super) struct RunArgs {
     /// Go on although this gate says no: GATE=REASON
     #[arg(long, value_name = "GATE=REASON")]
     pub(super) waive: Vec<String>,
+    /// What a restore in the playbook must be told
+    #[command(flatten)]
+    pub(super) confirmation: Confirmation,
     /// Shared options
     #[command(flatten)]
     pub(super) common: Common,

@@ -115,6 +115,7 @@ async fn attach(id: &str, common: Common) -> Result<u8, Failure> {
             label: ours.and_then(|ours| ours.meta.label),
             waive: Default::default(),
             patience: river::patience()?,
+            restore: Default::default(),
         };
         let cluster = cluster.to_string();
         drop(world);

@@ -13,6 +13,7 @@ mod ping;
 mod playbooks;
 mod points;
 mod prompt;
+mod restore;
 mod river;
 mod run;
 mod runs;
@@ -64,6 +65,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Init(args) => init::run(&args),
         Command::Ping(args) => block_on(ping::run(args)),
         Command::Backup(args) => block_on(backup::run(args)),
+        Command::Restore(args) => block_on(restore::run(args)),
         Command::Run(args) => block_on(run::run(args)),
         Command::Points(command) => points::run(command),
         Command::Jobs(command) => block_on(jobs::run(command)),

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::args::{Common, OutputKind};
 use super::open::{self, Opened};
+use super::prompt;
 use crate::catalog::Catalog;
 use crate::digest::Sha256;
 use crate::event::{Event, Events, Window};
@@ -236,8 +237,11 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         inventory_sha256: opened.inventory_digest(),
         playbook_sha256: journey.playbook_digest,
     };
-    let world =
+    let mut world =
         World::new(telling.events.clone(), info, journey.choices.clone(), journey.cluster.clone(), ways, vars, catalog);
+    if prompt::somebody() && matches!(journey.common.output, OutputKind::Human | OutputKind::Plain) {
+        world.person = Some(Arc::new(prompt::Person));
+    }
     let recap = tokio::select! {
         recap = run::carry_out(&world, &plan) => recap,
         signal = signalled() => {

@@ -5,7 +5,6 @@
 //! is sent; starting is idempotent by that id; an answer that was lost is asked for again. A lost
 //! connection says nothing about the job.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::follow::Running;
 use crate::catalog::{Catalog, Past, Who};
 use crate::digest::Sha256;
-use crate::event::Events;
+use crate::event::{Event, Events};
 use crate::failure::{Failure, Kind};
 use crate::gravity::{NodeFacts, Preflight, ProbeOptions};
 use crate::job::watch::Watch;
@@ -52,6 +52,31 @@ pub struct Choices {
     pub waive: BTreeMap<String, String>,
     /// How long a lost connection is sought again without progress before ferry gives up.
     pub patience: Duration,
+    /// What a restore was asked for.
+    pub restore: RestoreChoices,
+}
+
+/// What was asked for on the command line and concerns a restore.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreChoices {
+    /// The point: id, unique prefix, `CLUSTER/ID`, `latest`, or the path of a point's folder.
+    pub point: Option<String>,
+    /// `--from`: the cluster whose point it is.
+    pub from: Option<String>,
+    /// `--in-place`: the target is the cluster that the point came from.
+    pub in_place: bool,
+    /// `--confirm`.
+    pub confirm: Option<String>,
+    /// `--erase-amv`.
+    pub erase_amv: Option<String>,
+    /// `--accept-suspect`: the digest of a suspect archive, typed.
+    pub suspect_sha: Option<String>,
+}
+
+/// Somebody who can be asked: the person at the terminal.
+pub trait Ask: Send + Sync {
+    /// Asks and waits for the line that is typed; `None` when nothing can be read. Blocks its thread.
+    fn ask(&self, prompt: &str) -> Option<String>;
 }
 
 impl Choices {
@@ -139,6 +164,10 @@ pub struct Work {
     pub warnings: Vec<String>,
     /// Parts that were wanted and are missing, each a sentence.
     pub shortfalls: Vec<String>,
+    /// The AMV part of this backup.
+    pub amv: super::amv_backup::AmvPart,
+    /// What the steps of a restore found so far.
+    pub restoring: super::restoring::Restoring,
 }
 
 /// What modules may reach.
@@ -157,6 +186,8 @@ pub struct World {
     pub vars: BTreeMap<String, Map<String, Value>>,
     /// The shelf.
     pub catalog: Option<Catalog>,
+    /// Who can be asked; `None` without a terminal.
+    pub person: Option<Arc<dyn Ask>>,
     /// What was found so far.
     pub work: tokio::sync::Mutex<Work>,
     sessions: tokio::sync::Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<Option<Session>>>>>,
@@ -184,6 +215,7 @@ impl World {
             ways,
             vars,
             catalog,
+            person: None,
             work: tokio::sync::Mutex::default(),
             sessions: tokio::sync::Mutex::default(),
             started: Mutex::default(),
@@ -285,6 +317,24 @@ impl World {
             return None;
         }
         self.started.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks the person at the terminal; `None` when there is nobody or nothing was typed. Question and
+    /// answer are in the journal.
+    pub async fn ask(&self, question: &str, prompt: &str) -> Option<String> {
+        let person = self.person.clone()?;
+        self.events.tell(Event::Asking { question: question.to_owned() });
+        let (events, prompt) = (self.events.clone(), prompt.to_owned());
+        let answer = tokio::task::spawn_blocking(move || {
+            events.shown();
+            person.ask(&prompt)
+        })
+        .await
+        .ok()
+        .flatten();
+        let said = answer.clone().unwrap_or_default();
+        self.events.tell(Event::Answered { question: question.to_owned(), answer: said, by: "person".to_owned() });
+        answer.filter(|answer| !answer.is_empty())
     }
 
     /// Warns, and keeps the warning for the manifest.

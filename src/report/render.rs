@@ -566,6 +566,15 @@ pub(super) fn body(event: &Stamped, width: usize, style: Style, output: Output) 
             let lead = format!("  {} ", pen.verdict("!", "warn"));
             pen.put(&lead, Paint::Yellow, &format!("{}{text}", pen.host(host.as_deref())), Paint::None);
         }
+        Event::Asking { question } => {
+            for line in question.lines() {
+                pen.put("  ", Paint::None, line, Paint::Bold);
+            }
+        }
+        Event::Answered { answer, by, .. } => {
+            let lead = if pen.plain { "" } else { pen.mark("  · ", "  - ") };
+            pen.put(lead, Paint::Dim, &format!("answered {answer:?} ({by})"), Paint::None);
+        }
         Event::JobStarting { job, host, kind, .. } => {
             pen.put(
                 "  ",
