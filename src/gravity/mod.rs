@@ -14,18 +14,34 @@
 //! it is never run to find out whether the host is one.
 
 mod backup;
+mod gates;
 mod logs;
 mod preflight;
 mod probe;
 mod redact;
+mod restore;
+mod settle;
 mod status;
+mod target;
 
 pub use backup::{
     ArchiveStat, BackupJob, BackupOutcome, OWN_FAILURE, backup_script, error_text, go_duration, hook_job_name, outcome,
     parse_duration,
 };
+pub use gates::{
+    AmvPoint, NEVER_WAIVED, PointFacts, PointVerdict, RestoreGates, RestorePolicy, SafetyBackup, WAIVED_ONE_BY_ONE,
+    Waived, apply_waivers, restore_gates,
+};
 pub use logs::{HookState, gather_logs, hook_job_state};
 pub use preflight::{ClusterIdentity, Master, Policy, Preflight, preflight};
 pub use probe::{Disk, GravityFacts, NO_GRAVITY, NodeFacts, ProbeOptions, Staging, probe, probe_with_nonce};
 pub use redact::{redact, redact_json, strip_ansi};
+pub use restore::{
+    Evidence, JournalCommand, REFUSED_DIGEST, RestoreJob, RestoreOutcome, reconcile, restore_script, restore_timeout,
+};
+pub use settle::{ChecklistFacts, ChecklistRow, SETTLE_LIMIT, SettleExpect, Settled, checklist, settled};
 pub use status::{ClusterStatus, KubeJob, StatusNode, parse_jobs};
+pub use target::{
+    CertificateSeen, Look, NfsMount, NfsVolume, PodsSeen, Reach, TargetFacts, TargetQuestions, UnwellPod, probe_target,
+    probe_target_with_nonce,
+};
