@@ -34,7 +34,9 @@ pub use gates::{
 };
 pub use logs::{HookState, gather_logs, hook_job_state};
 pub use preflight::{ClusterIdentity, Master, Policy, Preflight, preflight};
-pub use probe::{Disk, GravityFacts, NO_GRAVITY, NodeFacts, ProbeOptions, Staging, probe, probe_with_nonce};
+pub use probe::{
+    Disk, GravityFacts, NO_GRAVITY, NodeFacts, PCE_4, ProbeOptions, Staging, is_pce_4, probe, probe_with_nonce,
+};
 pub use redact::{redact, redact_json, strip_ansi};
 pub use restore::{
     Evidence, JournalCommand, REFUSED_DIGEST, RestoreJob, RestoreOutcome, reconcile, restore_script, restore_timeout,

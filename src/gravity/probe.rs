@@ -29,6 +29,18 @@ const PATIENCE: Duration = Duration::from_secs(200);
 /// What is said of a host without any Gravity. Findings rely on this beginning.
 pub const NO_GRAVITY: &str = "there is no Gravity on this host";
 
+/// What is said of PCE 4 and later.
+pub const PCE_4: &str = "PCE 4 and later have no Gravity: their backup and restore are REST calls of the platform itself (POST https://PLATFORM-DNS/platform/backup and /platform/restore, archives on NFS), which ferry does not do yet";
+
+/// Whether a PCE version is one without Gravity.
+pub fn is_pce_4(version: &str) -> bool {
+    version
+        .split('.')
+        .next()
+        .and_then(|major| major.trim_start_matches('v').parse::<u32>().ok())
+        .is_some_and(|major| major >= 4)
+}
+
 /// Where things are on the nodes of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeOptions {
@@ -77,6 +89,9 @@ pub struct NodeFacts {
     pub gravity: Option<GravityFacts>,
     /// Why it is no Gravity node.
     pub not_gravity: Option<String>,
+    /// On a host that is no Gravity node: the uid of the `kube-system` of the Kubernetes that answers there
+    /// (PCE 4 has such nodes).
+    pub kubernetes: Option<String>,
     /// The disk behind each directory that was asked for: the state directory and the places
     /// where an archive may be made.
     pub disks: BTreeMap<String, Disk>,
@@ -303,6 +318,9 @@ if [ -n "$node" ]; then
     printf '%s %s %s\n' "${k:-0}" "${m:-0}" "$d"
   done
   end staging 0
+else
+  k=$(command -v "$K" 2>/dev/null) || k=
+  case $k in /*) look kube_uid 15 "$k" get namespace kube-system -o json ;; esac
 fi
 tell state_dir "$S"
 
@@ -399,13 +417,16 @@ fn read(host: &str, nonce: &str, out: &[u8], read_at: jiff::Timestamp) -> Result
     let binary = path("binary")?;
     let database = path("database")?;
     let asked_as = if uid == 0 { String::new() } else { format!(" (looked as user {uid}, not as root)") };
+    let kubernetes = || section("kube_uid").and_then(|section| kube_uid(section.text));
+    let kubernetes = if binary.is_empty() || database.is_empty() { kubernetes() } else { None };
     let (gravity, not_gravity) = match (binary.is_empty(), database.is_empty()) {
         (false, false) => (Some(read_gravity(&sections, state_dir)?), None),
         (true, true) => (
             None,
-            Some(format!(
-                "{NO_GRAVITY}{asked_as}. PCE 4 and later have none: their backup is a REST call (/platform/backup), which ferry does not do yet"
-            )),
+            Some(match &kubernetes {
+                Some(_) => format!("{NO_GRAVITY}{asked_as}, but Kubernetes answers here: it looks like PCE 4. {PCE_4}"),
+                None => format!("{NO_GRAVITY}{asked_as}. {PCE_4}"),
+            }),
         ),
         (false, true) => (
             None,
@@ -440,6 +461,7 @@ fn read(host: &str, nonce: &str, out: &[u8], read_at: jiff::Timestamp) -> Result
         addresses,
         gravity,
         not_gravity,
+        kubernetes,
         disks,
         tools: plain_words(need("tools")?.text).collect(),
     })
@@ -447,6 +469,12 @@ fn read(host: &str, nonce: &str, out: &[u8], read_at: jiff::Timestamp) -> Result
 
 fn plain_words(bytes: &[u8]) -> impl Iterator<Item = String> {
     String::from_utf8_lossy(bytes).split_whitespace().map(str::to_owned).collect::<Vec<_>>().into_iter()
+}
+
+/// The uid in the answer of `kubectl get namespace kube-system -o json`.
+fn kube_uid(text: &[u8]) -> Option<String> {
+    let value: Value = serde_json::from_slice(text).ok()?;
+    value.pointer("/metadata/uid").and_then(Value::as_str).filter(|uid| !uid.is_empty()).map(str::to_owned)
 }
 
 fn read_gravity(sections: &[Section<'_>], state_dir: String) -> Result<GravityFacts, String> {
@@ -484,7 +512,7 @@ fn read_gravity(sections: &[Section<'_>], state_dir: String) -> Result<GravityFa
         let status = parsed.as_ref()?;
         status.client_version.clone().or_else(|| status.server_version.clone())
     });
-    let kube_uid = json(need("kube_uid")?.text).and_then(|value| at(&value, "/metadata/uid"));
+    let kube_uid = kube_uid(need("kube_uid")?.text);
     let jobs = need("jobs")?;
     let kube_jobs = if jobs.rc == 0 { parse_jobs(jobs.text).ok() } else { None };
     let mut staging = Vec::new();
