@@ -9,6 +9,8 @@
 //! source. A third thread re-reads the destination behind the writer, part by part as they are
 //! synced: that is the only second pass.
 
+pub mod push;
+
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
