@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ferry::digest::{Hasher, Sha256};
 use ferry::failure::{Failure, Kind};
 use ferry::job::watch::Pace;
-use ferry::job::{Follow, Jobs, Lost, Manner, NotTaken, Owner, Spec, State, Watch};
+use ferry::job::{Follow, Input, Jobs, Lost, Manner, NotTaken, Owner, Spec, State, Watch};
 use ferry::name::{ClusterName, JobId, RunId};
 use ferry::remote::sudo::Become;
 use ferry::remote::{Exit, Session, fake, local};
@@ -74,7 +74,7 @@ impl Node {
             meta: serde_json::json!({"who": "ops", "note": "Grüße, 'quoted' \"twice\"\n$HOME `id`"}),
             umask: 0o077,
             restore_like: false,
-            question: false,
+            input: Input::Nothing,
         }
     }
 
@@ -485,11 +485,7 @@ async fn an_id_is_bound_to_its_script() {
     let other = Spec { script: "exit 1".to_owned(), ..spec.clone() };
     let failure = node.jobs.start(&other).await.unwrap_err();
     assert_eq!(failure.kind, Kind::Refused);
-    for bad in [
-        Spec { kind: "../x".into(), ..spec.clone() },
-        Spec { script: "a\0b".into(), ..spec.clone() },
-        Spec { question: true, ..spec.clone() },
-    ] {
+    for bad in [Spec { kind: "../x".into(), ..spec.clone() }, Spec { script: "a\0b".into(), ..spec.clone() }] {
         assert_eq!(node.jobs.start(&bad).await.unwrap_err().kind, Kind::CouldNotStart);
     }
     assert_eq!(node.jobs.state(&JobId::random()).await.unwrap(), State::Absent);

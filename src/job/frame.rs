@@ -9,7 +9,7 @@
 use crate::failure::{Failure, Kind};
 
 /// The frames that carry a body.
-const WITH_BODY: [&str; 6] = ["state", "job", "no", "busy", "D", "note"];
+const WITH_BODY: [&str; 8] = ["state", "job", "no", "busy", "D", "note", "answer", "given"];
 
 /// The longest header line, in bytes.
 const HEADER: usize = 4 << 10;

@@ -251,7 +251,7 @@ j_follow() {
             return 0
             ;;
         esac
-        if [ "$j_due" = yes ]; then f_say H "$j_state" "$j_arg" "$j_seen" "$j_offset"; fi
+        if [ "$j_due" = yes ]; then f_say H "$j_state" "$j_arg" "$j_seen" "$j_offset" -; fi
         f_nap "$j_poll"
     done
 }

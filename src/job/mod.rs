@@ -107,9 +107,72 @@ pub struct Spec {
     pub umask: u32,
     /// True: when the supervisor dies, what it started goes on even under systemd (half a restore is worse than a long one).
     pub restore_like: bool,
-    /// True: the script asks a question on its input. Refused for now.
-    pub question: bool,
+    /// What the script reads from its standard input.
+    pub input: Input,
 }
+
+/// What a job's script has for its standard input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Input {
+    /// `/dev/null`.
+    #[default]
+    Nothing,
+    /// A FIFO in the job's folder that never ends: a question waits until [`Jobs::answer`] writes into it.
+    Fifo,
+    /// The same, seen through a terminal of its own (`script` of util-linux): bash's `read -p` shows
+    /// its prompt only there. The output has CR LF then, and echoes the answers.
+    Terminal,
+}
+
+impl Input {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Fifo => "fifo",
+            Self::Terminal => "terminal",
+        }
+    }
+}
+
+/// What became of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answered {
+    /// It was written into the job's input by this call.
+    Now,
+    /// This number was answered before, with this text, which is written: nothing was written again.
+    Before(String),
+    /// This number was claimed before, with this text, and whoever claimed it ended (kill -9) within the
+    /// few milliseconds of writing: it was written once or not at all, and is never written again.
+    /// The job's output tells which; if the question still stands, it takes the next number.
+    Unknown(String),
+}
+
+/// Whether an answer has been written into a job's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Written {
+    /// Yes, once.
+    Yes,
+    /// Not yet: the connection was lost before. Answering the same number again writes this text.
+    No,
+    /// As [`Answered::Unknown`].
+    Unknown,
+}
+
+/// An answer as [`Jobs::answers`] finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// Its number.
+    pub seq: u32,
+    /// The text, without a line feed.
+    pub text: String,
+    /// Whether it was written.
+    pub written: Written,
+}
+
+/// The longest answer, in bytes.
+pub const ANSWER: usize = 1 << 10;
 
 /// How a job was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -215,6 +278,11 @@ pub enum Follow<'a> {
         state: State,
         /// Bytes told up to here.
         offset: u64,
+        /// Whether some process of the job waits for input: blocked in reading the job's FIFO or a
+        /// terminal. True also for a command that reads without having asked (`cat`). Told at once when
+        /// it changes, after the bytes that were written before. `None`: a job without input, one that
+        /// does not run, or a node where it cannot be told.
+        waits: Option<bool>,
     },
 }
 
@@ -268,9 +336,6 @@ impl Jobs {
         if spec.kind.is_empty() || spec.kind.len() > 40 || !spec.kind.chars().all(kind_ok) {
             return Err(wrong("the kind of a job is lower-case letters, digits and dashes", &spec.kind));
         }
-        if spec.question {
-            return Err(wrong("a job that asks a question cannot be run detached", &spec.kind));
-        }
         if spec.umask > 0o777 {
             return Err(wrong("a umask is three octal digits", &format!("{:o}", spec.umask)));
         }
@@ -292,6 +357,7 @@ impl Jobs {
                 ("j_umask", &format!("{:03o}", spec.umask)),
                 ("j_kill", if spec.restore_like { "process" } else { "control-group" }),
                 ("j_lock", &lock),
+                ("j_input", spec.input.word()),
             ],
         )
     }
@@ -365,13 +431,74 @@ impl Jobs {
                         on(Follow::Bytes(&body));
                     }
                     ("H", None) if frame.number(4)? == offset => {
-                        on(Follow::Heart { state: state(frame.word(1), frame.word(2))?, offset });
+                        let waits = match frame.word(5) {
+                            "yes" => Some(true),
+                            "no" => Some(false),
+                            "-" => None,
+                            other => return Err(garbled(&format!("{other:?} for waiting")).on(host)),
+                        };
+                        on(Follow::Heart { state: state(frame.word(1), frame.word(2))?, offset, waits });
                     }
                     ("state", None) => return Ok(look(std::slice::from_ref(&frame))?.state),
                     ("no", None) => return Err(self.refusal(&frame)),
                     _ => return Err(garbled(&format!("{:?} at offset {offset}", frame.word(0))).on(host)),
                 }
             }
+        }
+    }
+
+    /// Writes `line` and a line feed into the job's input, exactly once per number: which text it is, and who
+    /// writes it, is decided on the node by a link(2) each. A number that was answered before is never
+    /// written again, also when the text is another. After a lost connection calling this again is safe.
+    ///
+    /// # Errors
+    /// [`Kind::CouldNotStart`]: longer than [`ANSWER`] or with control characters. [`Kind::Refused`]: the job does
+    /// not run, takes no input, or was given 32 KiB of answers. [`Kind::Unreachable`] and [`Kind::Unknown`]: call again.
+    pub async fn answer(&self, id: &JobId, seq: u32, line: &str) -> Result<Answered, Failure> {
+        if line.len() > ANSWER || line.chars().any(char::is_control) {
+            return Err(Failure::new(Kind::CouldNotStart, "this answer cannot be given to a job")
+                .saw(format!("{} bytes", line.len()))
+                .why("an answer is one line of 1024 bytes at most, without control characters"));
+        }
+        let nonce = nonce();
+        let script = self.script(&nonce, "answer", id, &[("j_seq", &seq.to_string()), ("j_text", line)])?;
+        let frames = self.ask(&script, &nonce, PATIENCE).await?;
+        let [frame] = frames.as_slice() else {
+            return Err(garbled(&format!("{} frames instead of an answer", frames.len())));
+        };
+        match (frame.word(0), frame.word(1)) {
+            ("answer", "now") => Ok(Answered::Now),
+            ("answer", "before") => Ok(Answered::Before(given_text(frame))),
+            ("answer", "unknown") => Ok(Answered::Unknown(given_text(frame))),
+            (what, how) => Err(garbled(&format!("{what} {how}"))),
+        }
+    }
+
+    /// What the job was answered, by number.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] when there is no such job. Else as [`Jobs::start`].
+    pub async fn answers(&self, id: &JobId) -> Result<Vec<Given>, Failure> {
+        let nonce = nonce();
+        let script = self.script(&nonce, "answers", id, &[])?;
+        let frames = self.ask(&script, &nonce, PATIENCE).await?;
+        let mut all = frames.iter().map(given).collect::<Result<Vec<Given>, Failure>>()?;
+        all.sort_by_key(|given| given.seq);
+        Ok(all)
+    }
+
+    /// Whether the node can give a job a terminal ([`Input::Terminal`]): it has `script` of util-linux.
+    ///
+    /// # Errors
+    /// As [`Jobs::start`].
+    pub async fn has_terminal(&self) -> Result<bool, Failure> {
+        let nonce = nonce();
+        let script = self.compose(&nonce, &[("j_verb", "terminal")])?;
+        let frames = self.ask(&script, &nonce, PATIENCE).await?;
+        match frames.as_slice() {
+            [frame] if frame.word(0) == "terminal" && frame.word(1) == "yes" => Ok(true),
+            [frame] if frame.word(0) == "terminal" && frame.word(1) == "no" => Ok(false),
+            other => Err(garbled(&format!("{} frames instead of yes or no", other.len()))),
         }
     }
 
@@ -605,6 +732,13 @@ fn refusal(host: &str, base: &str, frame: &Frame) -> Failure {
                 .mend("look there for its processes and end them by hand")
         }
         "running" => say(Kind::Refused, "the job has not ended"),
+        "script" => say(Kind::Refused, "the node cannot give the job a terminal: it has no script(1) of util-linux")
+            .mend("install util-linux there, or run the job without a terminal"),
+        "fifo" => say(Kind::Failed, "the FIFO for the job's input cannot be made"),
+        "ended" => say(Kind::Refused, "the job does not run: nothing there would read an answer"),
+        "input" => say(Kind::Refused, "this job takes no input"),
+        "answers" => say(Kind::Refused, "this job was given too many answers")
+            .why("its input holds what it has not read; a full one would block"),
         "digest" => say(Kind::Refused, "the job's output there differs from what was collected")
             .mend("follow the job again from the beginning: ferry jobs attach"),
         "foreign" => say(Kind::Refused, "there is a file in the job's folder that is not ours; nothing was removed")
@@ -656,6 +790,25 @@ fn digest(word: &str) -> Result<Option<Sha256>, Failure> {
     match word {
         "-" => Ok(None),
         hex => hex.parse().map(Some).map_err(|_| garbled(hex)),
+    }
+}
+
+/// The text of an answer as it was given: its spaces count.
+fn given_text(frame: &Frame) -> String {
+    String::from_utf8_lossy(&frame.body).into_owned()
+}
+
+fn given(frame: &Frame) -> Result<Given, Failure> {
+    let seq = frame.number(1).ok().and_then(|seq| u32::try_from(seq).ok());
+    let written = match frame.word(2) {
+        "yes" => Some(Written::Yes),
+        "no" => Some(Written::No),
+        "unknown" => Some(Written::Unknown),
+        _ => None,
+    };
+    match (frame.word(0), seq, written) {
+        ("given", Some(seq), Some(written)) => Ok(Given { seq, text: given_text(frame), written }),
+        _ => Err(garbled(&format!("{} {} {}", frame.word(0), frame.word(1), frame.word(2)))),
     }
 }
 

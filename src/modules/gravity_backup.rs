@@ -232,7 +232,7 @@ async fn start(world: &World, args: &Map<String, Value>) -> Result<OurJob, Failu
         meta: serde_json::to_value(&job.meta).map_err(|error| Failure::new(Kind::Bug, error.to_string()))?,
         umask: 0o077,
         restore_like: false,
-        question: false,
+        input: crate::job::Input::Nothing,
     };
     // The catalog's folder first: if it cannot be made, nothing is started.
     open_point(world, &point).await?;
