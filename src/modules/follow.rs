@@ -220,13 +220,13 @@ pub(super) async fn follow(
                             listener.bytes(bytes);
                         }
                     }
-                    Follow::Heart { state, .. } => {
+                    Follow::Heart { state, waits, .. } => {
                         if told != Some(std::mem::discriminant(&state)) {
                             told = Some(std::mem::discriminant(&state));
                             tell_state(world, job, state);
                         }
                         if let Some(listener) = &mut listener {
-                            listener.heart(None);
+                            listener.heart(waits);
                             if listener.wants() {
                                 asked.notify_one();
                             }

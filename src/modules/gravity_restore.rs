@@ -14,7 +14,7 @@ use super::{Done, World};
 use crate::catalog::ArchiveKind;
 use crate::failure::{Failure, Kind};
 use crate::gravity::{self, RestoreJob, RestoreOutcome, SafetyBackup};
-use crate::job::{Lost, Spec, State};
+use crate::job::{Input, Lost, Spec, State};
 use crate::name::JobId;
 
 /// The name of the restore's log in the run's folder.
@@ -171,7 +171,7 @@ async fn start(world: &World, hosts: &[String], args: &Map<String, Value>) -> Re
         id: job.id.clone(),
         cluster,
         script,
-        question: false,
+        input: Input::Nothing,
         kind: GRAVITY_RESTORE.to_owned(),
         meta: serde_json::to_value(&meta).map_err(|error| Failure::new(Kind::Bug, error.to_string()))?,
         // Hook pods read what gravity unpacks; they need not run as root.

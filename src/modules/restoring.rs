@@ -362,7 +362,7 @@ pub(super) async fn evaluate(world: &World, hosts: &[String], fresh: bool) -> Re
         safety: work.restoring.safety.clone(),
         ferry_hook_jobs: Vec::new(),
         ferry_jobs,
-        bytes_on_node: work.restoring.delivered.as_ref().map_or(0, |delivered| delivered.bytes),
+        on_node: work.restoring.delivered.as_ref().map(|sent| (sent.host.clone(), sent.bytes)),
         now: jiff::Timestamp::now(),
     };
     let unreachable: Vec<(String, String)> =
