@@ -20,7 +20,7 @@ use crate::failure::{Failure, Kind};
 use crate::gravity::{self, ArchiveStat, BackupJob};
 use crate::job::{Listed, Lost, Spec, State};
 use crate::name::{JobId, PointId};
-use crate::remote::{Session, quote};
+use crate::remote::quote;
 
 /// What these jobs are called on the nodes.
 pub const KIND: &str = "gravity-backup";
@@ -378,7 +378,7 @@ pub async fn remove_from_node(world: &World, job: &OurJob, log: Sha256) -> Resul
     let (began, limit) = (Instant::now(), world.choices.patience.min(Duration::from_secs(180)));
     loop {
         match remove_once(world, job, log).await {
-            Err(failure) if failure.again && began.elapsed() < limit => {
+            Err(failure) if (failure.again || failure.kind == Kind::Unknown) && began.elapsed() < limit => {
                 world.forget(&job.host).await;
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
@@ -389,8 +389,9 @@ pub async fn remove_from_node(world: &World, job: &OurJob, log: Sha256) -> Resul
 
 async fn remove_once(world: &World, job: &OurJob, log: Sha256) -> Result<(), Failure> {
     let file = quote(&job.meta.archive).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
-    let expected = format!("/{0}/gravity-{0}.tar.gz", job.meta.point);
-    if !job.meta.archive.ends_with(&expected) || job.meta.archive.contains("/../") {
+    let point = &job.meta.point;
+    let ours = [format!("/{point}/gravity-{point}.tar.gz"), format!("/ferry-{point}.tar.gz")];
+    if !ours.iter().any(|form| job.meta.archive.ends_with(form)) || job.meta.archive.contains("/../") {
         return Err(Failure::new(
             Kind::Refused,
             "what the job says is its archive has not the form of ours: it is not removed",
@@ -399,8 +400,8 @@ async fn remove_once(world: &World, job: &OurJob, log: Sha256) -> Result<(), Fai
     }
     let script =
         format!("f={file}; rm -f -- \"$f\" && {{ rmdir -- \"${{f%/*}}\" 2>/dev/null || :; }}; [ ! -e \"$f\" ]");
-    let session: Session = world.session(&job.host).await?;
-    let said = session.run_root(&script, Duration::from_secs(120)).await?;
+    // A link that ended in the middle says nothing: it is asked again.
+    let said = ask_root(world, &job.host, &script, Duration::from_secs(120)).await?;
     if !said.exit.ok() {
         return Err(Failure::new(Kind::Failed, "the archive could not be removed from the node")
             .on(&job.host)
