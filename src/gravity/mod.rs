@@ -39,7 +39,8 @@ pub use probe::{
 };
 pub use redact::{redact, redact_json, strip_ansi};
 pub use restore::{
-    Evidence, JournalCommand, REFUSED_DIGEST, RestoreJob, RestoreOutcome, reconcile, restore_script, restore_timeout,
+    CHECKS, Evidence, JournalCommand, REFUSED_DIGEST, RestoreJob, RestoreOutcome, reconcile, reconcile_with_nonce,
+    restore_script, restore_timeout,
 };
 pub use settle::{ChecklistFacts, ChecklistRow, SETTLE_LIMIT, SettleExpect, Settled, checklist, settled};
 pub use status::{ClusterStatus, KubeJob, StatusNode, parse_jobs};
