@@ -16,29 +16,29 @@ const GIB: u64 = 1 << 30;
 
 /// All that the function takes.
 #[derive(Clone)]
-struct Case {
-    point: PointFacts,
-    facts: Vec<NodeFacts>,
-    targets: BTreeMap<String, TargetFacts>,
-    unreachable: Vec<(String, String)>,
-    policy: RestorePolicy,
+pub(in crate::gravity) struct Case {
+    pub(in crate::gravity) point: PointFacts,
+    pub(in crate::gravity) facts: Vec<NodeFacts>,
+    pub(in crate::gravity) targets: BTreeMap<String, TargetFacts>,
+    pub(in crate::gravity) unreachable: Vec<(String, String)>,
+    pub(in crate::gravity) policy: RestorePolicy,
 }
 
 impl Case {
     fn gates(&self) -> RestoreGates {
         restore_gates(&self.point, &self.facts, &self.targets, &self.unreachable, &self.policy)
     }
-    fn gravity(&mut self, at: usize) -> &mut GravityFacts {
+    pub(in crate::gravity) fn gravity(&mut self, at: usize) -> &mut GravityFacts {
         self.facts[at].gravity.as_mut().unwrap()
     }
-    fn each_status(&mut self, change: impl Fn(&mut ClusterStatus)) {
+    pub(in crate::gravity) fn each_status(&mut self, change: impl Fn(&mut ClusterStatus)) {
         for facts in &mut self.facts {
             if let Some(status) = facts.gravity.as_mut().and_then(|gravity| gravity.status.as_mut()) {
                 change(status);
             }
         }
     }
-    fn each_target(&mut self, change: impl Fn(&mut TargetFacts)) {
+    pub(in crate::gravity) fn each_target(&mut self, change: impl Fn(&mut TargetFacts)) {
         self.targets.values_mut().for_each(change);
     }
 }
@@ -47,7 +47,7 @@ fn digest_of(text: &str) -> Sha256 {
     Sha256::of(text.as_bytes())
 }
 
-fn status(name: &str, net: u8) -> ClusterStatus {
+pub(in crate::gravity) fn status(name: &str, net: u8) -> ClusterStatus {
     let node = |number: u8| StatusNode {
         hostname: format!("pce-{name}-{number}"),
         advertise_ip: format!("10.{net}.0.{number}"),
@@ -82,7 +82,7 @@ fn disk(mount: &str, total_gib: u64, free_gib: u64) -> Disk {
     }
 }
 
-fn node(number: u8) -> NodeFacts {
+pub(in crate::gravity) fn node(number: u8) -> NodeFacts {
     NodeFacts {
         host: format!("dr-{number}"),
         hostname: format!("pce-dr-{number}"),
@@ -113,7 +113,7 @@ fn node(number: u8) -> NodeFacts {
     }
 }
 
-fn certificate() -> CertificateSeen {
+pub(in crate::gravity) fn certificate() -> CertificateSeen {
     CertificateSeen {
         subject: "CN = anypoint.example".into(),
         issuer: "CN = ca".into(),
@@ -126,11 +126,11 @@ fn certificate() -> CertificateSeen {
     }
 }
 
-fn volume(reach: Reach) -> NfsVolume {
+pub(in crate::gravity) fn volume(reach: Reach) -> NfsVolume {
     NfsVolume { name: "objects".into(), server: "nas".into(), path: "/srv/nfs".into(), phase: "Bound".into(), reach }
 }
 
-fn target(number: u8) -> TargetFacts {
+pub(in crate::gravity) fn target(number: u8) -> TargetFacts {
     TargetFacts {
         host: format!("dr-{number}"),
         dns: Look::Seen(vec!["10.2.0.100".into()]),
@@ -143,7 +143,7 @@ fn target(number: u8) -> TargetFacts {
     }
 }
 
-fn good() -> Case {
+pub(in crate::gravity) fn good() -> Case {
     Case {
         point: PointFacts {
             id: "20261122T041500Z-7f3a".into(),
@@ -191,7 +191,7 @@ struct Breaker {
     by: fn(&mut Case),
 }
 
-fn job(name: &str) -> KubeJob {
+pub(in crate::gravity) fn job(name: &str) -> KubeJob {
     KubeJob { name: name.into(), active: true, ..KubeJob::default() }
 }
 

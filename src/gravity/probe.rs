@@ -227,7 +227,7 @@ fn script(options: &ProbeOptions, nonce: &str) -> Result<String, Failure> {
     let state_dir = options.state_dir.as_deref().map(trimmed).unwrap_or_default();
     let work_dir = options.work_dir.as_deref().map(trimmed).unwrap_or_default();
     Ok(format!(
-        "N={}\nG={}\nK={}\nS={}\nW={}\nD={}\n{FUNCTIONS}{STATE}{BODY}",
+        "N={}\nG={}\nK={}\nS={}\nW={}\nD={}\n{FUNCTIONS}given=$S\n{STATE}{BODY}",
         word(nonce)?,
         word(&options.gravity)?,
         word(&options.kubectl)?,
@@ -246,13 +246,11 @@ exec 3>&1
 begin() { printf '\n%s begin %s\n' "$N" "$1"; }
 end() { printf '\n%s end %s %s\n' "$N" "$1" "$2"; }
 tell() { begin "$1"; printf '%s' "$2"; end "$1" 0; }
-bounded=1
 if timeout -k 1 5 true >/dev/null 2>&1; then
   within() { within_limit=$1; shift; timeout -k 5 "$within_limit" "$@"; }
 elif timeout 5 true >/dev/null 2>&1; then
   within() { within_limit=$1; shift; timeout "$within_limit" "$@"; }
 else
-  bounded=
   within() { shift; "$@"; }
 fi
 look() {
@@ -280,7 +278,6 @@ disk() {
 
 /// Where Gravity's state directory is, when `S` is empty.
 pub(super) const STATE: &str = r#"
-given=$S
 if [ -z "$S" ]; then
   for f in /etc/.gravity.config /etc/writable/.gravity.config /writable/.gravity.config; do
     [ -r "$f" ] || continue
