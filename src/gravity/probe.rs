@@ -633,4 +633,54 @@ mod tests {
         let options = ProbeOptions { state_dir: Some("/x'; touch /nope; '".into()), ..ProbeOptions::default() };
         assert!(script(&options, "N").unwrap().contains(r"S='/x'\''; touch /nope; '\'''"));
     }
+
+    #[test]
+    fn versions_without_gravity() {
+        for (version, four) in [
+            ("4.0", true),
+            ("4.1.2", true),
+            ("10.0", true),
+            ("v4.0", true),
+            ("3.2.0", false),
+            ("", false),
+            ("x", false),
+        ] {
+            assert_eq!(is_pce_4(version), four, "{version}");
+        }
+    }
+
+    /// PCE 4: no Gravity, but Kubernetes answers. Said plainly by the look and by the gates before a backup.
+    #[test]
+    fn a_kubernetes_without_gravity_is_called_pce_4() {
+        use super::super::preflight::{Policy, preflight};
+        use super::super::target::tests::{SHELLS, run, shellcheck, tool};
+        let dir = tempfile::tempdir().unwrap();
+        let options = ProbeOptions {
+            gravity: "/nowhere/gravity".into(),
+            kubectl: tool(
+                dir.path(),
+                "kubectl",
+                r#"[ "$*" = "get namespace kube-system -o json" ] && printf '{"metadata":{"uid":"u-4"}}'"#,
+            ),
+            state_dir: Some(dir.path().join("none").display().to_string()),
+            ..ProbeOptions::default()
+        };
+        for (kubectl, uid) in [(options.kubectl.clone(), Some("u-4")), ("/nowhere/kubectl".to_owned(), None)] {
+            let options = ProbeOptions { kubectl, ..options.clone() };
+            let script = script(&options, "N").unwrap();
+            shellcheck(&script);
+            for shell in SHELLS {
+                let out = run(shell, &script, "/usr/bin:/bin");
+                let facts = read("n", "N", &out.stdout, jiff::Timestamp::now()).unwrap();
+                assert_eq!(facts.kubernetes.as_deref(), uid, "{shell:?}");
+                let why = facts.not_gravity.clone().unwrap();
+                assert!(why.starts_with(NO_GRAVITY) && why.contains("/platform/restore"), "{why}");
+                assert_eq!(why.contains("it looks like PCE 4"), uid.is_some(), "{why}");
+                let policy = Policy { pce_version: Some("4.1.0".into()), ..Policy::default() };
+                let found = preflight(&[facts], &[], &policy);
+                let row = found.findings.iter().find(|row| row.gate == "identity").unwrap();
+                assert!(row.what.contains("pce_version is 4.1.0") && row.what.contains("/platform/backup"), "{row:?}");
+            }
+        }
+    }
 }

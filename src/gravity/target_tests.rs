@@ -255,3 +255,54 @@ fn a_packed_list_that_is_cut_is_unknown() {
     assert!(unpack(&gz[..gz.len() / 2]).is_err());
     assert_eq!(unpack(b"{}").unwrap(), b"{}");
 }
+
+/// What the openssl of this machine says of a certificate, with and without `-ext`.
+#[test]
+fn a_real_certificate_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let pem = dir.path().join("c.pem");
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "90",
+            "-subj",
+            "/C=JP/O=Example, Inc./CN=anypoint.example",
+        ])
+        .args([
+            "-addext",
+            "subjectAltName=DNS:anypoint.example,DNS:*.anypoint.example,IP:10.2.0.100",
+            "-keyout",
+            "/dev/null",
+            "-out",
+        ])
+        .arg(&pem)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let bin = dir.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    for refuse in ["-ext", "-nothing"] {
+        tool(
+            &bin,
+            "openssl",
+            &format!(
+                "case \" $* \" in *' s_client '*) echo 'depth=0 CN = x' >&2; cat '{}'; exit 1 ;; *' {refuse} '*) exit 1 ;; esac\nPATH=/usr/bin:/bin exec openssl \"$@\"",
+                pem.display()
+            ),
+        );
+        let script = script(&ProbeOptions::default(), &questions("anypoint.example", dir.path()), NONCE).unwrap();
+        let out = run(&["dash"], &script, &format!("{}:/usr/bin:/bin", bin.display()));
+        let facts = read("h", NONCE, &out.stdout).unwrap();
+        let seen = facts.certificate.seen().unwrap_or_else(|| panic!("{refuse}: {:?}", facts.certificate));
+        assert_eq!(seen.common_name.as_deref(), Some("anypoint.example"), "{refuse}");
+        assert_eq!(seen.dns_names, ["anypoint.example", "*.anypoint.example"], "{refuse}");
+        assert_eq!(seen.ip_names, ["10.2.0.100"], "{refuse}");
+        assert_eq!(seen.fingerprint.len(), 95, "{refuse} {}", seen.fingerprint);
+        assert_eq!(seen.not_after.unwrap() - seen.not_before.unwrap(), 90 * 86_400, "{refuse}");
+    }
+}
