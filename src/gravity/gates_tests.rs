@@ -469,6 +469,17 @@ fn always(case: &Case, gates: &RestoreGates) {
         if finding.severity == Severity::Refuse && NEVER_WAIVED.contains(&finding.gate.as_str()) {
             assert!(!finding.mend.contains("--waive"), "{finding:?}");
         }
+        if finding.severity == Severity::Refuse
+            && WAIVED_ONE_BY_ONE.contains(&finding.gate.as_str())
+            && gates.node.is_some()
+        {
+            assert!(finding.mend.contains(&format!("--waive {}=REASON", finding.gate)), "{finding:?}");
+        }
+        // One row that says no and one that says all is well do not stand together.
+        let rows = gates.findings.iter().filter(|row| row.gate == finding.gate);
+        if ["digest", "clock", "safety_backup"].contains(&finding.gate.as_str()) {
+            assert!(finding.severity != Severity::Refuse || rows.clone().all(|row| row.severity != Severity::Pass));
+        }
     }
     assert_eq!(format!("{gates:?}"), format!("{:?}", case.gates()), "the same input gave another answer");
     if gates.permit().is_ok() {
@@ -612,6 +623,7 @@ fn no_waiver_makes_a_node() {
     case.each_status(|status| status.nodes.iter_mut().for_each(|node| node.role = "node".into()));
     let mut gates = case.gates();
     assert_eq!(gates.node, None);
+    assert!(refused(&gates).contains("health"));
     let all = WAIVED_ONE_BY_ONE.iter().map(|gate| ((*gate).to_owned(), "r".to_owned())).collect();
     apply_waivers(&mut gates, &all).unwrap();
     assert!(!gates.refused());
@@ -962,4 +974,47 @@ fn pce_4_is_said_plainly() {
     let gates = case.gates();
     let row = gates.findings.iter().find(|row| row.gate == "identity" && row.host.is_some()).unwrap();
     assert!(row.what.contains("/platform/restore") && row.what.contains("4.1.0"), "{row:?}");
+}
+
+/// An inventory group always has a name; should it ever be empty, nothing typed equals it.
+#[test]
+fn an_empty_name_confirms_nothing() {
+    let mut case = good();
+    case.policy.cluster.clear();
+    case.policy.confirm = Some(String::new());
+    assert_eq!(refused(&case.gates()), ["confirmation".to_owned()].into());
+    let mut case = good();
+    erase(&mut case, Some("dr"));
+    case.gates().permit().unwrap();
+    case.policy.cluster.clear();
+    case.policy.erase_amv = Some(String::new());
+    let rows = case.gates().findings;
+    assert_eq!(rows.iter().filter(|row| row.gate == "confirmation" && row.severity == Severity::Refuse).count(), 2);
+}
+
+#[test]
+fn each_silent_server_is_named_with_the_nodes_that_miss_it() {
+    let mut case = good();
+    case.each_target(|target| {
+        let other = NfsVolume { server: "nas-2".into(), name: "drives".into(), ..volume(Reach::Silent) };
+        let again = NfsVolume { name: "more".into(), ..volume(Reach::Silent) };
+        target.nfs_volumes = Look::Seen(vec![volume(Reach::Silent), again, other]);
+    });
+    let rows: Vec<String> =
+        case.gates().findings.into_iter().filter(|row| row.gate == "nfs").map(|row| row.what).collect();
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert!(rows[0].contains("server nas of") && rows[1].contains("server nas-2 of"), "{rows:?}");
+    assert!(rows.iter().all(|row| row.ends_with("as seen by dr-1, dr-2, dr-3")), "{rows:?}");
+}
+
+/// A node that does not tell its disks is not preferred to one that has room.
+#[test]
+fn a_node_with_room_comes_before_one_that_tells_nothing() {
+    let mut case = good();
+    case.facts[0].disks.clear();
+    case.targets.get_mut("dr-1").unwrap().disks.clear();
+    let gates = case.gates();
+    gates.permit().unwrap();
+    assert_eq!(gates.node.as_deref(), Some("dr-2"));
+    assert!(gates.why_node.contains("not dr-1: no room"), "{}", gates.why_node);
 }
