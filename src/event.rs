@@ -96,6 +96,21 @@ pub enum Event {
         machine: String,
         ci: Option<String>,
         dir: String,
+        /// The folder it was started in: relative paths of `command` begin there.
+        #[serde(default)]
+        cwd: Option<String>,
+        /// Digest of the playbooks as read.
+        #[serde(default)]
+        playbook_sha256: Option<String>,
+        /// Digest of the inventory as read.
+        #[serde(default)]
+        inventory_sha256: Option<String>,
+        /// The run that this one carries on.
+        #[serde(default)]
+        resumes: Option<String>,
+        /// The recovery point that is restored, where there is one: `latest` may be another one later.
+        #[serde(default)]
+        point: Option<String>,
     },
     /// What will be done, in order, as text lines, before it begins.
     Plan {
@@ -106,7 +121,8 @@ pub enum Event {
         play: String,
         hosts: Vec<String>,
     },
-    /// A task begins. `number` of `of`, from 1, over the whole plan as far as it is known.
+    /// A task begins. `number` of `of`, from 1, in the order in which the playbooks are written: the same
+    /// task has the same number in every run of the same playbooks.
     TaskStarted {
         task: String,
         number: usize,
@@ -122,6 +138,20 @@ pub enum Event {
         message: String,
         #[serde(default)]
         result: Value,
+        /// The task's number; 0 in journals that did not keep it.
+        #[serde(default)]
+        number: usize,
+        /// It failed, and `ignore_errors` let the host go on.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        ignored: bool,
+        /// It was not run: this earlier run had done it, and `result` is what it kept then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        done_in: Option<String>,
+    },
+    /// What failed in the block whose first task has this number was mended by its `rescue`.
+    Rescued {
+        first: usize,
+        hosts: Vec<String>,
     },
     /// One line that a host said. In the journal only its place in the host's log is kept.
     Line {
@@ -590,6 +620,9 @@ mod tests {
             seconds: 0.5,
             message: "a\nhunter22".into(),
             result: serde_json::json!({"hunter22": ["\u{9b}m"]}),
+            number: 1,
+            ignored: false,
+            done_in: None,
         });
         let all = serde_json::to_string(&*kept.0.lock().unwrap()).unwrap();
         assert!(!all.contains("hunter22"), "{all}");

@@ -117,6 +117,9 @@ pub(super) struct Common {
     /// More of ferry's own trace in debug.log (up to -vvvv)
     #[arg(short = 'v', long = "verbose", action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
+    /// The run that is carried on. Never typed here: `runs resume` sets it
+    #[arg(skip)]
+    pub(super) resume: Option<super::resume::Given>,
 }
 
 /// `ferry init`
@@ -354,6 +357,24 @@ pub(super) enum RunsCommand {
         #[arg(long, value_name = "DIR")]
         run_dir: Option<PathBuf>,
     },
+    /// Carry a failed or interrupted run on at the step that did not finish
+    Resume(Box<ResumeArgs>),
+}
+
+/// `ferry runs resume`
+#[derive(Debug, Clone, Args)]
+pub(super) struct ResumeArgs {
+    /// The run's id or its beginning
+    pub(super) run: String,
+    /// Go on although this gate says no: GATE=REASON; those of the run itself hold as well
+    #[arg(long, value_name = "GATE=REASON")]
+    pub(super) waive: Vec<String>,
+    /// What a restore must be told
+    #[command(flatten)]
+    pub(super) confirmation: Confirmation,
+    /// Shared options; each that is given is used instead of the run's own
+    #[command(flatten)]
+    pub(super) common: Common,
 }
 
 /// `ferry playbooks`

@@ -14,6 +14,7 @@ mod playbooks;
 mod points;
 mod prompt;
 mod restore;
+mod resume;
 mod river;
 mod run;
 mod runs;
@@ -69,6 +70,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Run(args) => block_on(run::run(args)),
         Command::Points(command) => points::run(command),
         Command::Jobs(command) => block_on(jobs::run(command)),
+        Command::Runs(args::RunsCommand::Resume(args)) => block_on(resume::run(*args)),
         Command::Runs(command) => runs::run(command),
         Command::Playbooks(command) => playbooks::run(&command),
         Command::Sandbox(command) => sandbox::run(command),

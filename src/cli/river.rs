@@ -209,6 +209,11 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         }
         (false, _) => None,
     };
+    let inventory_sha256 = opened.inventory_digest();
+    let earlier = match &journey.common.resume {
+        Some(given) => Some(given.read(&plan, journey.playbook_digest, inventory_sha256)?),
+        None => None,
+    };
     let telling = begin_telling(opened, &journey.common, started)?;
     let command: Vec<String> = std::env::args().collect();
     let who = open::who();
@@ -221,7 +226,15 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         machine: who.machine.clone(),
         ci: who.ci.clone(),
         dir: telling.dir.display().to_string(),
+        cwd: std::env::current_dir().ok().map(|cwd| cwd.display().to_string()),
+        playbook_sha256: journey.playbook_digest.map(|digest| digest.to_string()),
+        inventory_sha256: inventory_sha256.map(|digest| digest.to_string()),
+        resumes: earlier.as_ref().map(|earlier| earlier.run.clone()),
+        point: journey.choices.restore.point.clone(),
     })?;
+    if let Some(earlier) = &earlier {
+        earlier.tell(&telling.events);
+    }
     let mut lines = journey.first.clone();
     lines.extend(plan.lines());
     telling.events.tell(Event::Plan { title: journey.title.clone(), lines });
@@ -234,7 +247,7 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         who,
         command: command.join(" "),
         started,
-        inventory_sha256: opened.inventory_digest(),
+        inventory_sha256,
         playbook_sha256: journey.playbook_digest,
     };
     let mut world =
@@ -243,7 +256,7 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         world.person = Some(Arc::new(prompt::Person));
     }
     let recap = tokio::select! {
-        recap = run::carry_out(&world, &plan) => recap,
+        recap = run::carry_on(&world, &plan, earlier.as_ref().map(|earlier| &earlier.done)) => recap,
         signal = signalled() => {
             telling.events.tell(Event::Failed { failure: interrupted(&world, signal) });
             run::Recap::new()

@@ -538,7 +538,7 @@ pub(super) fn body(event: &Stamped, width: usize, style: Style, output: Output) 
                 pen.put_rows(&format!("  {host} | "), Paint::Dim, text, paint, ROWS_OF_A_LINE);
             }
         }
-        Event::Logged { .. } => {}
+        Event::Logged { .. } | Event::Rescued { .. } => {}
         Event::Progress { what, host, done, total, unit } => {
             let text = progress(what, *done, *total, unit, None);
             pen.put("  ", Paint::None, &format!("{}{text}", pen.host(Some(host))), Paint::None);
