@@ -46,6 +46,9 @@ pub(super) async fn restore(cluster: &str, mut choices: Choices, common: Common)
         choices.restore.from = None;
     }
     let mut first = first_screen(&point, &cluster);
+    if let Some(line) = question_line(&opened, &cluster, &point)? {
+        first.push(line);
+    }
     if changed {
         first.push(format!("playbook   a changed copy is used: {name}"));
     }
@@ -118,4 +121,19 @@ fn first_screen(point: &Point, cluster: &ClusterName) -> Vec<String> {
         format!("holds      {}", parts.join(", ")),
         format!("into       {cluster}: what it holds now is destroyed"),
     ]
+}
+
+/// Whether AMV's question is answered by a pattern, and where that is written.
+fn question_line(opened: &open::Opened, cluster: &ClusterName, point: &Point) -> Result<Option<String>, Failure> {
+    if point.manifest.archive(crate::catalog::ArchiveKind::Amv).is_none() {
+        return Ok(None);
+    }
+    let name = "pce_amv_restore_question";
+    for host in opened.inventory.hosts_of(cluster.as_str()).unwrap_or_default() {
+        let Some(text) = river::shown(opened.inventory.vars(host).get(name)) else { continue };
+        crate::amv::compile(&text)?;
+        let place = opened.inventory.place_of(host, name).map(|place| format!(" ({place})")).unwrap_or_default();
+        return Ok(Some(format!("amv asks   its question is answered where it fits {text:?}{place}")));
+    }
+    Ok(Some("amv asks   a person must answer its question: no pce_amv_restore_question is set".to_owned()))
 }

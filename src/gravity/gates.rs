@@ -1671,4 +1671,4 @@ pub fn apply_waivers(gates: &mut RestoreGates, waive: &BTreeMap<String, String>)
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 #[path = "gates_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -16,29 +16,29 @@ const GIB: u64 = 1 << 30;
 
 /// All that the function takes.
 #[derive(Clone)]
-struct Case {
-    point: PointFacts,
-    facts: Vec<NodeFacts>,
-    targets: BTreeMap<String, TargetFacts>,
-    unreachable: Vec<(String, String)>,
-    policy: RestorePolicy,
+pub(in crate::gravity) struct Case {
+    pub(in crate::gravity) point: PointFacts,
+    pub(in crate::gravity) facts: Vec<NodeFacts>,
+    pub(in crate::gravity) targets: BTreeMap<String, TargetFacts>,
+    pub(in crate::gravity) unreachable: Vec<(String, String)>,
+    pub(in crate::gravity) policy: RestorePolicy,
 }
 
 impl Case {
     fn gates(&self) -> RestoreGates {
         restore_gates(&self.point, &self.facts, &self.targets, &self.unreachable, &self.policy)
     }
-    fn gravity(&mut self, at: usize) -> &mut GravityFacts {
+    pub(in crate::gravity) fn gravity(&mut self, at: usize) -> &mut GravityFacts {
         self.facts[at].gravity.as_mut().unwrap()
     }
-    fn each_status(&mut self, change: impl Fn(&mut ClusterStatus)) {
+    pub(in crate::gravity) fn each_status(&mut self, change: impl Fn(&mut ClusterStatus)) {
         for facts in &mut self.facts {
             if let Some(status) = facts.gravity.as_mut().and_then(|gravity| gravity.status.as_mut()) {
                 change(status);
             }
         }
     }
-    fn each_target(&mut self, change: impl Fn(&mut TargetFacts)) {
+    pub(in crate::gravity) fn each_target(&mut self, change: impl Fn(&mut TargetFacts)) {
         self.targets.values_mut().for_each(change);
     }
 }
@@ -47,7 +47,7 @@ fn digest_of(text: &str) -> Sha256 {
     Sha256::of(text.as_bytes())
 }
 
-fn status(name: &str, net: u8) -> ClusterStatus {
+pub(in crate::gravity) fn status(name: &str, net: u8) -> ClusterStatus {
     let node = |number: u8| StatusNode {
         hostname: format!("pce-{name}-{number}"),
         advertise_ip: format!("10.{net}.0.{number}"),
@@ -82,7 +82,7 @@ fn disk(mount: &str, total_gib: u64, free_gib: u64) -> Disk {
     }
 }
 
-fn node(number: u8) -> NodeFacts {
+pub(in crate::gravity) fn node(number: u8) -> NodeFacts {
     NodeFacts {
         host: format!("dr-{number}"),
         hostname: format!("pce-dr-{number}"),
@@ -113,7 +113,7 @@ fn node(number: u8) -> NodeFacts {
     }
 }
 
-fn certificate() -> CertificateSeen {
+pub(in crate::gravity) fn certificate() -> CertificateSeen {
     CertificateSeen {
         subject: "CN = anypoint.example".into(),
         issuer: "CN = ca".into(),
@@ -126,11 +126,11 @@ fn certificate() -> CertificateSeen {
     }
 }
 
-fn volume(reach: Reach) -> NfsVolume {
+pub(in crate::gravity) fn volume(reach: Reach) -> NfsVolume {
     NfsVolume { name: "objects".into(), server: "nas".into(), path: "/srv/nfs".into(), phase: "Bound".into(), reach }
 }
 
-fn target(number: u8) -> TargetFacts {
+pub(in crate::gravity) fn target(number: u8) -> TargetFacts {
     TargetFacts {
         host: format!("dr-{number}"),
         dns: Look::Seen(vec!["10.2.0.100".into()]),
@@ -143,7 +143,7 @@ fn target(number: u8) -> TargetFacts {
     }
 }
 
-fn good() -> Case {
+pub(in crate::gravity) fn good() -> Case {
     Case {
         point: PointFacts {
             id: "20261122T041500Z-7f3a".into(),
@@ -191,7 +191,7 @@ struct Breaker {
     by: fn(&mut Case),
 }
 
-fn job(name: &str) -> KubeJob {
+pub(in crate::gravity) fn job(name: &str) -> KubeJob {
     KubeJob { name: name.into(), active: true, ..KubeJob::default() }
 }
 
@@ -469,6 +469,17 @@ fn always(case: &Case, gates: &RestoreGates) {
         if finding.severity == Severity::Refuse && NEVER_WAIVED.contains(&finding.gate.as_str()) {
             assert!(!finding.mend.contains("--waive"), "{finding:?}");
         }
+        if finding.severity == Severity::Refuse
+            && WAIVED_ONE_BY_ONE.contains(&finding.gate.as_str())
+            && gates.node.is_some()
+        {
+            assert!(finding.mend.contains(&format!("--waive {}=REASON", finding.gate)), "{finding:?}");
+        }
+        // One row that says no and one that says all is well do not stand together.
+        let rows = gates.findings.iter().filter(|row| row.gate == finding.gate);
+        if ["digest", "clock", "safety_backup"].contains(&finding.gate.as_str()) {
+            assert!(finding.severity != Severity::Refuse || rows.clone().all(|row| row.severity != Severity::Pass));
+        }
     }
     assert_eq!(format!("{gates:?}"), format!("{:?}", case.gates()), "the same input gave another answer");
     if gates.permit().is_ok() {
@@ -612,6 +623,7 @@ fn no_waiver_makes_a_node() {
     case.each_status(|status| status.nodes.iter_mut().for_each(|node| node.role = "node".into()));
     let mut gates = case.gates();
     assert_eq!(gates.node, None);
+    assert!(refused(&gates).contains("health"));
     let all = WAIVED_ONE_BY_ONE.iter().map(|gate| ((*gate).to_owned(), "r".to_owned())).collect();
     apply_waivers(&mut gates, &all).unwrap();
     assert!(!gates.refused());
@@ -962,4 +974,47 @@ fn pce_4_is_said_plainly() {
     let gates = case.gates();
     let row = gates.findings.iter().find(|row| row.gate == "identity" && row.host.is_some()).unwrap();
     assert!(row.what.contains("/platform/restore") && row.what.contains("4.1.0"), "{row:?}");
+}
+
+/// An inventory group always has a name; should it ever be empty, nothing typed equals it.
+#[test]
+fn an_empty_name_confirms_nothing() {
+    let mut case = good();
+    case.policy.cluster.clear();
+    case.policy.confirm = Some(String::new());
+    assert_eq!(refused(&case.gates()), ["confirmation".to_owned()].into());
+    let mut case = good();
+    erase(&mut case, Some("dr"));
+    case.gates().permit().unwrap();
+    case.policy.cluster.clear();
+    case.policy.erase_amv = Some(String::new());
+    let rows = case.gates().findings;
+    assert_eq!(rows.iter().filter(|row| row.gate == "confirmation" && row.severity == Severity::Refuse).count(), 2);
+}
+
+#[test]
+fn each_silent_server_is_named_with_the_nodes_that_miss_it() {
+    let mut case = good();
+    case.each_target(|target| {
+        let other = NfsVolume { server: "nas-2".into(), name: "drives".into(), ..volume(Reach::Silent) };
+        let again = NfsVolume { name: "more".into(), ..volume(Reach::Silent) };
+        target.nfs_volumes = Look::Seen(vec![volume(Reach::Silent), again, other]);
+    });
+    let rows: Vec<String> =
+        case.gates().findings.into_iter().filter(|row| row.gate == "nfs").map(|row| row.what).collect();
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert!(rows[0].contains("server nas of") && rows[1].contains("server nas-2 of"), "{rows:?}");
+    assert!(rows.iter().all(|row| row.ends_with("as seen by dr-1, dr-2, dr-3")), "{rows:?}");
+}
+
+/// A node that does not tell its disks is not preferred to one that has room.
+#[test]
+fn a_node_with_room_comes_before_one_that_tells_nothing() {
+    let mut case = good();
+    case.facts[0].disks.clear();
+    case.targets.get_mut("dr-1").unwrap().disks.clear();
+    let gates = case.gates();
+    gates.permit().unwrap();
+    assert_eq!(gates.node.as_deref(), Some("dr-2"));
+    assert!(gates.why_node.contains("not dr-1: no room"), "{}", gates.why_node);
 }

@@ -4,7 +4,9 @@
 //! generations ([`ClusterStatus`]), the rules that decide whether and where a backup may run
 //! ([`preflight`], a pure function), the script that runs `gravity backup`
 //! ([`backup_script`]) and what its end means ([`outcome`]), the node's journal of Gravity's
-//! commands ([`gather_logs`]). What does not: how a script outlives us (job), how an archive is
+//! commands ([`gather_logs`]); for a restore, the second look at a target ([`probe_target`]), the gates
+//! ([`restore_gates`], a pure function), the script and its ends ([`restore_script`], [`RestoreOutcome`]), the evidence
+//! where an end is unknown ([`reconcile`]), and when the target is well again ([`settled`]). What does not: how a script outlives us (job), how an archive is
 //! proved (archive) and brought home (transfer), the order of the steps (the playbook).
 //!
 //! Three things about Gravity shape this room. Every error ends with code 255, which is
@@ -39,7 +41,8 @@ pub use probe::{
 };
 pub use redact::{redact, redact_json, strip_ansi};
 pub use restore::{
-    Evidence, JournalCommand, REFUSED_DIGEST, RestoreJob, RestoreOutcome, reconcile, restore_script, restore_timeout,
+    CHECKS, Evidence, JournalCommand, REFUSED_DIGEST, RestoreJob, RestoreOutcome, reconcile, reconcile_with_nonce,
+    restore_script, restore_timeout,
 };
 pub use settle::{ChecklistFacts, ChecklistRow, SETTLE_LIMIT, SettleExpect, Settled, checklist, settled};
 pub use status::{ClusterStatus, KubeJob, StatusNode, parse_jobs};

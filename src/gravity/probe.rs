@@ -194,7 +194,7 @@ pub async fn probe_with_nonce(session: &Session, options: &ProbeOptions, nonce: 
     })
 }
 
-fn tail(text: &str, most: usize) -> String {
+pub(super) fn tail(text: &str, most: usize) -> String {
     let count = text.chars().count();
     text.chars().skip(count.saturating_sub(most)).collect()
 }
@@ -227,7 +227,7 @@ fn script(options: &ProbeOptions, nonce: &str) -> Result<String, Failure> {
     let state_dir = options.state_dir.as_deref().map(trimmed).unwrap_or_default();
     let work_dir = options.work_dir.as_deref().map(trimmed).unwrap_or_default();
     Ok(format!(
-        "N={}\nG={}\nK={}\nS={}\nW={}\nD={}\n{BODY}",
+        "N={}\nG={}\nK={}\nS={}\nW={}\nD={}\n{FUNCTIONS}given=$S\n{STATE}{BODY}",
         word(nonce)?,
         word(&options.gravity)?,
         word(&options.kubectl)?,
@@ -240,7 +240,7 @@ fn script(options: &ProbeOptions, nonce: &str) -> Result<String, Failure> {
 /// POSIX sh, run by dash, bash and busybox. `look NAME LIMIT COMMAND…` runs a command with a time
 /// limit and tells its standard error, its standard output and its code. The clock is read last, so
 /// that ours can be read right after it.
-const BODY: &str = r#"
+pub(super) const FUNCTIONS: &str = r#"
 umask 077
 exec 3>&1
 begin() { printf '\n%s begin %s\n' "$N" "$1"; }
@@ -263,6 +263,32 @@ look() {
   printf '%s' "$out" | head -c 1500000
   end "$name" "$rc"
 }
+disk() {
+  case $1 in /*) ;; *) return 0 ;; esac
+  near=$1; there=0
+  [ -e "$near" ] && there=1
+  while [ -n "$near" ] && [ ! -e "$near" ]; do near=${near%/*}; done
+  [ -n "$near" ] || near=/
+  begin disk
+  printf '%s %s\n' "$there" "$1"
+  within 10 df -Pk "$near" 2>/dev/null
+  end disk "$?"
+}
+"#;
+
+/// Where Gravity's state directory is, when `S` is empty.
+pub(super) const STATE: &str = r#"
+if [ -z "$S" ]; then
+  for f in /etc/.gravity.config /etc/writable/.gravity.config /writable/.gravity.config; do
+    [ -r "$f" ] || continue
+    S=$(tr -d '\n' <"$f" | sed -n 's/.*"stateDir"[[:space:]]*:[[:space:]]*"\([^"]*\)".*/\1/p')
+    break
+  done
+  case $S in /*) ;; *) S=/var/lib/gravity ;; esac
+fi
+"#;
+
+const BODY: &str = r#"
 tell hostname "$(uname -n)"
 tell uid "$(id -u)"
 tell boot_id "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
@@ -275,15 +301,6 @@ for t in openssl sha256sum shasum flock systemd-run setsid timeout journalctl; d
 done
 end tools 0
 
-given=$S
-if [ -z "$S" ]; then
-  for f in /etc/.gravity.config /etc/writable/.gravity.config /writable/.gravity.config; do
-    [ -r "$f" ] || continue
-    S=$(tr -d '\n' <"$f" | sed -n 's/.*"stateDir"[[:space:]]*:[[:space:]]*"\([^"]*\)".*/\1/p')
-    break
-  done
-  case $S in /*) ;; *) S=/var/lib/gravity ;; esac
-fi
 p=$(command -v "$G" 2>/dev/null) || p=
 case $p in /*) ;; *) p= ;; esac
 node=
@@ -324,17 +341,6 @@ else
 fi
 tell state_dir "$S"
 
-disk() {
-  case $1 in /*) ;; *) return 0 ;; esac
-  near=$1; there=0
-  [ -e "$near" ] && there=1
-  while [ -n "$near" ] && [ ! -e "$near" ]; do near=${near%/*}; done
-  [ -n "$near" ] || near=/
-  begin disk
-  printf '%s %s\n' "$there" "$1"
-  within 10 df -Pk "$near" 2>/dev/null
-  end disk "$?"
-}
 [ -n "$node" ] && disk "$S"
 if [ -n "$W" ]; then
   [ "$W" = "$S" ] && [ -n "$node" ] || disk "$W"
@@ -349,14 +355,14 @@ exit 0
 "#;
 
 /// One section of the answer.
-struct Section<'a> {
-    name: &'a str,
-    rc: i32,
-    text: &'a [u8],
+pub(super) struct Section<'a> {
+    pub(super) name: &'a str,
+    pub(super) rc: i32,
+    pub(super) text: &'a [u8],
 }
 
 /// Cuts the output into its sections. What stands between sections is passed over.
-fn sections<'a>(nonce: &str, out: &'a [u8]) -> Result<Vec<Section<'a>>, String> {
+pub(super) fn sections<'a>(nonce: &str, out: &'a [u8]) -> Result<Vec<Section<'a>>, String> {
     let mark = format!("\n{nonce} ");
     let mark = mark.as_bytes();
     let mut parts: Vec<&[u8]> = Vec::new();
@@ -394,7 +400,7 @@ fn sections<'a>(nonce: &str, out: &'a [u8]) -> Result<Vec<Section<'a>>, String> 
     if done { Ok(sections) } else { Err("the answer has no end".to_owned()) }
 }
 
-fn said_text(bytes: &[u8]) -> String {
+pub(super) fn said_text(bytes: &[u8]) -> String {
     redact(&strip_ansi(&String::from_utf8_lossy(bytes))).trim().to_owned()
 }
 
@@ -540,7 +546,7 @@ fn limit(rc: i32) -> String {
 }
 
 /// The last line of `df -Pk` that has figures. Device and mount point may hold blanks.
-fn read_df(table: &str, exists: bool) -> Option<Disk> {
+pub(super) fn read_df(table: &str, exists: bool) -> Option<Disk> {
     table.lines().rev().find_map(|line| {
         let words: Vec<(usize, &str)> =
             line.split_whitespace().map(|word| (word.as_ptr() as usize - line.as_ptr() as usize, word)).collect();
@@ -626,5 +632,55 @@ mod tests {
     fn hostile_paths_stay_words() {
         let options = ProbeOptions { state_dir: Some("/x'; touch /nope; '".into()), ..ProbeOptions::default() };
         assert!(script(&options, "N").unwrap().contains(r"S='/x'\''; touch /nope; '\'''"));
+    }
+
+    #[test]
+    fn versions_without_gravity() {
+        for (version, four) in [
+            ("4.0", true),
+            ("4.1.2", true),
+            ("10.0", true),
+            ("v4.0", true),
+            ("3.2.0", false),
+            ("", false),
+            ("x", false),
+        ] {
+            assert_eq!(is_pce_4(version), four, "{version}");
+        }
+    }
+
+    /// PCE 4: no Gravity, but Kubernetes answers. Said plainly by the look and by the gates before a backup.
+    #[test]
+    fn a_kubernetes_without_gravity_is_called_pce_4() {
+        use super::super::preflight::{Policy, preflight};
+        use super::super::target::tests::{SHELLS, run, shellcheck, tool};
+        let dir = tempfile::tempdir().unwrap();
+        let options = ProbeOptions {
+            gravity: "/nowhere/gravity".into(),
+            kubectl: tool(
+                dir.path(),
+                "kubectl",
+                r#"[ "$*" = "get namespace kube-system -o json" ] && printf '{"metadata":{"uid":"u-4"}}'"#,
+            ),
+            state_dir: Some(dir.path().join("none").display().to_string()),
+            ..ProbeOptions::default()
+        };
+        for (kubectl, uid) in [(options.kubectl.clone(), Some("u-4")), ("/nowhere/kubectl".to_owned(), None)] {
+            let options = ProbeOptions { kubectl, ..options.clone() };
+            let script = script(&options, "N").unwrap();
+            shellcheck(&script);
+            for shell in SHELLS {
+                let out = run(shell, &script, "/usr/bin:/bin");
+                let facts = read("n", "N", &out.stdout, jiff::Timestamp::now()).unwrap();
+                assert_eq!(facts.kubernetes.as_deref(), uid, "{shell:?}");
+                let why = facts.not_gravity.clone().unwrap();
+                assert!(why.starts_with(NO_GRAVITY) && why.contains("/platform/restore"), "{why}");
+                assert_eq!(why.contains("it looks like PCE 4"), uid.is_some(), "{why}");
+                let policy = Policy { pce_version: Some("4.1.0".into()), ..Policy::default() };
+                let found = preflight(&[facts], &[], &policy);
+                let row = found.findings.iter().find(|row| row.gate == "identity").unwrap();
+                assert!(row.what.contains("pce_version is 4.1.0") && row.what.contains("/platform/backup"), "{row:?}");
+            }
+        }
     }
 }

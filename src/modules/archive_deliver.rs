@@ -46,9 +46,10 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
         world.work.lock().await.restoring.delivered = Some(sent);
     }
     if let Some(archive) = amv {
-        let dir = world.var(&node, "pce_amv_backup_dir").unwrap_or(folder);
-        let path = format!("{}/restore-{}/amv-{}.tar.gz", dir.trim_end_matches('/'), point.id(), point.id());
-        let sent = deliver(world, &point, &archive, &node, path).await?;
+        // Looked at before Gravity is restored: a script that cannot be trusted must not be found out halfway.
+        let (facts, options) = super::amv_restore::ready(world, &node, archive.bytes).await?;
+        let path = format!("{}/restore-{}/amv-{}.tar.gz", options.backup_dir, point.id(), point.id());
+        let sent = deliver(world, &point, &archive, &facts.host, path).await?;
         message.push(format!("{}:{}", sent.host, sent.path));
         result.push(json!({"kind": "amv", "host": sent.host, "path": sent.path, "bytes": sent.bytes}));
         world.work.lock().await.restoring.delivered_amv = Some(sent);

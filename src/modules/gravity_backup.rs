@@ -151,7 +151,7 @@ pub(super) async fn already_sealed(world: &World, id: &PointId) -> Result<Option
 }
 
 /// Opens the point's folder, the one that an earlier run left or a new one. A sealed point needs none.
-async fn open_point(world: &World, id: &PointId) -> Result<(), Failure> {
+pub(super) async fn open_point(world: &World, id: &PointId) -> Result<(), Failure> {
     if already_sealed(world, id).await?.is_some() {
         return Ok(());
     }
@@ -222,6 +222,7 @@ async fn start(world: &World, args: &Map<String, Value>) -> Result<OurJob, Failu
         status_before,
         warnings,
         waived: world.choices.waive.clone(),
+        extra: Map::new(),
     };
     let job = OurJob { id: JobId::random(), host, meta };
     let spec = Spec {
@@ -298,7 +299,7 @@ async fn judge(world: &World, job: &OurJob, state: State, log: &LogFile) -> Resu
 }
 
 /// Size, times and kind of the file that gravity wrote, and when its job began and ended by the node's clock.
-async fn look_at_archive(
+pub(super) async fn look_at_archive(
     world: &World,
     job: &OurJob,
 ) -> Result<(Option<ArchiveStat>, Option<i64>, Option<i64>), Failure> {

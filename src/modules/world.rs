@@ -125,6 +125,9 @@ pub struct JobMeta {
     /// The gates that were waived, with the reasons.
     #[serde(default)]
     pub waived: BTreeMap<String, String>,
+    /// What only this kind of job needs (AMV: marker, copy of the script, what the manifest keeps).
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub extra: Map<String, Value>,
 }
 
 /// What the steps of a backup found so far.
