@@ -23,6 +23,7 @@ mod probe;
 mod redact;
 mod restore;
 mod settle;
+mod staging;
 mod status;
 mod target;
 
@@ -45,6 +46,7 @@ pub use restore::{
     restore_script, restore_timeout,
 };
 pub use settle::{ChecklistFacts, ChecklistRow, SETTLE_LIMIT, SettleExpect, Settled, checklist, settled};
+pub use staging::{Leaked, QUIET_SECONDS, StagingJob, StagingRemoved, leaked, remove_staging};
 pub use status::{ClusterStatus, KubeJob, StatusNode, parse_jobs};
 pub use target::{
     CertificateSeen, Look, NfsMount, NfsVolume, PodsSeen, Reach, TargetFacts, TargetQuestions, UnwellPod, probe_target,
