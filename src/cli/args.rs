@@ -335,13 +335,20 @@ pub(super) enum JobsCommand {
         #[command(flatten)]
         common: Box<Common>,
     },
-    /// Remove a job that has ended from its node, and its archive
+    /// Remove a job that has ended from its node, and its archive; or leaked staging folders of Gravity
     Clean {
-        /// The job's id or its beginning
-        job: String,
+        /// The job's id or its beginning; with --staging an Ansible pattern of hosts, all by default
+        #[arg(required_unless_present = "staging", value_name = "JOB|PATTERN")]
+        job: Option<String>,
+        /// List the folders with secrets that failed backups and restores of Gravity left, and remove those without an active job
+        #[arg(long)]
+        staging: bool,
         /// Do not ask
         #[arg(long)]
         yes: bool,
+        /// As JSON
+        #[arg(long, requires = "staging")]
+        json: bool,
         /// Shared options
         #[command(flatten)]
         common: Box<Common>,

@@ -46,7 +46,7 @@ pub use restore::{
     restore_script, restore_timeout,
 };
 pub use settle::{ChecklistFacts, ChecklistRow, SETTLE_LIMIT, SettleExpect, Settled, checklist, settled};
-pub use staging::{Leaked, QUIET_SECONDS, StagingJob, StagingRemoved, leaked, remove_staging};
+pub use staging::{Leaked, QUIET_SECONDS, StagingJob, StagingRemoved, leaked, remove_staging, staging_jobs};
 pub use status::{ClusterStatus, KubeJob, StatusNode, parse_jobs};
 pub use target::{
     CertificateSeen, Look, NfsMount, NfsVolume, PodsSeen, Reach, TargetFacts, TargetQuestions, UnwellPod, probe_target,

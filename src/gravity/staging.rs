@@ -6,8 +6,9 @@
 //!
 //! A folder is removed only when nobody can be working in it, and each reason is asked again on the node right
 //! before:
-//! * No Kubernetes job that ends in its six digits, or whose specification names the folder, is active. That
-//!   kubectl does not answer counts as active. A job that ended stays ended.
+//! * No Kubernetes job whose volume is the folder, or whose name ends in its six digits, is active, and no hook job
+//!   that does not say where it works. That kubectl does not answer counts as active. A job that ended
+//!   stays ended.
 //! * No `gravity backup` or `gravity restore` runs on that node: after the hook it packs the folder for an
 //!   hour without a word, and the job is complete by then.
 //! * Without a job that ended, nothing in it changed for ten minutes: a folder is made before its job.
@@ -15,6 +16,7 @@
 //!   Gravity's service user owns the folders above and could put a link there: the script steps into the
 //!   parent first, compares where it stands, and removes by a name without a slash.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -22,7 +24,7 @@ use serde_json::Value;
 
 use super::probe::{NodeFacts, ProbeOptions};
 use super::redact::{redact, strip_ansi};
-use super::status::KubeJob;
+use super::status::{KubeJob, is_hook_name};
 use crate::failure::{Failure, Kind};
 use crate::remote::{Exit, Session, quote};
 use crate::secret::clean;
@@ -74,7 +76,7 @@ pub struct Leaked {
     pub kib: u64,
     /// Seconds since anything in it changed, by the node's clock; `None` when not known.
     pub age_seconds: Option<i64>,
-    /// The Kubernetes job with these digits.
+    /// The Kubernetes job that works, or worked, in it.
     pub job: Option<String>,
     /// How that job is.
     pub state: StagingJob,
@@ -89,8 +91,8 @@ fn six_hex(text: &str) -> bool {
     text.len() == 6 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The staging folders that a look at a node found, each with its job.
-pub fn leaked(facts: &NodeFacts) -> Vec<Leaked> {
+/// The staging folders that a look at a node found, each with its job out of those that [`staging_jobs`] gave.
+pub fn leaked(facts: &NodeFacts, jobs: Option<&[Value]>) -> Vec<Leaked> {
     let Some(gravity) = &facts.gravity else { return Vec::new() };
     let folders = gravity.staging.iter().filter_map(|folder| {
         let before = format!("{}/planet/state/", gravity.state_dir.trim_end_matches('/'));
@@ -98,20 +100,15 @@ pub fn leaked(facts: &NodeFacts) -> Vec<Leaked> {
         if !six_hex(id) {
             return None;
         }
-        let (job, state) = match &gravity.kube_jobs {
-            None => (None, StagingJob::Unknown),
-            Some(jobs) => job_of(jobs, id),
-        };
+        let (job, state, kept) = owner(jobs, id);
         let age_seconds = (folder.mtime > 0).then(|| facts.epoch - folder.mtime);
         let kept = match state {
-            StagingJob::Active => Some("its job is active".to_owned()),
-            StagingJob::Unknown => Some("kubectl did not answer: its job may be active".to_owned()),
-            StagingJob::Complete | StagingJob::Failed => None,
-            StagingJob::None => match age_seconds {
+            StagingJob::None if kept.is_none() => match age_seconds {
                 None => Some("when it last changed is not known".to_owned()),
                 Some(age) if age < QUIET_SECONDS => Some("it changed within the last ten minutes".to_owned()),
                 Some(_) => None,
             },
+            _ => kept,
         };
         Some(Leaked {
             host: facts.host.clone(),
@@ -128,20 +125,76 @@ pub fn leaked(facts: &NodeFacts) -> Vec<Leaked> {
     folders.collect()
 }
 
-/// The job whose name ends in these digits; one that is active before one that ended.
-fn job_of(jobs: &[KubeJob], id: &str) -> (Option<String>, StagingJob) {
-    let mut ours: Vec<&KubeJob> = jobs.iter().filter(|job| job.name.ends_with(&format!("-{id}"))).collect();
-    ours.sort_by_key(|job| !job.active);
-    match ours.first() {
-        None => (None, StagingJob::None),
-        Some(job) => {
-            let state = match (job.active, job.complete) {
-                (true, _) => StagingJob::Active,
-                (_, true) => StagingJob::Complete,
-                _ => StagingJob::Failed,
-            };
-            (Some(job.name.clone()), state)
+/// Whose a folder is: the name of its job, how that is, and why the folder stays for the job's sake.
+fn owner(jobs: Option<&[Value]>, id: &str) -> (Option<String>, StagingJob, Option<String>) {
+    let Some(jobs) = jobs else {
+        return (None, StagingJob::Unknown, Some("kubectl did not answer: its job may be active".to_owned()));
+    };
+    let mut ended = None;
+    for item in jobs {
+        let (job, text) = (KubeJob::from_value(item), item.to_string());
+        // Gravity names the folder in a volume of the job; the digits of the job's own name are others.
+        let ours = text.contains(&format!("/{id}/backup")) || job.name.ends_with(&format!("-{id}"));
+        if ours && job.active {
+            return (Some(job.name), StagingJob::Active, Some("its job is active".to_owned()));
         }
+        if job.active && job.is_hook() && !names_a_folder(&text) {
+            let why = "this hook job is active and does not say in which folder it works".to_owned();
+            return (Some(job.name), StagingJob::Active, Some(why));
+        }
+        if ours {
+            ended = Some((job.complete, job.name));
+        }
+    }
+    match ended {
+        Some((true, name)) => (Some(name), StagingJob::Complete, None),
+        Some((false, name)) => (Some(name), StagingJob::Failed, None),
+        None => (None, StagingJob::None, None),
+    }
+}
+
+/// Whether a job's specification holds the path of a staging folder.
+fn names_a_folder(text: &str) -> bool {
+    text.match_indices("/backup").any(|(at, _)| {
+        let before = text.get(..at).unwrap_or_default();
+        before.rsplit_once('/').is_some_and(|(front, id)| six_hex(id) && front.ends_with("/state"))
+    })
+}
+
+/// The jobs of `kube-system` as Kubernetes has them now; `None` when kubectl did not answer.
+///
+/// # Errors
+/// As [`Session::run_root`].
+pub async fn staging_jobs(session: &Session, options: &ProbeOptions) -> Result<Option<Vec<Value>>, Failure> {
+    let script = format!(
+        "K={}\n{WITHIN}\nwithin 15 \"$K\" -n kube-system get jobs -o json </dev/null\n",
+        word(&options.kubectl)?
+    );
+    let said = session.run_root(&script, Duration::from_secs(40)).await?;
+    if !said.exit.ok() || said.cut {
+        return Ok(None);
+    }
+    let value: Value = serde_json::from_slice(&said.out).unwrap_or_default();
+    Ok(value.get("items").and_then(Value::as_array).cloned())
+}
+
+/// Every word in these jobs that looks like the name of a hook's job: those were judged. A further
+/// one is a job that began since.
+fn judged(value: &Value, into: &mut BTreeSet<String>) {
+    let mut take = |text: &str| {
+        let form = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'/');
+        if text.len() > 6 && is_hook_name(text) && text.bytes().all(form) {
+            into.insert(text.to_owned());
+        }
+    };
+    match value {
+        Value::String(text) => take(text),
+        Value::Array(items) => items.iter().for_each(|item| judged(item, into)),
+        Value::Object(map) => map.iter().for_each(|(key, item)| {
+            judged(&Value::from(key.as_str()), into);
+            judged(item, into);
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -170,9 +223,13 @@ pub async fn remove_staging(
     if let Some(why) = &folder.kept {
         return Err(refused(why));
     }
-    let ended = ended_jobs(session, options, &folder.id).await?.map_err(|why| refused(&why))?;
+    let jobs = staging_jobs(session, options).await?;
+    let (_, state, kept) = owner(jobs.as_deref(), &folder.id);
+    if let Some(why) = kept {
+        return Err(refused(&why));
+    }
     let nonce = format!("ferry-{:032x}", rand::random::<u128>());
-    let said = session.run_root(&script(options, folder, &ended, &nonce)?, PATIENCE).await?;
+    let said = session.run_root(&script(options, folder, state, &jobs.unwrap_or_default(), &nonce)?, PATIENCE).await?;
     let text = String::from_utf8_lossy(&said.out).into_owned();
     let word = text.lines().rev().find_map(|line| line.strip_prefix(&nonce)?.strip_prefix(' ')).unwrap_or_default();
     Err(match word {
@@ -182,7 +239,7 @@ pub async fn remove_staging(
         "mounted" => refused("something is mounted in it"),
         "young" => refused("it changed within the last ten minutes, or when it changed cannot be told"),
         "kubectl" => refused("kubectl did not answer: its job may be active"),
-        "active" => refused("a job of its own has appeared meanwhile"),
+        "active" => refused("a hook job has appeared meanwhile"),
         "busy" => refused("a gravity backup or restore runs on this node and may be working in it"),
         "left" => Failure::new(Kind::Failed, format!("a part of {} could not be removed", folder.path))
             .on(session.host())
@@ -198,60 +255,27 @@ pub async fn remove_staging(
     })
 }
 
-/// Jobs of this folder that have ended, by name, asked of Kubernetes now. The inner error is why nothing
-/// may be removed.
-async fn ended_jobs(
-    session: &Session,
-    options: &ProbeOptions,
-    id: &str,
-) -> Result<Result<Vec<String>, String>, Failure> {
-    let silent = || Ok(Err("kubectl did not answer: its job may be active".to_owned()));
-    let script = format!(
-        "K={}\n{WITHIN}\nwithin 15 \"$K\" -n kube-system get jobs -o json </dev/null\n",
-        word(&options.kubectl)?
-    );
-    let said = session.run_root(&script, Duration::from_secs(40)).await?;
-    if !said.exit.ok() || said.cut {
-        return silent();
-    }
-    let Ok(Some(items)) =
-        serde_json::from_slice::<Value>(&said.out).map(|value| value.get("items").and_then(Value::as_array).cloned())
-    else {
-        return silent();
-    };
-    let mut ended = Vec::new();
-    for item in &items {
-        let job = KubeJob::from_value(item);
-        if !job.name.ends_with(&format!("-{id}")) && !item.to_string().contains(&format!("/{id}/backup")) {
-            continue;
-        }
-        if job.active {
-            return Ok(Err(format!("its job {} is active", clean(job.name.as_bytes()))));
-        }
-        // Kubernetes allows nothing else in a name; what has another form is no job that we know.
-        if job
-            .name
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.'))
-        {
-            ended.push(job.name);
-        }
-    }
-    Ok(Ok(ended))
-}
-
 fn word(text: &str) -> Result<String, Failure> {
     quote(text).map_err(|nul| Failure::new(Kind::CouldNotStart, nul.to_string()).saw(format!("{text:?}")))
 }
 
-fn script(options: &ProbeOptions, folder: &Leaked, ended: &[String], nonce: &str) -> Result<String, Failure> {
+fn script(
+    options: &ProbeOptions,
+    folder: &Leaked,
+    state: StagingJob,
+    jobs: &[Value],
+    nonce: &str,
+) -> Result<String, Failure> {
+    let mut known = BTreeSet::new();
+    jobs.iter().for_each(|job| judged(job, &mut known));
+    let over = if matches!(state, StagingJob::Complete | StagingJob::Failed) { "1" } else { "" };
     Ok(format!(
-        "N={}\nK={}\nS={}\nI={}\nF={}\nL={QUIET_SECONDS}\nR=/proc\n{WITHIN}\n{BODY}",
+        "N={}\nK={}\nS={}\nI={}\nE={over}\nF={}\nL={QUIET_SECONDS}\nR=/proc\n{WITHIN}\n{BODY}",
         word(nonce)?,
         word(&options.kubectl)?,
         word(&folder.state_dir)?,
         word(&folder.id)?,
-        word(&ended.join(" "))?,
+        word(&known.into_iter().collect::<Vec<_>>().join(" "))?,
     ))
 }
 
@@ -282,7 +306,7 @@ if [ -r "$R/self/mountinfo" ]; then
     case $m in "$p/backup" | "$p/backup/"*) say mounted ;; esac
   done <"$R/self/mountinfo"
 fi
-if [ -z "$F" ]; then
+if [ -z "$E" ]; then
   # The change of an inode counts as well: a time of a file can be set, that one not.
   t=$({ within 300 find backup -exec stat -c '%Y %Z' {} + 2>/dev/null || echo 99999999999; } | tr ' ' '\n' | sort -n | tail -n 1)
   n=$(date +%s)
@@ -298,11 +322,14 @@ for c in $(grep -l gravity "$R"/[0-9]*/cmdline 2>/dev/null); do
   w=$nl$(tr '\000' '\n' <"$c" 2>/dev/null)$nl
   case $w in *"/gravity$nl"* | *"${nl}gravity$nl"*) ;; *) continue ;; esac
   case $w in *"${nl}backup$nl"* | *"${nl}restore$nl"*) ;; *) continue ;; esac
-  q=$(stat -L -c %d:%i "${c%/cmdline}/root" 2>/dev/null) || continue
-  [ "$q" = "$r" ] && say busy
+  # A process whose root cannot be told may be anybody's; one that is gone is nobody's.
+  q=$(stat -L -c %d:%i "${c%/cmdline}/root" 2>/dev/null) || q=
+  [ -e "$c" ] || continue
+  [ -z "$q" ] || [ "$q" = "$r" ] && say busy
 done
 set -f
-for n in $(printf '%s' "$j" | tr ',{}: ' '\n\n\n\n\n' | sed -n "s/^\"\(.*-$I\)\"\$/\1/p" | sort -u); do
+if [ -z "$E" ]; then case $j in *"/$I/backup"*) say active ;; esac; fi
+for n in $(printf '%s' "$j" | tr ',{}: ' '\n\n\n\n\n' | sed -n 's/^"\(.*-[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]\)"$/\1/p' | sort -u); do
   case " $F " in *" $n "*) ;; *) say active ;; esac
 done
 rm -rf backup

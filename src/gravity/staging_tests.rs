@@ -5,6 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::json;
+
 use super::super::target::tests::{SHELLS, run, shellcheck, tool};
 use super::*;
 use crate::gravity::{GravityFacts, Staging};
@@ -44,7 +46,7 @@ impl Yard {
         format!("{}:/usr/bin:/bin", bin.display())
     }
 
-    fn script(&self, id: &str, ended: &[&str]) -> String {
+    fn script(&self, id: &str, over: bool, known: &[&str]) -> String {
         let folder = Leaked {
             host: "h".into(),
             path: self.staging().display().to_string(),
@@ -57,8 +59,9 @@ impl Yard {
             state_dir: self.state().display().to_string(),
         };
         let options = ProbeOptions { kubectl: self.kubectl.clone(), ..ProbeOptions::default() };
-        let ended: Vec<String> = ended.iter().map(|name| (*name).to_owned()).collect();
-        let script = script(&options, &folder, &ended, NONCE).unwrap();
+        let jobs: Vec<Value> = known.iter().map(|name| json!({"metadata": {"name": name}})).collect();
+        let state = if over { StagingJob::Failed } else { StagingJob::None };
+        let script = script(&options, &folder, state, &jobs, NONCE).unwrap();
         // What else runs on this machine is nobody's business here.
         let proc = format!("R={}\n", quote(&self.proc().display().to_string()).unwrap());
         assert!(script.contains("\nR=/proc\n"));
@@ -72,8 +75,13 @@ impl Yard {
     }
 
     #[track_caller]
-    fn says(&self, shell: &[&str], id: &str, ended: &[&str], path: &str, word: &str) {
-        let out = run(shell, &self.script(id, ended), path);
+    fn says(&self, shell: &[&str], id: &str, over: bool, path: &str, word: &str) {
+        self.says_with(shell, id, over, &KNOWN, path, word);
+    }
+
+    #[track_caller]
+    fn says_with(&self, shell: &[&str], id: &str, over: bool, known: &[&str], path: &str, word: &str) {
+        let out = run(shell, &self.script(id, over, known), path);
         let text = String::from_utf8(out.stdout).unwrap();
         let said = text.lines().last().unwrap_or_default();
         assert_eq!(said, format!("{NONCE} {word}"), "{shell:?} {}", String::from_utf8_lossy(&out.stderr));
@@ -81,13 +89,14 @@ impl Yard {
     }
 }
 
+const KNOWN: [&str; 2] = ["other-def456", "anypoint-backup-abc123"];
 const NONE: &str = r#"{"apiVersion":"v1","items":[{"metadata":{"name":"other-def456"},"status":{}}]}"#;
 const ONE: &str =
     r#"{"items":[{"metadata":{"labels":{"job-name":"anypoint-backup-abc123"},"name": "anypoint-backup-abc123"}}]}"#;
 
 #[test]
 fn the_script_is_clean() {
-    shellcheck(&Yard::new(NONE).script("abc123", &[]));
+    shellcheck(&Yard::new(NONE).script("abc123", false, &KNOWN));
 }
 
 #[test]
@@ -100,9 +109,9 @@ fn a_quiet_folder_without_a_job_is_removed_and_nothing_else() {
         let beside = yard.state().join("planet/state/def456/backup");
         std::fs::create_dir_all(&beside).unwrap();
         let (now, later) = (yard.later(0), yard.later(601));
-        yard.says(shell, "abc123", &[], &later, "removed");
+        yard.says(shell, "abc123", false, &later, "removed");
         assert!(!yard.staging().exists() && yard.staging().parent().unwrap().exists() && beside.exists());
-        yard.says(shell, "abc123", &[], &now, "gone");
+        yard.says(shell, "abc123", false, &now, "gone");
     }
 }
 
@@ -114,11 +123,11 @@ fn what_changed_lately_stays_unless_its_job_ended() {
         let file = yard.staging().join("etc/deep/secret");
         assert!(Command::new("touch").args(["-d", "2020-01-01"]).arg(&file).status().unwrap().success());
         for seconds in [-5000, 0, 590] {
-            yard.says(shell, "abc123", &[], &yard.later(seconds), "young");
+            yard.says(shell, "abc123", false, &yard.later(seconds), "young");
         }
         assert!(file.exists());
         let yard = Yard::new(ONE);
-        yard.says(shell, "abc123", &["anypoint-backup-abc123"], &yard.later(0), "removed");
+        yard.says(shell, "abc123", true, &yard.later(0), "removed");
         assert!(!yard.staging().exists());
     }
 }
@@ -127,17 +136,23 @@ fn what_changed_lately_stays_unless_its_job_ended() {
 fn a_job_that_is_not_known_to_have_ended_keeps_it() {
     for shell in SHELLS {
         let yard = Yard::new(ONE);
-        yard.says(shell, "abc123", &[], &yard.later(601), "active");
-        yard.says(shell, "abc123", &["anypoint-restore-abc123"], &yard.later(601), "active");
+        yard.says_with(shell, "abc123", false, &["other-def456"], &yard.later(601), "active");
+        // Its job is told by the volume, whatever the job's name is; and a hook job that is new is anybody's.
+        let named = r#"{"items":[{"metadata":{"name":"anypoint-backup-777777"},"spec":{"hostPath":{"path":"/ext/state/abc123/backup"}}}]}"#;
+        let yard = Yard::new(named);
+        yard.says_with(shell, "abc123", false, &["anypoint-backup-777777"], &yard.later(601), "active");
+        yard.says_with(shell, "abc123", true, &["anypoint-backup-888888"], &yard.later(601), "active");
+        let yard = Yard::new(r#"{"items":[{"metadata":{"name":"anypoint-backup-777777"}}]}"#);
+        yard.says(shell, "abc123", false, &yard.later(601), "active");
         for jobs in ["", "The connection to the server was refused", "{}"] {
             let yard = Yard::new(jobs);
-            yard.says(shell, "abc123", &[], &yard.later(601), "kubectl");
+            yard.says(shell, "abc123", false, &yard.later(601), "kubectl");
         }
         let mut yard = Yard::new(NONE);
         yard.kubectl = tool(yard.dir.path(), "broken", &format!("echo '{NONE}'; exit 1"));
-        yard.says(shell, "abc123", &[], &yard.later(601), "kubectl");
+        yard.says(shell, "abc123", false, &yard.later(601), "kubectl");
         yard.kubectl = "/nonexistent/kubectl".to_owned();
-        yard.says(shell, "abc123", &[], &yard.later(601), "kubectl");
+        yard.says(shell, "abc123", false, &yard.later(601), "kubectl");
         assert!(yard.staging().exists());
     }
 }
@@ -150,7 +165,7 @@ fn no_link_is_followed_on_the_way() {
             let (path, real) = (yard.state().join(place), yard.dir.path().join("real"));
             std::fs::rename(&path, &real).unwrap();
             symlink(&real, &path).unwrap();
-            yard.says(shell, "abc123", &[], &yard.later(601), "link");
+            yard.says(shell, "abc123", false, &yard.later(601), "link");
             assert!(find(&real, "secret"), "{place}");
         }
         // The state directory itself may be a link: operators put it on another disk so.
@@ -158,14 +173,14 @@ fn no_link_is_followed_on_the_way() {
         let real = yard.dir.path().join("disk");
         std::fs::rename(yard.state(), &real).unwrap();
         symlink(&real, yard.state()).unwrap();
-        yard.says(shell, "abc123", &[], &yard.later(601), "removed");
+        yard.says(shell, "abc123", false, &yard.later(601), "removed");
         let yard = Yard::new(NONE);
         for id in ["../abc", "ABC123", "abc12", "abc1234", "*", ""] {
-            yard.says(shell, id, &[], &yard.later(601), "form");
+            yard.says(shell, id, false, &yard.later(601), "form");
         }
         std::fs::remove_dir_all(yard.staging()).unwrap();
         std::fs::write(yard.staging(), "a file").unwrap();
-        yard.says(shell, "abc123", &[], &yard.later(601), "form");
+        yard.says(shell, "abc123", false, &yard.later(601), "form");
         assert!(yard.staging().exists());
     }
 }
@@ -181,7 +196,6 @@ fn find(dir: &Path, name: &str) -> bool {
 fn gravity_at_work_and_what_is_mounted_keep_it_whatever_the_job_says() {
     for shell in SHELLS {
         let yard = Yard::new(ONE);
-        let ended = ["anypoint-backup-abc123"];
         let proc = yard.proc();
         let process = |pid: &str, line: &[u8], root: &str| {
             let _ = std::fs::remove_dir_all(proc.join(pid));
@@ -195,27 +209,28 @@ fn gravity_at_work_and_what_is_mounted_keep_it_whatever_the_job_says() {
             b"sh\0/usr/bin/gravity\0backup\0",
         ] {
             process("77", line, "/");
-            yard.says(shell, "abc123", &ended, &yard.later(601), "busy");
+            yard.says(shell, "abc123", true, &yard.later(601), "busy");
         }
         assert!(yard.staging().join("etc/deep/secret").exists());
-        // In a container, another command, another program, and one that ended meanwhile.
+        process("77", b"gravity\0backup\0", "/nonexistent");
+        yard.says(shell, "abc123", true, &yard.later(601), "busy");
+        // In a container, another command, another program.
         process("77", b"/usr/bin/gravity\0backup\0", &yard.dir.path().display().to_string());
         process("78", b"/usr/bin/gravity\0status\0", "/");
         process("79", b"vi\0notes-on-gravity\0backup\0", "/");
-        process("80", b"/usr/bin/gravity\0backup\0", "/nonexistent");
         let mounts = proc.join("self/mountinfo");
         let line =
             |place: PathBuf| format!("1 0 0:1 / / rw - ext4 x rw\n36 35 98:0 / {} rw - ext4 x rw\n", place.display());
         for place in [yard.staging(), yard.staging().join("etc")] {
             std::fs::write(&mounts, line(place)).unwrap();
-            yard.says(shell, "abc123", &ended, &yard.later(601), "mounted");
+            yard.says(shell, "abc123", true, &yard.later(601), "mounted");
         }
         std::fs::write(&mounts, line(yard.state())).unwrap();
-        yard.says(shell, "abc123", &ended, &yard.later(601), "removed");
+        yard.says(shell, "abc123", true, &yard.later(601), "removed");
     }
 }
 
-fn facts(staging: &[(&str, i64)], jobs: Option<Vec<KubeJob>>) -> NodeFacts {
+fn facts(staging: &[(&str, i64)]) -> NodeFacts {
     NodeFacts {
         host: "prod-1".into(),
         hostname: "prod-1".into(),
@@ -230,7 +245,7 @@ fn facts(staging: &[(&str, i64)], jobs: Option<Vec<KubeJob>>) -> NodeFacts {
             status: None,
             status_rc: 0,
             status_error: String::new(),
-            kube_jobs: jobs,
+            kube_jobs: None,
             kube_uid: None,
             staging: staging
                 .iter()
@@ -246,41 +261,51 @@ fn facts(staging: &[(&str, i64)], jobs: Option<Vec<KubeJob>>) -> NodeFacts {
 
 #[test]
 fn each_folder_has_its_job() {
-    let job = |name: &str, active: bool, complete: bool| KubeJob {
-        name: name.into(),
-        active,
-        complete,
-        failed: (!active && !complete).then(|| "DeadlineExceeded".into()),
-        started: None,
+    let job = |name: &str, folder: &str, condition: &str| {
+        let conditions = if condition.is_empty() { json!([]) } else { json!([{"type": condition, "status": "True"}]) };
+        let mut volumes = json!([]);
+        if !folder.is_empty() {
+            volumes = json!([{"hostPath": {"path": format!("/ext/state/{folder}/backup")}}]);
+        }
+        json!({"metadata": {"name": name}, "spec": {"volumes": volumes}, "status": {"conditions": conditions}})
     };
     let path = |id: &str| format!("/var/lib/gravity/planet/state/{id}/backup");
-    let jobs = vec![
-        job("anypoint-backup-aaaaaa", true, false),
-        job("anypoint-backup-bbbbbb", false, true),
-        job("anypoint-restore-cccccc", false, false),
-        job("anypoint-backup-dddddd", false, false),
-        job("other-dddddd", true, false),
-        job("anypoint-backup-xeeeeee", true, false),
+    let mut jobs = vec![
+        job("anypoint-backup-111111", "aaaaaa", ""),
+        job("anypoint-backup-222222", "bbbbbb", "Complete"),
+        job("anypoint-restore-333333", "cccccc", "Failed"),
+        job("anypoint-backup-dddddd", "", "Failed"),
+        job("other-dddddd", "f0f0f0", ""),
+        job("anypoint-backup-xeeeeee", "f1f1f1", ""),
+        job("cleanup", "", ""),
     ];
-    for (id, mtime, state, kept) in [
-        ("aaaaaa", 1, StagingJob::Active, true),
-        ("bbbbbb", 99_999, StagingJob::Complete, false),
-        ("cccccc", 0, StagingJob::Failed, false),
-        ("dddddd", 1, StagingJob::Active, true),
-        ("eeeeee", 100_000 - 600, StagingJob::None, false),
-        ("eeeeee", 100_000 - 599, StagingJob::None, true),
-        ("eeeeee", 0, StagingJob::None, true),
-        ("eeeeee", 200_000, StagingJob::None, true),
+    for (id, mtime, state, name) in [
+        ("aaaaaa", 1, StagingJob::Active, "anypoint-backup-111111"),
+        ("bbbbbb", 99_999, StagingJob::Complete, "anypoint-backup-222222"),
+        ("cccccc", 0, StagingJob::Failed, "anypoint-restore-333333"),
+        ("dddddd", 1, StagingJob::Active, "other-dddddd"),
+        ("eeeeee", 100_000 - 600, StagingJob::None, ""),
     ] {
-        let seen = leaked(&facts(&[(&path(id), mtime)], Some(jobs.clone())));
-        assert_eq!((seen[0].state, seen[0].kept.is_some()), (state, kept), "{id} {mtime}");
+        let seen = leaked(&facts(&[(&path(id), mtime)]), Some(&jobs));
+        assert_eq!((seen[0].state, seen[0].job.clone().unwrap_or_default().as_str()), (state, name), "{id}");
+        assert_eq!(seen[0].kept.is_some(), state == StagingJob::Active, "{id}");
     }
-    let seen = leaked(&facts(&[(&path("bbbbbb"), 1)], None));
+    // Without a job it must have been quiet for ten minutes, by the node's clock.
+    for mtime in [100_000 - 599, 0, 200_000] {
+        let seen = leaked(&facts(&[(&path("eeeeee"), mtime)]), Some(&jobs));
+        assert!(seen[0].kept.is_some(), "{mtime}");
+    }
+    let seen = leaked(&facts(&[(&path("bbbbbb"), 1)]), None);
     assert_eq!((seen[0].state, seen[0].kept.is_some()), (StagingJob::Unknown, true));
     // What is no staging folder is none, whatever a node says.
     for bad in
         ["/etc/aaaaaa/backup", "/var/lib/gravity/planet/state/../x/backup", "/var/lib/gravity/planet/state/aaaaaa"]
     {
-        assert!(leaked(&facts(&[(bad, 1)], Some(jobs.clone()))).is_empty(), "{bad}");
+        assert!(leaked(&facts(&[(bad, 1)]), Some(&jobs)).is_empty(), "{bad}");
+    }
+    // A hook job that does not say where it works may work anywhere.
+    jobs.push(job("anypoint-backup-999999", "", ""));
+    for id in ["bbbbbb", "cccccc", "eeeeee"] {
+        assert_eq!(leaked(&facts(&[(&path(id), 1)]), Some(&jobs))[0].state, StagingJob::Active, "{id}");
     }
 }
