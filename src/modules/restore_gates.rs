@@ -66,7 +66,9 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
     let ask = open && world.person.is_some() && !world.choices.check;
     tell(world, &gates, ask || (open && world.choices.check));
     if gates.refused_besides(&["confirmation"]) {
-        return Err(gates.refusal().unwrap_or_else(|| Failure::new(Kind::Refused, "a gate said no")));
+        return Err(gates
+            .refusal_besides(&["confirmation"])
+            .unwrap_or_else(|| Failure::new(Kind::Refused, "a gate said no")));
     }
     if ask {
         confirm(world, &cluster.to_string(), erases).await;
