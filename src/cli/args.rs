@@ -282,6 +282,20 @@ pub(super) enum PointsCommand {
         #[arg(long, value_name = "URL")]
         catalog: Option<String>,
     },
+    /// For monitoring: is there a verified archive of each kind that is young enough? exit 9 when not
+    Check {
+        /// Clusters; none means every cluster of the catalog
+        cluster: Vec<String>,
+        /// The greatest age of a kind (gravity, amv, nfs), such as gravity=26h; without a kind it is gravity's
+        #[arg(long, value_name = "KIND=AGE", required = true)]
+        max_age: Vec<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// The catalog
+        #[arg(long, value_name = "URL")]
+        catalog: Option<String>,
+    },
 }
 
 /// `ferry jobs`
