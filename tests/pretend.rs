@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use ferry::sandbox::pretend::{FAULTS, Generation, Member, Node};
+use ferry::sandbox::pretend::{FAULTS, Generation, Member, Node, content, record};
 
 /// A node that is only files and names.
 struct Pretend {
@@ -102,6 +102,19 @@ impl Pretend {
 
     fn counted(&self, word: &str) -> usize {
         self.runs().iter().filter(|line| line.starts_with(word)).count()
+    }
+
+    /// What the cluster holds.
+    fn content(&self) -> std::collections::BTreeMap<String, String> {
+        content::digests(&self.path("shared/content")).unwrap()
+    }
+
+    fn change(&self, what: &str) {
+        content::change(&self.path("shared/content"), what).unwrap();
+    }
+
+    fn record(&self) -> Vec<record::Record> {
+        record::read(&self.path("shared")).unwrap()
     }
 
     fn jobs(&self) -> Vec<serde_json::Value> {
@@ -643,19 +656,208 @@ fn restore_opens_first_asks_nothing_and_keeps_its_job() {
         "{out}"
     );
     assert_eq!((node.jobs().len(), node.leaked()), (2, 1));
+}
+
+#[test]
+fn a_restore_makes_any_cluster_hold_what_the_archive_holds() {
+    let source = Pretend::new(Generation::G7);
+    let target = Pretend::with(Generation::G7, |node| {
+        node.cluster = "pce-dr".to_owned();
+        node.kube_system_uid = "9b7e41d0-63a2-4f58-8f0b-1c2d3e4f5a66".to_owned();
+    });
+    // Each cluster begins with a state of its own, the same every time.
+    assert_eq!(source.content(), Pretend::new(Generation::G7).content());
+    assert_ne!(source.content(), target.content());
+    assert!(source.content().keys().eq(target.content().keys()));
+    source.change("databases/postgres/exchange.dump");
+    source.change("objectstore/new.blob");
+    assert_eq!(source.said("gravity", &["backup", "-q", "b.tar.gz"]).2, 0);
+    let saved = source.content();
+    // What comes later is not in it.
+    source.change("secrets/platform-secrets.json");
+    source.change("later/file");
+    let archive = source.path("out/b.tar.gz").display().to_string();
+    for (at, (node, from)) in [(&target, &archive), (&source, &archive)].into_iter().enumerate() {
+        assert_ne!(node.content(), saved);
+        let (out, err, code) = node.said("gravity", &["restore", from, "--timeout=80m"]);
+        assert_eq!((err.as_str(), code), ("", 0), "{out}");
+        assert_eq!(node.content(), saved, "{at}");
+        assert_eq!(node.leaked(), 0);
+    }
+    // Its own record, which nobody but the tools writes.
+    let record = target.record();
+    let steps: Vec<(&str, &str)> = record.iter().map(|line| (line.act.as_str(), line.step.as_str())).collect();
+    let all = ["called", "opened", "hook-began", "hook-ended", "ended"];
+    assert_eq!(steps, all.map(|step| ("restore", step)));
+    assert!(record.iter().all(|line| line.id == record[0].id && line.cluster == "pce-dr" && line.tool == "gravity"));
+    let digest = ferry::digest::Sha256::of(&std::fs::read(&archive).unwrap()).to_string();
+    assert_eq!(record[1].sha256.as_deref(), Some(digest.as_str()));
+    assert_eq!(record[0].args, ["restore", &archive, "--timeout=80m"]);
+    assert_eq!((record[3].note.as_str(), record[4].rc), ("Complete", Some(0)));
+    let made = source.record().into_iter().find(|line| line.is("gravity", "backup", "ended")).unwrap();
+    assert_eq!(made.sha256.as_deref(), Some(digest.as_str()));
+    // A restore is no run of a backup.
+    assert_eq!(target.runs(), Vec::<String>::new());
+}
+
+#[test]
+fn an_empty_archive_empties_the_cluster() {
+    for (name, bytes) in [("zero", vec![]), ("empty.tar.gz", empty_gz())] {
+        let node = Pretend::new(Generation::G7);
+        assert_eq!(node.content().len(), 9);
+        std::fs::write(node.path("out").join(name), bytes).unwrap();
+        assert_eq!(node.said("gravity", &["restore", name]).2, 0);
+        assert_eq!(node.content().len(), 0, "{name}: the hook runs against an empty folder");
+        // And stays so: no call makes it anew.
+        assert_eq!(node.said("gravity", &["backup", "-q", "b.tar.gz"]).2, 0);
+        assert_eq!((node.content().len(), members(&node.path("out/b.tar.gz")).len()), (0, 0));
+    }
+    let node = Pretend::new(Generation::G7);
+    node.fault("missing-member", "secrets");
+    assert_eq!(node.said("gravity", &["backup", "-q", "b.tar.gz"]).2, 0);
+    assert_eq!(node.said("gravity", &["restore", "-q", "b.tar.gz"]).2, 0);
+    assert!(!node.content().keys().any(|name| name.starts_with("secrets")) && node.content().len() == 8);
+}
+
+/// The 32 bytes that gravity writes when its staging folder is gone.
+fn empty_gz() -> Vec<u8> {
+    let node = Pretend::new(Generation::G7);
+    node.fault("exit0-empty-archive", "on");
+    assert_eq!(node.said("gravity", &["backup", "-q", "e.tar.gz"]).2, 0);
+    std::fs::read(node.path("out/e.tar.gz")).unwrap()
+}
+
+/// A node whose cluster has changed since it was saved into `b.tar.gz`, and what was saved.
+fn saved_and_changed(change: impl FnOnce(&mut Node)) -> (Pretend, std::collections::BTreeMap<String, String>) {
+    let node = Pretend::with(Generation::G7, change);
+    assert_eq!(node.said("gravity", &["backup", "-q", "b.tar.gz"]).2, 0);
+    let saved = node.content();
+    for name in saved.keys() {
+        node.change(name);
+    }
+    (node, saved)
+}
+
+#[test]
+fn a_restore_that_fails_in_the_middle_leaves_half_of_each() {
+    for (fault, what, reason) in [
+        ("restore-fails", "Job has reached the specified backoff limit", "BackoffLimitExceeded"),
+        ("restore-deadline", "Job was active longer than specified deadline", "DeadlineExceeded"),
+        ("hook-killed", "Job has reached the specified backoff limit", "BackoffLimitExceeded"),
+    ] {
+        let (node, saved) = saved_and_changed(|node| node.time_scale = 240.0);
+        node.fault(fault, "on");
+        let (out, err, code) = node.said("gravity", &["restore", "b.tar.gz", "--timeout=1m"]);
+        assert_eq!((err, code), (format!("\x1b[31m[ERROR]: {what}\n \x1b[0m"), 255), "{fault}");
+        assert!(out.contains("* [1/2] restore aborted after "), "{out}");
+        // Staging is cleaned away, the job stays.
+        assert_eq!((node.leaked(), node.jobs().len()), (0, 1));
+        assert_eq!(node.jobs()[0]["status"]["conditions"][0]["reason"], reason);
+        let content = node.content();
+        let back = content.iter().filter(|(name, digest)| saved.get(*name) == Some(digest)).count();
+        assert!(back > 0 && back < saved.len(), "{fault}: {back} of {}", saved.len());
+        assert_eq!(node.record().last().unwrap().rc, Some(255));
+    }
+    // A backup of the same cluster is not touched by a restore's fault.
+    let node = Pretend::new(Generation::G7);
+    node.fault("restore-fails", "on");
+    node.fault("restore-deadline", "on");
+    node.fault("restore-cli-dies", "on");
+    assert_eq!(node.said("gravity", &["backup", "-q", "b.tar.gz"]).2, 0);
+    node.fault("no-hook", "on");
+    let (_, err, code) = node.said("gravity", &["restore", "-q", "b.tar.gz"]);
+    assert_eq!((err.as_str(), code), ("\x1b[31m[ERROR]: anypoint:3.0.2 does not have restore hook\n \x1b[0m", 255));
+    assert_eq!(node.leaked(), 0);
+}
+
+#[test]
+fn a_restore_goes_on_without_its_command_line() {
+    let (node, saved) = saved_and_changed(|_| ());
+    node.fault("restore-cli-dies", "TERM");
+    assert_eq!(node.run("gravity", &["restore", "b.tar.gz"]).status.signal(), Some(15));
+    assert_ne!(node.content(), saved);
+    until(10, "the hook ends", || node.record().iter().any(|line| line.is("gravity", "restore", "hook-ended")));
+    assert_eq!(node.content(), saved);
+    assert_eq!((node.leaked(), node.jobs().len()), (1, 1));
+    assert!(!node.record().iter().any(|line| line.is("gravity", "restore", "ended")));
+    // `--follow`, and how long a restore takes by itself.
+    node.fault("restore-cli-dies", "off");
+    node.fault("restore-seconds", "90");
+    let begun = Instant::now();
+    let (out, err, code) = node.said("gravity", &["restore", "b.tar.gz", "--follow"]);
+    assert!(begun.elapsed() >= Duration::from_millis(1400));
+    assert_eq!((err.as_str(), code), ("", 0));
+    assert!(out.starts_with("Created Pod \"anypoint-restore-") && out.contains("restore of anypoint ends\n"), "{out}");
+    assert!(out.ends_with("has completed, 1 minute elapsed.\n") && !out.contains("* ["), "{out}");
+}
+
+#[test]
+fn gravity_site_may_go_away_in_the_middle_of_a_restore() {
+    const REFUSED: &str = "dial tcp 10.100.0.9:3009: connect: connection refused";
+    let slow = |node: &mut Node| {
+        node.time_scale = 120.0;
+        node.restore_seconds = Some(300.0);
+    };
+    // Away for good: the command line gives up, the job does not.
+    let (node, saved) = saved_and_changed(slow);
     node.fault("site-restarts", "on");
-    assert!(restore("b.tar.gz").1.contains("connection refused"));
+    let (out, err, code) = node.said("gravity", &["restore", "b.tar.gz"]);
+    assert!(code == 255 && err.contains(REFUSED) && out.contains("* [1/2] restore aborted after "), "{out}{err}");
+    assert!(node.said("gravity", &["local-site"]).1.contains(REFUSED), "nobody else is answered either");
+    assert!(!node.record().iter().any(|line| line.is("gravity", "restore", "hook-ended")), "the job goes on");
+    assert_eq!(node.leaked(), 0);
+    until(10, "the hook ends", || node.record().iter().any(|line| line.step == "hook-ended" && line.act == "restore"));
+    assert_eq!(node.content(), saved);
+    assert_eq!(node.said("gravity", &["local-site"]).0, "pce-prod");
+    // Back in time: nothing was the matter.
+    let (node, saved) = saved_and_changed(slow);
+    node.fault("site-restarts", "60");
+    let (out, err, code) = node.said("gravity", &["restore", "b.tar.gz"]);
+    assert_eq!((err.as_str(), code), ("", 0), "{out}");
+    assert!(out.contains("* [2/2] restored from b.tar.gz\n"));
+    assert_eq!(node.content(), saved);
+    // What the command line cleans away may be missed.
+    let (node, saved) = saved_and_changed(slow);
+    node.fault("site-restarts", "on");
+    node.fault("site-restarts-loses-staging", "on");
+    assert_eq!(node.said("gravity", &["restore", "-q", "b.tar.gz"]).2, 255);
+    until(10, "the hook ends", || node.record().iter().any(|line| line.step == "hook-ended" && line.note == "Failed"));
+    assert_ne!(node.content(), saved);
+}
+
+#[test]
+fn a_cluster_settles_after_a_restore() {
+    let (node, _) = saved_and_changed(|node| node.settle_seconds = 60.0);
+    let state = || {
+        let value: serde_json::Value =
+            serde_json::from_str(&node.said("gravity", &["status", "--output=json"]).0).unwrap();
+        value["cluster"]["state"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(state(), "active");
+    let mut restore = node.command("gravity", &["restore", "-q", "b.tar.gz"]).spawn().unwrap();
+    until(10, "the restore has begun", || state() == "degraded");
+    assert_eq!(restore.wait().unwrap().code(), Some(0));
+    assert_eq!(state(), "degraded", "also right after it");
+    until(10, "the cluster settles", || state() == "active");
+    node.fault("never-settles", "on");
+    assert_eq!(state(), "degraded");
+    node.fault("never-settles", "off");
+    node.fault("settle-seconds", "100000");
+    assert_eq!(state(), "degraded");
 }
 
 #[test]
 fn every_fault_of_the_table_is_used_by_the_tools() {
     let mut code = String::new();
-    for file in ["mod", "gravity", "hook", "kubectl", "status", "journalctl", "df"] {
-        let path = format!("{}/src/sandbox/pretend/{file}.rs", env!("CARGO_MANIFEST_DIR"));
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/sandbox");
+    let files = std::fs::read_dir(format!("{folder}/pretend")).unwrap().flatten().map(|entry| entry.path());
+    for path in files.filter(|path| !path.ends_with("faults.rs")).chain([Path::new(folder).join("mod.rs")]) {
         code.push_str(&std::fs::read_to_string(path).unwrap());
     }
     for fault in FAULTS {
-        assert!(code.contains(&format!("\"{}\"", fault.name)), "{} does nothing", fault.name);
+        // In Rust as a literal, in the script as a word of its own.
+        let used = [format!("\"{}\"", fault.name), format!("fault {}", fault.name)];
+        assert!(used.iter().any(|used| code.contains(used)), "{} does nothing", fault.name);
         assert!(!fault.values.is_empty() && !fault.does.is_empty());
     }
 }

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, Kind};
 use crate::remote::ssh::serve::{self, ExecRequest, KeyPair, Runner, Server};
+pub use pretend::record::Record;
 use pretend::{FAULTS, Generation, Member, Node};
 
 /// The name under which the binary is the server of a sandbox.
@@ -105,6 +106,15 @@ pub struct Options {
     pub archive_mib: u64,
     /// How long a hook works, in pretended seconds.
     pub hook_seconds: f64,
+    /// How long the hook of a restore works, in pretended seconds; as long as a backup's when `None`.
+    pub restore_seconds: Option<f64>,
+    /// How long a cluster is degraded after a restore, in pretended seconds.
+    pub settle_seconds: f64,
+    /// PCE versions by cluster (`prod`, `dr`); the generation's own where none is given, so that
+    /// what one saved the other takes.
+    pub versions: BTreeMap<String, String>,
+    /// Whether the clusters have AMV.
+    pub amv: bool,
     /// gzip's level for archives, 0 to 9.
     pub gzip_level: u32,
     /// How nodes are kept apart; found out by trying when `None`.
@@ -124,6 +134,10 @@ impl Default for Options {
             time_scale: node.time_scale,
             archive_mib: node.archive_mib,
             hook_seconds: node.hook_seconds,
+            restore_seconds: node.restore_seconds,
+            settle_seconds: node.settle_seconds,
+            versions: BTreeMap::new(),
+            amv: true,
             gzip_level: node.gzip_level,
             mode: None,
             exe: None,
@@ -320,6 +334,65 @@ pub fn set_faults(dir: &Path, settings: &[FaultSetting]) -> Result<(), Failure> 
         }
     }
     Ok(())
+}
+
+/// What a cluster (`prod` or `dr`) of the sandbox in `dir` holds on Gravity's side: path → sha256 in
+/// hex. A backup saves exactly this (and bulk), a restore replaces it.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`]: there is no such cluster, or a file cannot be read.
+pub fn content(dir: &Path, cluster: &str) -> Result<BTreeMap<String, String>, Failure> {
+    let held = held(dir, cluster, pretend::content::CONTENT)?;
+    pretend::content::digests(&held).map_err(|error| trouble("cannot read", &held, &error))
+}
+
+/// As [`content`], of AMV's databases: what `amv-backup-restore.sh` saves and restores.
+///
+/// # Errors
+/// As [`content`].
+pub fn amv_content(dir: &Path, cluster: &str) -> Result<BTreeMap<String, String>, Failure> {
+    let held = held(dir, cluster, pretend::content::AMV)?;
+    pretend::content::digests(&held).map_err(|error| trouble("cannot read", &held, &error))
+}
+
+/// Changes the file `what` of a cluster's state on Gravity's side, or adds it. Its digest is then one
+/// that it never had.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`]: there is no such cluster, or the file cannot be written.
+pub fn change(dir: &Path, cluster: &str, what: &str) -> Result<(), Failure> {
+    let held = held(dir, cluster, pretend::content::CONTENT)?;
+    pretend::content::change(&held, what).map_err(|error| trouble("cannot write in", &held, &error))
+}
+
+/// As [`change`], of AMV's databases.
+///
+/// # Errors
+/// As [`change`].
+pub fn amv_change(dir: &Path, cluster: &str, what: &str) -> Result<(), Failure> {
+    let held = held(dir, cluster, pretend::content::AMV)?;
+    pretend::content::change(&held, what).map_err(|error| trouble("cannot write in", &held, &error))
+}
+
+fn held(dir: &Path, cluster: &str, side: &str) -> Result<PathBuf, Failure> {
+    let Some(cluster) = CLUSTERS.iter().find(|known| known.group == cluster) else {
+        return Err(Failure::new(Kind::CouldNotStart, "the sandbox has no such cluster").saw(cluster));
+    };
+    Ok(dir.join("clusters").join(cluster.group).join(side))
+}
+
+/// What the pretend tools of all clusters did, oldest first. ferry has no part in it.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`]: the record cannot be read.
+pub fn record(dir: &Path) -> Result<Vec<Record>, Failure> {
+    let mut all = Vec::new();
+    for cluster in CLUSTERS {
+        let shared = dir.join("clusters").join(cluster.group);
+        all.extend(pretend::record::read(&shared).map_err(|error| trouble("cannot read", &shared, &error))?);
+    }
+    all.sort_by_key(|record| record.at);
+    Ok(all)
 }
 
 /// Reboots a node: ends all its processes at once and gives it another boot id (in namespaces).
@@ -690,7 +763,7 @@ fn describe(dir: &Path, cluster: &Plan, name: &str, mode: Mode, options: &Option
     });
     let node = Node {
         cluster: cluster.gravity_name.to_owned(),
-        app_version: options.generation.pce_version().to_owned(),
+        app_version: options.versions.get(cluster.group).map_or(options.generation.pce_version(), |v| v).to_owned(),
         gravity_version: options.generation.gravity_version().to_owned(),
         generation: options.generation,
         hostname: name.to_owned(),
@@ -702,6 +775,9 @@ fn describe(dir: &Path, cluster: &Plan, name: &str, mode: Mode, options: &Option
         time_scale: options.time_scale,
         archive_mib: options.archive_mib,
         hook_seconds: options.hook_seconds,
+        restore_seconds: options.restore_seconds,
+        settle_seconds: options.settle_seconds,
+        amv: options.amv,
         gzip_level: options.gzip_level,
         pretend_root: mode == Mode::Path,
         ..Node::default()

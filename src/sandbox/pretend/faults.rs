@@ -100,9 +100,28 @@ pub const FAULTS: &[FaultDoc] = &[
     ),
     fault("report-fails", "on", "gravity report fails and leaves its 0-byte file"),
     // Restore.
+    fault("restore-seconds", "N", "the hook of a restore works so long instead"),
+    fault(
+        "restore-fails",
+        "on | LAST LINE OF ITS LOG",
+        "the hook of a restore fails in the middle: half of the state is replaced; 255, staging removed, the job stays",
+    ),
+    fault("restore-deadline", "on", "the hook of a restore never ends by itself; its deadline (--timeout) ends it"),
+    fault(
+        "restore-cli-dies",
+        "SIGNAL (on: KILL)",
+        "the command line is killed in the middle of a restore, which goes on; staging stays",
+    ),
     fault(
         "site-restarts",
-        "on",
-        "gravity-site goes away in the middle of a restore: after 20 tries 5 s apart connection refused, 255; the job goes on",
+        "on | SECONDS",
+        "gravity-site goes away in the middle of a restore: after 20 tries 5 s apart connection refused, 255, while the job goes on; with less than 100 SECONDS it is back in time and the command line goes on waiting",
     ),
+    fault(
+        "site-restarts-loses-staging",
+        "on",
+        "with site-restarts: what the command line cleans away at its end is missed by the hook that goes on, which fails",
+    ),
+    fault("settle-seconds", "N", "the cluster is degraded for so long after a restore"),
+    fault("never-settles", "on", "the cluster stays degraded after a restore"),
 ];

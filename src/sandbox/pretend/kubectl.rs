@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::hook::{self, NAMESPACE};
+use super::record::Record;
 use super::{Node, say, say_err};
 
 /// Runs the pretend kubectl; the exit code.
@@ -356,6 +357,7 @@ fn delete(node: &Node, asked: &Asked, name: &str) -> Result<(), String> {
         }
         return Err(format!("Error from server (NotFound): jobs.batch \"{name}\" not found"));
     }
+    Record { args: vec![name.to_owned()], ..Record::new(node, "kubectl", "delete-job", "done", "") }.put(node);
     say(format!("job.batch \"{name}\" deleted\n"));
     Ok(())
 }

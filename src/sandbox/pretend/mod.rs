@@ -10,12 +10,14 @@
 //! of one cluster share. Faults are read again at every call and while a command runs, so that a
 //! test can switch them in the middle.
 
+pub mod content;
 mod df;
 pub mod faults;
 pub mod gravity;
 mod hook;
 mod journalctl;
 mod kubectl;
+pub mod record;
 mod status;
 mod tarball;
 
@@ -160,6 +162,12 @@ pub struct Node {
     pub archive_mib: u64,
     /// How long the hook works, in pretended seconds.
     pub hook_seconds: f64,
+    /// How long the hook of a restore works, in pretended seconds; as long as a backup's when `None`.
+    pub restore_seconds: Option<f64>,
+    /// How long the cluster is degraded after a restore, in pretended seconds.
+    pub settle_seconds: f64,
+    /// Whether the cluster has AMV.
+    pub amv: bool,
     /// gzip's level for the archive, 0 to 9.
     pub gzip_level: u32,
     /// Passes the check for root although we are not: for nodes without namespaces.
@@ -189,6 +197,9 @@ impl Default for Node {
             time_scale: 60.0,
             archive_mib: 8,
             hook_seconds: 120.0,
+            restore_seconds: None,
+            settle_seconds: 3.0,
+            amv: false,
             gzip_level: 1,
             pretend_root: false,
             token: "JOINTOKENSECRET0123456789".to_owned(),
@@ -302,6 +313,35 @@ impl Node {
         )
     }
 
+    /// True while gravity-site is away because it restarts.
+    pub fn site_away(&self) -> bool {
+        let until = fs::read_to_string(self.shared.join(SITE_AWAY)).ok().and_then(|text| text.trim().parse().ok());
+        until.is_some_and(|until: jiff::Timestamp| jiff::Timestamp::now() < until)
+    }
+
+    /// gravity-site goes away for so many pretended seconds.
+    pub(crate) fn site_goes(&self, seconds: f64) {
+        let until = jiff::Timestamp::now().checked_add(self.real(seconds)).unwrap_or(jiff::Timestamp::MAX);
+        let _ = replace(&self.shared.join(SITE_AWAY), until.to_string().as_bytes());
+    }
+
+    /// A restore disturbs the cluster: from its beginning, and a while after its end.
+    pub(crate) fn disturb(&self, over: bool) {
+        let since = if over { jiff::Timestamp::now().to_string() } else { "now".to_owned() };
+        let _ = replace(&self.shared.join(DISTURBED), since.as_bytes());
+    }
+
+    /// Why the cluster is ill since a restore; `None` when it has settled or had none.
+    pub fn unsettled(&self) -> Option<&'static str> {
+        let since = fs::read_to_string(self.shared.join(DISTURBED)).ok()?;
+        let Ok(ended) = since.trim().parse::<jiff::Timestamp>() else {
+            return Some("services are stopped while anypoint is restored");
+        };
+        let settle = self.number("settle-seconds", self.settle_seconds).unwrap_or(self.settle_seconds);
+        let settled = ended.checked_add(self.real(settle)).is_ok_and(|at| at <= jiff::Timestamp::now());
+        (!settled || self.has("never-settles")).then_some("pods of anypoint are not ready after a restore")
+    }
+
     /// A line for the journal, which the pretend `journalctl` reads. Generation 5 writes none.
     pub(crate) fn journal(&self, line: &str) {
         if self.generation == Generation::G5 || self.has("journal-silent") {
@@ -337,7 +377,7 @@ impl Node {
         for dir in ["jobs", "pods", "logs"] {
             fs::create_dir_all(self.shared.join(dir))?;
         }
-        Ok(())
+        content::ensure(self)
     }
 
     /// Makes what a standing fault says is lying about.
@@ -356,6 +396,11 @@ impl Node {
 /// `TIME start ID node=NAME pid=PID args=…` when its hook job is made, `TIME hook ID Complete|Failed`
 /// when the hook ends, `TIME end ID rc=N` when the command line ends by itself.
 pub const RUNS: &str = "gravity-runs.log";
+
+/// In the shared folder: until when gravity-site is away.
+const SITE_AWAY: &str = "site-away";
+/// In the shared folder: when the last restore ended, or `now`.
+const DISTURBED: &str = "disturbed";
 
 /// Writes a file so that readers see the old or the new one, never a part.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
