@@ -168,6 +168,29 @@ fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// The fault `leaked-staging-active`: a staging folder on this node that a job which nobody here
+/// started is writing to; the end of the fault is the end of both.
+pub(crate) fn stand_foreign(node: &Node) {
+    let id = format!("ac{}", &crate::digest::Sha256::of(node.hostname.as_bytes()).to_string()[..4]);
+    let job = Job::named(node, &format!("anypoint-backup-{}", id.replacen("ac", "fa", 1)));
+    let dir = node.staging().join(&id);
+    match node.number("leaked-staging-active", 16.0) {
+        Some(mib) if !job.exists() || !dir.exists() => {
+            let made = Job::create(node, &job.name, &id, 3600.0)
+                .and_then(|_| fs::create_dir_all(dir.join("backup")))
+                .and_then(|()| fill(&dir.join("backup/objectstore.bin"), (mib * 1_048_576.0) as u64, 11));
+            if made.is_err() {
+                job.delete();
+            }
+        }
+        None if job.exists() => {
+            job.delete();
+            let _ = fs::remove_dir_all(dir);
+        }
+        _ => {}
+    }
+}
+
 /// Asks for a hook of `kind` (`backup` or `restore`) for the staging folder `id`. As the real
 /// command line sends one request, so here one process does it all, the job's record, the count
 /// and the start, and does it to the end whatever becomes of the command line meanwhile. The

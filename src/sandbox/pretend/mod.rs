@@ -1,5 +1,5 @@
-//! The tools of a Gravity node, pretended: `gravity`, `kubectl`, `journalctl`, `date`
-//! and `df`.
+//! The tools of a Gravity node, pretended: `gravity`, `kubectl`, `journalctl`, `date`, `df`,
+//! `getent`, `openssl` and `findmnt`, and the script of AMV.
 //!
 //! What lives here: which tool was called, the description of the pretend node, its faults, and
 //! how each writes and ends. What does not: clusters and servers (sandbox), and anything that the
@@ -10,13 +10,16 @@
 //! of one cluster share. Faults are read again at every call and while a command runs, so that a
 //! test can switch them in the middle.
 
+pub mod amv;
 pub mod content;
 mod df;
 pub mod faults;
 pub mod gravity;
 mod hook;
+mod influx;
 mod journalctl;
 mod kubectl;
+mod look;
 pub mod record;
 mod status;
 mod tarball;
@@ -33,10 +36,13 @@ use serde::{Deserialize, Serialize};
 pub use faults::{FAULTS, FaultDoc};
 
 /// The names under which the binary is a pretend tool.
-pub const TOOLS: &[&str] = &["gravity", "kubectl", "journalctl", "date", "df"];
+pub const TOOLS: &[&str] = &["gravity", "kubectl", "journalctl", "date", "df", "getent", "openssl", "findmnt"];
 
 /// The node's folder when the environment names none.
 pub const NODE_DIR: &str = "/etc/ferry-sandbox";
+
+/// Where the tools are below the root of a node that was not given others.
+pub(crate) const BIN: &str = "opt/ferry-sandbox/bin";
 
 /// Which generation of Gravity is pretended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -168,6 +174,15 @@ pub struct Node {
     pub settle_seconds: f64,
     /// Whether the cluster has AMV.
     pub amv: bool,
+    /// To whom the folders from `<state>/site` on are given (uid and gid), where this process may do
+    /// that; to nobody else when `None`. Gravity's service user is 980665 from 7.0 on.
+    pub service_uid: Option<u32>,
+    /// The name that people open; empty for none.
+    pub platform_dns: String,
+    /// Names of other clusters, and their addresses.
+    pub other_names: BTreeMap<String, String>,
+    /// Where the cluster's NFS comes from, `SERVER:PATH`; empty for none.
+    pub nfs_source: String,
     /// gzip's level for the archive, 0 to 9.
     pub gzip_level: u32,
     /// Passes the check for root although we are not: for nodes without namespaces.
@@ -200,6 +215,10 @@ impl Default for Node {
             restore_seconds: None,
             settle_seconds: 3.0,
             amv: false,
+            service_uid: None,
+            platform_dns: "anypoint.prod.example".to_owned(),
+            other_names: BTreeMap::new(),
+            nfs_source: "nfs.prod.example:/srv/pce".to_owned(),
             gzip_level: 1,
             pretend_root: false,
             token: "JOINTOKENSECRET0123456789".to_owned(),
@@ -210,9 +229,16 @@ impl Default for Node {
 }
 
 impl Node {
-    /// The folder that describes the node this process runs on.
+    /// The folder that describes the node this process runs on: named by the environment; else
+    /// beside the place where this tool was called (a job has no environment); else [`NODE_DIR`].
     pub fn folder() -> PathBuf {
-        std::env::var_os("FERRY_SANDBOX_NODE").map_or_else(|| PathBuf::from(NODE_DIR), PathBuf::from)
+        if let Some(dir) = std::env::var_os("FERRY_SANDBOX_NODE") {
+            return PathBuf::from(dir);
+        }
+        let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+        let root = called.parent().filter(|bin| bin.ends_with(BIN)).and_then(|bin| bin.ancestors().nth(3));
+        let beside = root.map(|root| root.join("etc/ferry-sandbox")).filter(|dir| dir.join("node.json").exists());
+        beside.unwrap_or_else(|| PathBuf::from(NODE_DIR))
     }
 
     /// Reads the description in `dir`. `None` when there is none: this machine is no node then.
@@ -377,7 +403,8 @@ impl Node {
         for dir in ["jobs", "pods", "logs"] {
             fs::create_dir_all(self.shared.join(dir))?;
         }
-        content::ensure(self)
+        content::ensure(self)?;
+        if self.amv { fs::create_dir_all(self.state_dir.join("site")) } else { Ok(()) }
     }
 
     /// Makes what a standing fault says is lying about.
@@ -389,6 +416,14 @@ impl Node {
                 let _ = hook::fill(&dir.join("leaked.bin"), (mib * 1048576.0) as u64, 7);
             }
         }
+        hook::stand_foreign(self);
+        // A version of PCE without Gravity has no Gravity's database either.
+        let (db, aside) = (self.state_dir.join("local/gravity.db"), self.dir.join("gravity.db.aside"));
+        let (from, to) = if self.has("pce4") { (db, aside) } else { (aside, db) };
+        if from.exists() {
+            let _ = fs::rename(from, to);
+        }
+        let _ = amv::stand(self);
     }
 }
 
@@ -476,6 +511,9 @@ pub fn run(name: &str, argv: &[OsString]) -> u8 {
         "kubectl" => kubectl::run(node.as_ref(), &argv),
         "journalctl" => journalctl::run(node.as_ref(), &argv),
         "df" => df::run(node.as_ref(), &argv),
+        "getent" => look::getent(node.as_ref(), &argv),
+        "openssl" => look::openssl(node.as_ref(), &argv),
+        "findmnt" => look::findmnt(node.as_ref(), &argv),
         _ => date(node.as_ref(), &argv),
     }
 }
