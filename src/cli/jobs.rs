@@ -6,14 +6,16 @@ use futures::StreamExt as _;
 use serde_json::json;
 
 use super::args::{Common, JobsCommand};
-use super::{backup, open, ping, prompt, river};
+use super::{backup, open, ping, prompt, restore, river};
+use crate::catalog::Catalog;
 use crate::digest::Sha256;
 use crate::failure::{Failure, Kind};
 use crate::gravity::{self, Leaked};
 use crate::job::{Follow, Listed, State};
-use crate::modules::Choices;
 use crate::modules::gravity_backup::{KIND, as_ours};
+use crate::modules::restoring::{AMV_RESTORE, GRAVITY_RESTORE, meta_of};
 use crate::modules::world::World;
+use crate::modules::{Choices, RestoreChoices, amv_backup, restore_summary};
 use crate::report::figures::{human_bytes, human_seconds};
 use crate::report::render::{Style, print_failure};
 use crate::report::tables::Table;
@@ -114,7 +116,9 @@ async fn attach(id: &str, common: Common) -> Result<u8, Failure> {
     let world = ping::world(&opened, &hosts)?;
     let (host, job) = find(&world, &hosts, id).await?;
     let cluster = job.cluster.clone();
-    if let (Some(cluster), true, true) = (&cluster, job.kind == KIND, journal_is_here(&opened, job.id.as_str())) {
+    if let (Some(cluster), true, true) =
+        (&cluster, job.kind == KIND || job.kind == amv_backup::KIND, journal_is_here(&opened, job.id.as_str()))
+    {
         let ours = as_ours(&host, &job);
         let choices = Choices {
             check: false,
@@ -127,6 +131,26 @@ async fn attach(id: &str, common: Common) -> Result<u8, Failure> {
         let cluster = cluster.to_string();
         drop(world);
         return backup::backup(&cluster, choices, common).await;
+    }
+    if let (Some(cluster), true) = (&cluster, [GRAVITY_RESTORE, AMV_RESTORE].contains(&job.kind.as_str()))
+        && let Some(meta) = meta_of(&job)
+    {
+        let root = opened.settings.catalogs.first();
+        let point = format!("{}/{}", meta.source, meta.point);
+        let here = root.is_some_and(|root| Catalog::open_read(root).and_then(|shelf| shelf.find(&point, None)).is_ok());
+        if here {
+            let choices = Choices {
+                check: false,
+                only: meta.only,
+                label: None,
+                waive: meta.waived,
+                patience: river::patience()?,
+                restore: RestoreChoices { point: Some(point), ..RestoreChoices::default() },
+            };
+            let cluster = cluster.to_string();
+            drop(world);
+            return restore::restore(&cluster, choices, common).await;
+        }
     }
     let (mut out, mut lines) = (Sink::stdout(), crate::event::Lines::new());
     let mut offset = 0;
@@ -234,6 +258,11 @@ async fn remove(id: &str, yes: bool, common: &Common) -> Result<u8, Failure> {
         }
         let (digest, _) = jobs.log_sha256(&job.id).await?;
         let digest = digest.unwrap_or_else(|| Sha256::of(b""));
+        if let Some(meta) = meta_of(&job) {
+            for path in [Some(meta.archive), meta.amv_archive].into_iter().flatten() {
+                restore_summary::remove(&world, &host, &path).await?;
+            }
+        }
         match as_ours(&host, &job) {
             Some(ours) => crate::modules::gravity_backup::remove_from_node(&world, &ours, digest).await?,
             None => jobs.clean(&job.id, digest).await?,

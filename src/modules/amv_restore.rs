@@ -205,9 +205,11 @@ async fn start(world: &World, hosts: &[String]) -> Result<(Running, RestoreMeta)
             timeout_seconds: 0,
             marker,
             waived: world.choices.waive.clone(),
+            only: world.choices.only.clone(),
             target: work.restoring.gates.as_ref().and_then(|gates| gates.identity.clone()),
             safety: None,
             tool: Some(copied.dir.clone()),
+            amv_host: Some(delivered.host.clone()),
             amv_archive: Some(delivered.path.clone()),
         }
     };

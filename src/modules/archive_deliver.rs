@@ -26,8 +26,16 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
     let amv = point.manifest.archive(ArchiveKind::Amv).filter(|_| erases_amv(world, &point)).cloned();
     // A restore that has begun has its archives already; AMV's may be missing still.
     if let Some(found) = found.or(found_amv) {
-        if let (Some(archive), Some(path)) = (amv, found.meta.amv_archive.clone()) {
-            let sent = deliver(world, &point, &archive, &found.host, path).await?;
+        if let Some(archive) = amv {
+            let (host, path) = match found.meta.amv_archive.clone() {
+                Some(path) => (found.meta.amv_host.clone().unwrap_or(found.host), path),
+                None => {
+                    let (facts, options) = super::amv_restore::ready(world, &found.host, archive.bytes).await?;
+                    let path = format!("{}/restore-{}/amv-{}.tar.gz", options.backup_dir, point.id(), point.id());
+                    (facts.host, path)
+                }
+            };
+            let sent = deliver(world, &point, &archive, &host, path).await?;
             world.work.lock().await.restoring.delivered_amv = Some(sent);
         }
         return Ok(Done::ok("the restore has begun already", json!({})));

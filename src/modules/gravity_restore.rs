@@ -159,9 +159,11 @@ async fn start(world: &World, hosts: &[String], args: &Map<String, Value>) -> Re
             timeout_seconds: timeout.as_secs(),
             marker,
             waived: world.choices.waive.clone(),
+            only: world.choices.only.clone(),
             target: work.restoring.gates.as_ref().and_then(|gates| gates.identity.clone()),
             safety,
             tool: None,
+            amv_host: work.restoring.delivered_amv.as_ref().map(|sent| sent.host.clone()),
             amv_archive: work.restoring.delivered_amv.as_ref().map(|sent| sent.path.clone()),
         };
         (meta, point.id().to_string())

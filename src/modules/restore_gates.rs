@@ -28,7 +28,10 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
         let found = work.restoring.found.clone().or_else(|| work.restoring.found_amv.clone());
         if let Some(found) = &found {
             work.restoring.confirm = Some(cluster.to_string());
-            work.restoring.erase_amv = Some(cluster.to_string());
+            // Whoever began it confirmed this part only when it was in the plan.
+            let amv_too = found.meta.amv_archive.is_some() || work.restoring.found_amv.is_some();
+            work.restoring.erase_amv =
+                if amv_too { Some(cluster.to_string()) } else { world.choices.restore.erase_amv.clone() };
             if let Some(safety) = &found.meta.safety {
                 work.restoring.safety = SafetyBackup::Taken(safety.clone());
             }
@@ -41,6 +44,18 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
             found.host, found.job.id, found.job.state, found.meta.who, found.meta.since
         );
         world.events.note(Some(&found.host), text.clone());
+        if erases {
+            confirm(world, &cluster.to_string(), true).await;
+            let erase = world.work.lock().await.restoring.erase_amv.clone();
+            if erase.as_deref() != Some(cluster.as_str()) {
+                return Err(Failure::new(
+                    Kind::Refused,
+                    "erasing AMV's data was not confirmed when this restore began",
+                )
+                .within("gate confirmation")
+                .mend(format!("--erase-amv {cluster}, or --only gravity")));
+            }
+        }
         return Ok(Done::ok(text, json!({"taken_over": true, "point": point.id()})));
     }
     if let Some(archive) = gravity {
@@ -66,7 +81,9 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
     let ask = open && world.person.is_some() && !world.choices.check;
     tell(world, &gates, ask || (open && world.choices.check));
     if gates.refused_besides(&["confirmation"]) {
-        return Err(gates.refusal().unwrap_or_else(|| Failure::new(Kind::Refused, "a gate said no")));
+        return Err(gates
+            .refusal_besides(&["confirmation"])
+            .unwrap_or_else(|| Failure::new(Kind::Refused, "a gate said no")));
     }
     if ask {
         confirm(world, &cluster.to_string(), erases).await;

@@ -45,7 +45,10 @@ pub(super) async fn tidy(world: &World) -> Result<Done, Failure> {
 }
 
 /// Removes one archive of ours by its exact form, and its folder when that is empty.
-async fn remove(world: &World, host: &str, path: &str) -> Result<(), Failure> {
+///
+/// # Errors
+/// [`Kind::Refused`] when the path has another form; [`Kind::Unreachable`]; what the node said.
+pub async fn remove(world: &World, host: &str, path: &str) -> Result<(), Failure> {
     let ours = path.rsplit('/').nth(1).is_some_and(|folder| folder.starts_with("restore-"))
         && path.ends_with(".tar.gz")
         && !path.contains("/../");

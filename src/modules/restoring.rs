@@ -62,9 +62,15 @@ pub struct RestoreMeta {
     /// Where the copy of AMV's script lies on the node; AMV only.
     #[serde(default)]
     pub tool: Option<String>,
-    /// Whether the archive of AMV lies on the node as well.
+    /// Where the archive of AMV lies on that node, when it is part of this restore.
     #[serde(default)]
     pub amv_archive: Option<String>,
+    /// The node that it lies on.
+    #[serde(default)]
+    pub amv_host: Option<String>,
+    /// `--only`.
+    #[serde(default)]
+    pub only: Vec<String>,
 }
 
 /// An archive that lies on the node, whole.

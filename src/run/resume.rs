@@ -195,3 +195,98 @@ fn has_mask(value: &Value) -> bool {
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn ended(number: usize, host: &str, outcome: Outcome, done_in: Option<&str>) -> Event {
+        Event::TaskEnded {
+            task: String::new(),
+            host: host.to_owned(),
+            outcome,
+            seconds: 0.0,
+            message: String::new(),
+            result: Value::from(number),
+            number,
+            ignored: false,
+            done_in: done_in.map(str::to_owned),
+        }
+    }
+
+    /// `a3+` ended well, `a3!` failed, `a3=` was told as done before, `a3^` is a block that was mended.
+    fn chain(runs: &[&str]) -> Resume {
+        // Task 9 is about the cluster.
+        let of_hosts: BTreeSet<usize> = (1..=8).collect();
+        let mut resume = Resume::default();
+        for (at, run) in runs.iter().enumerate() {
+            let events: Vec<Event> = run
+                .split_whitespace()
+                .map(|word| {
+                    let (host, number) = (&word[..1], word[1..2].parse().unwrap());
+                    match &word[2..] {
+                        "+" => ended(number, host, Outcome::Changed, None),
+                        "!" => ended(number, host, Outcome::Failed, None),
+                        "=" => ended(number, host, Outcome::Skipped, Some("run 0")),
+                        _ => Event::Rescued { first: number, hosts: vec![host.to_owned()] },
+                    }
+                })
+                .collect();
+            resume.add(&format!("run {at}"), &events.iter().collect::<Vec<_>>(), &of_hosts);
+        }
+        resume
+    }
+
+    #[test]
+    fn what_holds_of_a_chain_of_runs() {
+        let table: &[(&[&str], &str)] = &[
+            (&["a1+ b1+ a2+ b2! a3+"], "a1 a2 a3 b1"),
+            // The second run was killed while it told what the first had done: the first still says it.
+            (&["a1+ a2+ a3+ a4!", "a1="], "a1 a2 a3"),
+            // It mended step 2 on b and was killed: what b had done after step 2 is done again, a's is not.
+            (&["a1+ a2+ a5+ b1+ b2! b5+", "a1= b1= a2= b2+"], "a1 a2 a5 b1 b2"),
+            (&["a1+ a2!", "a1= a2!", "a1= a2+ a3!"], "a1 a2"),
+            // A task about the cluster runs every time and takes nothing back.
+            (&["a1+ a9+ a2!", "a9+ a1="], "a1"),
+            (&["a9+"], ""),
+        ];
+        for (runs, done) in table {
+            let resume = chain(runs);
+            let seen: BTreeSet<String> = (1..=9)
+                .flat_map(|number| ["a", "b"].map(|host| (number, host)))
+                .filter(|(number, host)| resume.passed(*number, host).is_some())
+                .map(|(number, host)| format!("{host}{number}"))
+                .collect();
+            assert_eq!(seen, done.split_whitespace().map(str::to_owned).collect(), "{runs:?}");
+            assert_eq!(resume.count(), seen.len());
+        }
+        // Who did it is remembered through a chain, and so is its value.
+        let resume = chain(&["a1+ a2!", "a1= a2+ a3!"]);
+        let (one, two) = (resume.passed(1, "a").unwrap(), resume.passed(2, "a").unwrap());
+        assert_eq!((one.run.as_str(), two.run.as_str(), &two.result), ("run 0", "run 1", &Value::from(2)));
+        assert!(resume.failed(3, "a").is_some() && resume.failed(2, "a").is_none());
+    }
+
+    #[test]
+    fn what_is_done_once_for_all_and_blocks_are_taken_back_too() {
+        let resume = chain(&["a1+ a2^ a3+ b3! a5+", "a1= a2^ b3+"]);
+        // b ran something again from 3 on: a `run_once` of a at 5 is no longer for b.
+        assert!(resume.counts_for_all(1, "a") && !resume.counts_for_all(5, "a"));
+        assert!(resume.passed(5, "a").is_some());
+        assert!(resume.rescued(2, "a") && !resume.rescued(2, "b"));
+        // a went on in the block itself: it is no longer mended.
+        assert!(!chain(&["a1+ a2^ a4+", "a2+"]).rescued(2, "a"));
+    }
+
+    #[test]
+    fn a_mask_is_found_wherever_it_stands() {
+        for (value, there) in [
+            (serde_json::json!({"stdout": "x ******** y"}), true),
+            (serde_json::json!({"l": [1, {"********": null}]}), true),
+            (serde_json::json!({"stdout": "*******", "rc": 0, "b": [true]}), false),
+        ] {
+            assert_eq!(has_mask(&value), there, "{value}");
+        }
+    }
+}
