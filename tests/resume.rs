@@ -214,7 +214,7 @@ fn killed_anywhere_nothing_that_the_journal_holds_runs_twice() {
         let mut run = PathBuf::new();
         wait_for("the run", || {
             run = runs(&bed).into_iter().find(|run| !before.contains(run)).unwrap_or_default();
-            run.as_os_str().len() > 0
+            !run.as_os_str().is_empty()
         });
         wait_for("that many tasks", || {
             recorded(&run).len() >= after && run.join(journal::FILE).metadata().unwrap().len() > 0
@@ -334,7 +334,7 @@ fn a_rescue_that_failed_begins_again_at_what_failed() {
 fn a_backup_that_was_killed_is_carried_on_to_its_seal() {
     let bed = Bed::new(Generation::G7);
     bed.faults(&["prod:hook-seconds=480"]);
-    let mut child = start(&bed, &["backup", "prod", "--label", "before the upgrade"]);
+    let mut child = start(&bed, &["backup", "prod", "--only", "gravity", "--label", "before the upgrade"]);
     wait_for("a job", || bed.jobs().iter().any(|job| job["state"] == "running"));
     child.kill().unwrap();
     child.wait().unwrap();
@@ -353,9 +353,36 @@ fn a_backup_that_was_killed_is_carried_on_to_its_seal() {
 fn a_backup_that_was_refused_is_carried_on_with_a_waiver() {
     let bed = Bed::new(Generation::G7);
     bed.faults(&["prod:disk=256000:10000", "prod:other-disk=51200:1000"]);
-    bed.ferry(&["backup", "prod"]).must(7, &["gate space"]);
+    bed.ferry(&["backup", "prod", "--only", "gravity"]).must(7, &["gate space"]);
     let run = newest(&bed);
     bed.ferry(&["runs", "resume", &run]).must(7, &["gate space"]);
     bed.ferry(&["runs", "resume", &run, "--waive", "space=planned growth"]).must(0, &["is sealed: verified"]);
     assert_eq!(bed.runs("prod"), 1);
+}
+
+#[test]
+fn a_restore_that_was_killed_is_carried_on_with_the_point_it_had() {
+    let bed = Bed::new(Generation::G7);
+    let waive =
+        ["--waive", "space=the disk of a test machine", "--waive", "safety_backup=a test", "--waive", "nfs=a test"];
+    bed.ferry(&["backup", "prod", "--only", "gravity", "--waive", waive[1]]).must(0, &["is sealed"]);
+    let first = bed.points("prod").into_keys().next().unwrap();
+    bed.faults(&["dr:hook-seconds=900"]);
+    let args =
+        [&["restore", "latest", "--from", "prod", "--to", "dr", "--confirm", "dr", "--only", "gravity"][..], &waive]
+            .concat();
+    let mut child = start(&bed, &args);
+    wait_for("a job", || bed.jobs().iter().any(|job| job["kind"] == "gravity-restore" && job["state"] == "running"));
+    let run = newest(&bed);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The latest point is another one now.
+    bed.ferry(&["backup", "prod", "--only", "gravity", "--waive", waive[1]]).must(0, &["is sealed"]);
+    let said = elsewhere(&bed, &["runs", "resume", &run]);
+    said.must(0, &["taking over job", &format!("Restore of prod/{first} into dr")]);
+    let record = ferry::sandbox::record(&bed.up.dir).unwrap();
+    let called = record.iter().filter(|line| line.act == "restore" && line.step == "called").count();
+    assert_eq!(called, 1, "gravity restore ran once");
+    assert!(bed.jobs().is_empty());
+    elsewhere(&bed, &["runs", "resume", &run]).must(0, &["nothing to resume"]);
 }
