@@ -106,7 +106,7 @@ fn the_leak_of_the_sandbox_and_of_a_backup_that_failed() {
     bed.calm();
     // A hook that failed leaves folder and job: no need to wait ten minutes, its job is over.
     bed.faults(&["prod:hook-fails=on"]);
-    bed.ferry(&["backup", "prod"]).must(2, &[]);
+    bed.ferry(&["backup", "prod", "--only", "gravity"]).must(2, &[]);
     let said = remove(&bed, &["--json"]);
     said.must(0, &[]);
     let all = listed(&said);
@@ -122,10 +122,15 @@ fn a_backup_at_work_keeps_its_folder_also_while_it_packs() {
     use std::process::Stdio;
     let _one = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let bed = Bed::new(Generation::G7);
-    // The hook is over soon; gravity packs for half a minute and says nothing.
-    bed.faults(&["prod:hook-seconds=60", "prod:slow-compress=3600"]);
+    // The hook is over soon; gravity packs for twenty seconds and says nothing.
+    bed.faults(&["prod:hook-seconds=60", "prod:slow-compress=2400"]);
     let mut command = support::bed::ferry(Some(&bed.up.config), &bed.aside(""));
-    let mut child = command.args(["backup", "prod"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = command
+        .args(["backup", "prod", "--only", "gravity"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let began = std::time::Instant::now();
     let (mut seen, mut packing) = (0, None);
     while began.elapsed().as_secs() < 25 && packing.is_none() {
