@@ -219,6 +219,8 @@ fn the_cluster_is_waited_for() {
     assert_eq!((ended.code, restored(&cluster).0), (Some(0), 1), "{}", ended.said);
     assert_eq!(left_over(&cluster), [""; 0], "{}", ended.said);
 
+    let cluster = Cluster::plain(0.4, 2);
+    let point = backed_up(&cluster);
     fault(&cluster, "dr:settle-seconds=6");
     let begun = Instant::now();
     let ended = restore(&cluster, &point, &["--waive", SAFETY]);
@@ -239,7 +241,7 @@ fn a_killed_restore_is_resumed_and_nothing_runs_twice() {
     assert_eq!(whole.code, Some(0), "{}", whole.said);
     let journal = runs(&cluster).difference(&before).next().unwrap().join("journal.jsonl");
     let lines = std::fs::read_to_string(journal).unwrap().lines().count();
-    let step = if long() { 1 } else { (lines / 9).max(1) };
+    let step = if long() { 1 } else { (lines / 7).max(1) };
     let (mut killed, mut resumed) = (0, 0);
     for at in (1..lines).step_by(step) {
         sandbox::change(cluster.dir(), "dr", &format!("before case {at}")).unwrap();

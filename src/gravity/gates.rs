@@ -1552,6 +1552,21 @@ fn nfs(view: &View<'_>, targets: &BTreeMap<String, TargetFacts>, table: &mut Tab
         }
     }
     let before = table.rows.len();
+    // A mount that stands says more than a port that was knocked at.
+    let mounted = |server: &str| {
+        mounts
+            .iter()
+            .any(|source| source.rsplit_once(':').is_some_and(|(host, _)| host.trim_matches(['[', ']']) == server))
+    };
+    let (standing, volumes): (Vec<_>, Vec<_>) = volumes.into_iter().partition(|(volume, _)| mounted(&volume.server));
+    for (volume, hosts) in standing {
+        unsure.push(format!(
+            "the NFS server {} of the volume {} is mounted, but did not answer on port 2049 from {}",
+            volume.server,
+            volume.name,
+            hosts.join(", ")
+        ));
+    }
     for (volume, hosts) in &volumes {
         table.refuse(
             "nfs",

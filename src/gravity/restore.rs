@@ -57,7 +57,8 @@ impl RestoreJob {
 /// comparison and the restore. Standard output and standard error are both the log.
 ///
 /// Lines of its own begin with the marker: `MARKER not-run own` or `MARKER not-run digest` when gravity was never started
-/// (codes [`OWN_FAILURE`], [`REFUSED_DIGEST`]), `MARKER begin EPOCH` right before it, `MARKER rc CODE SECONDS` after it.
+/// (codes [`OWN_FAILURE`], [`REFUSED_DIGEST`]), `MARKER begin EPOCH` right before it, `MARKER rc CODE SECONDS` after it; around
+/// them `MARKER jobs-before NAME…` and, after a failure, `MARKER jobs-after NAME…`, or `?` where kubectl did not answer.
 ///
 /// # Errors
 /// A path holds a NUL, which no command line can carry.
@@ -126,6 +127,16 @@ else
 fi
 [ "$seen" = "$digest" ] || other "the archive on the node is $seen, the point's is $digest"
 
+# Which jobs there are before and after: what proves that none was begun.
+jobs() {
+  j='?'
+  if timeout 5 true >/dev/null 2>&1; then
+    j=$(timeout 20 "$kubectl" -n kube-system get jobs </dev/null 2>/dev/null) || j='?'
+    [ "$j" = '?' ] || j=$(printf '%s\n' "$j" | awk 'NR > 1 && NF { print $1 }' | tr '\n' ' ')
+  fi
+  printf '\n%s jobs-%s %s\n' "$marker" "$1" "$j"
+}
+jobs before
 printf '+ %s restore --follow --timeout=%s %s\n' "$gravity" "$limit" "$file"
 start=$(date +%s)
 printf '\n%s begin %s\n' "$marker" "$start"
@@ -134,6 +145,7 @@ rc=$?
 # Gravity 7 and 8 end their error with a blank and no line end.
 printf '\n%s rc %s %s\n' "$marker" "$rc" "$(($(date +%s) - start))"
 if [ "$rc" -ne 0 ]; then
+  jobs after
   printf 'ferry: gravity ended with code %s; jobs of kube-system after it:\n' "$rc"
   if timeout 5 true >/dev/null 2>&1; then
     timeout 20 "$kubectl" -n kube-system get jobs </dev/null 2>&1 | tail -n 20
@@ -178,7 +190,9 @@ impl RestoreOutcome {
                 Self::Unknown(format!("gravity ended with code {code}, but the job with {rc}"))
             }
             (None, _, Some((0, _))) => Self::Restored,
-            (None, began, Some((code, seconds))) => Self::of_code(code, seconds, began, &said.gravity),
+            (None, began, Some((code, seconds))) => {
+                Self::of_code(code, seconds, began, said.no_job_began(), &said.gravity)
+            }
             (None, true, None) => Self::Unknown(format!("the job ended with code {rc} while gravity ran")),
             _ => {
                 Self::Unknown(format!("the job ended with code {rc}, and its log does not say what became of gravity"))
@@ -186,8 +200,9 @@ impl RestoreOutcome {
         }
     }
 
-    /// Gravity ended with this code after `seconds`. `whole` is true when all that it said is in `said`.
-    fn of_code(code: i32, seconds: u64, whole: bool, said: &str) -> Self {
+    /// Gravity ended with this code after `seconds`. `whole` is true when all that it said is in `said`, `no_job` when
+    /// Kubernetes had no other jobs after it than before.
+    fn of_code(code: i32, seconds: u64, whole: bool, no_job: bool, said: &str) -> Self {
         let error = error_text(said.as_bytes());
         let words = error.clone().unwrap_or_else(|| format!("exit code {code}, and no error line"));
         // What proves that the hook had not begun: all of the output is here, and the follow stream had not.
@@ -224,13 +239,13 @@ impl RestoreOutcome {
             // The same words are those of a connection that broke.
             BackupOutcome::InputDamaged if before_hook && !network => Self::FailedBeforeHook(words),
             BackupOutcome::InputDamaged | BackupOutcome::ControllerDown => {
-                // Once a hook runs, Gravity asks for a hundred seconds before it gives up; an attempt that
-                // never reached the controller and ended sooner cannot have started one.
+                // The words are the same whether the controller was never reached or went away in the middle of
+                // a hook. How long it took proves nothing; that no job came into being does.
                 let never_reached =
                     ["no such host", "connection refused", "no route to host", "network is unreachable"]
                         .iter()
                         .any(|no| low.contains(no));
-                if before_hook && never_reached && seconds < AT_ONCE {
+                if before_hook && never_reached && no_job {
                     Self::FailedBeforeHook(words)
                 } else {
                     Self::ConnectionLostHookMayRun(words)
@@ -328,13 +343,17 @@ struct Said {
     began: bool,
     /// Gravity's code, and after how many seconds.
     ended: Option<(i32, u64)>,
+    /// Kubernetes' jobs before and after; `None` when they were not told.
+    before: Option<Vec<String>>,
+    after: Option<Vec<String>>,
     /// What gravity said, as far as the log has it.
     gravity: String,
 }
 
 impl Said {
     fn read(text: &str, marker: &str) -> Self {
-        let mut said = Self { not_run: None, began: false, ended: None, gravity: String::new() };
+        let mut said =
+            Self { not_run: None, began: false, ended: None, before: None, after: None, gravity: String::new() };
         for line in text.lines() {
             let own = if marker.is_empty() {
                 None
@@ -354,6 +373,8 @@ impl Said {
                         (code, u64::try_from(seconds).unwrap_or(u64::MAX))
                     });
                 }
+                Some(["jobs-before", names @ ..]) => said.before = names_of(names),
+                Some(["jobs-after", names @ ..]) => said.after = names_of(names),
                 _ if said.ended.is_none() => {
                     said.gravity.push_str(line);
                     said.gravity.push('\n');
@@ -363,6 +384,20 @@ impl Said {
         }
         said
     }
+
+    /// Kubernetes answered before and after, and no job is new.
+    fn no_job_began(&self) -> bool {
+        match (&self.before, &self.after) {
+            (Some(before), Some(after)) => after.iter().all(|name| before.contains(name)),
+            _ => false,
+        }
+    }
+}
+
+/// Names of jobs; `None` when kubectl did not answer.
+fn names_of(words: &[&str]) -> Option<Vec<String>> {
+    let names: Vec<String> = words.iter().filter(|word| !word.is_empty()).map(|word| (*word).to_owned()).collect();
+    (!names.iter().any(|name| name == "?")).then_some(names)
 }
 
 /// Whether the follow stream of a hook is in it.

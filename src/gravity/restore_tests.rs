@@ -164,11 +164,34 @@ fn nul_is_refused() {
 
 fn log(said: &str, rc: i32, seconds: u64) -> String {
     format!(
-        "+ gravity restore\n\n{MARKER} begin 1795000000\n{said}\n{MARKER} rc {rc} {seconds}\nferry: gravity ended with code {rc}\n"
+        "\n{MARKER} jobs-before old-1a2b3c \n+ gravity restore\n\n{MARKER} begin 1795000000\n{said}\n{MARKER} rc {rc} {seconds}\n\n{MARKER} jobs-after old-1a2b3c \nferry: gravity ended with code {rc}\n"
     )
 }
 
 const STREAM: &str = "Created Pod \"anypoint-restore-1a2b3c-x7k2p\" in namespace \"kube-system\".\n";
+
+/// The same words when the controller was never reached and when it went away in the middle of a silent hook: only
+/// Kubernetes' jobs tell them apart, and where they were not told it is unknown.
+#[test]
+fn a_refused_connection_is_before_the_hook_only_when_no_job_is_new() {
+    let error = "[ERROR]: dial tcp 10.100.1.1:3009: connect: connection refused\n";
+    for (from, to, before) in [
+        ("jobs-after old-1a2b3c ", "jobs-after old-1a2b3c ", true),
+        ("jobs-after old-1a2b3c ", "jobs-after ", true),
+        ("jobs-after old-1a2b3c ", "jobs-after old-1a2b3c new-4d5e6f ", false),
+        ("jobs-after old-1a2b3c ", "jobs-after ?", false),
+        ("jobs-before old-1a2b3c ", "jobs-before ?", false),
+        ("jobs-before", "jobs-elsewhere", false),
+        ("jobs-after", "jobs-elsewhere", false),
+    ] {
+        for seconds in [0, 5, 101] {
+            let log = log(error, 255, seconds).replace(from, to);
+            let outcome = RestoreOutcome::of(255, log.as_bytes(), MARKER);
+            assert_eq!(matches!(outcome, RestoreOutcome::FailedBeforeHook(_)), before, "{to}: {outcome:?}");
+            assert_eq!(outcome.hook_may_run(), !before, "{to}: {outcome:?}");
+        }
+    }
+}
 
 /// Text by text, in the forms of 5.x (plain) and 7.x (coloured, without a line end).
 #[test]
@@ -219,8 +242,8 @@ fn every_end_is_told_apart() {
         (false, "unknown long flag '--follow'".into(), 0, before, Kind::Failed),
         (false, "lookup gravity-site.kube-system.svc.cluster.local: no such host".into(), 5, before, Kind::Failed),
         (false, "dial tcp 10.100.1.1:3009: connect: connection refused".into(), 5, before, Kind::Failed),
-        // As late as that it may have been the waiting that ended.
-        (false, "dial tcp 10.100.1.1:3009: connect: connection refused".into(), 101, lost, Kind::Unknown),
+        // However long it took: no job came into being.
+        (false, "dial tcp 10.100.1.1:3009: connect: connection refused".into(), 101, before, Kind::Failed),
         (true, "dial tcp 10.100.1.1:3009: connect: connection refused".into(), 5, lost, Kind::Unknown),
         (false, format!("Post {site}/x: unexpected EOF"), 5, lost, Kind::Unknown),
         (false, "EOF".into(), 5, lost, Kind::Unknown),

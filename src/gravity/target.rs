@@ -571,9 +571,21 @@ fn parse_pods(json: &[u8]) -> Result<PodsSeen, String> {
         value.get("items").and_then(Value::as_array).ok_or("kubectl get pods printed JSON without \"items\"")?;
     let word =
         |item: &Value, pointer: &str| item.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    // Its owner; the label that Kubernetes gives every pod of a job; a hook's pod also by its name.
     let job = |item: &Value| {
-        let owners = item.pointer("/metadata/ownerReferences").and_then(Value::as_array)?;
-        owners.iter().find(|owner| word(owner, "/kind") == "Job").map(|owner| plain(&word(owner, "/name")))
+        let owners = item.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+        let owner = owners.and_then(|all| all.iter().find(|owner| word(owner, "/kind") == "Job"));
+        let label = || {
+            ["/metadata/labels/job-name", "/metadata/labels/batch.kubernetes.io~1job-name"]
+                .iter()
+                .map(|pointer| word(item, pointer))
+                .find(|name| !name.is_empty())
+        };
+        let by_name = || {
+            let name = word(item, "/metadata/name");
+            name.rsplit_once('-').map(|(job, _)| job.to_owned()).filter(|job| is_hook_name(job))
+        };
+        owner.map(|owner| word(owner, "/name")).or_else(label).or_else(by_name).map(|name| plain(&name))
     };
     let mut seen = PodsSeen { total: items.len(), ..PodsSeen::default() };
     // Jobs of which a pod ended well: their failed tries are history.
