@@ -117,7 +117,8 @@ pub struct Options {
     /// PCE versions by cluster (`prod`, `dr`); the generation's own where none is given, so that
     /// what one saved the other takes.
     pub versions: BTreeMap<String, String>,
-    /// Whether the clusters have AMV.
+    /// Whether the clusters have AMV, and the inventory says so. Off, because a backup whose AMV part
+    /// cannot be made is no whole backup.
     pub amv: bool,
     /// gzip's level for archives, 0 to 9.
     pub gzip_level: u32,
@@ -141,7 +142,7 @@ impl Default for Options {
             restore_seconds: node.restore_seconds,
             settle_seconds: node.settle_seconds,
             versions: BTreeMap::new(),
-            amv: true,
+            amv: false,
             gzip_level: node.gzip_level,
             mode: None,
             exe: None,
