@@ -1,10 +1,14 @@
 //! The sandbox as others meet it: over a real `ssh`, with its processes and files counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use support::{pce, real};
 
 use ferry::sandbox::{self, Mode, NodeUp, Options, Up, pretend};
 
@@ -267,6 +271,68 @@ fn a_target_is_looked_at_from_its_own_nodes() {
     assert_eq!(look("prod-3", "anypoint.prod.example"), "10.0.0.11\n0\nnfs.prod.example:/srv/pce\n");
     // Another cluster's name leads to the other cluster.
     assert!(look("dr-1", "anypoint.prod.example").starts_with("10.0.0.11\n"));
+}
+
+#[test]
+fn real_nodes_have_the_same_tools_behind_sshd_and_sudo() {
+    use std::os::unix::fs::MetadataExt as _;
+    let desk = pce::Desk::new();
+    let amv = |node: &mut pretend::Node| node.amv = true;
+    let prod = pce::Cluster::start_as(&desk, "prod", 1, &real::Opts::default(), amv);
+    let dr = pce::Cluster::start_as(&desk, "dr", 2, &real::Opts::default(), amv);
+    // Run by the user's own shell, with sudo in between.
+    let sudo = |node: &real::RealNode, script: &str| {
+        let output = node.ssh().arg(format!("sudo sh -c '{script}'")).output().unwrap();
+        (text(&output.stdout), text(&output.stderr), output.status.code())
+    };
+    prod.change("secrets/platform-secrets.json");
+    prod.amv_change("databases/dias/measurements/jvm_metric");
+    let folder = format!("/var/lib/gravity/{}/3.0.2/{}", pretend::amv::UNPACKED, pretend::amv::FOLDER);
+    let script = format!("{folder}/amv-backup-restore.sh");
+    let made = sudo(
+        &prod.nodes[0],
+        &format!("gravity backup -q /tmp/b.tar.gz && bash {script} -va backup -f night -d /srv/amv"),
+    );
+    assert_eq!((made.1.as_str(), made.2), ("", Some(0)), "{}", made.0);
+    for file in ["tmp/b.tar.gz", "srv/amv/night.tar.gz"] {
+        let name = Path::new(file).file_name().unwrap();
+        std::fs::copy(prod.nodes[0].root_dir().join(file), dr.nodes[1].root_dir().join("tmp").join(name)).unwrap();
+    }
+    let copied = format!("mkdir /root/job && cp {folder}/* /root/job/");
+    let put = format!(
+        "{copied} && gravity restore -q /tmp/b.tar.gz && echo yes | bash /root/job/amv-backup-restore.sh -v -a restore -f /tmp/night.tar.gz -d /srv/amv"
+    );
+    let restored = sudo(&dr.nodes[1], &put);
+    assert_eq!((restored.1.as_str(), restored.2), ("", Some(0)), "{}", restored.0);
+    assert_eq!((dr.content(), dr.amv_content()), (prod.content(), prod.amv_content()));
+    assert!(dr.record().iter().all(|line| line.node == "dr-2" && line.cluster == "pce-dr"));
+    assert!(dr.record().iter().any(|line| line.is("amv", "restore", "erased")));
+
+    // As the vendor leaves it, by number.
+    let root = dr.nodes[0].root_dir();
+    for path in [script.as_str(), folder.as_str(), "/var/lib/gravity/site", "/var/lib/gravity/planet/share"] {
+        let meta = std::fs::metadata(root.join(path.trim_start_matches('/'))).unwrap();
+        assert_eq!((meta.uid(), meta.mode() & 0o022), (pce::SERVICE_UID, 0), "{path}");
+    }
+    dr.node_fault(0, "amv-owner", "4711");
+    dr.fault("nfs-other", "10.9.9.9:/x");
+    let look = "getent ahosts anypoint.dr.example; openssl s_client -connect 10.0.1.11:443 -servername anypoint.dr.example </dev/null 2>/dev/null | openssl x509 -noout -subject; findmnt -rn -t nfs,nfs4 -o SOURCE; getent passwd ops";
+    let (out, err, code) = sudo(&dr.nodes[0], look);
+    for said in ["10.0.1.11       STREAM", "anypoint.dr.example\n", "10.9.9.9:/x\n", "ops:x:4242:"] {
+        assert!(out.contains(said), "{said}: {out} {err} {code:?}");
+    }
+    assert_eq!(std::fs::metadata(root.join(script.trim_start_matches('/'))).unwrap().uid(), 4711);
+    // Without sudo the tools refuse.
+    let refused = dr.nodes[0].ssh().arg("gravity backup /tmp/x; kubectl get nodes").output().unwrap();
+    let refused = text(&refused.stderr);
+    assert!(refused.contains("should be run as root") && refused.contains("permission denied"), "{refused}");
+    drop((prod, dr));
+    let pce4 = pce::Cluster::start_as(&desk, "new", 1, &real::Opts::default(), |node| {
+        node.faults.insert("pce4".to_owned(), true.into());
+    });
+    let (out, _, _) =
+        sudo(&pce4.nodes[0], "command -v gravity; ls -d /var/lib/gravity; kubectl get nodes --no-headers");
+    assert!(out.starts_with("10.0.1.11 "), "{out}");
 }
 
 #[test]

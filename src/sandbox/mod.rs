@@ -986,7 +986,9 @@ fn clean(dir: &Path) -> Result<(), Failure> {
     let nodes = dir.join("nodes");
     // The mark is in the environment of all that a node starts; a process that threw its
     // environment away still has the node's root.
-    kill_all(|process| mark.as_ref().is_some_and(|mark| process.has(mark)) || process.roots_in(&nodes))?;
+    kill_all(|process| {
+        mark.as_ref().is_some_and(|mark| process.has(mark)) || process.roots_in(&nodes) || process.serves_in(&nodes)
+    })?;
     remove(&dir.join("sandbox.json"))?;
     Ok(())
 }
@@ -1010,6 +1012,13 @@ impl Process {
     /// True when its environment held exactly this when it was started.
     fn has(&self, setting: &str) -> bool {
         self.environ.split(|byte| *byte == 0).any(|entry| entry == setting.as_bytes())
+    }
+
+    /// True when it is a pretend tool's, of a node below `dir`: without namespaces that is all that is
+    /// left of the mark when a job has thrown its environment away.
+    fn serves_in(&self, dir: &Path) -> bool {
+        let mark = [b"FERRY_SANDBOX_NODE=".as_slice(), dir.as_os_str().as_encoded_bytes(), b"/"].concat();
+        self.environ.split(|byte| *byte == 0).any(|entry| entry.starts_with(&mark))
     }
 
     /// True when its `/` is below `dir`. A working folder there says nothing: that may be the
