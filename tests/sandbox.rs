@@ -228,6 +228,25 @@ fn what_one_cluster_saved_the_other_restores() {
 }
 
 #[test]
+fn a_hook_that_lost_the_mark_ends_with_the_sandbox() {
+    let guard = Guard::new();
+    let up = guard.up(&Options { mode: Some(Mode::Path), ..options() });
+    sandbox::set_faults(guard.dir(), &["hook-seconds=60000".parse().unwrap()]).unwrap();
+    let gravity = tool(&up, "prod-1", "pce_gravity");
+    let line = format!("env -i PATH=/usr/bin:/bin setsid {gravity} backup -q /dev/null >/dev/null 2>&1 </dev/null &");
+    assert!(ssh(&up, "prod-1", &line).status.success());
+    let serving = || {
+        let mark = format!("FERRY_SANDBOX_NODE={}/", up.dir.display());
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        let environs = all.filter_map(|entry| std::fs::read(entry.path().join("environ")).ok());
+        environs.filter(|environ| text(environ).contains(&mark)).count()
+    };
+    until(10, "the hook runs", || serving() > 0);
+    sandbox::down(guard.dir()).unwrap();
+    assert_eq!(serving(), 0);
+}
+
+#[test]
 fn clusters_may_differ_in_version_and_one_may_have_no_gravity() {
     for mode in both_modes() {
         let guard = Guard::new();
