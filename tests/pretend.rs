@@ -151,8 +151,11 @@ impl Pretend {
     /// The steps of the script in the record, without those of before.
     fn amv_steps(&self, after: usize) -> Vec<String> {
         let all = self.record().into_iter().filter(|line| line.tool == "amv").skip(after);
-        all.map(|line| if line.rc.is_some() { format!("{}:{}", line.step, line.rc.unwrap()) } else { line.step })
-            .collect()
+        let word = |line: record::Record| match line.rc {
+            Some(rc) => format!("{}:{rc}", line.step),
+            None => line.step,
+        };
+        all.map(word).collect()
     }
 
     fn record(&self) -> Vec<record::Record> {

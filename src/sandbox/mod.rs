@@ -117,7 +117,8 @@ pub struct Options {
     /// PCE versions by cluster (`prod`, `dr`); the generation's own where none is given, so that
     /// what one saved the other takes.
     pub versions: BTreeMap<String, String>,
-    /// Whether the clusters have AMV.
+    /// Whether the clusters have AMV, and the inventory says so. Off, because a backup whose AMV part
+    /// cannot be made is no whole backup.
     pub amv: bool,
     /// gzip's level for archives, 0 to 9.
     pub gzip_level: u32,
@@ -141,7 +142,7 @@ impl Default for Options {
             restore_seconds: node.restore_seconds,
             settle_seconds: node.settle_seconds,
             versions: BTreeMap::new(),
-            amv: true,
+            amv: false,
             gzip_level: node.gzip_level,
             mode: None,
             exe: None,
@@ -985,7 +986,9 @@ fn clean(dir: &Path) -> Result<(), Failure> {
     let nodes = dir.join("nodes");
     // The mark is in the environment of all that a node starts; a process that threw its
     // environment away still has the node's root.
-    kill_all(|process| mark.as_ref().is_some_and(|mark| process.has(mark)) || process.roots_in(&nodes))?;
+    kill_all(|process| {
+        mark.as_ref().is_some_and(|mark| process.has(mark)) || process.roots_in(&nodes) || process.serves_in(&nodes)
+    })?;
     remove(&dir.join("sandbox.json"))?;
     Ok(())
 }
@@ -1009,6 +1012,13 @@ impl Process {
     /// True when its environment held exactly this when it was started.
     fn has(&self, setting: &str) -> bool {
         self.environ.split(|byte| *byte == 0).any(|entry| entry == setting.as_bytes())
+    }
+
+    /// True when it is a pretend tool's, of a node below `dir`: without namespaces that is all that is
+    /// left of the mark when a job has thrown its environment away.
+    fn serves_in(&self, dir: &Path) -> bool {
+        let mark = [b"FERRY_SANDBOX_NODE=".as_slice(), dir.as_os_str().as_encoded_bytes(), b"/"].concat();
+        self.environ.split(|byte| *byte == 0).any(|entry| entry.starts_with(&mark))
     }
 
     /// True when its `/` is below `dir`. A working folder there says nothing: that may be the

@@ -33,7 +33,7 @@ pub const FILES: &[(&str, &str)] = &[("amv-backup-restore.sh", SCRIPT), ("influx
 fn wanted(node: &Node) -> String {
     let fault = |name: &str| node.fault(name).map_or("-".to_owned(), |value| format!("={value}"));
     [
-        node.app_version.clone(),
+        node.app_version_seen(),
         fault("amv-missing-here"),
         fault("amv-second-folder"),
         fault("amv-world-writable"),
@@ -77,13 +77,14 @@ fn plant(node: &Node) -> io::Result<()> {
         }
     }
     fs::create_dir_all(&unpacked)?;
-    let version = unpacked.join(&node.app_version);
+    let running = node.app_version_seen();
+    let version = unpacked.join(&running);
     let changed = node.has("amv-changed");
     if !node.has("amv-missing-here") {
         write(&version, changed)?;
     }
     if let Some(name) = node.fault("amv-second-folder") {
-        let name = if name.is_empty() { format!("{}-x", node.app_version) } else { name };
+        let name = if name.is_empty() { format!("{running}-x") } else { name };
         write(&unpacked.join(name), changed)?;
     }
     // The folders belong to the service user from `site` on, as the unpacking service leaves them.
@@ -151,7 +152,7 @@ fn own(dir: &Path, uid: Option<u32>) -> io::Result<()> {
     Ok(())
 }
 
-/// The hidden command: `fault NAME`, `root`, `pause`, `record ACT STEP ARCHIVE|- ARGS…`.
+/// The hidden command: `ours`, `fault NAME`, `root`, `pause`, `record ACT STEP ARCHIVE|- ARGS…`.
 pub(crate) fn ask(node: &Node, argv: &[String]) -> u8 {
     let word = |at: usize| argv.get(at).map(String::as_str).unwrap_or_default();
     match word(1) {
@@ -162,6 +163,10 @@ pub(crate) fn ask(node: &Node, argv: &[String]) -> u8 {
             }
             None => 1,
         },
+        "ours" => {
+            say("ours\n");
+            0
+        }
         "root" => u8::from(!(rustix::process::geteuid().is_root() || node.pretend_root)),
         "pause" => {
             if let Some(seconds) = node.number("amv-slow", 60.0) {

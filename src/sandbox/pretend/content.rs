@@ -108,7 +108,7 @@ fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// A file cannot be written.
-pub(crate) fn ensure(node: &Node) -> io::Result<()> {
+pub fn ensure(node: &Node) -> io::Result<()> {
     let make = |name: &str, fill: &dyn Fn(&Path) -> io::Result<()>| {
         let dir = node.shared.join(name);
         if dir.is_dir() {

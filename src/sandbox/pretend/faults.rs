@@ -38,7 +38,7 @@ pub const FAULTS: &[FaultDoc] = &[
     ),
     fault("active-operation", "TYPE (on: operation_update)", "status lists an operation that runs"),
     fault("stray", "NAME (on: same name)", "this node tells another cluster's name and identity"),
-    fault("version-mismatch", "VERSION (on: 9.9.9)", "this node tells another PCE version"),
+    fault("version-mismatch", "VERSION (on: 9.9.9)", "this node tells another PCE version, and has its files"),
     fault("clock-skew", "SECONDS (on: 300)", "date on this node is wrong by so much"),
     fault(
         "foreign-hook-job",

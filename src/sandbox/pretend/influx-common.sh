@@ -7,13 +7,18 @@ if [ -z "$FERRY_SANDBOX_NODE" ]; then
     root=$HERE
     while [ "$root" != / ] && [ ! -f "$root/etc/ferry-sandbox/node.json" ]; do root=$(dirname "$root"); done
     if [ "$root" = / ]; then
-        PATH=$PATH:/opt/ferry-sandbox/bin
+        PATH=/opt/ferry-sandbox/bin:$PATH
     else
         PATH=$root/opt/ferry-sandbox/bin:$PATH
         FERRY_SANDBOX_NODE=$root/etc/ferry-sandbox
         export FERRY_SANDBOX_NODE
     fi
     export PATH
+fi
+# Never with a kubectl that leads to a cluster somewhere.
+if [ "$(kubectl __pretend-amv ours 2>/dev/null </dev/null)" != ours ]; then
+    echo "ERROR: this pretended script works with the pretended kubectl only" >&2
+    exit 1
 fi
 
 pretend() { kubectl __pretend-amv "$@" </dev/null; }
