@@ -340,7 +340,7 @@ impl Window {
     fn shown(&self, patience: std::time::Duration) {
         let until = std::time::Instant::now() + patience;
         let mut queue = self.lock();
-        while !(queue.idle && queue.waiting.is_empty()) && !queue.closed {
+        while !(queue.closed || queue.idle && queue.waiting.is_empty()) {
             let left = until.saturating_duration_since(std::time::Instant::now());
             if left.is_zero() {
                 return;

@@ -363,10 +363,7 @@ fn staging(node: &Node<'_>, policy: &Policy, found: &mut Findings) {
                 Some(node.host()),
                 format!("left behind by a hook: {what}"),
                 "it takes space on Gravity's disk and holds the cluster's data unencrypted",
-                format!(
-                    "kubectl -n kube-system get jobs; when none is active: sudo rm -rf {}",
-                    crate::remote::quote(&staging.path).unwrap_or_else(|_| "that directory".to_owned())
-                ),
+                format!("ferry jobs clean --staging {}   (it asks, and removes only what no job uses)", node.host()),
             );
         } else {
             found.warn(

@@ -45,7 +45,7 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
         );
         world.events.note(Some(&found.host), text.clone());
         if erases {
-            confirm(world, &cluster.to_string(), true).await;
+            confirm(world, cluster.as_str(), true).await;
             let erase = world.work.lock().await.restoring.erase_amv.clone();
             if erase.as_deref() != Some(cluster.as_str()) {
                 return Err(Failure::new(
@@ -86,7 +86,7 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
             .unwrap_or_else(|| Failure::new(Kind::Refused, "a gate said no")));
     }
     if ask {
-        confirm(world, &cluster.to_string(), erases).await;
+        confirm(world, cluster.as_str(), erases).await;
         gates = evaluate(world, hosts, false).await?;
     }
     if !world.choices.check

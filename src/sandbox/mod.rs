@@ -142,7 +142,7 @@ impl Default for Options {
             restore_seconds: node.restore_seconds,
             settle_seconds: node.settle_seconds,
             versions: BTreeMap::new(),
-            amv: false,
+            amv: true,
             gzip_level: node.gzip_level,
             mode: None,
             exe: None,
