@@ -77,6 +77,7 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
         archive.details.clone_from(&work.amv.details);
         archives.push(archive);
     }
+    let saved_amv = archives.iter().any(|archive| archive.kind == ArchiveKind::Amv);
     if archives.is_empty() {
         return Err(Failure::new(Kind::Failed, "there is no proved archive: nothing is sealed"));
     }
@@ -126,7 +127,7 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
         commands: work.commands.clone(),
         archives,
         complete: missing.is_empty(),
-        contents: contents_rows(has_amv, has_nfs),
+        contents: contents_rows(has_amv, saved_amv, has_nfs),
         durations: Durations {
             backup_seconds: work.backup_seconds,
             transfer_seconds: Some(transfer_seconds),
