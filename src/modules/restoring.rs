@@ -134,6 +134,8 @@ pub struct Restoring {
     pub amv_restored: bool,
     /// What AMV's own report said.
     pub amv_report: Option<String>,
+    /// Where AMV's script saved what it erased.
+    pub amv_saved: Option<String>,
     /// Whether the cluster is well again.
     pub settled: Option<gravity::Settled>,
 }
@@ -166,7 +168,11 @@ pub(super) fn facts_of(world: &World, point: &Point) -> PointFacts {
         _ => None,
     });
     let cluster = &manifest.cluster;
+    // With `--only amv` its archive is what the gates are about.
+    let part = if world.choices.wants("gravity") { String::new() } else { "AMV".to_owned() };
+    let gravity = if part.is_empty() { gravity } else { amv };
     PointFacts {
+        part,
         id: point.id().to_string(),
         sha256: gravity.map(|archive| archive.sha256),
         bytes: gravity.map_or(0, |archive| archive.bytes),
