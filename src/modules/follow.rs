@@ -208,7 +208,11 @@ pub(super) async fn follow(
         let asked = tokio::sync::Notify::new();
         let attempt = async {
             keep_watch(world).await?;
-            let jobs = world.jobs(&job.host).await?;
+            let mut jobs = world.jobs(&job.host).await?;
+            if listener.is_some() {
+                // Whether it waits for an answer is asked more often than whether it lives.
+                jobs.manner.heart = Duration::from_secs(2);
+            }
             jobs.follow(&job.id, offset, |what| {
                 heard = Instant::now();
                 match what {
