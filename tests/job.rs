@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ferry::digest::{Hasher, Sha256};
 use ferry::failure::{Failure, Kind};
 use ferry::job::watch::Pace;
-use ferry::job::{Follow, Input, Jobs, Lost, Manner, NotTaken, Owner, Spec, State, Watch};
+use ferry::job::{Answered, Follow, Input, Jobs, Lost, Manner, NotTaken, Owner, Spec, State, Watch, Written};
 use ferry::name::{ClusterName, JobId, RunId};
 use ferry::remote::sudo::Become;
 use ferry::remote::{Exit, Session, fake, local};
@@ -1154,4 +1154,111 @@ async fn more_than_half_is_enough_and_less_is_not() {
         other => panic!("{other:?}"),
     }
     take("emil", [a, b, c]).await.unwrap().release().await;
+}
+
+/// Follows a job and answers it: each time that something waits and the output since the last answer ends
+/// in `question`, with the next of `answers`. Returns how it ended, its output, and what was said of waiting.
+async fn ask_and_answer(
+    node: &Node,
+    id: &JobId,
+    question: &str,
+    answers: &[&str],
+) -> (State, String, Vec<Option<bool>>) {
+    let mut all = Vec::new();
+    let mut waits = Vec::new();
+    let (mut seq, mut from) = (0, 0);
+    let end = Instant::now() + Duration::from_secs(90);
+    loop {
+        assert!(Instant::now() < end, "{}", String::from_utf8_lossy(&all));
+        // A follower cannot answer while it follows: it is left and followed anew, as after a cut.
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let offset = all.len() as u64;
+        let follow = node.jobs.follow(id, offset, |what| match what {
+            Follow::Bytes(bytes) => all.extend_from_slice(bytes),
+            Follow::Heart { waits: now, offset, .. } => {
+                assert_eq!(offset, all.len() as u64);
+                waits.push(now);
+                let fresh = String::from_utf8_lossy(&all[from..]).into_owned();
+                if now == Some(true) && fresh.trim_end_matches(' ').ends_with(question) {
+                    tell.send(()).unwrap();
+                }
+            }
+        });
+        let followed = tokio::select! {
+            state = follow => Some(state.unwrap()),
+            Some(()) = told.recv() => None,
+        };
+        if let Some(state) = followed {
+            assert_eq!(seq as usize, answers.len(), "{}", String::from_utf8_lossy(&all));
+            return (state, String::from_utf8(all).unwrap(), waits);
+        }
+        assert_eq!(node.jobs.answer(id, seq, answers[seq as usize]).await.unwrap(), Answered::Now);
+        seq += 1;
+        from = all.len();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_form_of_a_question_is_seen_and_answered() {
+    let bash = "bash -c 'read -r -p \"Erase? (y/n) \" x; echo \"got <$x>\"; test \"$x\" = y'";
+    let forms: [(&str, &str, &str, &[&str]); 6] = [
+        ("printf", "printf 'Erase? (y/n) '; read -r x; echo \"got <$x>\"; test \"$x\" = y", "(y/n)", &["y"]),
+        (
+            "a line",
+            "echo 'Erase? (y/n)'; read -r x; echo \"got <$x>\"",
+            "(y/n)\n",
+            &["  a 'b' \"c\" $HOME `id` \\n Ä  "],
+        ),
+        ("stderr", "printf 'Erase? (y/n) ' >&2; read -r x; echo \"got <$x>\"", "(y/n)", &["y"]),
+        (
+            "repeated",
+            "x=; until [ \"$x\" = yes ]; do printf 'yes or no? '; read -r x; done; echo \"got <$x>\"",
+            "no?",
+            &["", "y", "yes"],
+        ),
+        (
+            "stdin eaten",
+            "timeout 1 cat >/dev/null; head -c 0 >/dev/null; printf 'Erase? (y/n) '; read -r x; echo \"got <$x>\"",
+            "(y/n)",
+            &["y"],
+        ),
+        ("bash read -p", bash, "(y/n)", &["y"]),
+    ];
+    for shell in SHELLS {
+        let node = Node::with_shell(shell);
+        assert!(node.jobs.has_terminal().await.unwrap());
+        for input in [Input::Fifo, Input::Terminal] {
+            let jobs = forms.iter().map(async |(name, script, question, answers)| {
+                if *name == "bash read -p" && input == Input::Fifo {
+                    return;
+                }
+                let spec = Spec { input, kind: format!("ask-{}", name.replace(' ', "-")), ..node.spec(script) };
+                node.jobs.start(&spec).await.unwrap();
+                let (state, output, waits) = ask_and_answer(&node, &spec.id, question.trim_end(), answers).await;
+                let what = format!("{shell} {input:?} {name}: {output:?} {waits:?}");
+                assert_eq!(state, State::Done { rc: 0 }, "{what}");
+                let last = answers.last().unwrap();
+                let got = if *name == "a line" { last.trim() } else { last };
+                assert!(output.contains(&format!("got <{got}>")), "{what}");
+                assert_eq!(output.contains("\r\n"), input == Input::Terminal, "{what}");
+                let given = node.jobs.answers(&spec.id).await.unwrap();
+                assert_eq!(given.len(), answers.len());
+                for (at, given) in given.iter().enumerate() {
+                    assert_eq!(
+                        (given.seq as usize, given.text.as_str(), given.written),
+                        (at, answers[at], Written::Yes)
+                    );
+                }
+                // Also when the job is over, what was answered is told, and nothing is written.
+                let again = node.jobs.answer(&spec.id, 0, "other").await.unwrap();
+                assert_eq!(again, Answered::Before(answers[0].to_owned()));
+                let failure = node.jobs.answer(&spec.id, 99, "other").await.unwrap_err();
+                assert_eq!(failure.kind, Kind::Refused, "{failure:?}");
+                let (sum, _) = node.jobs.log_sha256(&spec.id).await.unwrap();
+                node.jobs.clean(&spec.id, sum.unwrap()).await.unwrap();
+            });
+            futures::future::join_all(jobs).await;
+        }
+        assert!(!node.path("ferry").exists(), "{shell}: something is left");
+    }
 }

@@ -78,10 +78,21 @@ f_sync() { sync "$@" 2>/dev/null || sync; }
 # One process: state, parent, session and start time in ticks, into f_st f_ppid f_sess f_start.
 # Its name may hold anything, so the fields are counted from the last parenthesis.
 f_proc() {
-    f_line=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+    f_line=''
+    # Without a process for it: a look at every process of the node takes long enough.
+    { read -r f_line <"/proc/$1/stat"; } 2>/dev/null
+    if [ -z "$f_line" ]; then return 1; fi
+    f_one=$1
     f_line=${f_line##*\)}
     # shellcheck disable=SC2086 # words are wanted; they are letters and numbers
     set -- $f_line
+    if [ $# -lt 20 ]; then
+        # A line feed in the name.
+        f_line=$(cat "/proc/$f_one/stat" 2>/dev/null) || return 1
+        f_line=${f_line##*\)}
+        # shellcheck disable=SC2086
+        set -- $f_line
+    fi
     [ $# -ge 20 ] || return 1
     # shellcheck disable=SC2034 # job.sh reads them
     f_st=$1 f_ppid=$2 f_sess=$4

@@ -3,9 +3,14 @@
 # that ever writes the job's result. The order of its steps is the proof: a job without `pid` never
 # ran its command; a job with `pid` and without `rc` ran it, and how that ended is not known.
 # Arguments: job folder, file with the boot id, shell, HOME, umask, flock (yes or no), file of the
-# lock per cluster and kind, run or void (void: claim the job so that it never runs).
+# lock per cluster and kind, run or void (void: claim the job so that it never runs), the job's input
+# (nothing, fifo, terminal).
 
-s_sync() { sync "$@" 2>/dev/null || sync; }
+# Descriptor 7 is the job's input: nobody else keeps it.
+s_sync() { sync "$@" 7<&- 2>/dev/null || sync 7<&-; }
+
+# One word for sh.
+s_quote() { printf '%s\n' "$1" | sed "s/'/'\\\\''/g; s/^/'/; s/\$/'/"; }
 
 s_leave() {
     if [ -n "$1" ]; then printf '%s\n' "$1" >&2; fi
@@ -14,7 +19,7 @@ s_leave() {
 }
 
 s_main() {
-    s_dir=$1 s_boot=$2 s_sh=$3 s_home=$4 s_umask=$5 s_flock=$6 s_kind=$7 s_mode=$8
+    s_dir=$1 s_boot=$2 s_sh=$3 s_home=$4 s_umask=$5 s_flock=$6 s_kind=$7 s_mode=$8 s_input=${9:-nothing}
     LC_ALL=C
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
     export LC_ALL PATH
@@ -71,26 +76,41 @@ s_main() {
     read -r s_back <"$s_dir/pid.$$"
     if [ "$s_back" != "$s_line" ]; then s_leave "room"; fi
     s_sync "$s_dir/rc.$$" "$s_dir/pid.$$" "$s_dir/out"
+    # Read and written by us and by the job: it never ends, with a writer or without, with us or without
+    # us, and nobody who writes into it waits for a reader. Open before `pid` says that the job runs.
+    if [ "$s_input" = nothing ] || [ "$s_mode" = void ]; then
+        exec 7</dev/null
+    else
+        if [ -L "$s_dir/in" ] || [ ! -p "$s_dir/in" ]; then s_leave "fifo"; fi
+        exec 7<>"$s_dir/in"
+    fi
     # The one step that decides who runs the job: a link is made once and never overwrites, with
     # or without flock.
-    if ! ln "$s_dir/pid.$$" "$s_dir/pid" 2>/dev/null; then s_leave ""; fi
-    rm -f "$s_dir/pid.$$"
+    if ! ln "$s_dir/pid.$$" "$s_dir/pid" 7<&- 2>/dev/null; then s_leave ""; fi
+    rm -f "$s_dir/pid.$$" 7<&-
     # On disk before the command begins: after a power cut `pid` must not be missing.
     s_sync "$s_dir"
 
     s_rc=143
     if [ "$s_mode" = run ]; then
-        s_user=$(id -un 2>/dev/null)
+        s_user=$(id -un 7<&- 2>/dev/null)
+        s_line=
+        if [ "$s_input" = terminal ]; then s_line="exec $(s_quote "$s_sh") $(s_quote "$s_dir/spec")"; fi
         (
             umask "$s_umask"
             exec 8>&-
-            exec env -i PATH="$PATH" HOME="$s_home" LC_ALL=C USER="$s_user" LOGNAME="$s_user" SHELL=/bin/sh \
-                "$s_sh" "$s_dir/spec"
-        ) </dev/null >>"$s_dir/out" 2>&1
+            set -- env -i PATH="$PATH" HOME="$s_home" LC_ALL=C USER="$s_user" LOGNAME="$s_user" SHELL=/bin/sh
+            if [ "$s_input" = terminal ]; then
+                # A terminal of its own between the FIFO and the job; its exit code is the job's.
+                exec "$@" TERM=dumb script -qec "$s_line" /dev/null
+            fi
+            exec "$@" "$s_sh" "$s_dir/spec"
+        ) <&7 7<&- >>"$s_dir/out" 2>&1
         # In the foreground, where no signal to us ends the waiting. A `wait` would return early, and bash 5.2
         # then forgets the true code of a child that died at the same moment.
         s_rc=$?
     fi
+    exec 7<&-
 
     read -r s_up _ </proc/uptime
     # In place (1<>), into blocks that are ours already.
