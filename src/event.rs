@@ -96,6 +96,21 @@ pub enum Event {
         machine: String,
         ci: Option<String>,
         dir: String,
+        /// The folder it was started in: relative paths of `command` begin there.
+        #[serde(default)]
+        cwd: Option<String>,
+        /// Digest of the playbooks as read.
+        #[serde(default)]
+        playbook_sha256: Option<String>,
+        /// Digest of the inventory as read.
+        #[serde(default)]
+        inventory_sha256: Option<String>,
+        /// The run that this one carries on.
+        #[serde(default)]
+        resumes: Option<String>,
+        /// The recovery point that is restored, where there is one: `latest` may be another one later.
+        #[serde(default)]
+        point: Option<String>,
     },
     /// What will be done, in order, as text lines, before it begins.
     Plan {
@@ -106,7 +121,8 @@ pub enum Event {
         play: String,
         hosts: Vec<String>,
     },
-    /// A task begins. `number` of `of`, from 1, over the whole plan as far as it is known.
+    /// A task begins. `number` of `of`, from 1, in the order in which the playbooks are written: the same
+    /// task has the same number in every run of the same playbooks.
     TaskStarted {
         task: String,
         number: usize,
@@ -122,6 +138,20 @@ pub enum Event {
         message: String,
         #[serde(default)]
         result: Value,
+        /// The task's number; 0 in journals that did not keep it.
+        #[serde(default)]
+        number: usize,
+        /// It failed, and `ignore_errors` let the host go on.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        ignored: bool,
+        /// It was not run: this earlier run had done it, and `result` is what it kept then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        done_in: Option<String>,
+    },
+    /// What failed in the block whose first task has this number was mended by its `rescue`.
+    Rescued {
+        first: usize,
+        hosts: Vec<String>,
     },
     /// One line that a host said. In the journal only its place in the host's log is kept.
     Line {
@@ -166,6 +196,16 @@ pub enum Event {
         point: String,
         spec_sha256: String,
         meta: Value,
+    },
+    /// A person is asked. Windows show what waits, draw nothing more, and leave the terminal to the question.
+    Asking {
+        question: String,
+    },
+    /// The person answered, or the operator's own pattern did. `by` is `person` or `pattern`.
+    Answered {
+        question: String,
+        answer: String,
+        by: String,
     },
     /// A job's state was seen to change (`running`, `done`, `lost reboot`, …).
     JobState {
@@ -248,6 +288,7 @@ const WAITING_LINES: usize = 2_000;
 
 #[derive(Default)]
 struct Queue {
+    idle: bool,
     waiting: VecDeque<Arc<Stamped>>,
     lines: usize,
     skipped: u64,
@@ -295,11 +336,29 @@ impl Window {
         self.queue.1.notify_all();
     }
 
+    /// Waits until everything that was told is shown and the window asks for more, at most `patience`.
+    fn shown(&self, patience: std::time::Duration) {
+        let until = std::time::Instant::now() + patience;
+        let mut queue = self.lock();
+        while !(queue.closed || queue.idle && queue.waiting.is_empty()) {
+            let left = until.saturating_duration_since(std::time::Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            queue = self.queue.1.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     /// Waits for the next event, at most `patience`.
     pub fn next(&self, patience: std::time::Duration) -> Seen {
         let mut queue = self.lock();
+        if queue.waiting.is_empty() && !queue.idle {
+            queue.idle = true;
+            self.queue.1.notify_all();
+        }
         loop {
             if let Some(event) = queue.waiting.pop_front() {
+                queue.idle = false;
                 if matches!(event.event, Event::Line { .. } | Event::Progress { .. }) {
                     queue.lines -= 1;
                 }
@@ -413,6 +472,14 @@ impl Events {
     /// Tells a warning.
     pub fn warn(&self, host: Option<&str>, text: impl Into<String>) {
         self.tell(Event::Warning { host: host.map(str::to_owned), text: text.into() });
+    }
+
+    /// Waits until the windows have shown all that was told, at most two seconds: before a person is asked.
+    pub fn shown(&self) {
+        let windows = self.door.lock().unwrap_or_else(PoisonError::into_inner).windows.clone();
+        for window in windows {
+            window.shown(std::time::Duration::from_secs(2));
+        }
     }
 
     /// The worst kind of failure that passed so far.
@@ -553,6 +620,9 @@ mod tests {
             seconds: 0.5,
             message: "a\nhunter22".into(),
             result: serde_json::json!({"hunter22": ["\u{9b}m"]}),
+            number: 1,
+            ignored: false,
+            done_in: None,
         });
         let all = serde_json::to_string(&*kept.0.lock().unwrap()).unwrap();
         assert!(!all.contains("hunter22"), "{all}");

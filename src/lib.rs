@@ -21,6 +21,7 @@ pub mod template;
 pub mod remote;
 
 // floor: crafts
+pub mod amv;
 pub mod archive;
 pub mod catalog;
 pub mod gravity;

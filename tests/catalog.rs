@@ -69,6 +69,7 @@ fn archive(bytes: &[u8]) -> Archive {
         why: String::new(),
         source_path: "/var/lib/data/ferry/x/backup.tar.gz".into(),
         verified_how: vec!["sha256 equal on the node, in the stream and on the disk here".into()],
+        details: serde_json::Map::new(),
     }
 }
 

@@ -1,12 +1,13 @@
 //! The pretend tools, driven by name: what they print, where, with which code, and what they leave.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use ferry::sandbox::pretend::{FAULTS, Generation, Member, Node};
+use ferry::sandbox::pretend::{self, FAULTS, Generation, Member, Node, amv, content, record};
 
 /// A node that is only files and names.
 struct Pretend {
@@ -34,7 +35,7 @@ impl Pretend {
         for folder in ["bin", "node", "out"] {
             std::fs::create_dir(dir.path().join(folder)).unwrap();
         }
-        for tool in ["gravity", "kubectl", "journalctl", "date"] {
+        for tool in pretend::TOOLS {
             std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_ferry"), dir.path().join("bin").join(tool)).unwrap();
         }
         let mut node = Node {
@@ -102,6 +103,63 @@ impl Pretend {
 
     fn counted(&self, word: &str) -> usize {
         self.runs().iter().filter(|line| line.starts_with(word)).count()
+    }
+
+    /// What the cluster holds.
+    fn content(&self) -> std::collections::BTreeMap<String, String> {
+        content::digests(&self.path("shared/content")).unwrap()
+    }
+
+    fn change(&self, what: &str) {
+        content::change(&self.path("shared/content"), what).unwrap();
+    }
+
+    fn influx(&self) -> std::collections::BTreeMap<String, String> {
+        content::digests(&self.path("shared/amv")).unwrap()
+    }
+
+    /// The folder with AMV's script.
+    fn amv_folder(&self) -> PathBuf {
+        self.path("state").join(amv::UNPACKED).join("3.0.2").join(amv::FOLDER)
+    }
+
+    /// The script from a copy of its folder, as it may be called from anywhere.
+    fn amv(&self, args: &[&str]) -> Command {
+        let copy = self.path("copy");
+        let _ = std::fs::remove_dir_all(&copy);
+        std::fs::create_dir(&copy).unwrap();
+        for entry in std::fs::read_dir(self.amv_folder()).unwrap().flatten() {
+            std::fs::copy(entry.path(), copy.join(entry.file_name())).unwrap();
+        }
+        let mut command = Command::new("bash");
+        command.arg(copy.join("amv-backup-restore.sh")).args(args).stdin(Stdio::null());
+        let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.path("bin").display());
+        command.env("FERRY_SANDBOX_NODE", self.path("node")).env("PATH", path).current_dir(self.path("out"));
+        command
+    }
+
+    /// What the script says to this input: standard output, standard error, exit code.
+    fn amv_said(&self, args: &[&str], input: &str) -> (String, String, i32) {
+        let mut command = self.amv(args);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // It may end without reading.
+        let _ = std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        (text(&output.stdout), text(&output.stderr), output.status.code().unwrap())
+    }
+
+    /// The steps of the script in the record, without those of before.
+    fn amv_steps(&self, after: usize) -> Vec<String> {
+        let all = self.record().into_iter().filter(|line| line.tool == "amv").skip(after);
+        let word = |line: record::Record| match line.rc {
+            Some(rc) => format!("{}:{rc}", line.step),
+            None => line.step,
+        };
+        all.map(word).collect()
+    }
+
+    fn record(&self) -> Vec<record::Record> {
+        record::read(&self.path("shared")).unwrap()
     }
 
     fn jobs(&self) -> Vec<serde_json::Value> {
@@ -643,19 +701,629 @@ fn restore_opens_first_asks_nothing_and_keeps_its_job() {
         "{out}"
     );
     assert_eq!((node.jobs().len(), node.leaked()), (2, 1));
+}
+
+#[test]
+fn a_restore_makes_any_cluster_hold_what_the_archive_holds() {
+    let source = Pretend::new(Generation::G7);
+    let target = Pretend::with(Generation::G7, |node| {
+        node.cluster = "pce-dr".to_owned();
+        node.kube_system_uid = "9b7e41d0-63a2-4f58-8f0b-1c2d3e4f5a66".to_owned();
+    });
+    // Each cluster begins with a state of its own, the same every time.
+    assert_eq!(source.content(), Pretend::new(Generation::G7).content());
+    assert_ne!(source.content(), target.content());
+    assert!(source.content().keys().eq(target.content().keys()));
+    source.change("databases/postgres/exchange.dump");
+    source.change("objectstore/new.blob");
+    assert_eq!(source.said("gravity", &["backup", "-q", "b.tar.gz"]).2, 0);
+    let saved = source.content();
+    // What comes later is not in it.
+    source.change("secrets/platform-secrets.json");
+    source.change("later/file");
+    let archive = source.path("out/b.tar.gz").display().to_string();
+    for (at, (node, from)) in [(&target, &archive), (&source, &archive)].into_iter().enumerate() {
+        assert_ne!(node.content(), saved);
+        let (out, err, code) = node.said("gravity", &["restore", from, "--timeout=80m"]);
+        assert_eq!((err.as_str(), code), ("", 0), "{out}");
+        assert_eq!(node.content(), saved, "{at}");
+        assert_eq!(node.leaked(), 0);
+    }
+    // Its own record, which nobody but the tools writes.
+    let record = target.record();
+    let steps: Vec<(&str, &str)> = record.iter().map(|line| (line.act.as_str(), line.step.as_str())).collect();
+    let all = ["called", "opened", "hook-began", "hook-ended", "ended"];
+    assert_eq!(steps, all.map(|step| ("restore", step)));
+    assert!(record.iter().all(|line| line.id == record[0].id && line.cluster == "pce-dr" && line.tool == "gravity"));
+    let digest = ferry::digest::Sha256::of(&std::fs::read(&archive).unwrap()).to_string();
+    assert_eq!(record[1].sha256.as_deref(), Some(digest.as_str()));
+    assert_eq!(record[0].args, ["restore", &archive, "--timeout=80m"]);
+    assert_eq!((record[3].note.as_str(), record[4].rc), ("Complete", Some(0)));
+    let made = source.record().into_iter().find(|line| line.is("gravity", "backup", "ended")).unwrap();
+    assert_eq!(made.sha256.as_deref(), Some(digest.as_str()));
+    // A restore is no run of a backup.
+    assert_eq!(target.runs(), Vec::<String>::new());
+}
+
+#[test]
+fn an_empty_archive_empties_the_cluster() {
+    for (name, bytes) in [("zero", vec![]), ("empty.tar.gz", empty_gz())] {
+        let node = Pretend::new(Generation::G7);
+        assert_eq!(node.content().len(), 9);
+        std::fs::write(node.path("out").join(name), bytes).unwrap();
+        assert_eq!(node.said("gravity", &["restore", name]).2, 0);
+        assert_eq!(node.content().len(), 0, "{name}: the hook runs against an empty folder");
+        // And stays so: no call makes it anew.
+        assert_eq!(node.said("gravity", &["backup", "-q", "b.tar.gz"]).2, 0);
+        assert_eq!((node.content().len(), members(&node.path("out/b.tar.gz")).len()), (0, 0));
+    }
+    let node = Pretend::new(Generation::G7);
+    node.fault("missing-member", "secrets");
+    assert_eq!(node.said("gravity", &["backup", "-q", "b.tar.gz"]).2, 0);
+    assert_eq!(node.said("gravity", &["restore", "-q", "b.tar.gz"]).2, 0);
+    assert!(!node.content().keys().any(|name| name.starts_with("secrets")) && node.content().len() == 8);
+}
+
+/// The 32 bytes that gravity writes when its staging folder is gone.
+fn empty_gz() -> Vec<u8> {
+    let node = Pretend::new(Generation::G7);
+    node.fault("exit0-empty-archive", "on");
+    assert_eq!(node.said("gravity", &["backup", "-q", "e.tar.gz"]).2, 0);
+    std::fs::read(node.path("out/e.tar.gz")).unwrap()
+}
+
+/// A node whose cluster has changed since it was saved into `b.tar.gz`, and what was saved.
+fn saved_and_changed(change: impl FnOnce(&mut Node)) -> (Pretend, std::collections::BTreeMap<String, String>) {
+    let node = Pretend::with(Generation::G7, change);
+    assert_eq!(node.said("gravity", &["backup", "-q", "b.tar.gz"]).2, 0);
+    let saved = node.content();
+    for name in saved.keys() {
+        node.change(name);
+    }
+    (node, saved)
+}
+
+#[test]
+fn a_restore_that_fails_in_the_middle_leaves_half_of_each() {
+    for (fault, what, reason) in [
+        ("restore-fails", "Job has reached the specified backoff limit", "BackoffLimitExceeded"),
+        ("restore-deadline", "Job was active longer than specified deadline", "DeadlineExceeded"),
+        ("hook-killed", "Job has reached the specified backoff limit", "BackoffLimitExceeded"),
+    ] {
+        let (node, saved) = saved_and_changed(|node| node.time_scale = 240.0);
+        node.fault(fault, "on");
+        let (out, err, code) = node.said("gravity", &["restore", "b.tar.gz", "--timeout=1m"]);
+        assert_eq!((err, code), (format!("\x1b[31m[ERROR]: {what}\n \x1b[0m"), 255), "{fault}");
+        assert!(out.contains("* [1/2] restore aborted after "), "{out}");
+        // Staging is cleaned away, the job stays.
+        assert_eq!((node.leaked(), node.jobs().len()), (0, 1));
+        assert_eq!(node.jobs()[0]["status"]["conditions"][0]["reason"], reason);
+        let content = node.content();
+        let back = content.iter().filter(|(name, digest)| saved.get(*name) == Some(digest)).count();
+        assert!(back > 0 && back < saved.len(), "{fault}: {back} of {}", saved.len());
+        assert_eq!(node.record().last().unwrap().rc, Some(255));
+    }
+    // A backup of the same cluster is not touched by a restore's fault.
+    let node = Pretend::new(Generation::G7);
+    node.fault("restore-fails", "on");
+    node.fault("restore-deadline", "on");
+    node.fault("restore-cli-dies", "on");
+    assert_eq!(node.said("gravity", &["backup", "-q", "b.tar.gz"]).2, 0);
+    node.fault("no-hook", "on");
+    let (_, err, code) = node.said("gravity", &["restore", "-q", "b.tar.gz"]);
+    assert_eq!((err.as_str(), code), ("\x1b[31m[ERROR]: anypoint:3.0.2 does not have restore hook\n \x1b[0m", 255));
+    assert_eq!(node.leaked(), 0);
+}
+
+#[test]
+fn a_restore_goes_on_without_its_command_line() {
+    let (node, saved) = saved_and_changed(|_| ());
+    node.fault("restore-cli-dies", "TERM");
+    assert_eq!(node.run("gravity", &["restore", "b.tar.gz"]).status.signal(), Some(15));
+    assert_ne!(node.content(), saved);
+    until(10, "the hook ends", || node.record().iter().any(|line| line.is("gravity", "restore", "hook-ended")));
+    assert_eq!(node.content(), saved);
+    assert_eq!((node.leaked(), node.jobs().len()), (1, 1));
+    assert!(!node.record().iter().any(|line| line.is("gravity", "restore", "ended")));
+    // `--follow`, and how long a restore takes by itself.
+    node.fault("restore-cli-dies", "off");
+    node.fault("restore-seconds", "90");
+    let begun = Instant::now();
+    let (out, err, code) = node.said("gravity", &["restore", "b.tar.gz", "--follow"]);
+    assert!(begun.elapsed() >= Duration::from_millis(1400));
+    assert_eq!((err.as_str(), code), ("", 0));
+    assert!(out.starts_with("Created Pod \"anypoint-restore-") && out.contains("restore of anypoint ends\n"), "{out}");
+    assert!(out.ends_with("has completed, 1 minute elapsed.\n") && !out.contains("* ["), "{out}");
+}
+
+#[test]
+fn gravity_site_may_go_away_in_the_middle_of_a_restore() {
+    const REFUSED: &str = "dial tcp 10.100.0.9:3009: connect: connection refused";
+    let slow = |node: &mut Node| {
+        node.time_scale = 120.0;
+        node.restore_seconds = Some(300.0);
+    };
+    // Away for good: the command line gives up, the job does not.
+    let (node, saved) = saved_and_changed(slow);
     node.fault("site-restarts", "on");
-    assert!(restore("b.tar.gz").1.contains("connection refused"));
+    let (out, err, code) = node.said("gravity", &["restore", "b.tar.gz"]);
+    assert!(code == 255 && err.contains(REFUSED) && out.contains("* [1/2] restore aborted after "), "{out}{err}");
+    assert!(node.said("gravity", &["local-site"]).1.contains(REFUSED), "nobody else is answered either");
+    assert!(!node.record().iter().any(|line| line.is("gravity", "restore", "hook-ended")), "the job goes on");
+    assert_eq!(node.leaked(), 0);
+    until(10, "the hook ends", || node.record().iter().any(|line| line.step == "hook-ended" && line.act == "restore"));
+    assert_eq!(node.content(), saved);
+    assert_eq!(node.said("gravity", &["local-site"]).0, "pce-prod");
+    // Back in time: nothing was the matter.
+    let (node, saved) = saved_and_changed(slow);
+    node.fault("site-restarts", "60");
+    let (out, err, code) = node.said("gravity", &["restore", "b.tar.gz"]);
+    assert_eq!((err.as_str(), code), ("", 0), "{out}");
+    assert!(out.contains("* [2/2] restored from b.tar.gz\n"));
+    assert_eq!(node.content(), saved);
+    // What the command line cleans away may be missed.
+    let (node, saved) = saved_and_changed(slow);
+    node.fault("site-restarts", "on");
+    node.fault("site-restarts-loses-staging", "on");
+    assert_eq!(node.said("gravity", &["restore", "-q", "b.tar.gz"]).2, 255);
+    until(10, "the hook ends", || node.record().iter().any(|line| line.step == "hook-ended" && line.note == "Failed"));
+    assert_ne!(node.content(), saved);
+}
+
+#[test]
+fn a_cluster_settles_after_a_restore() {
+    let (node, _) = saved_and_changed(|node| node.settle_seconds = 60.0);
+    let state = || {
+        let value: serde_json::Value =
+            serde_json::from_str(&node.said("gravity", &["status", "--output=json"]).0).unwrap();
+        value["cluster"]["state"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(state(), "active");
+    let mut restore = node.command("gravity", &["restore", "-q", "b.tar.gz"]).spawn().unwrap();
+    until(10, "the restore has begun", || state() == "degraded");
+    assert_eq!(restore.wait().unwrap().code(), Some(0));
+    assert_eq!(state(), "degraded", "also right after it");
+    until(10, "the cluster settles", || state() == "active");
+    node.fault("never-settles", "on");
+    assert_eq!(state(), "degraded");
+    node.fault("never-settles", "off");
+    node.fault("settle-seconds", "100000");
+    assert_eq!(state(), "degraded");
+}
+
+#[test]
+fn what_a_target_must_have_can_be_looked_at() {
+    let node = Pretend::new(Generation::G7);
+    let dns = "anypoint.prod.example";
+    // Its name.
+    let ahosts = || node.said("getent", &["ahosts", dns]);
+    assert_eq!(ahosts().0.lines().next().unwrap(), "10.0.0.11       STREAM anypoint.prod.example");
+    assert_eq!(node.said("getent", &["hosts", dns]), (format!("10.0.0.11       {dns}\n"), String::new(), 0));
+    node.fault("dns-elsewhere", "on");
+    assert!(ahosts().0.starts_with("192.0.2.77 "));
+    node.fault("dns-elsewhere", "203.0.113.9");
+    assert!(ahosts().0.starts_with("203.0.113.9 "));
+    node.fault("dns-missing", "on");
+    assert_eq!(ahosts(), (String::new(), String::new(), 2));
+    node.fault("dns-missing", "off");
+    node.fault("dns-elsewhere", "off");
+    assert_eq!(node.said("getent", &["ahosts", "anypoint.nowhere.example"]).2, 2);
+    assert!(node.said("getent", &["hosts", "localhost"]).0.contains("localhost"), "all else is the system's");
+    assert!(node.said("getent", &["passwd", "root"]).0.starts_with("root:"));
+
+    // Its certificate, read by the system's own openssl.
+    let client = ["s_client", "-connect", "10.0.0.11:443", "-servername", dns];
+    let read = |option: &[&str]| {
+        let (pem, _, code) = node.said("openssl", &client);
+        assert_eq!(code, 0);
+        let mut x509 = node.command("openssl", &[&["x509", "-noout"], option].concat());
+        let mut x509 = x509.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(&mut x509.stdin.take().unwrap(), pem.as_bytes()).unwrap();
+        let output = x509.wait_with_output().unwrap();
+        (text(&output.stdout), output.status.code().unwrap())
+    };
+    let (subject, _) = read(&["-subject", "-ext", "subjectAltName"]);
+    assert!(subject.contains("anypoint.prod.example") && subject.contains("DNS:anypoint.prod.example"), "{subject}");
+    assert_eq!(read(&["-checkend", "86400"]).1, 0);
+    let print = read(&["-fingerprint"]);
+    assert_eq!(print, read(&["-fingerprint"]), "one certificate, not one a call");
+    node.fault("cert-expires", "5");
+    assert_eq!((read(&["-checkend", "345600"]).1, read(&["-checkend", "518400"]).1), (0, 1));
+    node.fault("cert-expired", "on");
+    assert_eq!(read(&["-checkend", "0"]).1, 1);
+    node.fault("cert-expired", "off");
+    node.fault("cert-name", "wrong.example");
+    let (subject, _) = read(&["-ext", "subjectAltName"]);
+    assert!(subject.contains("DNS:wrong.example") && !subject.contains("prod"), "{subject}");
+    node.fault("cert-none", "on");
+    let (out, err, code) = node.said("openssl", &client);
+    assert!(out.is_empty() && err.contains("connect:errno=111") && code == 1, "{err}");
+    node.fault("cert-none", "off");
+    assert_eq!(node.said("openssl", &["s_client", "-connect", "10.9.9.9:443"]).2, 1);
+    assert_eq!(node.said("openssl", &["s_client", "-connect", "no.such.example:443"]).2, 1);
+    assert!(node.said("openssl", &["version"]).0.starts_with("OpenSSL"));
+
+    // Its NFS: as it is mounted, and as the cluster has it.
+    let mounts = || node.said("findmnt", &["-rn", "-t", "nfs,nfs4", "-o", "SOURCE,TARGET"]);
+    let volumes = || {
+        let all: serde_json::Value =
+            serde_json::from_str(&node.said("kubectl", &["get", "pv", "-o", "json"]).0).unwrap();
+        let items = all["items"].as_array().unwrap().clone();
+        items
+            .iter()
+            .filter_map(|item| {
+                Some(format!("{}:{}", item["spec"]["nfs"]["server"].as_str()?, item["spec"]["nfs"]["path"].as_str()?))
+            })
+            .collect::<Vec<_>>()
+    };
+    let (out, err, code) = mounts();
+    assert_eq!(
+        (out.as_str(), err.as_str(), code),
+        ("nfs.prod.example:/srv/pce /var/lib/gravity/planet/share/nfs\n", "", 0)
+    );
+    assert_eq!(volumes(), ["nfs.prod.example:/srv/pce"]);
+    node.fault("nfs-other", "10.7.7.7:/old");
+    assert!(mounts().0.starts_with("10.7.7.7:/old ") && volumes() == ["10.7.7.7:/old"]);
+    node.fault("nfs-missing", "on");
+    assert_eq!((mounts(), volumes().len()), ((String::new(), String::new(), 1), 0));
+    assert!(node.said("findmnt", &["-rn", "-o", "TARGET", "/"]).0.contains('/'), "all else is the system's");
+}
+
+#[test]
+fn pods_of_all_namespaces_and_those_that_are_ill() {
+    let node = Pretend::with(Generation::G7, |node| node.amv = true);
+    let all = |option: &str| -> Vec<(String, String, bool)> {
+        let (out, _, code) = node.said("kubectl", &["get", "pods", option, "-o", "json"]);
+        assert_eq!(code, 0);
+        let list: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let one = |pod: &serde_json::Value| {
+            let ready = pod["status"]["containerStatuses"][0]["ready"].as_bool().unwrap_or(false);
+            (text(&pod["metadata"]["name"]), text(&pod["status"]["phase"]), ready)
+        };
+        list["items"].as_array().unwrap().iter().map(one).collect()
+    };
+    let usual = all("--all-namespaces");
+    assert_eq!(usual, all("-A"));
+    // A pod of an earlier backup has ended well, and is the only one that is not ready.
+    let not_ready: Vec<_> = usual.iter().filter(|(.., ready)| !ready).collect();
+    assert_eq!(not_ready, [&("anypoint-backup-0a1b2c-x7k2p".to_owned(), "Succeeded".to_owned(), false)]);
+    node.fault("pod-crashing", "exchange-api-6f7d9c5b8-q4w2x");
+    assert_eq!(all("-A").iter().filter(|(.., ready)| !ready).count(), 2);
+    let (table, _, _) = node.said("kubectl", &["get", "pods"]);
+    assert!(table.contains("CrashLoopBackOff") && table.contains("0/1"), "{table}");
+    node.fault("pod-crashing", "on");
+    assert_eq!(all("-A").len(), usual.len() + 1);
+
+    assert_eq!(node.said("kubectl", &["get", "namespace", "dias", "-o", "name"]).0, "namespace/dias\n");
+    let dias = node.said("kubectl", &["-n", "dias", "get", "pods", "-o", "name"]).0;
+    assert_eq!((dias.lines().count(), dias.matches("-data-").count()), (5, 2));
+    let other = Pretend::new(Generation::G7);
+    let (_, err, code) = other.said("kubectl", &["get", "namespace", "dias", "-o", "json"]);
+    assert_eq!((err.as_str(), code), ("Error from server (NotFound): namespaces \"dias\" not found\n", 1));
+    assert!(other.said("kubectl", &["-n", "dias", "exec", "x", "--", "true"]).1.contains("not found"));
+}
+
+#[test]
+fn pce_4_has_no_gravity_and_a_foreign_job_may_hold_staging() {
+    let node = Pretend::new(Generation::G7);
+    node.fault("pce4", "on");
+    assert_eq!(node.said("kubectl", &["get", "nodes", "--no-headers"]).0.lines().count(), 3);
+    assert!(!node.path("state/local/gravity.db").exists());
+    node.fault("pce4", "off");
+    node.run("kubectl", &["get", "nodes"]);
+    assert!(node.path("state/local/gravity.db").exists());
+
+    node.fault("leaked-staging-active", "1");
+    let jobs = node.jobs();
+    assert_eq!((jobs.len(), &jobs[0]["status"]["active"]), (1, &1.into()));
+    let inside = jobs[0]["spec"]["template"]["spec"]["volumes"][0]["hostPath"]["path"].as_str().unwrap().to_owned();
+    let id = inside.trim_start_matches("/ext/state/").trim_end_matches("/backup").to_owned();
+    assert!(id.len() == 6 && id.chars().all(|digit| digit.is_ascii_hexdigit()), "{id}");
+    let file = node.path("state/planet/state").join(&id).join("backup/objectstore.bin");
+    assert_eq!(std::fs::metadata(&file).unwrap().len(), 1 << 20);
+    assert!(!jobs[0]["metadata"]["name"].as_str().unwrap().ends_with(&id), "a job's name is not its folder's");
+    node.fault("leaked-staging-active", "off");
+    assert_eq!(node.jobs().len(), 0);
+    assert!(!file.exists());
+}
+
+fn with_amv() -> Pretend {
+    let node = Pretend::with(Generation::G7, |node| node.amv = true);
+    // The first call of any tool makes the folder.
+    node.run("gravity", &["version"]);
+    node
+}
+
+/// A node whose AMV was saved and then changed; what was saved, and the archive's path.
+fn with_saved_amv() -> (Pretend, std::collections::BTreeMap<String, String>, String) {
+    let node = with_amv();
+    let dir = node.path("amv-backup").display().to_string();
+    let (out, err, code) = node.amv_said(&["-a", "backup", "-f", "first", "-d", &dir, "-v"], "");
+    assert_eq!((err.as_str(), code), ("", 0), "{out}");
+    let saved = node.influx();
+    content::change(&node.path("shared/amv"), "databases/telegraf/measurements/cpu").unwrap();
+    content::change(&node.path("shared/amv"), "databases/new/measurements/more").unwrap();
+    (node, saved, format!("{dir}/first.tar.gz"))
+}
+
+const QUESTION: &str =
+    "Existing data on the target cluster will be backed up and erased. Do you want to continue? (y/n)";
+
+#[test]
+fn the_amv_script_saves_and_restores_as_documented() {
+    let (node, saved, archive) = with_saved_amv();
+    assert_eq!(saved.len(), 14);
+    assert!(members(Path::new(&archive)).iter().any(|name| name.ends_with(".s2.tar.gz")));
+    let dir = node.path("amv-backup").display().to_string();
+    // A bundled `-va backup`, and a name that is taken.
+    let (_, err, code) = node.amv_said(&["-va", "backup", "-f", "first", "-d", &dir], "");
+    assert_eq!((err, code), (format!("ERROR: {archive} already exists\n"), 1));
+    let (out, _, code) = node.amv_said(&["-a", "backup", "-f", "quiet", "-d", &dir], "");
+    assert!(code == 0 && !out.contains("transferred") && out.ends_with("quiet.tar.gz\n"), "{out}");
+    let (out, _, _) = node.amv_said(&["-va", "backup", "-f", "meta", "-s", "meta", "-d", &dir], "");
+    assert!(out.contains("Backing up meta data... Done. ") && !out.contains("shard"), "{out}");
+    node.amv_said(&["-a", "backup", "-f", "data", "-s", "data", "-d", &dir], "");
+    let listed = |name: &str| members(&node.path("amv-backup").join(name));
+    assert!(!listed("meta.tar.gz").iter().any(|name| name.contains(".s2.")));
+    assert!(!listed("data.tar.gz").iter().any(|name| name.ends_with(".meta")));
+    // Usage.
+    for args in [&["-h"][..], &[], &["-a", "dance"], &["-x"], &["-a", "restore", "-s", "meta"]] {
+        let (out, err, code) = node.amv_said(args, "");
+        let both = format!("{out}{err}");
+        assert_eq!(code, i32::from(args != ["-h"]), "{args:?} {both}");
+        assert!(both.contains("-a ACTION") && both.contains("-f FILE") && both.contains("-s FILTER"), "{both}");
+    }
+    let (_, err, code) = node.amv_said(&["-a", "restore", "-f", "/none.tar.gz", "-d", &dir], "y\n");
+    assert_eq!((err.as_str(), code), ("ERROR: /none.tar.gz does not exist\n", 1));
+
+    // Nobody there, a refusal, and a yes.
+    let before = node.influx();
+    assert_ne!(before, saved);
+    for (input, why) in [("", "aborted: no answer"), ("n\n", "aborted by user"), ("maybe\n", "aborted by user")] {
+        let count = node.amv_steps(0).len();
+        let (out, err, code) = node.amv_said(&["-a", "restore", "-f", &archive, "-d", &dir], input);
+        assert_eq!((err, code), (format!("ERROR: {why}\n"), 1), "{out}");
+        assert!(out.ends_with(&format!("{QUESTION} ")), "without a newline: {out:?}");
+        assert_eq!(node.amv_steps(count), ["called", "opened", "ended:1"]);
+        assert_eq!(node.influx(), before);
+    }
+    let count = node.amv_steps(0).len();
+    let (out, err, code) = node.amv_said(&["-v", "-a", "restore", "-f", &archive, "-d", &dir], "y\n");
+    assert_eq!((err.as_str(), code), ("", 0), "{out}");
+    for said in ["Using manifest: ", "Databases            backup: 3      restored: 3      OK\n", "Series cardinality"]
+    {
+        assert!(out.contains(said), "{said:?}: {out}");
+    }
+    assert_eq!(node.influx(), saved);
+    assert_eq!(
+        node.amv_steps(count),
+        ["called", "opened", "saved", "erased", "erased", "erased", "erased", "written", "ended:0"]
+    );
+    let record = node.record();
+    let opened = record.iter().rfind(|line| line.is("amv", "restore", "opened")).unwrap();
+    let digest = ferry::digest::Sha256::of(&std::fs::read(&archive).unwrap()).to_string();
+    assert_eq!(opened.sha256.as_deref(), Some(digest.as_str()));
+    assert_eq!(opened.args, ["-v", "-a", "restore", "-f", &archive, "-d", &dir]);
+    assert!(record.iter().rfind(|line| line.step == "saved").unwrap().bytes.unwrap() > 100);
+}
+
+#[test]
+fn the_amv_question_in_every_style() {
+    let (node, saved, archive) = with_saved_amv();
+    let dir = node.path("amv-backup").display().to_string();
+    let args = ["-a", "restore", "-f", &archive, "-d", &dir];
+    let restore = |style: &str, input: &str| {
+        node.fault("amv-prompt", style);
+        content::change(&node.path("shared/amv"), "databases/telegraf/measurements/mem").unwrap();
+        let (out, err, code) = node.amv_said(&args, input);
+        assert_eq!(code == 0, node.influx() == saved, "{style} {input:?} {out}{err}");
+        (out, err, code)
+    };
+    let (out, _, code) = restore("line", "yes\n");
+    assert!(code == 0 && out.starts_with(&format!("{QUESTION}\n")), "{out:?}");
+    let (out, err, code) = restore("stderr", "y\n");
+    assert!(code == 0 && err == format!("{QUESTION} ") && !out.contains("erased."), "{out:?} {err:?}");
+    // bash says nothing where there is no terminal, and reads all the same.
+    let (out, err, code) = restore("read-p", "y\n");
+    assert!(code == 0 && !out.contains("erased.") && err.is_empty(), "{out:?} {err:?}");
+    // `yes` and nothing else; `Y` and nothing else.
+    assert_eq!(restore("only-yes", "y\n").2, 1);
+    let (out, _, code) = restore("only-yes", "yes\n");
+    assert!(code == 0 && out.contains("continue? (yes/no) "), "{out}");
+    assert_eq!(restore("only-Y", "y\n").2, 1);
+    assert_eq!(restore("only-Y", "Y\n").2, 0);
+    // Until it is yes.
+    let (out, _, code) = restore("repeated,line", "n\nwhat\ny\n");
+    assert_eq!((out.matches(QUESTION).count(), code), (3, 0), "{out}");
+    assert_eq!(restore("repeated", "n\n").2, 1, "the end of the input ends it");
+    // A second question, after the existing data was saved.
+    let (out, err, code) = restore("second", "y\n");
+    assert!(code == 1 && out.contains("Are you sure? (y/n) ") && err.contains("aborted: no answer"), "{out}{err}");
+    assert_eq!(restore("second", "y\ny\n").2, 0);
+    let (out, _, code) = restore("Daten werden gelöscht. Weiter? [j/N]", "y\n");
+    assert!(code == 0 && out.starts_with("Daten werden gelöscht. Weiter? [j/N] "), "{out}");
+    node.fault("amv-no-question", "on");
+    assert_eq!(restore("on", "").2, 0);
+    node.fault("amv-no-question", "off");
+    // What was typed before the question is gone when kubectl has read it.
+    node.fault("amv-eats-stdin", "on");
+    let (_, err, code) = restore("off", "y\n");
+    assert!(code == 1 && err.contains("aborted: no answer"), "{err}");
+    node.fault("amv-eats-stdin", "off");
+
+    // At a terminal, and at no other place. `script` is the terminal.
+    for (style, answered) in [("tty", false), ("tty", true), ("read-p", true)] {
+        node.fault("amv-prompt", style);
+        content::change(&node.path("shared/amv"), "databases/telegraf/measurements/mem").unwrap();
+        let command = node.amv(&args);
+        let words: Vec<String> = std::iter::once(command.get_program())
+            .chain(command.get_args())
+            .map(|word| format!("'{}'", word.to_str().unwrap()))
+            .collect();
+        let mut through = if answered {
+            let mut through = Command::new("script");
+            through.args(["-qec", &words.join(" "), "/dev/null"]);
+            through
+        } else {
+            // A session without a terminal.
+            let mut through = Command::new("setsid");
+            through.args(["-w", "sh", "-c", &words.join(" ")]);
+            through
+        };
+        through.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(node.path("out"));
+        let mut child = through.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let writer = std::thread::spawn(move || {
+            // Not before the question stands there; a terminal keeps what is typed early.
+            std::thread::sleep(Duration::from_millis(300));
+            let _ = std::io::Write::write_all(&mut input, b"y\n");
+            std::thread::sleep(Duration::from_secs(3));
+        });
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        assert_eq!(output.status.success(), answered, "{style} {output:?}");
+        assert_eq!(text(&output.stdout).contains("Do you want to continue? (y/n) "), answered, "{style} {output:?}");
+        assert_eq!(node.influx() == saved, answered);
+    }
+}
+
+#[test]
+fn what_can_go_wrong_with_amv() {
+    let (node, saved, archive) = with_saved_amv();
+    let dir = node.path("amv-backup").display().to_string();
+    let restore = || node.amv_said(&["-va", "restore", "-f", &archive, "-d", &dir], "y\n");
+    for (what, line) in [
+        ("on", "Measurements         backup: 10     restored: 9      MISMATCH"),
+        ("databases", "Databases            backup: 3      restored: 2      MISMATCH"),
+        ("policies", "Retention policies   backup: 4      restored: 3      MISMATCH"),
+        ("series", "Series cardinality   backup: 59     restored: 58     MISMATCH"),
+    ] {
+        node.fault("amv-mismatch", what);
+        let (out, _, code) = restore();
+        assert!(code == 0 && out.contains(line), "{what} {out}");
+        assert_ne!(node.influx(), saved);
+    }
+    node.fault("amv-report", "words");
+    let (out, _, _) = restore();
+    assert!(out.contains("Validating series cardinality... failed: expected 59, found 58\n"), "{out}");
+    node.fault("amv-report", "numbers");
+    assert!(restore().0.contains("series cardinality: 59 / 58\n"));
+    node.fault("amv-mismatch", "off");
+
+    let before = node.influx();
+    node.fault("amv-space", "on");
+    let (_, err, code) = restore();
+    assert!(code == 1 && err.starts_with("ERROR: not enough disk space in "), "{err}");
+    assert_eq!(node.influx(), before);
+    node.fault("amv-space", "off");
+    node.fault("amv-fails", "influxd-ctl: meta node is gone");
+    let (_, err, code) = node.amv_said(&["-a", "backup", "-f", "broken", "-d", &dir], "");
+    assert_eq!((err.as_str(), code), ("ERROR: influxd-ctl: meta node is gone\n", 1));
+    assert_eq!(std::fs::metadata(node.path("amv-backup/broken.tar.gz")).unwrap().len(), 100, "a part is left");
+    let (_, err, code) = restore();
+    assert_eq!((err.as_str(), code), ("ERROR: influxd-ctl: meta node is gone\n", 1));
+    assert!(!node.influx().keys().any(|name| name.starts_with("databases")), "after the erasing");
+    node.fault("amv-fails", "off");
+    node.fault("amv-slow", "60");
+    let begun = Instant::now();
+    assert_eq!(restore().2, 0);
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    node.fault("amv-usage-none", "on");
+    assert_eq!(node.amv_said(&["-h"], ""), (String::new(), String::new(), 1));
+    // Root is asked for.
+    let node = Pretend::with(Generation::G7, |node| (node.amv, node.pretend_root) = (true, false));
+    node.run("gravity", &["version"]);
+    let copy = node.path("copy");
+    let mut command = node.amv(&["-a", "backup", "-f", "x", "-d", "/tmp/never"]);
+    let root = text(&Command::new("id").arg("-u").output().unwrap().stdout).trim() == "0";
+    if root {
+        use std::os::unix::process::CommandExt as _;
+        for place in [node.path(""), copy, node.path("bin"), node.path("node"), node.path("out")] {
+            std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        command.uid(65534).gid(65534);
+    }
+    let output = command.output().unwrap();
+    assert_eq!(
+        (text(&output.stderr).as_str(), output.status.code()),
+        ("ERROR: this script must be run as root\n", Some(1))
+    );
+}
+
+#[test]
+fn the_amv_folder_lies_as_the_vendor_or_a_fault_leaves_it() {
+    let node = with_amv();
+    let mode = |path: &Path| std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777;
+    let folder = node.amv_folder();
+    let script = folder.join("amv-backup-restore.sh");
+    assert_eq!((mode(&folder), mode(&script)), (0o755, 0o644));
+    assert!(folder.join("influx-common.sh").is_file());
+    let first = std::fs::read(&script).unwrap();
+    let touch = |name: &str, value: &str| {
+        node.fault(name, value);
+        node.run("kubectl", &["get", "nodes"]);
+    };
+    let unpacked = node.path("state").join(amv::UNPACKED);
+    touch("amv-second-folder", "on");
+    assert!(unpacked.join("3.0.2-x").join(amv::FOLDER).join("amv-backup-restore.sh").is_file() && script.is_file());
+    touch("amv-second-folder", "off");
+    assert_eq!(std::fs::read_dir(&unpacked).unwrap().count(), 1);
+    for (what, path, expected) in [
+        ("on", folder.clone(), 0o777),
+        ("script", script.clone(), 0o666),
+        ("neighbour", folder.join("influx-common.sh"), 0o666),
+        ("version", unpacked.join("3.0.2"), 0o777),
+        ("unpacked", unpacked.clone(), 0o777),
+    ] {
+        touch("amv-world-writable", what);
+        assert_eq!(mode(&path), expected, "{what}");
+    }
+    touch("amv-world-writable", "off");
+    assert_eq!(mode(&script), 0o644);
+    for (what, path) in [("on", folder.clone()), ("script", script.clone()), ("version", unpacked.join("3.0.2"))] {
+        touch("amv-symlink", what);
+        assert!(std::fs::symlink_metadata(&path).unwrap().is_symlink(), "{what}");
+        assert_eq!(std::fs::read(&script).unwrap(), first, "{what}: it leads to the same");
+    }
+    touch("amv-symlink", "off");
+    touch("amv-changed", "on");
+    assert_ne!(std::fs::read(&script).unwrap(), first);
+    touch("amv-changed", "off");
+    assert_eq!(std::fs::read(&script).unwrap(), first);
+    // What a test writes there itself stays, as long as no fault changes.
+    std::fs::write(&script, "mine").unwrap();
+    node.run("kubectl", &["get", "nodes"]);
+    assert_eq!(std::fs::read(&script).unwrap(), b"mine");
+    touch("amv-missing-here", "on");
+    assert!(!unpacked.join("3.0.2").exists() && unpacked.is_dir());
+    if text(&Command::new("id").arg("-u").output().unwrap().stdout).trim() == "0" {
+        use std::os::unix::fs::MetadataExt as _;
+        touch("amv-missing-here", "off");
+        touch("amv-owner", "4711");
+        assert_eq!(std::fs::metadata(&script).unwrap().uid(), 4711);
+        assert_eq!(std::fs::metadata(&folder).unwrap().uid(), 0);
+        // The service user of a real node, by number.
+        let node = Pretend::with(Generation::G7, |node| (node.amv, node.service_uid) = (true, Some(980_665)));
+        node.run("gravity", &["version"]);
+        let site = std::fs::metadata(node.path("state/site")).unwrap();
+        let script = std::fs::metadata(node.amv_folder().join("amv-backup-restore.sh")).unwrap();
+        assert_eq!((site.uid(), script.uid(), script.gid()), (980_665, 980_665, 980_665));
+    }
 }
 
 #[test]
 fn every_fault_of_the_table_is_used_by_the_tools() {
     let mut code = String::new();
-    for file in ["mod", "gravity", "hook", "kubectl", "status", "journalctl", "df"] {
-        let path = format!("{}/src/sandbox/pretend/{file}.rs", env!("CARGO_MANIFEST_DIR"));
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/sandbox");
+    let files = std::fs::read_dir(format!("{folder}/pretend")).unwrap().flatten().map(|entry| entry.path());
+    for path in files.filter(|path| !path.ends_with("faults.rs")).chain([Path::new(folder).join("mod.rs")]) {
         code.push_str(&std::fs::read_to_string(path).unwrap());
     }
     for fault in FAULTS {
-        assert!(code.contains(&format!("\"{}\"", fault.name)), "{} does nothing", fault.name);
+        // In Rust as a literal, in the script as a word of its own.
+        let used = [format!("\"{}\"", fault.name), format!("fault {}", fault.name), format!("value {})", fault.name)];
+        assert!(used.iter().any(|used| code.contains(used)), "{} does nothing", fault.name);
         assert!(!fault.values.is_empty() && !fault.does.is_empty());
     }
 }

@@ -1,12 +1,16 @@
 //! The sandbox as others meet it: over a real `ssh`, with its processes and files counted.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use ferry::sandbox::{self, Mode, NodeUp, Options, Up};
+use support::{pce, real};
+
+use ferry::sandbox::{self, Mode, NodeUp, Options, Up, pretend};
 
 fn options() -> Options {
     Options {
@@ -107,10 +111,13 @@ fn a_real_ssh_client_backs_up_a_node() {
         let listed = ssh(&up, "prod-1", &format!("tar -tzf {target}"));
         assert!(text(&listed.stdout).contains("secrets/platform-secrets.json\n"), "{listed:?}");
         assert!(node(&up, "prod-1").root.join("var/lib/gravity/planet/share/b.tar.gz").is_file());
-        // The other nodes of the cluster see its jobs' pods, the other cluster does not.
+        // The other nodes of the cluster see its jobs' pods, the other cluster does not; a pod of an
+        // earlier day is in each.
         let pods = "kubectl -n kube-system get pods --no-headers";
         assert!(text(&ssh(&up, "prod-3", pods).stdout).contains("Completed"));
-        assert_eq!(text(&ssh(&up, "dr-1", pods).stdout), "");
+        assert!(text(&ssh(&up, "prod-3", pods).stdout).contains("anypoint-backup-"));
+        let made = |name: &str| text(&ssh(&up, name, &format!("{pods} | grep -vc 0a1b2c-")).stdout);
+        assert_eq!((made("prod-3").trim(), made("dr-1").trim()), ("3", "2"));
     }
 }
 
@@ -134,6 +141,217 @@ fn a_node_has_a_root_of_its_own_and_a_name() {
     assert_eq!(before.len(), after.len());
     assert_ne!(before, after);
     assert_eq!(before, text(&ssh(&up, "prod-1", "cat /proc/sys/kernel/random/boot_id").stdout));
+}
+
+/// The inventory's words for where a tool is on a node.
+fn tool(up: &Up, name: &str, variable: &str) -> String {
+    let inventory: serde_json::Value = serde_yaml::from_str(&std::fs::read_to_string(&up.inventory).unwrap()).unwrap();
+    let group = &inventory["all"]["children"][&node(up, name).cluster];
+    let places = [&group["hosts"][name], &group["vars"], &inventory["all"]["vars"]];
+    places.iter().find_map(|vars| vars[variable].as_str()).unwrap_or_else(|| panic!("{variable} of {name}")).to_owned()
+}
+
+#[test]
+fn what_one_cluster_saved_the_other_restores() {
+    for mode in both_modes() {
+        let guard = Guard::new();
+        let up = guard.up(&Options { mode: Some(mode), amv: true, ..options() });
+        let content = |cluster: &str| sandbox::content(guard.dir(), cluster).unwrap();
+        let amv = |cluster: &str| sandbox::amv_content(guard.dir(), cluster).unwrap();
+        assert!(content("prod").keys().eq(content("dr").keys()) && content("prod") != content("dr"));
+        sandbox::change(guard.dir(), "prod", "databases/postgres/exchange.dump").unwrap();
+        sandbox::amv_change(guard.dir(), "prod", "databases/telegraf/measurements/cpu").unwrap();
+        let (saved, saved_amv) = (content("prod"), amv("prod"));
+        assert!(amv("dr") != saved_amv && amv("dr").len() == 14);
+
+        // As a job does it: by the inventory's paths, with nothing in the environment.
+        let bare = "env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+        let (gravity, dr) = (tool(&up, "prod-2", "pce_gravity"), tool(&up, "dr-3", "pce_gravity"));
+        let dir = tool(&up, "prod-2", "pce_amv_backup_dir");
+        let script = |state: &str| {
+            format!("{state}/{}/3.0.2/{}/amv-backup-restore.sh", pretend::amv::UNPACKED, pretend::amv::FOLDER)
+        };
+        let state = |name: &str, gravity: &str| {
+            let said = text(&ssh(&up, name, &format!("{bare} {gravity} system state-dir")).stdout);
+            said.trim().to_owned()
+        };
+        let here = state("prod-2", &gravity);
+        let done = ssh(
+            &up,
+            "prod-2",
+            &format!(
+                "{bare} {gravity} backup -q {here}/planet/share/b.tar.gz && {bare} bash {} -va backup -f night -d {dir}; echo rc $?",
+                script(&here)
+            ),
+        );
+        assert!(text(&done.stdout).ends_with("rc 0\n"), "{mode:?} {done:?}");
+        let there = state("dr-3", &dr);
+        let archives = ["prod-2", "dr-3"].map(|name| node(&up, name).root.clone());
+        let dr_dir = tool(&up, "dr-3", "pce_amv_backup_dir");
+        std::fs::copy(archives[0].join("var/lib/gravity/planet/share/b.tar.gz"), archives[1].join("tmp/b.tar.gz"))
+            .unwrap();
+        std::fs::copy(archives[0].join("srv/amv-backup/night.tar.gz"), archives[1].join("tmp/night.tar.gz")).unwrap();
+        let tmp = if mode == Mode::Path { archives[1].join("tmp") } else { PathBuf::from("/tmp") };
+        // The script runs from a copy, wherever that is on the node.
+        let job = tmp.join("job");
+        let restore = format!(
+            "mkdir {job} && cp $(dirname {script})/* {job}/ && {bare} {dr} restore -q {tmp}/b.tar.gz && echo y | {bare} bash {job}/amv-backup-restore.sh -v -a restore -f {tmp}/night.tar.gz -d {dr_dir}; echo rc $?",
+            job = job.display(),
+            script = script(&there),
+            tmp = tmp.display(),
+        );
+        let done = ssh(&up, "dr-3", &restore);
+        assert!(text(&done.stdout).ends_with("rc 0\n"), "{mode:?} {done:?}");
+        assert_eq!((content("dr"), amv("dr")), (saved.clone(), saved_amv.clone()), "{mode:?}");
+        assert_eq!((content("prod"), amv("prod")), (saved, saved_amv));
+
+        let record = sandbox::record(guard.dir()).unwrap();
+        let steps = |tool: &str, act: &str| {
+            let all = record.iter().filter(|line| line.tool == tool && line.act == act);
+            all.map(|line| format!("{} {}", line.node, line.step)).collect::<Vec<_>>()
+        };
+        let hook = ["called", "hook-began", "hook-ended", "ended"].map(|step| format!("prod-2 {step}"));
+        assert_eq!(steps("gravity", "backup"), hook);
+        let hook = ["called", "opened", "hook-began", "hook-ended", "ended"].map(|step| format!("dr-3 {step}"));
+        assert_eq!(steps("gravity", "restore"), hook);
+        assert_eq!(steps("amv", "backup"), ["prod-2 called", "prod-2 ended"]);
+        assert_eq!(steps("amv", "restore").len(), 3 + 3 + 2);
+        let digest = |at: usize, name: &str| {
+            ferry::digest::Sha256::of(&std::fs::read(archives[at].join(name)).unwrap()).to_string()
+        };
+        let used =
+            |tool: &str| record.iter().find(|line| line.is(tool, "restore", "opened")).unwrap().sha256.clone().unwrap();
+        assert_eq!(used("gravity"), digest(1, "tmp/b.tar.gz"));
+        assert_eq!(used("amv"), digest(0, "srv/amv-backup/night.tar.gz"));
+        assert!(sandbox::content(guard.dir(), "other").is_err());
+    }
+}
+
+#[test]
+fn a_hook_that_lost_the_mark_ends_with_the_sandbox() {
+    let guard = Guard::new();
+    let up = guard.up(&Options { mode: Some(Mode::Path), ..options() });
+    sandbox::set_faults(guard.dir(), &["hook-seconds=60000".parse().unwrap()]).unwrap();
+    let gravity = tool(&up, "prod-1", "pce_gravity");
+    let line = format!("env -i PATH=/usr/bin:/bin setsid {gravity} backup -q /dev/null >/dev/null 2>&1 </dev/null &");
+    assert!(ssh(&up, "prod-1", &line).status.success());
+    let serving = || {
+        let mark = format!("FERRY_SANDBOX_NODE={}/", up.dir.display());
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        let environs = all.filter_map(|entry| std::fs::read(entry.path().join("environ")).ok());
+        environs.filter(|environ| text(environ).contains(&mark)).count()
+    };
+    until(10, "the hook runs", || serving() > 0);
+    sandbox::down(guard.dir()).unwrap();
+    assert_eq!(serving(), 0);
+}
+
+#[test]
+fn clusters_may_differ_in_version_and_one_may_have_no_gravity() {
+    for mode in both_modes() {
+        let guard = Guard::new();
+        let versions = BTreeMap::from([("dr".to_owned(), "3.2.0".to_owned())]);
+        let up = guard.up(&Options { mode: Some(mode), versions, amv: true, ..options() });
+        let version = |name: &str| {
+            let said = ssh(&up, name, "gravity site info --output=json");
+            serde_json::from_slice::<serde_json::Value>(&said.stdout).unwrap()["app"]["version"].to_string()
+        };
+        assert_eq!((version("prod-1"), version("dr-1")), ("\"3.0.2\"".to_owned(), "\"3.2.0\"".to_owned()));
+        let unpacked = node(&up, "dr-1").root.join("var/lib/gravity").join(pretend::amv::UNPACKED);
+        assert!(unpacked.join("3.2.0").join(pretend::amv::FOLDER).is_dir() && !unpacked.join("3.0.2").exists());
+
+        sandbox::set_faults(guard.dir(), &["dr:pce4".parse().unwrap()]).unwrap();
+        let gravity = tool(&up, "dr-2", "pce_gravity");
+        let look =
+            format!("test -e {gravity} && echo there; command -v gravity; kubectl get nodes --no-headers | wc -l");
+        let said = ssh(&up, "dr-2", &look);
+        assert_eq!(text(&said.stdout).trim(), "3", "{mode:?} {said:?}");
+        assert!(!node(&up, "dr-2").root.join("var/lib/gravity/local/gravity.db").exists());
+        assert_eq!(version("prod-2"), "\"3.0.2\"");
+        sandbox::set_faults(guard.dir(), &["dr:pce4=off".parse().unwrap()]).unwrap();
+        assert_eq!(version("dr-2"), "\"3.2.0\"");
+    }
+}
+
+#[test]
+fn a_target_is_looked_at_from_its_own_nodes() {
+    let guard = Guard::new();
+    let up = guard.up(&Options { faults: vec!["dr:cert-expired".parse().unwrap()], ..options() });
+    let dns = tool(&up, "dr-1", "pce_platform_dns");
+    let inventory = std::fs::read_to_string(&up.inventory).unwrap();
+    assert!(dns == "anypoint.dr.example" && !inventory.contains("pce_amv"), "{inventory}");
+    let look = |name: &str, dns: &str| {
+        let script = format!(
+            "a=$(getent ahosts {dns} | awk '{{print $1; exit}}'); echo $a; openssl s_client -connect $a:443 -servername {dns} </dev/null 2>/dev/null | openssl x509 -noout -checkend 0 >/dev/null; echo $?; findmnt -rn -t nfs,nfs4 -o SOURCE"
+        );
+        text(&ssh(&up, name, &script).stdout)
+    };
+    assert_eq!(look("dr-1", &dns), "10.0.1.11\n1\nnfs.dr.example:/srv/pce\n");
+    assert_eq!(look("prod-3", "anypoint.prod.example"), "10.0.0.11\n0\nnfs.prod.example:/srv/pce\n");
+    // Another cluster's name leads to the other cluster.
+    assert!(look("dr-1", "anypoint.prod.example").starts_with("10.0.0.11\n"));
+}
+
+#[test]
+fn real_nodes_have_the_same_tools_behind_sshd_and_sudo() {
+    use std::os::unix::fs::MetadataExt as _;
+    let desk = pce::Desk::new();
+    let amv = |node: &mut pretend::Node| node.amv = true;
+    let prod = pce::Cluster::start_as(&desk, "prod", 1, &real::Opts::default(), amv);
+    let dr = pce::Cluster::start_as(&desk, "dr", 2, &real::Opts::default(), amv);
+    // Run by the user's own shell, with sudo in between.
+    let sudo = |node: &real::RealNode, script: &str| {
+        let output = node.ssh().arg(format!("sudo sh -c '{script}'")).output().unwrap();
+        (text(&output.stdout), text(&output.stderr), output.status.code())
+    };
+    prod.change("secrets/platform-secrets.json");
+    prod.amv_change("databases/dias/measurements/jvm_metric");
+    let folder = format!("/var/lib/gravity/{}/3.0.2/{}", pretend::amv::UNPACKED, pretend::amv::FOLDER);
+    let script = format!("{folder}/amv-backup-restore.sh");
+    let made = sudo(
+        &prod.nodes[0],
+        &format!("gravity backup -q /tmp/b.tar.gz && bash {script} -va backup -f night -d /srv/amv"),
+    );
+    assert_eq!((made.1.as_str(), made.2), ("", Some(0)), "{}", made.0);
+    for file in ["tmp/b.tar.gz", "srv/amv/night.tar.gz"] {
+        let name = Path::new(file).file_name().unwrap();
+        std::fs::copy(prod.nodes[0].root_dir().join(file), dr.nodes[1].root_dir().join("tmp").join(name)).unwrap();
+    }
+    let copied = format!("mkdir /root/job && cp {folder}/* /root/job/");
+    let put = format!(
+        "{copied} && gravity restore -q /tmp/b.tar.gz && echo yes | bash /root/job/amv-backup-restore.sh -v -a restore -f /tmp/night.tar.gz -d /srv/amv"
+    );
+    let restored = sudo(&dr.nodes[1], &put);
+    assert_eq!((restored.1.as_str(), restored.2), ("", Some(0)), "{}", restored.0);
+    assert_eq!((dr.content(), dr.amv_content()), (prod.content(), prod.amv_content()));
+    assert!(dr.record().iter().all(|line| line.node == "dr-2" && line.cluster == "pce-dr"));
+    assert!(dr.record().iter().any(|line| line.is("amv", "restore", "erased")));
+
+    // As the vendor leaves it, by number.
+    let root = dr.nodes[0].root_dir();
+    for path in [script.as_str(), folder.as_str(), "/var/lib/gravity/site", "/var/lib/gravity/planet/share"] {
+        let meta = std::fs::metadata(root.join(path.trim_start_matches('/'))).unwrap();
+        assert_eq!((meta.uid(), meta.mode() & 0o022), (pce::SERVICE_UID, 0), "{path}");
+    }
+    dr.node_fault(0, "amv-owner", "4711");
+    dr.fault("nfs-other", "10.9.9.9:/x");
+    let look = "getent ahosts anypoint.dr.example; openssl s_client -connect 10.0.1.11:443 -servername anypoint.dr.example </dev/null 2>/dev/null | openssl x509 -noout -subject; findmnt -rn -t nfs,nfs4 -o SOURCE; getent passwd ops";
+    let (out, err, code) = sudo(&dr.nodes[0], look);
+    for said in ["10.0.1.11       STREAM", "anypoint.dr.example\n", "10.9.9.9:/x\n", "ops:x:4242:"] {
+        assert!(out.contains(said), "{said}: {out} {err} {code:?}");
+    }
+    assert_eq!(std::fs::metadata(root.join(script.trim_start_matches('/'))).unwrap().uid(), 4711);
+    // Without sudo the tools refuse.
+    let refused = dr.nodes[0].ssh().arg("gravity backup /tmp/x; kubectl get nodes").output().unwrap();
+    let refused = text(&refused.stderr);
+    assert!(refused.contains("should be run as root") && refused.contains("permission denied"), "{refused}");
+    drop((prod, dr));
+    let pce4 = pce::Cluster::start_as(&desk, "new", 1, &real::Opts::default(), |node| {
+        node.faults.insert("pce4".to_owned(), true.into());
+    });
+    let (out, _, _) =
+        sudo(&pce4.nodes[0], "command -v gravity; ls -d /var/lib/gravity; kubectl get nodes --no-headers");
+    assert!(out.starts_with("10.0.1.11 "), "{out}");
 }
 
 #[test]

@@ -131,6 +131,10 @@ pub struct Archive {
     /// The proofs it passed, one sentence each.
     #[serde(default)]
     pub verified_how: Vec<String>,
+    /// What else is known of it. AMV: `tool`, the files of the script as run, each with its digest; `report`, the lines
+    /// of its own report; `usage`.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub details: Map<String, Value>,
 }
 
 /// A file of the point that is no archive (`logs/…`, `settings/…`). Filled in by the seal.

@@ -7,6 +7,7 @@
 //!
 //! Every function blocks on the disk; asynchronous callers put them on a blocking thread.
 
+pub mod check;
 mod disk;
 mod history;
 mod lock;

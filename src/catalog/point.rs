@@ -54,6 +54,20 @@ pub enum Remark {
         /// That catalog.
         to: String,
     },
+    /// It was restored.
+    Restored {
+        /// The cluster it was restored into.
+        into: ClusterName,
+        /// The run that did it.
+        run: crate::name::RunId,
+        /// How long gravity's restore took by the node's clock, in seconds; 0 when only AMV was restored.
+        seconds: f64,
+        /// What was restored: `gravity`, `amv`.
+        parts: Vec<String>,
+        /// The gates that were waived, with the reasons.
+        #[serde(default)]
+        waived: std::collections::BTreeMap<String, String>,
+    },
     /// It was restored as a rehearsal.
     Rehearsed {
         /// The cluster it was restored into.
@@ -93,8 +107,8 @@ impl Notes {
             match serde_json::from_str::<Note>(line) {
                 Ok(note) => notes.known.push(note),
                 Err(error) => {
-                    const KNOWN: [&str; 7] =
-                        ["verified", "damaged", "accepted", "held", "released", "replicated", "rehearsed"];
+                    const KNOWN: [&str; 8] =
+                        ["verified", "damaged", "accepted", "held", "released", "replicated", "restored", "rehearsed"];
                     let value: Option<Value> = serde_json::from_str(line).ok();
                     let newer = value.filter(|value| {
                         value.get("note").and_then(Value::as_str).is_some_and(|word| !KNOWN.contains(&word))
@@ -144,6 +158,17 @@ impl Point {
             Err(error) => Notes { unreadable: vec![format!("{NOTES}: {error}")], ..Notes::default() },
         };
         Ok(Self { cluster: cluster.clone(), dir: dir.to_owned(), manifest, notes })
+    }
+
+    /// The point in a folder that need not be in a catalog: `CLUSTER/ID` or a copy of it.
+    ///
+    /// # Errors
+    /// [`Kind::Bad`] when it is no point; [`Kind::CouldNotStart`] when its path says nothing.
+    pub fn open(dir: &Path) -> Result<Self, Failure> {
+        let dir = std::fs::canonicalize(dir)
+            .map_err(|error| Failure::new(Kind::CouldNotStart, format!("{}: {error}", dir.display())))?;
+        let manifest = Manifest::read(&dir.join(MANIFEST))?;
+        Self::load(&manifest.cluster.group, &dir)
     }
 
     /// Its id.

@@ -26,6 +26,8 @@ pub(super) enum Command {
     Ping(PingArgs),
     /// Back up a cluster into a verified recovery point
     Backup(BackupArgs),
+    /// Restore a recovery point into a cluster: destroys what the cluster holds
+    Restore(RestoreArgs),
     /// Carry out a playbook
     Run(RunArgs),
     /// The catalog of recovery points
@@ -115,6 +117,9 @@ pub(super) struct Common {
     /// More of ferry's own trace in debug.log (up to -vvvv)
     #[arg(short = 'v', long = "verbose", action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
+    /// The run that is carried on. Never typed here: `runs resume` sets it
+    #[arg(skip)]
+    pub(super) resume: Option<super::resume::Given>,
 }
 
 /// `ferry init`
@@ -164,6 +169,54 @@ pub(super) struct BackupArgs {
     pub(super) common: Common,
 }
 
+/// What a restore must be told, whoever starts it.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Confirmation {
+    /// The name of the cluster that is overwritten: without a terminal nothing else confirms
+    #[arg(long, value_name = "CLUSTER")]
+    pub(super) confirm: Option<String>,
+    /// The cluster's name once more: AMV's data there is erased
+    #[arg(long, value_name = "CLUSTER")]
+    pub(super) erase_amv: Option<String>,
+    /// The point came from this very cluster: go back in place
+    #[arg(long)]
+    pub(super) in_place: bool,
+    /// The sha256 of a suspect archive: it is restored all the same
+    #[arg(long, value_name = "SHA256")]
+    pub(super) accept_suspect: Option<String>,
+}
+
+/// `ferry restore`
+#[derive(Debug, Args)]
+pub(super) struct RestoreArgs {
+    /// The point: id, unique prefix, CLUSTER/ID, a point's folder, or `latest` with --from
+    pub(super) point: String,
+    /// The cluster that is overwritten: a group of the inventory
+    #[arg(long, value_name = "CLUSTER")]
+    pub(super) to: String,
+    /// The cluster whose point it is
+    #[arg(long, value_name = "CLUSTER")]
+    pub(super) from: Option<String>,
+    /// Only these parts: gravity, amv
+    #[arg(long, value_delimiter = ',', value_name = "PARTS", value_parser = ["gravity", "amv"])]
+    pub(super) only: Vec<String>,
+    /// Show the plan and every gate, and stop
+    #[arg(short = 'C', long)]
+    pub(super) check: bool,
+    /// Go on although this gate says no: GATE=REASON (health, space, clock, dns, certificate, nfs, safety_backup)
+    #[arg(long, value_name = "GATE=REASON")]
+    pub(super) waive: Vec<String>,
+    /// Never enough for a restore: --confirm CLUSTER is
+    #[arg(long)]
+    pub(super) yes: bool,
+    /// What a restore must be told
+    #[command(flatten)]
+    pub(super) confirmation: Confirmation,
+    /// Shared options
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
 /// `ferry run`
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
@@ -185,6 +238,9 @@ pub(super) struct RunArgs {
     /// Go on although this gate says no: GATE=REASON
     #[arg(long, value_name = "GATE=REASON")]
     pub(super) waive: Vec<String>,
+    /// What a restore in the playbook must be told
+    #[command(flatten)]
+    pub(super) confirmation: Confirmation,
     /// Shared options
     #[command(flatten)]
     pub(super) common: Common,
@@ -219,6 +275,20 @@ pub(super) enum PointsCommand {
     Verify {
         /// Id, unique prefix or CLUSTER/ID; none means every sealed point
         point: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// The catalog
+        #[arg(long, value_name = "URL")]
+        catalog: Option<String>,
+    },
+    /// For monitoring: is there a verified archive of each kind that is young enough? exit 9 when not
+    Check {
+        /// Clusters; none means every cluster of the catalog
+        cluster: Vec<String>,
+        /// The greatest age of a kind (gravity, amv, nfs), such as gravity=26h; without a kind it is gravity's
+        #[arg(long, value_name = "KIND=AGE", required = true)]
+        max_age: Vec<String>,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -265,13 +335,20 @@ pub(super) enum JobsCommand {
         #[command(flatten)]
         common: Box<Common>,
     },
-    /// Remove a job that has ended from its node, and its archive
+    /// Remove a job that has ended from its node, and its archive; or leaked staging folders of Gravity
     Clean {
-        /// The job's id or its beginning
-        job: String,
+        /// The job's id or its beginning; with --staging an Ansible pattern of hosts, all by default
+        #[arg(required_unless_present = "staging", value_name = "JOB|PATTERN")]
+        job: Option<String>,
+        /// List the folders with secrets that failed backups and restores of Gravity left, and remove those without an active job
+        #[arg(long)]
+        staging: bool,
         /// Do not ask
         #[arg(long)]
         yes: bool,
+        /// As JSON
+        #[arg(long, requires = "staging")]
+        json: bool,
         /// Shared options
         #[command(flatten)]
         common: Box<Common>,
@@ -301,6 +378,24 @@ pub(super) enum RunsCommand {
         #[arg(long, value_name = "DIR")]
         run_dir: Option<PathBuf>,
     },
+    /// Carry a failed or interrupted run on at the step that did not finish
+    Resume(Box<ResumeArgs>),
+}
+
+/// `ferry runs resume`
+#[derive(Debug, Clone, Args)]
+pub(super) struct ResumeArgs {
+    /// The run's id or its beginning
+    pub(super) run: String,
+    /// Go on although this gate says no: GATE=REASON; those of the run itself hold as well
+    #[arg(long, value_name = "GATE=REASON")]
+    pub(super) waive: Vec<String>,
+    /// What a restore must be told
+    #[command(flatten)]
+    pub(super) confirmation: Confirmation,
+    /// Shared options; each that is given is used instead of the run's own
+    #[command(flatten)]
+    pub(super) common: Common,
 }
 
 /// `ferry playbooks`

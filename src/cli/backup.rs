@@ -8,14 +8,21 @@ use super::{open, playbooks};
 use crate::catalog::{ArchiveKind, Catalog, backup_timeout};
 use crate::digest::Sha256;
 use crate::failure::Failure;
-use crate::modules::{self, Choices};
+use crate::modules::{self, Choices, RestoreChoices};
 use crate::name::ClusterName;
 use crate::playbook::Playbook;
 use crate::report::figures::{human_bytes, human_seconds};
 
 pub(super) async fn run(args: BackupArgs) -> Result<u8, Failure> {
     let BackupArgs { cluster, only, label, check, waive, yes: _, common } = args;
-    let choices = Choices { check, only, label, waive: river::waivers(&waive)?, patience: river::patience()? };
+    let choices = Choices {
+        check,
+        only,
+        label,
+        waive: river::waivers(&waive)?,
+        patience: river::patience()?,
+        restore: RestoreChoices::default(),
+    };
     backup(&cluster, choices, common).await
 }
 

@@ -2,16 +2,22 @@
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use serde_json::json;
 
 use super::args::{Common, JobsCommand};
-use super::{backup, open, ping, prompt, river};
+use super::{backup, open, ping, prompt, restore, river};
+use crate::catalog::Catalog;
 use crate::digest::Sha256;
 use crate::failure::{Failure, Kind};
+use crate::gravity::{self, Leaked};
 use crate::job::{Follow, Listed, State};
-use crate::modules::Choices;
 use crate::modules::gravity_backup::{KIND, as_ours};
+use crate::modules::restoring::{AMV_RESTORE, GRAVITY_RESTORE, meta_of};
 use crate::modules::world::World;
+use crate::modules::{Choices, RestoreChoices, amv_backup, restore_summary};
+use crate::report::figures::{human_bytes, human_seconds};
+use crate::report::render::{Style, print_failure};
 use crate::report::tables::Table;
 use crate::report::{Sink, journal};
 use crate::secret::clean;
@@ -21,7 +27,10 @@ pub(super) async fn run(command: JobsCommand) -> Result<u8, Failure> {
         JobsCommand::List { pattern, json, common } => list(&pattern, json, &common).await,
         JobsCommand::Attach { job, common } => attach(&job, *common).await,
         JobsCommand::Cancel { job, hook, yes, common } => cancel(&job, hook, yes, &common).await,
-        JobsCommand::Clean { job, yes, common } => remove(&job, yes, &common).await,
+        JobsCommand::Clean { job, staging: true, yes, json, common } => {
+            staging(job.as_deref().unwrap_or("all"), yes, json, &common).await
+        }
+        JobsCommand::Clean { job, yes, common, .. } => remove(&job.unwrap_or_default(), yes, &common).await,
     }
 }
 
@@ -107,7 +116,9 @@ async fn attach(id: &str, common: Common) -> Result<u8, Failure> {
     let world = ping::world(&opened, &hosts)?;
     let (host, job) = find(&world, &hosts, id).await?;
     let cluster = job.cluster.clone();
-    if let (Some(cluster), true, true) = (&cluster, job.kind == KIND, journal_is_here(&opened, job.id.as_str())) {
+    if let (Some(cluster), true, true) =
+        (&cluster, job.kind == KIND || job.kind == amv_backup::KIND, journal_is_here(&opened, job.id.as_str()))
+    {
         let ours = as_ours(&host, &job);
         let choices = Choices {
             check: false,
@@ -115,10 +126,31 @@ async fn attach(id: &str, common: Common) -> Result<u8, Failure> {
             label: ours.and_then(|ours| ours.meta.label),
             waive: Default::default(),
             patience: river::patience()?,
+            restore: Default::default(),
         };
         let cluster = cluster.to_string();
         drop(world);
         return backup::backup(&cluster, choices, common).await;
+    }
+    if let (Some(cluster), true) = (&cluster, [GRAVITY_RESTORE, AMV_RESTORE].contains(&job.kind.as_str()))
+        && let Some(meta) = meta_of(&job)
+    {
+        let root = opened.settings.catalogs.first();
+        let point = format!("{}/{}", meta.source, meta.point);
+        let here = root.is_some_and(|root| Catalog::open_read(root).and_then(|shelf| shelf.find(&point, None)).is_ok());
+        if here {
+            let choices = Choices {
+                check: false,
+                only: meta.only,
+                label: None,
+                waive: meta.waived,
+                patience: river::patience()?,
+                restore: RestoreChoices { point: Some(point), ..RestoreChoices::default() },
+            };
+            let cluster = cluster.to_string();
+            drop(world);
+            return restore::restore(&cluster, choices, common).await;
+        }
     }
     let (mut out, mut lines) = (Sink::stdout(), crate::event::Lines::new());
     let mut offset = 0;
@@ -226,6 +258,11 @@ async fn remove(id: &str, yes: bool, common: &Common) -> Result<u8, Failure> {
         }
         let (digest, _) = jobs.log_sha256(&job.id).await?;
         let digest = digest.unwrap_or_else(|| Sha256::of(b""));
+        if let Some(meta) = meta_of(&job) {
+            for path in [Some(meta.archive), meta.amv_archive].into_iter().flatten() {
+                restore_summary::remove(&world, &host, &path).await?;
+            }
+        }
         match as_ours(&host, &job) {
             Some(ours) => crate::modules::gravity_backup::remove_from_node(&world, &ours, digest).await?,
             None => jobs.clean(&job.id, digest).await?,
@@ -233,4 +270,114 @@ async fn remove(id: &str, yes: bool, common: &Common) -> Result<u8, Failure> {
     }
     Sink::stdout().put(&format!("{host}: job {} removed\n", job.id));
     Ok(0)
+}
+
+/// What became of a staging folder in this call.
+struct Folder {
+    found: Leaked,
+    /// `kept`, `removed`, `gone`, `not removed`, or `listed` while nothing was done.
+    done: &'static str,
+}
+
+/// The staging folders of one host.
+async fn folders_of(world: &World, host: &str) -> Result<Vec<Leaked>, Failure> {
+    let (session, options) = (world.session(host).await?, world.probe_options(host));
+    let facts = gravity::probe(&session, &options).await?;
+    if facts.gravity.as_ref().is_none_or(|gravity| gravity.staging.is_empty()) {
+        return Ok(Vec::new());
+    }
+    let jobs = gravity::staging_jobs(&session, &options).await?;
+    Ok(gravity::leaked(&facts, jobs.as_deref()))
+}
+
+/// Staging folders of all hosts, and the hosts that could not be asked.
+async fn look(opened: &open::Opened, world: &World, hosts: Vec<String>) -> (Vec<Folder>, Vec<Failure>) {
+    let mut asked = futures::stream::iter(hosts)
+        .map(|host| async move { folders_of(world, &host).await })
+        .buffered(opened.settings.forks.max(10));
+    let (mut folders, mut failures) = (Vec::new(), Vec::new());
+    while let Some(found) = asked.next().await {
+        match found {
+            Ok(found) => folders.extend(found.into_iter().map(|found| {
+                let done = if found.kept.is_some() { "kept" } else { "listed" };
+                Folder { found, done }
+            })),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    (folders, failures)
+}
+
+fn told(folders: &[Folder]) -> String {
+    let all: Vec<_> = folders
+        .iter()
+        .map(|folder| {
+            let mut value = serde_json::to_value(&folder.found).unwrap_or_default();
+            if let Some(object) = value.as_object_mut() {
+                object.insert("done".to_owned(), json!(folder.done));
+            }
+            value
+        })
+        .collect();
+    format!("{}\n", serde_json::to_string_pretty(&all).unwrap_or_default())
+}
+
+async fn staging(pattern: &str, yes: bool, as_json: bool, common: &Common) -> Result<u8, Failure> {
+    let opened = open::open(common, None)?;
+    let hosts = opened.select(pattern, common.limit.as_deref())?;
+    let world = ping::world(&opened, &hosts)?;
+    let (mut folders, mut failures) = look(&opened, &world, hosts).await;
+    let put = |text: &str| Sink::stdout().put(&opened.masker.mask(text));
+    if !as_json && folders.is_empty() && failures.is_empty() {
+        put("no staging folder of Gravity is on these hosts\n");
+    } else if !as_json {
+        let mut table = Table::new(["host", "folder", "size", "unchanged for", "job", "state", ""]).right(2);
+        for Folder { found, .. } in &folders {
+            table.row([
+                found.host.clone(),
+                clean(found.path.as_bytes()),
+                human_bytes(found.kib.saturating_mul(1024)),
+                found.age_seconds.map(|age| human_seconds(age as f64)).unwrap_or_else(|| "?".to_owned()),
+                found.job.as_ref().map(|job| clean(job.as_bytes())).unwrap_or_default(),
+                found.state.to_string(),
+                found.kept.as_ref().map(|why| format!("stays: {why}")).unwrap_or_default(),
+            ]);
+        }
+        table.print();
+    }
+    let count = folders.iter().filter(|folder| folder.found.kept.is_none()).count();
+    if count > 0 && !yes {
+        let question = format!("Remove {count} staging folder{} for good?", if count == 1 { "" } else { "s" });
+        let answer = prompt::yes(&question, "say so with --yes");
+        if !matches!(answer, Ok(true)) {
+            if as_json {
+                put(&told(&folders));
+            }
+            failures.iter().for_each(|failure| print_failure(failure, Style::stderr()));
+            answer?;
+            return Err(Failure::new(Kind::Refused, "not confirmed: nothing was removed"));
+        }
+    }
+    for folder in folders.iter_mut().filter(|folder| folder.found.kept.is_none()) {
+        let host = folder.found.host.clone();
+        let removed = async {
+            gravity::remove_staging(&world.session(&host).await?, &world.probe_options(&host), &folder.found).await
+        };
+        match removed.await {
+            Ok(gravity::StagingRemoved::Removed) => folder.done = "removed",
+            Ok(gravity::StagingRemoved::Gone) => folder.done = "gone",
+            Err(failure) => {
+                folder.done = "not removed";
+                failures.push(failure);
+            }
+        }
+        if !as_json && folder.done != "not removed" {
+            put(&format!("{host}: {} {}\n", clean(folder.found.path.as_bytes()), folder.done));
+        }
+    }
+    if as_json {
+        put(&told(&folders));
+    }
+    failures.iter().for_each(|failure| print_failure(failure, Style::stderr()));
+    Ok(failures.iter().map(|failure| failure.kind).reduce(Kind::worse).map_or(0, Kind::exit_code))
 }

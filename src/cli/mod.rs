@@ -13,6 +13,8 @@ mod ping;
 mod playbooks;
 mod points;
 mod prompt;
+mod restore;
+mod resume;
 mod river;
 mod run;
 mod runs;
@@ -64,9 +66,11 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Init(args) => init::run(&args),
         Command::Ping(args) => block_on(ping::run(args)),
         Command::Backup(args) => block_on(backup::run(args)),
+        Command::Restore(args) => block_on(restore::run(args)),
         Command::Run(args) => block_on(run::run(args)),
         Command::Points(command) => points::run(command),
         Command::Jobs(command) => block_on(jobs::run(command)),
+        Command::Runs(args::RunsCommand::Resume(args)) => block_on(resume::run(*args)),
         Command::Runs(command) => runs::run(command),
         Command::Playbooks(command) => playbooks::run(&command),
         Command::Sandbox(command) => sandbox::run(command),

@@ -33,6 +33,7 @@ pub(super) fn world(opened: &open::Opened, hosts: &[String]) -> Result<World, Fa
         label: None,
         waive: Default::default(),
         patience: super::river::patience()?,
+        restore: Default::default(),
     };
     let events = Events::new(opened.masker.clone(), None, Vec::new());
     Ok(World::new(events, run, choices, None, ways, vars, None))

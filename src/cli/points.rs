@@ -1,17 +1,22 @@
 //! `ferry points`: the catalog.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::args::PointsCommand;
 use super::open;
 use crate::archive::{Limits, Walker};
-use crate::catalog::{Archive, Catalog, Entry, Inspect, Point};
+use crate::catalog::check::{self, KindCheck, Shelf, Wrong};
+use crate::catalog::{Archive, ArchiveKind, Catalog, Entry, Inspect, Point};
 use crate::failure::{Failure, Kind};
 use crate::name::ClusterName;
 use crate::report::Sink;
-use crate::report::figures::human_bytes;
+use crate::report::figures::{human_bytes, human_duration};
 use crate::report::render::{Style, print_failure};
 use crate::report::tables::Table;
+use crate::secret::clean;
+use crate::settings::duration;
 
 /// The walk through an archive, as the catalog wants it.
 struct Walk {
@@ -56,6 +61,10 @@ pub(super) fn run(command: PointsCommand) -> Result<u8, Failure> {
         PointsCommand::Show { point, json, catalog } => show(&catalogs(catalog.as_deref())?, &point, json),
         PointsCommand::Verify { point, json, catalog } => {
             verify(&catalogs(catalog.as_deref())?, point.as_deref(), json)
+        }
+        PointsCommand::Check { cluster, max_age, json, catalog } => {
+            let limits = limits(&max_age)?;
+            check(&catalogs(catalog.as_deref())?, &cluster, &limits, json)
         }
     }
 }
@@ -208,4 +217,104 @@ fn verify(catalog: &Catalog, text: Option<&str>, as_json: bool) -> Result<u8, Fa
         }
         None => Ok(0),
     }
+}
+
+/// `KIND=AGE`, several; an age alone is Gravity's.
+fn limits(given: &[String]) -> Result<Vec<(ArchiveKind, Duration)>, Failure> {
+    let mut limits: Vec<(ArchiveKind, Duration)> = Vec::new();
+    for text in given {
+        let wrong = |what: String| {
+            Failure::new(Kind::Usage, format!("--max-age {text}: {what}"))
+                .mend("--max-age gravity=26h --max-age amv=8d")
+        };
+        let (kind, age) = text.split_once('=').unwrap_or(("gravity", text));
+        let kind = [ArchiveKind::Gravity, ArchiveKind::Amv, ArchiveKind::Nfs]
+            .into_iter()
+            .find(|known| known.to_string() == kind)
+            .ok_or_else(|| wrong(format!("there is no kind {kind:?}; there are gravity, amv and nfs")))?;
+        let age = duration::parse(age).map_err(wrong)?;
+        if limits.iter().any(|(known, _)| *known == kind) {
+            return Err(wrong(format!("{kind} has a limit already")));
+        }
+        limits.push((kind, age));
+    }
+    Ok(limits)
+}
+
+fn check(
+    catalog: &Catalog,
+    names: &[String],
+    limits: &[(ArchiveKind, Duration)],
+    as_json: bool,
+) -> Result<u8, Failure> {
+    // A shelf that is not there is not an empty one: a mount may be missing.
+    std::fs::read_dir(catalog.root()).map_err(|error| {
+        Failure::new(Kind::CouldNotStart, "the catalog cannot be read")
+            .saw(format!("{}: {error}", catalog.root().display()))
+            .mend("--catalog DIR, or catalog in ferry.toml")
+    })?;
+    let mut clusters: Vec<ClusterName> = names
+        .iter()
+        .map(|name| name.parse().map_err(|error: crate::name::BadName| Failure::new(Kind::Usage, error.to_string())))
+        .collect::<Result<_, _>>()?;
+    if clusters.is_empty() {
+        clusters = catalog.clusters()?;
+    }
+    let now = jiff::Timestamp::now();
+    let (mut lines, mut told, mut all_good) = (Vec::new(), Vec::new(), !clusters.is_empty());
+    for cluster in &clusters {
+        let shelf = check::look(&catalog.list(Some(cluster))?);
+        let seen = check::check(&shelf, limits, now);
+        let good = seen.iter().all(KindCheck::good);
+        all_good &= good;
+        lines.push((good, line(cluster, &shelf, &seen, good)));
+        told.push(json!({"cluster": cluster, "ok": good, "kinds": seen, "left_over": shelf.left_over}));
+    }
+    if as_json {
+        Sink::stdout().put(&format!("{}\n", serde_json::to_string_pretty(&told).unwrap_or_default()));
+    } else {
+        if clusters.is_empty() {
+            Sink::stdout().put(&format!("CRITICAL: there is no cluster in {}\n", catalog.root().display()));
+        }
+        // A monitor shows the first line.
+        lines.sort_by_key(|(good, _)| *good);
+        lines.iter().for_each(|(_, line)| Sink::stdout().put(&format!("{line}\n")));
+    }
+    Ok(if all_good { 0 } else { Kind::Bad.exit_code() })
+}
+
+/// One line about a cluster, for a person and for a monitor.
+fn line(cluster: &ClusterName, shelf: &Shelf, seen: &[KindCheck], good: bool) -> String {
+    let mut parts = Vec::new();
+    // What is wrong comes first: some monitors cut lines.
+    let (right, wrong): (Vec<_>, Vec<_>) = seen.iter().partition(|seen| seen.good());
+    for seen in wrong.into_iter().chain(right) {
+        let limit = human_duration(Duration::from_secs(seen.limit_seconds));
+        let mut text = match &seen.newest {
+            Some(newest) => {
+                let age = human_duration(Duration::from_secs(newest.age_seconds));
+                let over = if seen.wrong.contains(&Wrong::TooOld) { "TOO OLD, " } else { "" };
+                format!("{} {over}{age} (limit {limit}) in {}", seen.kind, newest.point)
+            }
+            None => format!("{} MISSING: no verified archive (limit {limit})", seen.kind),
+        };
+        for wrong in &seen.wrong {
+            if let Wrong::Damaged { point, what } = wrong {
+                text.push_str(&format!(", DAMAGED {point}: {what}"));
+            }
+        }
+        for (word, points) in [("from the future", &seen.from_the_future), ("suspect", &seen.suspect)] {
+            if let Some(last) = points.last() {
+                let more = if points.len() > 1 { format!(" and {} more", points.len() - 1) } else { String::new() };
+                text.push_str(&format!(", {word} and not counted: {last}{more}"));
+            }
+        }
+        parts.push(text);
+    }
+    if let Some(last) = shelf.left_over.last() {
+        parts.push(format!("left over and never sealed: {last}"));
+    }
+    let text = format!("{} {cluster}: {}", if good { "OK" } else { "CRITICAL" }, parts.join("; "));
+    // One line, whatever a manifest says; and a monitor reads what follows a bar as figures.
+    clean(text.replace('|', "/").as_bytes())
 }

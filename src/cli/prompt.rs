@@ -77,3 +77,17 @@ pub(super) fn yes(question: &str, instead: &str) -> Result<bool, Failure> {
     let read = std::io::stdin().read_line(&mut answer);
     Ok(read.is_ok() && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }
+
+/// The person at the terminal, for questions in the middle of a run.
+pub(super) struct Person;
+
+impl crate::modules::Ask for Person {
+    fn ask(&self, prompt: &str) -> Option<String> {
+        crate::report::Sink::stderr().put(prompt);
+        let mut answer = String::new();
+        match std::io::stdin().read_line(&mut answer) {
+            Ok(count) if count > 0 => Some(answer.trim_end_matches(['\n', '\r']).to_owned()),
+            _ => None,
+        }
+    }
+}

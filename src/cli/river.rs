@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::args::{Common, OutputKind};
 use super::open::{self, Opened};
+use super::prompt;
 use crate::catalog::Catalog;
 use crate::digest::Sha256;
 use crate::event::{Event, Events, Window};
@@ -208,6 +209,11 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         }
         (false, _) => None,
     };
+    let inventory_sha256 = opened.inventory_digest();
+    let earlier = match &journey.common.resume {
+        Some(given) => Some(given.read(&plan, journey.playbook_digest, inventory_sha256)?),
+        None => None,
+    };
     let telling = begin_telling(opened, &journey.common, started)?;
     let command: Vec<String> = std::env::args().collect();
     let who = open::who();
@@ -220,7 +226,15 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         machine: who.machine.clone(),
         ci: who.ci.clone(),
         dir: telling.dir.display().to_string(),
+        cwd: std::env::current_dir().ok().map(|cwd| cwd.display().to_string()),
+        playbook_sha256: journey.playbook_digest.map(|digest| digest.to_string()),
+        inventory_sha256: inventory_sha256.map(|digest| digest.to_string()),
+        resumes: earlier.as_ref().map(|earlier| earlier.run.clone()),
+        point: journey.choices.restore.point.clone(),
     })?;
+    if let Some(earlier) = &earlier {
+        earlier.tell(&telling.events);
+    }
     let mut lines = journey.first.clone();
     lines.extend(plan.lines());
     telling.events.tell(Event::Plan { title: journey.title.clone(), lines });
@@ -233,13 +247,16 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         who,
         command: command.join(" "),
         started,
-        inventory_sha256: opened.inventory_digest(),
+        inventory_sha256,
         playbook_sha256: journey.playbook_digest,
     };
-    let world =
+    let mut world =
         World::new(telling.events.clone(), info, journey.choices.clone(), journey.cluster.clone(), ways, vars, catalog);
+    if prompt::somebody() && matches!(journey.common.output, OutputKind::Human | OutputKind::Plain) {
+        world.person = Some(Arc::new(prompt::Person));
+    }
     let recap = tokio::select! {
-        recap = run::carry_out(&world, &plan) => recap,
+        recap = run::carry_on(&world, &plan, earlier.as_ref().map(|earlier| &earlier.done)) => recap,
         signal = signalled() => {
             telling.events.tell(Event::Failed { failure: interrupted(&world, signal) });
             run::Recap::new()
@@ -287,8 +304,8 @@ fn interrupted(world: &World, signal: &str) -> Failure {
         Some(job) => Failure::new(Kind::Unknown, format!("detached by {signal}; the job goes on"))
             .on(&job.host)
             .saw(format!("job {}", job.id))
-            .why("a backup that has begun is not thrown away")
-            .mend(crate::modules::gravity_backup::go_on(world, &job.id)),
+            .why(format!("a {} that has begun is not thrown away", job.what))
+            .mend(job.go_on),
     }
 }
 

@@ -60,10 +60,23 @@ pub(super) async fn run(args: RunArgs) -> Result<u8, Failure> {
         Sink::stdout().put(&format!("{}\n", lines.join("\n")));
         return Ok(0);
     }
-    let needs_catalog = playbooks
-        .iter()
-        .flat_map(|playbook| &playbook.plays)
-        .any(|play| calls(&play.tasks, &["gravity_preflight", "gravity_backup", "archive_collect", "point_seal"]));
+    let needs_catalog = playbooks.iter().flat_map(|playbook| &playbook.plays).any(|play| {
+        calls(
+            &play.tasks,
+            &[
+                "gravity_preflight",
+                "gravity_backup",
+                "amv_backup",
+                "archive_collect",
+                "point_seal",
+                "restore_gates",
+                "safety_backup",
+                "archive_deliver",
+                "gravity_restore",
+                "amv_restore",
+            ],
+        )
+    });
     let title = args.playbooks.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
     let choices = Choices {
         check: args.check,
@@ -71,6 +84,11 @@ pub(super) async fn run(args: RunArgs) -> Result<u8, Failure> {
         label: None,
         waive: river::waivers(&args.waive)?,
         patience: river::patience()?,
+        restore: super::restore::choices(
+            opened.extra.get("ferry_point").and_then(|value| value.as_str()).map(str::to_owned),
+            opened.extra.get("ferry_from").and_then(|value| value.as_str()).map(str::to_owned),
+            args.confirmation,
+        ),
     };
     river::flow(Journey {
         opened,

@@ -14,6 +14,8 @@ pub(super) fn run(command: RunsCommand) -> Result<u8, Failure> {
     match command {
         RunsCommand::List { json, run_dir } => list(json, run_dir.as_deref()),
         RunsCommand::Show { run, json, run_dir } => show(&run, json, run_dir.as_deref()),
+        // It works on hosts: `resume` does it.
+        RunsCommand::Resume(_) => Err(Failure::new(Kind::Bug, "runs resume went the wrong way")),
     }
 }
 
@@ -32,7 +34,7 @@ fn list(as_json: bool, run_dir: Option<&std::path::Path>) -> Result<u8, Failure>
         let all: Vec<_> = listed
             .iter()
             .map(|(dir, run)| match run {
-                Ok(run) => json!({"id": run.id, "dir": dir, "command": run.command, "state": run.state(), "exit": run.exit, "started": run.started, "ended": run.ended}),
+                Ok(run) => json!({"id": run.id, "dir": dir, "command": run.command, "state": run.state(), "exit": run.exit, "started": run.started, "ended": run.ended, "resumes": run.resumes}),
                 Err(failure) => json!({"dir": dir, "failure": failure}),
             })
             .collect();
@@ -43,17 +45,19 @@ fn list(as_json: bool, run_dir: Option<&std::path::Path>) -> Result<u8, Failure>
         Sink::stdout().put(&format!("no run in {}\n", runs.display()));
         return Ok(0);
     }
-    let mut table = Table::new(["run", "state", "exit", "command"]);
+    let mut table = Table::new(["run", "state", "exit", "carries on", "command"]);
     for (dir, run) in &listed {
         match run {
             Ok(run) => table.row([
                 run.id.clone(),
                 run.state().to_owned(),
                 run.exit.map(|code| code.to_string()).unwrap_or_default(),
+                run.resumes.clone().unwrap_or_default(),
                 run.command.join(" "),
             ]),
             Err(failure) => {
-                table.row([dir.display().to_string(), "unreadable".to_owned(), String::new(), failure.what.clone()])
+                let (name, none) = (dir.display().to_string(), String::new);
+                table.row([name, "unreadable".to_owned(), none(), none(), failure.what.clone()])
             }
         };
     }
@@ -61,22 +65,36 @@ fn list(as_json: bool, run_dir: Option<&std::path::Path>) -> Result<u8, Failure>
     Ok(0)
 }
 
-fn show(id: &str, as_json: bool, run_dir: Option<&std::path::Path>) -> Result<u8, Failure> {
-    let (_, listed) = all(run_dir)?;
-    let fits: Vec<_> = listed
-        .iter()
-        .filter(|(dir, _)| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(id)))
-        .collect();
-    let dir = match fits.as_slice() {
-        [(dir, _)] => dir,
-        [] => {
-            return Err(Failure::new(Kind::CouldNotStart, format!("there is no run {id}")).mend("see: ferry runs list"));
-        }
-        _ => {
-            return Err(Failure::new(Kind::CouldNotStart, format!("several runs begin with {id}"))
-                .mend("give more of the id: ferry runs list"));
-        }
+/// The folder of the run whose id begins so.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`]: none or several do.
+pub(super) fn find(runs: &std::path::Path, id: &str) -> Result<std::path::PathBuf, Failure> {
+    let cannot = |error: std::io::Error| {
+        Failure::new(Kind::CouldNotStart, "the runs cannot be listed").saw(format!("{}: {error}", runs.display()))
     };
+    let entries = match std::fs::read_dir(runs) {
+        Ok(entries) => entries.collect::<Result<Vec<_>, _>>().map_err(cannot)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(cannot(error)),
+    };
+    let mut fits: Vec<_> = entries
+        .into_iter()
+        .filter(|entry| {
+            entry.file_name().to_string_lossy().starts_with(id) && entry.path().join(journal::FILE).is_file()
+        })
+        .map(|entry| entry.path())
+        .collect();
+    match (fits.len(), fits.pop()) {
+        (1, Some(dir)) => Ok(dir),
+        (0, _) => Err(Failure::new(Kind::CouldNotStart, format!("there is no run {id}")).mend("see: ferry runs list")),
+        _ => Err(Failure::new(Kind::CouldNotStart, format!("several runs begin with {id}"))
+            .mend("give more of the id: ferry runs list")),
+    }
+}
+
+fn show(id: &str, as_json: bool, run_dir: Option<&std::path::Path>) -> Result<u8, Failure> {
+    let dir = find(&open::settings(&[], None, run_dir, None)?.runs, id)?;
     let contents = journal::read(&dir.join(journal::FILE))?;
     let mut out = Sink::stdout();
     for event in &contents.events {
@@ -97,6 +115,10 @@ fn show(id: &str, as_json: bool, run_dir: Option<&std::path::Path>) -> Result<u8
             _ => 0.0,
         };
         out.put(&format!("{} in {}\n", human_seconds(seconds), dir.display()));
+        let run = journal::summarise(&dir)?;
+        if run.exit != Some(0) && !run.live {
+            out.put(&format!("to carry it on: ferry runs resume {}\n", run.id));
+        }
     }
     Ok(0)
 }

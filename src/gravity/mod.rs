@@ -4,7 +4,9 @@
 //! generations ([`ClusterStatus`]), the rules that decide whether and where a backup may run
 //! ([`preflight`], a pure function), the script that runs `gravity backup`
 //! ([`backup_script`]) and what its end means ([`outcome`]), the node's journal of Gravity's
-//! commands ([`gather_logs`]). What does not: how a script outlives us (job), how an archive is
+//! commands ([`gather_logs`]); for a restore, the second look at a target ([`probe_target`]), the gates
+//! ([`restore_gates`], a pure function), the script and its ends ([`restore_script`], [`RestoreOutcome`]), the evidence
+//! where an end is unknown ([`reconcile`]), and when the target is well again ([`settled`]). What does not: how a script outlives us (job), how an archive is
 //! proved (archive) and brought home (transfer), the order of the steps (the playbook).
 //!
 //! Three things about Gravity shape this room. Every error ends with code 255, which is
@@ -14,18 +16,39 @@
 //! it is never run to find out whether the host is one.
 
 mod backup;
+mod gates;
 mod logs;
 mod preflight;
 mod probe;
 mod redact;
+mod restore;
+mod settle;
+mod staging;
 mod status;
+mod target;
 
 pub use backup::{
     ArchiveStat, BackupJob, BackupOutcome, OWN_FAILURE, backup_script, error_text, go_duration, hook_job_name, outcome,
     parse_duration,
 };
+pub use gates::{
+    AmvPoint, NEVER_WAIVED, PointFacts, PointVerdict, RestoreGates, RestorePolicy, SafetyBackup, WAIVED_ONE_BY_ONE,
+    Waived, apply_waivers, restore_gates,
+};
 pub use logs::{HookState, gather_logs, hook_job_state};
 pub use preflight::{ClusterIdentity, Master, Policy, Preflight, preflight};
-pub use probe::{Disk, GravityFacts, NO_GRAVITY, NodeFacts, ProbeOptions, Staging, probe, probe_with_nonce};
+pub use probe::{
+    Disk, GravityFacts, NO_GRAVITY, NodeFacts, PCE_4, ProbeOptions, Staging, is_pce_4, probe, probe_with_nonce,
+};
 pub use redact::{redact, redact_json, strip_ansi};
+pub use restore::{
+    CHECKS, Evidence, JournalCommand, REFUSED_DIGEST, RestoreJob, RestoreOutcome, reconcile, reconcile_with_nonce,
+    restore_script, restore_timeout,
+};
+pub use settle::{ChecklistFacts, ChecklistRow, SETTLE_LIMIT, SettleExpect, Settled, checklist, settled};
+pub use staging::{Leaked, QUIET_SECONDS, StagingJob, StagingRemoved, leaked, remove_staging, staging_jobs};
 pub use status::{ClusterStatus, KubeJob, StatusNode, parse_jobs};
+pub use target::{
+    CertificateSeen, Look, NfsMount, NfsVolume, PodsSeen, Reach, TargetFacts, TargetQuestions, UnwellPod, probe_target,
+    probe_target_with_nonce,
+};

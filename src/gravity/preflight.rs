@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::probe::{Disk, GravityFacts, NO_GRAVITY, NodeFacts};
+use super::probe::{Disk, GravityFacts, NO_GRAVITY, NodeFacts, PCE_4, is_pce_4};
 use super::status::{ClusterStatus, StatusNode};
 use crate::event::{Finding, Severity};
 
@@ -97,10 +97,10 @@ const REFUSE_PERCENT: u64 = 90;
 /// What must be free when nothing is known about the size.
 const FREE_PERCENT: u64 = 25;
 /// Clocks that are further apart than this many seconds are told.
-const SKEW: i64 = 60;
+pub(super) const SKEW: i64 = 60;
 
 #[derive(Default)]
-struct Findings(Vec<Finding>);
+pub(super) struct Findings(pub(super) Vec<Finding>);
 
 impl Findings {
     fn add(&mut self, gate: &str, severity: Severity, host: Option<&str>, what: String, why: &str, mend: String) {
@@ -130,28 +130,13 @@ impl Findings {
 /// `clock` (waivable), `staging` (only ever a warning).
 pub fn preflight(facts: &[NodeFacts], unreachable: &[(String, String)], policy: &Policy) -> Preflight {
     let mut found = Findings::default();
-    let nodes: Vec<Node<'_>> =
-        facts.iter().filter_map(|facts| facts.gravity.as_ref().map(|gravity| Node { facts, gravity })).collect();
+    let nodes = nodes(facts);
 
     not_gravity(facts, unreachable, nodes.is_empty(), policy, &mut found);
     let groups = clusters(&nodes);
     stray(&groups, policy, &mut found);
-    // The cluster that the inventory names, else the one that most hosts belong to.
-    let named = |group: &&Vec<Node<'_>>| {
-        let name = group.iter().find_map(|node| node.name());
-        policy.pce_cluster_name.is_some() && name == policy.pce_cluster_name.as_deref()
-    };
-    let ours: Vec<Node<'_>> = groups
-        .iter()
-        .find(named)
-        .or_else(|| groups.iter().rev().max_by_key(|group| group.len()))
-        .cloned()
-        .unwrap_or_default();
-    let reference = ours
-        .iter()
-        .filter_map(|node| node.gravity.status.as_ref())
-        .rev()
-        .max_by_key(|status| (!status.name.is_empty(), masters_in(status), status.nodes.len()));
+    let ours = ours(&groups, policy.pce_cluster_name.as_deref());
+    let reference = reference(&ours);
 
     for node in &nodes {
         staging(node, policy, &mut found);
@@ -202,21 +187,48 @@ pub fn preflight(facts: &[NodeFacts], unreachable: &[(String, String)], policy: 
     }
 }
 
+/// The cluster that the inventory names, else the one that most hosts belong to.
+pub(super) fn ours<'a>(groups: &[Vec<Node<'a>>], pce_cluster_name: Option<&str>) -> Vec<Node<'a>> {
+    let named = |group: &&Vec<Node<'_>>| {
+        let name = group.iter().find_map(|node| node.name());
+        pce_cluster_name.is_some() && name == pce_cluster_name
+    };
+    groups
+        .iter()
+        .find(named)
+        .or_else(|| groups.iter().rev().max_by_key(|group| group.len()))
+        .cloned()
+        .unwrap_or_default()
+}
+
+/// The status that conclusions rest on: the one that knows most.
+pub(super) fn reference<'a>(ours: &[Node<'a>]) -> Option<&'a ClusterStatus> {
+    ours.iter()
+        .filter_map(|node| node.gravity.status.as_ref())
+        .rev()
+        .max_by_key(|status| (!status.name.is_empty(), masters_in(status), status.nodes.len()))
+}
+
+/// The hosts that are Gravity nodes.
+pub(super) fn nodes(facts: &[NodeFacts]) -> Vec<Node<'_>> {
+    facts.iter().filter_map(|facts| facts.gravity.as_ref().map(|gravity| Node { facts, gravity })).collect()
+}
+
 /// A host that is a Gravity node.
 #[derive(Clone, Copy)]
-struct Node<'a> {
-    facts: &'a NodeFacts,
-    gravity: &'a GravityFacts,
+pub(super) struct Node<'a> {
+    pub(super) facts: &'a NodeFacts,
+    pub(super) gravity: &'a GravityFacts,
 }
 
 impl<'a> Node<'a> {
-    fn host(&self) -> &'a str {
+    pub(super) fn host(&self) -> &'a str {
         &self.facts.host
     }
-    fn name(&self) -> Option<&'a str> {
+    pub(super) fn name(&self) -> Option<&'a str> {
         self.gravity.status.as_ref().map(|status| status.name.as_str()).filter(|name| !name.is_empty())
     }
-    fn addresses(&self) -> Vec<&'a str> {
+    pub(super) fn addresses(&self) -> Vec<&'a str> {
         let Some(status) = &self.gravity.status else { return Vec::new() };
         status.nodes.iter().map(|node| node.advertise_ip.as_str()).filter(|ip| !ip.is_empty()).collect()
     }
@@ -236,7 +248,7 @@ impl<'a> Node<'a> {
         let same_uid = self.gravity.kube_uid.is_some() && self.gravity.kube_uid == other.gravity.kube_uid;
         same_uid || a.is_empty() || b.is_empty() || a.iter().any(|ip| b.contains(ip))
     }
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let uid = self.gravity.kube_uid.as_deref().map(|uid| format!(", kube-system uid {uid}")).unwrap_or_default();
         let addresses = self.addresses();
         let at = if addresses.is_empty() { String::new() } else { format!(", nodes {}", addresses.join(" ")) };
@@ -255,10 +267,15 @@ fn not_gravity(
     for host in facts.iter().filter(|facts| facts.gravity.is_none()) {
         let why = host.not_gravity.as_deref().unwrap_or("it is no Gravity node");
         if alone {
+            let set = policy.pce_version.as_deref().filter(|version| is_pce_4(version));
             found.refuse(
                 "identity",
                 Some(&host.host),
-                why,
+                match set {
+                    Some(version) if why.contains(PCE_4) => format!("pce_version is {version}: {why}"),
+                    Some(version) => format!("pce_version is {version}, and {why}. {PCE_4}"),
+                    None => why.to_owned(),
+                },
                 "a backup needs a main node of a Gravity cluster (PCE up to 3.2)",
                 format!("check the group {} in the inventory: ferry inventory graph", policy.cluster),
             );
@@ -287,7 +304,7 @@ fn not_gravity(
 }
 
 /// Sorts the nodes into clusters.
-fn clusters<'a>(nodes: &[Node<'a>]) -> Vec<Vec<Node<'a>>> {
+pub(super) fn clusters<'a>(nodes: &[Node<'a>]) -> Vec<Vec<Node<'a>>> {
     let mut groups: Vec<Vec<Node<'a>>> = Vec::new();
     // Those that know most come first, so that one without an answer joins a cluster instead of making one.
     let mut order: Vec<&Node<'a>> = nodes.iter().collect();
@@ -346,10 +363,7 @@ fn staging(node: &Node<'_>, policy: &Policy, found: &mut Findings) {
                 Some(node.host()),
                 format!("left behind by a hook: {what}"),
                 "it takes space on Gravity's disk and holds the cluster's data unencrypted",
-                format!(
-                    "kubectl -n kube-system get jobs; when none is active: sudo rm -rf {}",
-                    crate::remote::quote(&staging.path).unwrap_or_else(|_| "that directory".to_owned())
-                ),
+                format!("ferry jobs clean --staging {}   (it asks, and removes only what no job uses)", node.host()),
             );
         } else {
             found.warn(
@@ -426,7 +440,7 @@ fn without_status(ours: &[Node<'_>], unreachable: &[(String, String)], mut found
     }
 }
 
-fn identity(ours: &[Node<'_>], reference: &ClusterStatus) -> ClusterIdentity {
+pub(super) fn identity(ours: &[Node<'_>], reference: &ClusterStatus) -> ClusterIdentity {
     let mut addresses: Vec<String> = ours.iter().flat_map(Node::addresses).map(str::to_owned).collect();
     addresses.sort_by(|a, b| by_address(a, b));
     addresses.dedup();
@@ -527,7 +541,7 @@ fn versions(ours: &[Node<'_>], identity: &ClusterIdentity, policy: &Policy, foun
 }
 
 /// States in which Gravity works on the cluster itself.
-fn busy(state: &str) -> bool {
+pub(super) fn busy(state: &str) -> bool {
     state.starts_with("updating")
         || matches!(
             state,
@@ -613,8 +627,6 @@ fn health(ours: &[Node<'_>], reference: &ClusterStatus, policy: &Policy, found: 
             "sudo gravity status on the node",
         );
     }
-    let unusual =
-        |status: &ClusterStatus| !busy(&status.state) && !matches!(status.state.as_str(), "active" | "degraded" | "");
     // The worst view counts: a node that sees trouble is believed.
     let Some((_, status)) = statuses
         .iter()
@@ -629,6 +641,25 @@ fn health(ours: &[Node<'_>], reference: &ClusterStatus, policy: &Policy, found: 
         );
         return;
     };
+    let what = ill_words(status);
+    let why = "the data of a node that is down may be missing or old in the backup";
+    let mend = "sudo gravity status on a main node says what is wrong";
+    if policy.require_healthy {
+        found.refuse("health", None, what, why, mend);
+    } else if unusual(status) {
+        found.refuse("health", None, what, "Gravity calls this cluster neither active nor degraded", mend);
+    } else {
+        found.warn("health", None, what, why, mend);
+    }
+}
+
+/// A state that is neither good nor ill nor work in progress.
+pub(super) fn unusual(status: &ClusterStatus) -> bool {
+    !busy(&status.state) && !matches!(status.state.as_str(), "active" | "degraded" | "")
+}
+
+/// What is wrong with a cluster that is not well, one sentence.
+pub(super) fn ill_words(status: &ClusterStatus) -> String {
     let mut parts: Vec<String> = Vec::new();
     for node in status.nodes.iter().filter(|node| node.status != "healthy") {
         let probes =
@@ -652,16 +683,7 @@ fn health(ours: &[Node<'_>], reference: &ClusterStatus, policy: &Policy, found: 
         (state, None) if status.degraded() && state != "degraded" => format!("{state}, but degraded"),
         (state, None) => state.to_owned(),
     };
-    let what = format!("the cluster is {state}: {}", parts.join("; "));
-    let why = "the data of a node that is down may be missing or old in the backup";
-    let mend = "sudo gravity status on a main node says what is wrong";
-    if policy.require_healthy {
-        found.refuse("health", None, what, why, mend);
-    } else if unusual(status) {
-        found.refuse("health", None, what, "Gravity calls this cluster neither active nor degraded", mend);
-    } else {
-        found.warn("health", None, what, why, mend);
-    }
+    format!("the cluster is {state}: {}", parts.join("; "))
 }
 
 fn masters_in(status: &ClusterStatus) -> usize {
@@ -669,7 +691,7 @@ fn masters_in(status: &ClusterStatus) -> usize {
 }
 
 /// Addresses in numerical order; what is no address comes behind, by text.
-fn by_address(a: &str, b: &str) -> std::cmp::Ordering {
+pub(super) fn by_address(a: &str, b: &str) -> std::cmp::Ordering {
     match (a.parse::<IpAddr>(), b.parse::<IpAddr>()) {
         (Ok(x), Ok(y)) => x.cmp(&y),
         (Ok(_), Err(_)) => std::cmp::Ordering::Less,
@@ -680,7 +702,10 @@ fn by_address(a: &str, b: &str) -> std::cmp::Ordering {
 
 /// The host that a node of the status is: by address, then by its own name, then by the
 /// inventory's. Each only where exactly one host fits: behind one address translation all would.
-fn host_of<'a>(facts: impl Iterator<Item = &'a NodeFacts> + Clone, node: &StatusNode) -> Option<&'a NodeFacts> {
+pub(super) fn host_of<'a>(
+    facts: impl Iterator<Item = &'a NodeFacts> + Clone,
+    node: &StatusNode,
+) -> Option<&'a NodeFacts> {
     let only = |fits: &dyn Fn(&NodeFacts) -> bool| {
         let mut all = facts.clone().filter(|facts| fits(facts));
         match (all.next(), all.next()) {
@@ -694,7 +719,7 @@ fn host_of<'a>(facts: impl Iterator<Item = &'a NodeFacts> + Clone, node: &Status
         .or_else(|| only(&|facts| !node.hostname.is_empty() && facts.host == node.hostname))
 }
 
-fn masters(ours: &[Node<'_>], facts: &[NodeFacts], unreachable: &[(String, String)]) -> Vec<Master> {
+pub(super) fn masters(ours: &[Node<'_>], facts: &[NodeFacts], unreachable: &[(String, String)]) -> Vec<Master> {
     let mut masters: Vec<Master> = Vec::new();
     for status in ours.iter().filter_map(|node| node.gravity.status.as_ref()) {
         for node in status.nodes.iter().filter(|node| node.role == "master" || node.role.is_empty()) {
@@ -720,7 +745,7 @@ fn masters(ours: &[Node<'_>], facts: &[NodeFacts], unreachable: &[(String, Strin
     masters
 }
 
-fn lock(masters: &[Master], ours: &[Node<'_>], unreachable: &[(String, String)], found: &mut Findings) {
+pub(super) fn lock(masters: &[Master], ours: &[Node<'_>], unreachable: &[(String, String)], found: &mut Findings) {
     let node_of = |master: &Master| ours.iter().find(|node| Some(node.host()) == master.host.as_deref());
     let held: Vec<&Node<'_>> = masters.iter().filter_map(node_of).collect();
     let need = masters.len() / 2 + 1;
@@ -777,21 +802,28 @@ struct Choice {
 }
 
 /// What a backup would do to the disks of one node.
-struct Room {
-    severity: Severity,
-    work_dir: Option<String>,
-    findings: Vec<(Severity, String)>,
+pub(super) struct Room {
+    pub(super) severity: Severity,
+    pub(super) work_dir: Option<String>,
+    pub(super) findings: Vec<(Severity, String)>,
 }
 
-fn choose(ours: &[Node<'_>], reference: &ClusterStatus, policy: &Policy, found: &mut Findings) -> Choice {
-    struct Candidate<'a> {
-        node: Node<'a>,
-        seen: &'a StatusNode,
-        /// 0 healthy, 1 degraded, 2 offline or unknown.
-        ill: u8,
-        ill_word: String,
-        room: Room,
-    }
+/// A Gravity master on which a backup or a restore could run.
+pub(super) struct Candidate<'a> {
+    pub(super) node: Node<'a>,
+    pub(super) seen: &'a StatusNode,
+    /// 0 healthy, 1 degraded, 2 offline or unknown.
+    pub(super) ill: u8,
+    pub(super) ill_word: String,
+    pub(super) room: Room,
+}
+
+/// The masters that were reached, each with its state and its room; not in order yet.
+pub(super) fn candidates<'a>(
+    ours: &[Node<'a>],
+    reference: &ClusterStatus,
+    room: &dyn Fn(&Node<'_>) -> Room,
+) -> Vec<Candidate<'a>> {
     let ill = |word: &str| match word {
         "healthy" => 0,
         "degraded" => 1,
@@ -823,26 +855,66 @@ fn choose(ours: &[Node<'_>], reference: &ClusterStatus, policy: &Policy, found: 
                 seen,
                 ill: ill(word),
                 ill_word: word.to_owned(),
-                room: room(node, policy),
+                room: room(node),
             });
         }
     }
-    if candidates.is_empty() {
-        let all: Vec<String> = ours
-            .iter()
-            .filter_map(|node| node.gravity.status.as_ref())
-            .flat_map(|status| &status.nodes)
-            .filter(|node| node.role == "master")
-            .map(|node| format!("{} {}", node.hostname, node.advertise_ip))
-            .collect();
-        let mut all = all;
-        all.sort();
-        all.dedup();
-        let what = if all.is_empty() {
-            "gravity status names no master".to_owned()
+    candidates
+}
+
+/// The best first: health, then room, then address.
+pub(super) fn sort_candidates(candidates: &mut [Candidate<'_>]) {
+    candidates.sort_by(|a, b| {
+        (a.ill, a.room.severity)
+            .cmp(&(b.ill, b.room.severity))
+            .then_with(|| by_address(&a.seen.advertise_ip, &b.seen.advertise_ip))
+    });
+}
+
+/// Why no master can be chosen.
+pub(super) fn no_master(ours: &[Node<'_>]) -> String {
+    let all: Vec<String> = ours
+        .iter()
+        .filter_map(|node| node.gravity.status.as_ref())
+        .flat_map(|status| &status.nodes)
+        .filter(|node| node.role == "master")
+        .map(|node| format!("{} {}", node.hostname, node.advertise_ip))
+        .collect();
+    let mut all = all;
+    all.sort();
+    all.dedup();
+    if all.is_empty() {
+        "gravity status names no master".to_owned()
+    } else {
+        format!("none of the hosts that were reached is a Gravity master (masters are {})", all.join(", "))
+    }
+}
+
+/// Why the others were not chosen, each with its name.
+pub(super) fn why_not(candidates: &[Candidate<'_>]) -> Vec<String> {
+    let Some(first) = candidates.first() else { return Vec::new() };
+    let mut others: Vec<String> = Vec::new();
+    for other in candidates.iter().skip(1) {
+        let why = if other.ill > first.ill {
+            other.ill_word.clone()
+        } else if other.room.severity > first.room.severity {
+            match other.room.severity {
+                Severity::Refuse => "no room",
+                _ => "little room",
+            }
+            .to_owned()
         } else {
-            format!("none of the hosts that were reached is a Gravity master (masters are {})", all.join(", "))
+            "higher address".to_owned()
         };
+        others.push(format!("{}: {why}", other.node.host()));
+    }
+    others
+}
+
+fn choose(ours: &[Node<'_>], reference: &ClusterStatus, policy: &Policy, found: &mut Findings) -> Choice {
+    let mut candidates = candidates(ours, reference, &|node| room(node, policy));
+    if candidates.is_empty() {
+        let what = no_master(ours);
         // Nothing could be chosen if it were waived.
         found.0.push(Finding {
             gate: "health".to_owned(),
@@ -857,11 +929,7 @@ fn choose(ours: &[Node<'_>], reference: &ClusterStatus, policy: &Policy, found: 
         });
         return Choice { node: None, why: what, work_dir: None };
     }
-    candidates.sort_by(|a, b| {
-        (a.ill, a.room.severity)
-            .cmp(&(b.ill, b.room.severity))
-            .then_with(|| by_address(&a.seen.advertise_ip, &b.seen.advertise_ip))
-    });
+    sort_candidates(&mut candidates);
     // Health was compared before room: want of space can be mended or waived by the operator, and a
     // sick node is never slipped in for it.
     let Some(first) = candidates.first() else {
@@ -893,21 +961,7 @@ fn choose(ours: &[Node<'_>], reference: &ClusterStatus, policy: &Policy, found: 
         };
         found.add("space", *severity, Some(first.node.host()), what.clone(), why, mend);
     }
-    let mut others: Vec<String> = Vec::new();
-    for other in candidates.iter().skip(1) {
-        let why = if other.ill > first.ill {
-            other.ill_word.clone()
-        } else if other.room.severity > first.room.severity {
-            match other.room.severity {
-                Severity::Refuse => "no room",
-                _ => "little room",
-            }
-            .to_owned()
-        } else {
-            "higher address".to_owned()
-        };
-        others.push(format!("{}: {why}", other.node.host()));
-    }
+    let others = why_not(&candidates);
     let room = match (policy.needs_gravity_job, first.room.severity) {
         (false, _) => "",
         (true, Severity::Pass) => " with room",
@@ -925,7 +979,7 @@ fn choose(ours: &[Node<'_>], reference: &ClusterStatus, policy: &Policy, found: 
 
 /// The directories in which an archive may be made, in order of preference. `pce_work_dir` when
 /// it was given: then the node was asked for no other.
-fn work_dirs(node: &Node<'_>) -> Vec<String> {
+pub(super) fn work_dirs(node: &Node<'_>) -> Vec<String> {
     let state_dir = &node.gravity.state_dir;
     let below = format!("{}/ferry", state_dir.trim_end_matches('/'));
     const DATA: &str = "/var/lib/data/ferry";
@@ -963,7 +1017,7 @@ fn room(node: &Node<'_>, policy: &Policy) -> Room {
 }
 
 /// Whether two answers of `df` are one disk. Names such as `tmpfs` and `overlay` stand for many.
-fn one_disk(a: &Disk, b: &Disk) -> bool {
+pub(super) fn one_disk(a: &Disk, b: &Disk) -> bool {
     a.mount == b.mount || a.device == b.device && a.device.contains('/')
 }
 
@@ -985,7 +1039,7 @@ fn space(node: &Node<'_>, work_dir: &str, policy: &Policy) -> (Severity, Vec<(Se
 }
 
 /// What becomes of one disk when these parts (name and bytes) are added.
-fn fill(disk: &Disk, parts: &[(&str, Option<u64>)]) -> (Severity, String) {
+pub(super) fn fill(disk: &Disk, parts: &[(&str, Option<u64>)]) -> (Severity, String) {
     // As Gravity counts: what a file system keeps in reserve is not free.
     let used = disk.total_kib.saturating_sub(disk.available_kib);
     let known: u64 = parts.iter().filter_map(|(_, bytes)| *bytes).map(|bytes| bytes.div_ceil(1024)).sum();
@@ -1033,7 +1087,7 @@ fn fill(disk: &Disk, parts: &[(&str, Option<u64>)]) -> (Severity, String) {
 }
 
 /// KiB for people.
-fn size(kib: u64) -> String {
+pub(super) fn size(kib: u64) -> String {
     let tenth = |unit: u64| format!("{}.{}", kib / unit, kib % unit * 10 / unit);
     match kib {
         0..1024 => format!("{kib} KiB"),
@@ -1044,7 +1098,7 @@ fn size(kib: u64) -> String {
 }
 
 /// Seconds for people.
-fn span(seconds: i64) -> String {
+pub(super) fn span(seconds: i64) -> String {
     let seconds = seconds.max(0);
     match seconds {
         0..120 => format!("{seconds} s"),

@@ -29,6 +29,18 @@ const PATIENCE: Duration = Duration::from_secs(200);
 /// What is said of a host without any Gravity. Findings rely on this beginning.
 pub const NO_GRAVITY: &str = "there is no Gravity on this host";
 
+/// What is said of PCE 4 and later.
+pub const PCE_4: &str = "PCE 4 and later have no Gravity: their backup and restore are REST calls of the platform itself (POST https://PLATFORM-DNS/platform/backup and /platform/restore, archives on NFS), which ferry does not do yet";
+
+/// Whether a PCE version is one without Gravity.
+pub fn is_pce_4(version: &str) -> bool {
+    version
+        .split('.')
+        .next()
+        .and_then(|major| major.trim_start_matches('v').parse::<u32>().ok())
+        .is_some_and(|major| major >= 4)
+}
+
 /// Where things are on the nodes of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeOptions {
@@ -77,6 +89,9 @@ pub struct NodeFacts {
     pub gravity: Option<GravityFacts>,
     /// Why it is no Gravity node.
     pub not_gravity: Option<String>,
+    /// On a host that is no Gravity node: the uid of the `kube-system` of the Kubernetes that answers there
+    /// (PCE 4 has such nodes).
+    pub kubernetes: Option<String>,
     /// The disk behind each directory that was asked for: the state directory and the places
     /// where an archive may be made.
     pub disks: BTreeMap<String, Disk>,
@@ -179,7 +194,7 @@ pub async fn probe_with_nonce(session: &Session, options: &ProbeOptions, nonce: 
     })
 }
 
-fn tail(text: &str, most: usize) -> String {
+pub(super) fn tail(text: &str, most: usize) -> String {
     let count = text.chars().count();
     text.chars().skip(count.saturating_sub(most)).collect()
 }
@@ -212,7 +227,7 @@ fn script(options: &ProbeOptions, nonce: &str) -> Result<String, Failure> {
     let state_dir = options.state_dir.as_deref().map(trimmed).unwrap_or_default();
     let work_dir = options.work_dir.as_deref().map(trimmed).unwrap_or_default();
     Ok(format!(
-        "N={}\nG={}\nK={}\nS={}\nW={}\nD={}\n{BODY}",
+        "N={}\nG={}\nK={}\nS={}\nW={}\nD={}\n{FUNCTIONS}given=$S\n{STATE}{BODY}",
         word(nonce)?,
         word(&options.gravity)?,
         word(&options.kubectl)?,
@@ -225,7 +240,7 @@ fn script(options: &ProbeOptions, nonce: &str) -> Result<String, Failure> {
 /// POSIX sh, run by dash, bash and busybox. `look NAME LIMIT COMMAND…` runs a command with a time
 /// limit and tells its standard error, its standard output and its code. The clock is read last, so
 /// that ours can be read right after it.
-const BODY: &str = r#"
+pub(super) const FUNCTIONS: &str = r#"
 umask 077
 exec 3>&1
 begin() { printf '\n%s begin %s\n' "$N" "$1"; }
@@ -248,6 +263,32 @@ look() {
   printf '%s' "$out" | head -c 1500000
   end "$name" "$rc"
 }
+disk() {
+  case $1 in /*) ;; *) return 0 ;; esac
+  near=$1; there=0
+  [ -e "$near" ] && there=1
+  while [ -n "$near" ] && [ ! -e "$near" ]; do near=${near%/*}; done
+  [ -n "$near" ] || near=/
+  begin disk
+  printf '%s %s\n' "$there" "$1"
+  within 10 df -Pk "$near" 2>/dev/null
+  end disk "$?"
+}
+"#;
+
+/// Where Gravity's state directory is, when `S` is empty.
+pub(super) const STATE: &str = r#"
+if [ -z "$S" ]; then
+  for f in /etc/.gravity.config /etc/writable/.gravity.config /writable/.gravity.config; do
+    [ -r "$f" ] || continue
+    S=$(tr -d '\n' <"$f" | sed -n 's/.*"stateDir"[[:space:]]*:[[:space:]]*"\([^"]*\)".*/\1/p')
+    break
+  done
+  case $S in /*) ;; *) S=/var/lib/gravity ;; esac
+fi
+"#;
+
+const BODY: &str = r#"
 tell hostname "$(uname -n)"
 tell uid "$(id -u)"
 tell boot_id "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)"
@@ -260,15 +301,6 @@ for t in openssl sha256sum shasum flock systemd-run setsid timeout journalctl; d
 done
 end tools 0
 
-given=$S
-if [ -z "$S" ]; then
-  for f in /etc/.gravity.config /etc/writable/.gravity.config /writable/.gravity.config; do
-    [ -r "$f" ] || continue
-    S=$(tr -d '\n' <"$f" | sed -n 's/.*"stateDir"[[:space:]]*:[[:space:]]*"\([^"]*\)".*/\1/p')
-    break
-  done
-  case $S in /*) ;; *) S=/var/lib/gravity ;; esac
-fi
 p=$(command -v "$G" 2>/dev/null) || p=
 case $p in /*) ;; *) p= ;; esac
 node=
@@ -303,20 +335,12 @@ if [ -n "$node" ]; then
     printf '%s %s %s\n' "${k:-0}" "${m:-0}" "$d"
   done
   end staging 0
+else
+  k=$(command -v "$K" 2>/dev/null) || k=
+  case $k in /*) look kube_uid 15 "$k" get namespace kube-system -o json ;; esac
 fi
 tell state_dir "$S"
 
-disk() {
-  case $1 in /*) ;; *) return 0 ;; esac
-  near=$1; there=0
-  [ -e "$near" ] && there=1
-  while [ -n "$near" ] && [ ! -e "$near" ]; do near=${near%/*}; done
-  [ -n "$near" ] || near=/
-  begin disk
-  printf '%s %s\n' "$there" "$1"
-  within 10 df -Pk "$near" 2>/dev/null
-  end disk "$?"
-}
 [ -n "$node" ] && disk "$S"
 if [ -n "$W" ]; then
   [ "$W" = "$S" ] && [ -n "$node" ] || disk "$W"
@@ -331,14 +355,14 @@ exit 0
 "#;
 
 /// One section of the answer.
-struct Section<'a> {
-    name: &'a str,
-    rc: i32,
-    text: &'a [u8],
+pub(super) struct Section<'a> {
+    pub(super) name: &'a str,
+    pub(super) rc: i32,
+    pub(super) text: &'a [u8],
 }
 
 /// Cuts the output into its sections. What stands between sections is passed over.
-fn sections<'a>(nonce: &str, out: &'a [u8]) -> Result<Vec<Section<'a>>, String> {
+pub(super) fn sections<'a>(nonce: &str, out: &'a [u8]) -> Result<Vec<Section<'a>>, String> {
     let mark = format!("\n{nonce} ");
     let mark = mark.as_bytes();
     let mut parts: Vec<&[u8]> = Vec::new();
@@ -376,7 +400,7 @@ fn sections<'a>(nonce: &str, out: &'a [u8]) -> Result<Vec<Section<'a>>, String> 
     if done { Ok(sections) } else { Err("the answer has no end".to_owned()) }
 }
 
-fn said_text(bytes: &[u8]) -> String {
+pub(super) fn said_text(bytes: &[u8]) -> String {
     redact(&strip_ansi(&String::from_utf8_lossy(bytes))).trim().to_owned()
 }
 
@@ -399,13 +423,16 @@ fn read(host: &str, nonce: &str, out: &[u8], read_at: jiff::Timestamp) -> Result
     let binary = path("binary")?;
     let database = path("database")?;
     let asked_as = if uid == 0 { String::new() } else { format!(" (looked as user {uid}, not as root)") };
+    let kubernetes = || section("kube_uid").and_then(|section| kube_uid(section.text));
+    let kubernetes = if binary.is_empty() || database.is_empty() { kubernetes() } else { None };
     let (gravity, not_gravity) = match (binary.is_empty(), database.is_empty()) {
         (false, false) => (Some(read_gravity(&sections, state_dir)?), None),
         (true, true) => (
             None,
-            Some(format!(
-                "{NO_GRAVITY}{asked_as}. PCE 4 and later have none: their backup is a REST call (/platform/backup), which ferry does not do yet"
-            )),
+            Some(match &kubernetes {
+                Some(_) => format!("{NO_GRAVITY}{asked_as}, but Kubernetes answers here: it looks like PCE 4. {PCE_4}"),
+                None => format!("{NO_GRAVITY}{asked_as}. {PCE_4}"),
+            }),
         ),
         (false, true) => (
             None,
@@ -440,6 +467,7 @@ fn read(host: &str, nonce: &str, out: &[u8], read_at: jiff::Timestamp) -> Result
         addresses,
         gravity,
         not_gravity,
+        kubernetes,
         disks,
         tools: plain_words(need("tools")?.text).collect(),
     })
@@ -447,6 +475,12 @@ fn read(host: &str, nonce: &str, out: &[u8], read_at: jiff::Timestamp) -> Result
 
 fn plain_words(bytes: &[u8]) -> impl Iterator<Item = String> {
     String::from_utf8_lossy(bytes).split_whitespace().map(str::to_owned).collect::<Vec<_>>().into_iter()
+}
+
+/// The uid in the answer of `kubectl get namespace kube-system -o json`.
+fn kube_uid(text: &[u8]) -> Option<String> {
+    let value: Value = serde_json::from_slice(text).ok()?;
+    value.pointer("/metadata/uid").and_then(Value::as_str).filter(|uid| !uid.is_empty()).map(str::to_owned)
 }
 
 fn read_gravity(sections: &[Section<'_>], state_dir: String) -> Result<GravityFacts, String> {
@@ -484,7 +518,7 @@ fn read_gravity(sections: &[Section<'_>], state_dir: String) -> Result<GravityFa
         let status = parsed.as_ref()?;
         status.client_version.clone().or_else(|| status.server_version.clone())
     });
-    let kube_uid = json(need("kube_uid")?.text).and_then(|value| at(&value, "/metadata/uid"));
+    let kube_uid = kube_uid(need("kube_uid")?.text);
     let jobs = need("jobs")?;
     let kube_jobs = if jobs.rc == 0 { parse_jobs(jobs.text).ok() } else { None };
     let mut staging = Vec::new();
@@ -512,7 +546,7 @@ fn limit(rc: i32) -> String {
 }
 
 /// The last line of `df -Pk` that has figures. Device and mount point may hold blanks.
-fn read_df(table: &str, exists: bool) -> Option<Disk> {
+pub(super) fn read_df(table: &str, exists: bool) -> Option<Disk> {
     table.lines().rev().find_map(|line| {
         let words: Vec<(usize, &str)> =
             line.split_whitespace().map(|word| (word.as_ptr() as usize - line.as_ptr() as usize, word)).collect();
@@ -598,5 +632,55 @@ mod tests {
     fn hostile_paths_stay_words() {
         let options = ProbeOptions { state_dir: Some("/x'; touch /nope; '".into()), ..ProbeOptions::default() };
         assert!(script(&options, "N").unwrap().contains(r"S='/x'\''; touch /nope; '\'''"));
+    }
+
+    #[test]
+    fn versions_without_gravity() {
+        for (version, four) in [
+            ("4.0", true),
+            ("4.1.2", true),
+            ("10.0", true),
+            ("v4.0", true),
+            ("3.2.0", false),
+            ("", false),
+            ("x", false),
+        ] {
+            assert_eq!(is_pce_4(version), four, "{version}");
+        }
+    }
+
+    /// PCE 4: no Gravity, but Kubernetes answers. Said plainly by the look and by the gates before a backup.
+    #[test]
+    fn a_kubernetes_without_gravity_is_called_pce_4() {
+        use super::super::preflight::{Policy, preflight};
+        use super::super::target::tests::{SHELLS, run, shellcheck, tool};
+        let dir = tempfile::tempdir().unwrap();
+        let options = ProbeOptions {
+            gravity: "/nowhere/gravity".into(),
+            kubectl: tool(
+                dir.path(),
+                "kubectl",
+                r#"[ "$*" = "get namespace kube-system -o json" ] && printf '{"metadata":{"uid":"u-4"}}'"#,
+            ),
+            state_dir: Some(dir.path().join("none").display().to_string()),
+            ..ProbeOptions::default()
+        };
+        for (kubectl, uid) in [(options.kubectl.clone(), Some("u-4")), ("/nowhere/kubectl".to_owned(), None)] {
+            let options = ProbeOptions { kubectl, ..options.clone() };
+            let script = script(&options, "N").unwrap();
+            shellcheck(&script);
+            for shell in SHELLS {
+                let out = run(shell, &script, "/usr/bin:/bin");
+                let facts = read("n", "N", &out.stdout, jiff::Timestamp::now()).unwrap();
+                assert_eq!(facts.kubernetes.as_deref(), uid, "{shell:?}");
+                let why = facts.not_gravity.clone().unwrap();
+                assert!(why.starts_with(NO_GRAVITY) && why.contains("/platform/restore"), "{why}");
+                assert_eq!(why.contains("it looks like PCE 4"), uid.is_some(), "{why}");
+                let policy = Policy { pce_version: Some("4.1.0".into()), ..Policy::default() };
+                let found = preflight(&[facts], &[], &policy);
+                let row = found.findings.iter().find(|row| row.gate == "identity").unwrap();
+                assert!(row.what.contains("pce_version is 4.1.0") && row.what.contains("/platform/backup"), "{row:?}");
+            }
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::gravity_backup::{LOG, go_on};
+use super::follow::go_on;
+use super::gravity_backup::LOG;
 use super::{Done, World};
 use crate::event::Event;
 use crate::failure::{Failure, Kind};
@@ -11,23 +12,41 @@ use crate::transfer::{self, Pull, Trouble, note_path};
 /// The archive's name in a point.
 pub const FILE: &str = "gravity.tar.gz";
 
-pub(super) async fn run(world: &World) -> Result<Done, Failure> {
+/// The AMV archive's name in a point.
+pub const AMV_FILE: &str = "amv.tar.gz";
+
+/// Which part's archive.
+pub(super) async fn run(world: &World, part: &str) -> Result<Done, Failure> {
+    if part != "amv" {
+        return collect(world, false).await;
+    }
+    let collected = collect(world, true).await;
+    if let Err(failure) = &collected {
+        world.work.lock().await.amv.failed = Some(failure.clone());
+    }
+    collected
+}
+
+async fn collect(world: &World, amv: bool) -> Result<Done, Failure> {
+    let (file, log_name) = if amv { (AMV_FILE, super::amv_backup::LOG) } else { (FILE, LOG) };
     let (job, part) = {
         let work = world.work.lock().await;
-        let (Some(job), Some(point)) = (work.job.clone(), work.point.as_ref()) else {
+        let job = if amv { work.amv.job.clone() } else { work.job.clone() };
+        let (Some(job), Some(point)) = (job, work.point.as_ref()) else {
             return Ok(Done::skipped("nothing to collect"));
         };
         // A run that was stopped between the last byte and the seal left the archive under its
         // final name: it goes back to being a part and is proved again.
-        if point.finished_archive(FILE).is_some() {
-            let (whole, part) = (point.file(FILE), point.file(&format!("{FILE}.part")));
+        if point.finished_archive(file).is_some() {
+            let (whole, part) = (point.file(file), point.file(&format!("{file}.part")));
             std::fs::rename(&whole, &part).map_err(|error| {
                 Failure::new(Kind::Failed, format!("could not rename {}", whole.display())).saw(error.to_string())
             })?;
         }
-        (job, point.open_archive(FILE)?)
+        (job, point.open_archive(file)?)
     };
-    let required = required(world, &job.host);
+    // What an AMV archive must contain nobody has written down.
+    let required = if amv { Vec::new() } else { required(world, &job.host) };
     let pull = Pull {
         host: job.host.clone(),
         source: job.meta.archive.clone(),
@@ -44,7 +63,7 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
         if !told || done == total || last.elapsed().as_millis() >= 250 {
             (told, last) = (true, std::time::Instant::now());
             world.events.tell(Event::Progress {
-                what: "collect".to_owned(),
+                what: format!("collect {file}"),
                 host: job.host.clone(),
                 done,
                 total: Some(total),
@@ -59,10 +78,18 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
             drop(part);
             let (point, log) = {
                 let mut work = world.work.lock().await;
-                (work.point.take(), work.log_sha256)
+                // Where Gravity's archive is good, the point lives on without this part.
+                let alone = !amv || work.arrived.is_none();
+                let point = if alone { work.point.take() } else { None };
+                (point, if amv { work.amv.log_sha256 } else { work.log_sha256 })
             };
+            if point.is_none()
+                && let Some(point) = &world.work.lock().await.point
+            {
+                point.discard_archive(file)?;
+            }
             if let Some(point) = point {
-                let _ = std::fs::copy(point.logs_dir().join(LOG), world.run.dir.join(LOG));
+                let _ = std::fs::copy(point.logs_dir().join(log_name), world.run.dir.join(log_name));
                 let _ = point.abandon();
             }
             // The job is told and done with; the file stays, for whoever wants to know what is wrong with it.
@@ -74,20 +101,26 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
                         .warn(Some(&job.host), format!("the job could not be removed from the node: {failure}")),
                 }
             }
-            return Err(Failure::new(Kind::Failed, "gravity said success, and what it wrote is no whole archive")
-                .on(&job.host)
-                .saw(fault.to_string())
-                .why("gravity exits 0 although files are missing; a restore from this would lose data")
-                .mend(format!(
-                    "back up again. The file stays on the node to be looked at; remove it then: sudo rm {}",
-                    job.meta.archive
-                )));
+            return Err(Failure::new(
+                Kind::Failed,
+                format!(
+                    "{} said success, and what it wrote is no whole archive",
+                    if amv { "the AMV script" } else { "gravity" }
+                ),
+            )
+            .on(&job.host)
+            .saw(fault.to_string())
+            .why("an exit code of 0 is no proof; a restore from this would lose data")
+            .mend(format!(
+                "back up again. The file stays on the node to be looked at; remove it then: sudo rm {}",
+                job.meta.archive
+            )));
         }
         Err(Trouble::Failure(failure)) => {
             let mut failure = if failure.host.is_none() { failure.on(&job.host) } else { failure };
             failure.mend = Some(match failure.mend.take() {
-                Some(mend) => format!("{mend}; go on with: {}", go_on(world, &job.id)),
-                None => format!("the archive is still on the node; go on with: {}", go_on(world, &job.id)),
+                Some(mend) => format!("{mend}; go on with: {}", go_on(world, "backup", &job.id)),
+                None => format!("the archive is still on the node; go on with: {}", go_on(world, "backup", &job.id)),
             });
             return Err(failure);
         }
@@ -97,7 +130,7 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
     let members = arrived.walk.as_ref().map_or(0, |walk| walk.members);
     world.events.commit(Event::Verified {
         point: job.meta.point.to_string(),
-        file: FILE.to_owned(),
+        file: file.to_owned(),
         bytes: arrived.source.bytes,
         sha256: arrived.sha256.to_string(),
         members,
@@ -109,7 +142,13 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
         arrived.source.bytes as f64 / f64::from(1 << 20)
     );
     let result = json!({"bytes": arrived.source.bytes, "sha256": arrived.sha256, "members": members, "cuts": arrived.cuts, "resumed_at": arrived.resumed_at});
-    world.work.lock().await.arrived = Some(arrived);
+    let mut work = world.work.lock().await;
+    if amv {
+        work.amv.arrived = Some(arrived);
+    } else {
+        work.arrived = Some(arrived);
+    }
+    drop(work);
     Ok(Done::changed(message, result))
 }
 

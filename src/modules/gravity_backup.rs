@@ -5,23 +5,22 @@
 //! is sent; starting is idempotent by that id; an answer that was lost is asked for again. A lost
 //! connection says nothing about the job.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
+use super::Done;
+use super::follow::{self, LogFile, Running, TAIL, ask_root, follow, go_on, unknown};
 use super::world::{JobMeta, OurJob, World};
-use super::{Done, cluster_lock};
 use crate::catalog::backup_timeout;
-use crate::digest::{Hasher, Sha256};
-use crate::event::{Event, Events, Lines, Stream};
+use crate::digest::Sha256;
+use crate::event::Event;
 use crate::failure::{Failure, Kind};
 use crate::gravity::{self, ArchiveStat, BackupJob};
-use crate::job::{Follow, Listed, Lost, Spec, State};
+use crate::job::{Listed, Lost, Spec, State};
 use crate::name::{JobId, PointId};
-use crate::remote::{Session, quote};
-use crate::secret::clean;
+use crate::remote::quote;
 
 /// What these jobs are called on the nodes.
 pub const KIND: &str = "gravity-backup";
@@ -35,12 +34,9 @@ pub fn as_ours(host: &str, job: &Listed) -> Option<OurJob> {
     Some(OurJob { id: job.id.clone(), host: host.to_owned(), meta })
 }
 
-/// The command that goes on with a job, for messages.
-pub fn go_on(world: &World, job: &JobId) -> String {
-    match &world.cluster {
-        Some(cluster) => format!("ferry jobs attach {job}   (or the same command again: ferry backup {cluster})"),
-        None => format!("ferry jobs attach {job}"),
-    }
+/// The job as something that runs.
+pub(super) fn running(world: &World, job: &OurJob) -> Running {
+    Running { id: job.id.clone(), host: job.host.clone(), what: "backup", go_on: go_on(world, "backup", &job.id) }
 }
 
 pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done, Failure> {
@@ -91,7 +87,7 @@ pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done
                     job.id, job.meta.who, job.meta.since, job.meta.run
                 ),
             );
-            world.job_may_run(&job);
+            world.job_may_run(&running(world, &job));
             open_point(world, &job.meta.point).await?;
             job
         }
@@ -114,7 +110,8 @@ pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done
             json!({"sealed": true}),
         ));
     }
-    let (state, log) = follow(world, &job).await?;
+    let path = log_path(world).await;
+    let (state, log) = follow(world, &running(world, &job), &path, None).await?;
     judge(world, &job, state, &log).await
 }
 
@@ -154,7 +151,7 @@ pub(super) async fn already_sealed(world: &World, id: &PointId) -> Result<Option
 }
 
 /// Opens the point's folder, the one that an earlier run left or a new one. A sealed point needs none.
-async fn open_point(world: &World, id: &PointId) -> Result<(), Failure> {
+pub(super) async fn open_point(world: &World, id: &PointId) -> Result<(), Failure> {
     if already_sealed(world, id).await?.is_some() {
         return Ok(());
     }
@@ -225,6 +222,7 @@ async fn start(world: &World, args: &Map<String, Value>) -> Result<OurJob, Failu
         status_before,
         warnings,
         waived: world.choices.waive.clone(),
+        extra: Map::new(),
     };
     let job = OurJob { id: JobId::random(), host, meta };
     let spec = Spec {
@@ -239,128 +237,15 @@ async fn start(world: &World, args: &Map<String, Value>) -> Result<OurJob, Failu
     };
     // The catalog's folder first: if it cannot be made, nothing is started.
     open_point(world, &point).await?;
-    world.events.commit(Event::JobStarting {
-        job: job.id.to_string(),
-        host: job.host.clone(),
-        kind: spec.kind.clone(),
-        cluster: spec.cluster.to_string(),
-        point: point.to_string(),
-        spec_sha256: Sha256::of(spec.script.as_bytes()).to_string(),
-        meta: spec.meta.clone(),
-    })?;
-    world.job_may_run(&job);
-    let began = Instant::now();
-    loop {
-        let started = async { world.jobs(&job.host).await?.start(&spec).await };
-        tracing::info!(job = %job.id, host = %job.host, "asking the node to start the job");
-        match started.await {
-            Ok(state) => {
-                tell_state(world, &job, state);
-                return Ok(job);
-            }
-            // The answer was lost, or never came: the same id can be asked for again without harm.
-            Err(failure) if failure.again && began.elapsed() < world.choices.patience => {
-                world.forget(&job.host).await;
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            Err(failure) if failure.kind == Kind::Unreachable || failure.kind == Kind::Unknown => {
-                return Err(unknown(world, &job, "whether the job was started is not known", &failure));
-            }
-            Err(failure) => {
-                // It said clearly that nothing began.
-                world.job_is_over();
-                if let Some(point) = world.work.lock().await.point.take() {
-                    let _ = point.abandon();
-                }
-                return Err(failure);
-            }
+    if let Err(failure) = follow::start(world, &running(world, &job), &spec, point.as_str()).await {
+        if world.running_job().is_none()
+            && let Some(point) = world.work.lock().await.point.take()
+        {
+            let _ = point.abandon();
         }
+        return Err(failure);
     }
-}
-
-fn tell_state(world: &World, job: &OurJob, state: State) {
-    let (state, rc) = match state {
-        State::Done { rc } => ("done".to_owned(), Some(rc)),
-        other => (other.to_string(), None),
-    };
-    // Followed anew after a cut, it says the same state again: that is no change.
-    if world.job_state_changes(&state) {
-        world.events.tell(Event::JobState { job: job.id.to_string(), host: job.host.clone(), state, rc });
-    }
-}
-
-fn unknown(world: &World, job: &OurJob, what: &str, cause: &Failure) -> Failure {
-    let mut failure = Failure::new(Kind::Unknown, what)
-        .on(&job.host)
-        .why("the job goes on by itself, or never began")
-        .mend(go_on(world, &job.id));
-    failure.seen = Some(cause.to_string());
-    failure.chain.clone_from(&cause.chain);
-    failure
-}
-
-/// The file here that the job's output is written to, and the output so far.
-struct LogFile {
-    file: std::io::BufWriter<std::fs::File>,
-    offset: u64,
-    hasher: Hasher,
-    lines: Lines,
-    /// The last bytes, for judging.
-    tail: Vec<u8>,
-}
-
-/// How much of the output is kept for judging, in bytes.
-const TAIL: usize = 64 << 10;
-
-impl LogFile {
-    /// What was written by an earlier attempt is read again from the node: it is small, and only what came from there is sure.
-    fn create(path: &Path) -> std::io::Result<Self> {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        if let Some(folder) = path.parent() {
-            use std::os::unix::fs::DirBuilderExt as _;
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        }
-        let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        let file = std::io::BufWriter::new(file);
-        Ok(Self { file, offset: 0, hasher: Hasher::new(), lines: Lines::new(), tail: Vec::new() })
-    }
-
-    /// The digest is of the bytes as the node has them; what is kept here is masked and cleaned,
-    /// since people read it at their terminals.
-    fn take(&mut self, bytes: &[u8], events: &Events, host: &str) -> std::io::Result<()> {
-        self.offset += bytes.len() as u64;
-        self.hasher.update(bytes);
-        let (file, mut written) = (&mut self.file, Ok(()));
-        self.lines.feed(bytes, |line| {
-            if written.is_ok() {
-                written = keep(file, events, line);
-            }
-            events.line(host, Stream::Log, line);
-        });
-        written?;
-        self.tail.extend_from_slice(bytes);
-        if self.tail.len() > 2 * TAIL {
-            self.tail.drain(..self.tail.len() - TAIL);
-        }
-        Ok(())
-    }
-
-    /// The output has ended: what stands without a line end is a line, and all is on disk.
-    fn end(&mut self, events: &Events, host: &str) -> std::io::Result<()> {
-        let (file, mut written) = (&mut self.file, Ok(()));
-        self.lines.end(|line| {
-            written = keep(file, events, line);
-            events.line(host, Stream::Log, line);
-        });
-        written?;
-        self.file.flush()?;
-        self.file.get_ref().sync_all()
-    }
-}
-
-fn keep(file: &mut impl std::io::Write, events: &Events, line: &[u8]) -> std::io::Result<()> {
-    let text = String::from_utf8_lossy(line);
-    writeln!(file, "{}", clean(events.masker().mask(&text).as_bytes()))
+    Ok(job)
 }
 
 /// Where the job's output is kept: with the point, where there is a folder for it.
@@ -369,103 +254,6 @@ async fn log_path(world: &World) -> PathBuf {
         Some(point) => point.logs_dir().join(LOG),
         None => world.run.dir.join(LOG),
     }
-}
-
-/// Follows the job to a final state, through lost connections. While the job runs, our wait has no
-/// limit; while the node is silent, the patience is it.
-async fn follow(world: &World, job: &OurJob) -> Result<(State, LogFile), Failure> {
-    let path = log_path(world).await;
-    let mut log = LogFile::create(&path).map_err(|error| {
-        Failure::new(Kind::Failed, format!("could not write {}", path.display()))
-            .saw(error.to_string())
-            .mend(go_on(world, &job.id))
-    })?;
-    let mut heard = Instant::now();
-    let mut pause = Duration::from_millis(250);
-    let mut told = None;
-    loop {
-        let offset = log.offset;
-        let mut broken: Option<std::io::Error> = None;
-        let attempt = async {
-            keep_watch(world).await?;
-            let jobs = world.jobs(&job.host).await?;
-            jobs.follow(&job.id, offset, |what| {
-                heard = Instant::now();
-                match what {
-                    Follow::Bytes(bytes) => {
-                        if let Err(error) = log.take(bytes, &world.events, &job.host) {
-                            broken.get_or_insert(error);
-                        }
-                    }
-                    Follow::Heart { state, .. } => {
-                        if told != Some(std::mem::discriminant(&state)) {
-                            told = Some(std::mem::discriminant(&state));
-                            tell_state(world, job, state);
-                        }
-                    }
-                }
-            })
-            .await
-        };
-        let result = attempt.await;
-        if let Some(error) = broken {
-            return Err(Failure::new(
-                Kind::Unknown,
-                format!("the job's log could not be kept here ({})", path.display()),
-            )
-            .saw(error.to_string())
-            .why("the job goes on by itself")
-            .mend(go_on(world, &job.id)));
-        }
-        match result {
-            Ok(state) if state.is_final() => {
-                log.end(&world.events, &job.host).map_err(|error| {
-                    Failure::new(Kind::Failed, "the job's log could not be kept").saw(error.to_string())
-                })?;
-                tell_state(world, job, state);
-                return Ok((state, log));
-            }
-            Ok(State::Absent) => {
-                return Err(Failure::new(Kind::Unknown, "the node does not know the job")
-                    .on(&job.host)
-                    .saw(format!("job {}", job.id))
-                    .why("it was never started, or somebody removed it")
-                    .mend("ferry jobs list; on the node: journalctl -t gravity-cli"));
-            }
-            Ok(_) => tokio::time::sleep(Duration::from_secs(1)).await,
-            // An answer that broke off says as little as one that never came: it is asked for again.
-            Err(failure)
-                if (failure.again || failure.kind == Kind::Unknown) && heard.elapsed() < world.choices.patience =>
-            {
-                world.events.note(
-                    Some(&job.host),
-                    format!("connection lost ({}); the job goes on, trying again", failure.what),
-                );
-                world.forget(&job.host).await;
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(15));
-            }
-            Err(failure) if failure.kind == Kind::Refused => return Err(failure),
-            Err(failure) => return Err(unknown(world, job, "the job was not followed to its end", &failure)),
-        }
-    }
-}
-
-/// The lock ends with its connections. After a long cut it may be gone: it is taken again before
-/// anything else, and if another ferry has it now, that one carries on.
-async fn keep_watch(world: &World) -> Result<(), Failure> {
-    let lost = world.work.lock().await.watch.as_ref().is_none_or(|watch| watch.is_lost());
-    if !lost {
-        return Ok(());
-    }
-    let cluster = world.cluster()?.clone();
-    let hosts: Vec<String> = world.work.lock().await.facts.iter().map(|facts| facts.host.clone()).collect();
-    if let Some(old) = world.work.lock().await.watch.take() {
-        old.release().await;
-    }
-    let watch = cluster_lock::take(world, &hosts, &cluster).await?;
-    world.work.lock().await.watch = Some(watch);
-    Ok(())
 }
 
 /// What the end of the job means.
@@ -511,11 +299,10 @@ async fn judge(world: &World, job: &OurJob, state: State, log: &LogFile) -> Resu
 }
 
 /// Size, times and kind of the file that gravity wrote, and when its job began and ended by the node's clock.
-async fn look_at_archive(
+pub(super) async fn look_at_archive(
     world: &World,
     job: &OurJob,
 ) -> Result<(Option<ArchiveStat>, Option<i64>, Option<i64>), Failure> {
-    let began = Instant::now();
     let file = quote(&job.meta.archive).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
     let base = world.var(&job.host, "ferry_node_dir").unwrap_or_else(|| "/var/lib/ferry".to_owned());
     let ended = quote(&format!("{base}/jobs/{}/rc", job.id)).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
@@ -525,19 +312,9 @@ async fn look_at_archive(
          if [ -L \"$f\" ]; then printf '%s link\\n' {mark}; elif [ -e \"$f\" ]; then printf '%s file %s\\n' {mark} \"$(stat -c '%s %Y %i %a %F' \"$f\")\"; else printf '%s none\\n' {mark}; fi\n\
          printf '%s rc %s\\n' {mark} \"$(stat -c %Y \"$r\" 2>/dev/null)\""
     );
-    let text = loop {
-        let asked = async { world.session(&job.host).await?.run_root(&script, Duration::from_secs(60)).await };
-        match asked.await {
-            Ok(said) if !matches!(said.exit, crate::remote::Exit::Lost(_)) => break said.text(),
-            Ok(_) if began.elapsed() < world.choices.patience => world.forget(&job.host).await,
-            Err(failure) if failure.again && began.elapsed() < world.choices.patience => world.forget(&job.host).await,
-            Ok(said) => {
-                let cause = Failure::new(Kind::Unreachable, said.exit.to_string());
-                return Err(unknown(world, job, "the archive could not be looked at", &cause));
-            }
-            Err(failure) => return Err(unknown(world, job, "the archive could not be looked at", &failure)),
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+    let text = match ask_root(world, &job.host, &script, Duration::from_secs(60)).await {
+        Ok(said) => said.text(),
+        Err(failure) => return Err(unknown(&running(world, job), "the archive could not be looked at", &failure)),
     };
     let mut stat = None;
     let mut ended = None;
@@ -602,7 +379,7 @@ pub async fn remove_from_node(world: &World, job: &OurJob, log: Sha256) -> Resul
     let (began, limit) = (Instant::now(), world.choices.patience.min(Duration::from_secs(180)));
     loop {
         match remove_once(world, job, log).await {
-            Err(failure) if failure.again && began.elapsed() < limit => {
+            Err(failure) if (failure.again || failure.kind == Kind::Unknown) && began.elapsed() < limit => {
                 world.forget(&job.host).await;
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
@@ -613,8 +390,9 @@ pub async fn remove_from_node(world: &World, job: &OurJob, log: Sha256) -> Resul
 
 async fn remove_once(world: &World, job: &OurJob, log: Sha256) -> Result<(), Failure> {
     let file = quote(&job.meta.archive).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
-    let expected = format!("/{0}/gravity-{0}.tar.gz", job.meta.point);
-    if !job.meta.archive.ends_with(&expected) || job.meta.archive.contains("/../") {
+    let point = &job.meta.point;
+    let ours = [format!("/{point}/gravity-{point}.tar.gz"), format!("/ferry-{point}.tar.gz")];
+    if !ours.iter().any(|form| job.meta.archive.ends_with(form)) || job.meta.archive.contains("/../") {
         return Err(Failure::new(
             Kind::Refused,
             "what the job says is its archive has not the form of ours: it is not removed",
@@ -623,8 +401,8 @@ async fn remove_once(world: &World, job: &OurJob, log: Sha256) -> Result<(), Fai
     }
     let script =
         format!("f={file}; rm -f -- \"$f\" && {{ rmdir -- \"${{f%/*}}\" 2>/dev/null || :; }}; [ ! -e \"$f\" ]");
-    let session: Session = world.session(&job.host).await?;
-    let said = session.run_root(&script, Duration::from_secs(120)).await?;
+    // A link that ended in the middle says nothing: it is asked again.
+    let said = ask_root(world, &job.host, &script, Duration::from_secs(120)).await?;
     if !said.exit.ok() {
         return Err(Failure::new(Kind::Failed, "the archive could not be removed from the node")
             .on(&job.host)

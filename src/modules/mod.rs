@@ -6,19 +6,29 @@
 //! Two scopes. A module of scope *host* runs once per host of the play. A module of scope *cluster*
 //! runs once for the play's hosts together: it is about the cluster, not about a node.
 
+pub mod amv_backup;
+pub mod amv_restore;
 pub mod archive_collect;
+pub mod archive_deliver;
 pub mod cluster_lock;
+pub mod cluster_settle;
+pub mod follow;
 pub mod general;
 pub mod gravity_backup;
 pub mod gravity_facts;
 pub mod gravity_preflight;
+pub mod gravity_restore;
 pub mod node_logs;
 pub mod point_seal;
+pub mod restore_gates;
+pub mod restore_summary;
+pub mod restoring;
+pub mod safety_backup;
 pub mod world;
 
 use serde_json::{Map, Value};
 
-pub use world::{Choices, JobMeta, OurJob, RunInfo, World};
+pub use world::{Ask, Choices, JobMeta, OurJob, RestoreChoices, RunInfo, World};
 
 use crate::event::Outcome;
 use crate::failure::{Failure, Kind};
@@ -119,7 +129,34 @@ pub const TABLE: &[ModuleSpec] = &[
             "gravity's --timeout, with a unit; else pce_backup_timeout, else from history",
         )],
     },
-    ModuleSpec { name: "archive_collect", free_form: false, args: &[] },
+    ModuleSpec {
+        name: "amv_backup",
+        free_form: false,
+        args: &[arg("strategy", ArgKind::Str, false, "meta or data: only this half, the script's own -s")],
+    },
+    ModuleSpec {
+        name: "archive_collect",
+        free_form: false,
+        args: &[arg("part", ArgKind::Str, false, "gravity (the default) or amv")],
+    },
+    ModuleSpec { name: "point_lacks", free_form: false, args: &[arg("part", ArgKind::Str, true, "amv")] },
+    ModuleSpec { name: "restore_gates", free_form: false, args: &[] },
+    ModuleSpec { name: "safety_backup", free_form: false, args: &[] },
+    ModuleSpec { name: "archive_deliver", free_form: false, args: &[] },
+    ModuleSpec {
+        name: "gravity_restore",
+        free_form: false,
+        args: &[arg(
+            "timeout",
+            ArgKind::Duration,
+            false,
+            "gravity's --timeout, with a unit; else pce_restore_timeout, else 80m or 160m",
+        )],
+    },
+    ModuleSpec { name: "cluster_settle", free_form: false, args: &[] },
+    ModuleSpec { name: "amv_restore", free_form: false, args: &[] },
+    ModuleSpec { name: "restore_tidy", free_form: false, args: &[] },
+    ModuleSpec { name: "restore_summary", free_form: false, args: &[] },
     ModuleSpec { name: "node_logs", free_form: false, args: &[] },
     ModuleSpec { name: "point_seal", free_form: false, args: &[] },
     ModuleSpec { name: "node_cleanup", free_form: false, args: &[] },
@@ -135,7 +172,9 @@ pub fn table() -> ModuleTable {
 pub fn scope(module: &str) -> Scope {
     match module {
         "gravity_facts" | "cluster_lock" | "gravity_preflight" | "gravity_backup" | "archive_collect" | "node_logs"
-        | "point_seal" | "node_cleanup" | "point_summary" => Scope::Cluster,
+        | "point_seal" | "node_cleanup" | "point_summary" | "amv_backup" | "point_lacks" | "restore_gates"
+        | "safety_backup" | "archive_deliver" | "gravity_restore" | "cluster_settle" | "amv_restore"
+        | "restore_tidy" | "restore_summary" => Scope::Cluster,
         _ => Scope::Host,
     }
 }
@@ -171,9 +210,22 @@ pub async fn on_cluster(
         "cluster_lock" => cluster_lock::run(world, hosts).await,
         "gravity_preflight" => gravity_preflight::run(world, hosts).await,
         "gravity_backup" => gravity_backup::run(world, args).await,
-        "archive_collect" => archive_collect::run(world).await,
+        "amv_backup" => amv_backup::run(world, args).await,
+        "archive_collect" => {
+            let part = args.get("part").and_then(Value::as_str).unwrap_or("gravity");
+            archive_collect::run(world, part).await
+        }
+        "point_lacks" => amv_backup::lacks(world).await,
+        "restore_gates" => restore_gates::run(world, hosts).await,
+        "safety_backup" => safety_backup::run(world, hosts).await,
+        "archive_deliver" => archive_deliver::run(world).await,
+        "gravity_restore" => gravity_restore::run(world, hosts, args).await,
+        "cluster_settle" => cluster_settle::run(world, hosts).await,
+        "amv_restore" => amv_restore::run(world, hosts).await,
+        "restore_tidy" => restore_summary::tidy(world).await,
+        "restore_summary" => restore_summary::summary(world).await,
         "node_logs" => node_logs::run(world).await,
-        "point_seal" => point_seal::seal(world, hosts).await,
+        "point_seal" => point_seal::seal(world).await,
         "node_cleanup" => point_seal::cleanup(world).await,
         "point_summary" => point_seal::summary(world).await,
         other => Err(Failure::new(Kind::Bug, format!("no module of scope cluster is called {other}"))),

@@ -3,28 +3,24 @@
 
 use serde_json::json;
 
-use super::archive_collect::{FILE, required};
+use super::archive_collect::{AMV_FILE, FILE, required};
 use super::gravity_backup::{already_sealed, remove_from_node};
-use super::{Done, World};
-use crate::catalog::{Archive, ArchiveKind, ClusterFacts, Durations, Manifest, Verdict, Waiver, contents_rows, judge};
+use super::{Done, OurJob, World};
+use crate::catalog::{
+    Archive, ArchiveKind, ClusterFacts, Durations, Manifest, Past, Verdict, Waiver, contents_rows, judge,
+};
 use crate::digest::Sha256;
 use crate::event::{Event, SummaryLine};
 use crate::failure::{Failure, Kind};
+use crate::transfer::Arrived;
 
-/// Parts that the cluster has and that ferry cannot save yet, one sentence each.
-fn shortfalls(world: &World, hosts: &[String]) -> Vec<String> {
-    let any = |name: &str, wanted: bool| {
-        wanted
-            && world.vars.iter().any(|(host, _)| {
-                let set = if name == "pce_amv" { world.flag(host, name) } else { world.var(host, name).is_some() };
-                set && (hosts.is_empty() || in_cluster(world, host))
-            })
-    };
+/// Parts that were wanted and are not there, one sentence each.
+fn shortfalls(world: &World, has_nfs: bool, amv: &super::amv_backup::AmvPart) -> Vec<String> {
     let mut missing = Vec::new();
-    if any("pce_amv", world.choices.wants("amv")) {
-        missing.push("AMV archive: not saved (not built yet)".to_owned());
+    if let Some(failure) = &amv.failed {
+        missing.push(format!("AMV archive: {failure}"));
     }
-    if any("pce_nfs_export", world.choices.wants("nfs")) {
+    if has_nfs && world.choices.wants("nfs") {
         missing.push("NFS files: not saved (not built yet)".to_owned());
     }
     missing
@@ -39,17 +35,31 @@ fn in_cluster(world: &World, host: &str) -> bool {
         .is_some_and(|groups| groups.iter().any(|group| group.as_str() == Some(&cluster)))
 }
 
-pub(super) async fn seal(world: &World, hosts: &[String]) -> Result<Done, Failure> {
-    let missing = shortfalls(world, hosts);
-    let has = |name: &str| {
-        world.vars.keys().any(|host| {
-            in_cluster(world, host) && (world.flag(host, name) || name != "pce_amv" && world.var(host, name).is_some())
-        })
-    };
-    let (has_amv, has_nfs) = (has("pce_amv"), has("pce_nfs_export"));
+/// Whether any host of the cluster has the variable set (AMV: true).
+pub(super) fn cluster_has(world: &World, name: &str) -> bool {
+    world.vars.keys().any(|host| {
+        in_cluster(world, host) && (world.flag(host, name) || name != "pce_amv" && world.var(host, name).is_some())
+    })
+}
+
+/// The fresh backup of a restore's target: Gravity's archive alone, so labelled.
+pub(super) async fn seal_safety(world: &World) -> Result<Done, Failure> {
+    seal_parts(world, true).await
+}
+
+pub(super) async fn seal(world: &World) -> Result<Done, Failure> {
+    seal_parts(world, false).await
+}
+
+async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
+    let (has_amv, has_nfs) = (cluster_has(world, "pce_amv"), cluster_has(world, "pce_nfs_export"));
     let mut work = world.work.lock().await;
+    let missing = if safety { Vec::new() } else { shortfalls(world, has_nfs, &work.amv) };
     work.shortfalls.clone_from(&missing);
-    let Some(job) = work.job.clone() else { return Ok(Done::skipped("nothing to seal")) };
+    // Either part's job knows what the manifest needs; Gravity's came first.
+    let Some(job) = work.job.clone().or_else(|| work.amv.job.clone()) else {
+        return Ok(Done::skipped("nothing to seal"));
+    };
     if work.point.is_none()
         && let Some(point) = already_sealed(world, &job.meta.point).await?
     {
@@ -57,30 +67,40 @@ pub(super) async fn seal(world: &World, hosts: &[String]) -> Result<Done, Failur
         work.sealed = Some(point);
         return Ok(Done::ok(message, json!({})));
     }
-    let Some(arrived) = work.arrived.clone() else {
+    let mut archives = Vec::new();
+    if let (Some(arrived), Some(job)) = (&work.arrived, &work.job) {
+        let required = required(world, &job.host);
+        archives.push(archive_of("gravity", ArchiveKind::Gravity, FILE, arrived, job, &work.history, &required)?);
+    }
+    if let (Some(arrived), Some(job)) = (&work.amv.arrived, &work.amv.job) {
+        let mut archive = archive_of("amv", ArchiveKind::Amv, AMV_FILE, arrived, job, &work.amv.history, &[])?;
+        archive.details.clone_from(&work.amv.details);
+        archives.push(archive);
+    }
+    if archives.is_empty() {
         return Err(Failure::new(Kind::Failed, "there is no proved archive: nothing is sealed"));
-    };
+    }
     let Some(point) = work.point.take() else {
         return Err(Failure::new(Kind::Bug, "a proved archive without a folder"));
     };
-    let walk =
-        arrived.walk.clone().ok_or_else(|| Failure::new(Kind::Bug, "an archive that was not walked is not sealed"))?;
-    let mut names = walk.missing.clone();
-    names.retain(|name| required(world, &job.host).contains(name));
-    let (verdict, why) = judge(arrived.source.bytes, walk.members, &work.history, &names);
+    let verdict = archives.iter().map(|archive| archive.verdict).fold(Verdict::Verified, Verdict::max);
+    let why: Vec<String> = archives
+        .iter()
+        .filter(|archive| archive.verdict != Verdict::Verified)
+        .map(|archive| format!("{}: {}", archive.name, archive.why))
+        .collect();
+    let why = why.join("; ");
+    let transfer_seconds: f64 =
+        work.arrived.iter().chain(&work.amv.arrived).map(|arrived| arrived.took.as_secs_f64()).sum();
     let identity = job.meta.cluster.clone();
-    let mut verified_how = vec![
-        format!("every CRC, length and header of {} members walked to both end blocks", walk.members),
-        "digest of the stream equal to the digest read back from the disk here".to_owned(),
-    ];
-    match &arrived.node_digest {
-        Some(tool) => verified_how.push(format!("digest equal to the one made on the node by {tool}")),
-        None => verified_how.push("no digest from the node: it has neither openssl nor sha256sum".to_owned()),
-    }
     let manifest = Manifest {
         format: 1,
         id: job.meta.point.clone(),
-        label: job.meta.label.clone(),
+        label: if safety {
+            work.restoring.point.as_ref().map(|point| format!("before the restore of {}", point.id()))
+        } else {
+            job.meta.label.clone()
+        },
         run: world.run.id.clone(),
         job: Some(job.id.clone()),
         who: job.meta.who.clone(),
@@ -104,24 +124,12 @@ pub(super) async fn seal(world: &World, hosts: &[String]) -> Result<Done, Failur
         status_before: job.meta.status_before.clone(),
         status_after: work.status_after.clone(),
         commands: work.commands.clone(),
-        archives: vec![Archive {
-            name: "gravity".to_owned(),
-            kind: ArchiveKind::Gravity,
-            file: FILE.to_owned(),
-            bytes: arrived.source.bytes,
-            sha256: arrived.sha256,
-            members: walk.members,
-            content_bytes: walk.content_bytes,
-            verdict,
-            why: why.clone(),
-            source_path: format!("{}:{}", job.host, job.meta.archive),
-            verified_how,
-        }],
+        archives,
         complete: missing.is_empty(),
         contents: contents_rows(has_amv, has_nfs),
         durations: Durations {
             backup_seconds: work.backup_seconds,
-            transfer_seconds: Some(arrived.took.as_secs_f64()),
+            transfer_seconds: Some(transfer_seconds),
             verify_seconds: None,
         },
         warnings: {
@@ -161,32 +169,86 @@ pub(super) async fn seal(world: &World, hosts: &[String]) -> Result<Done, Failur
     ))
 }
 
+/// What a manifest says of an archive that arrived and was proved.
+fn archive_of(
+    name: &str,
+    kind: ArchiveKind,
+    file: &str,
+    arrived: &Arrived,
+    job: &OurJob,
+    history: &[Past],
+    required: &[String],
+) -> Result<Archive, Failure> {
+    let walk =
+        arrived.walk.as_ref().ok_or_else(|| Failure::new(Kind::Bug, "an archive that was not walked is not sealed"))?;
+    let mut names = walk.missing.clone();
+    names.retain(|name| required.contains(name));
+    let (verdict, why) = judge(arrived.source.bytes, walk.members, history, &names);
+    let mut verified_how = vec![
+        format!("every CRC, length and header of {} members walked to both end blocks", walk.members),
+        "digest of the stream equal to the digest read back from the disk here".to_owned(),
+    ];
+    match &arrived.node_digest {
+        Some(tool) => verified_how.push(format!("digest equal to the one made on the node by {tool}")),
+        None => verified_how.push("no digest from the node: it has neither openssl nor sha256sum".to_owned()),
+    }
+    Ok(Archive {
+        name: name.to_owned(),
+        kind,
+        file: file.to_owned(),
+        bytes: arrived.source.bytes,
+        sha256: arrived.sha256,
+        members: walk.members,
+        content_bytes: walk.content_bytes,
+        verdict,
+        why,
+        source_path: format!("{}:{}", job.host, job.meta.archive),
+        verified_how,
+        details: serde_json::Map::new(),
+    })
+}
+
 pub(super) async fn cleanup(world: &World) -> Result<Done, Failure> {
-    let (job, sealed, log) = {
+    let (jobs, sealed, tool) = {
         let work = world.work.lock().await;
-        (work.job.clone(), work.sealed.is_some(), work.log_sha256)
+        let gravity = work.job.clone().map(|job| (job, work.log_sha256));
+        let amv = work.amv.job.clone().filter(|_| work.amv.failed.is_none()).map(|job| (job, work.amv.log_sha256));
+        (gravity.into_iter().chain(amv).collect::<Vec<_>>(), work.sealed.is_some(), work.amv.tool_dir.clone())
     };
-    let Some(job) = job else { return Ok(Done::skipped("nothing of ours is on a node")) };
+    if jobs.is_empty() {
+        return Ok(Done::skipped("nothing of ours is on a node"));
+    }
     if !sealed {
         return Err(Failure::new(Kind::Bug, "the node is tidied only after the seal"));
     }
-    // A run that takes over after the seal has not read the log: the node's own digest acknowledges it.
-    let log = match log {
-        Some(log) => Some(log),
-        None => world.jobs(&job.host).await?.log_sha256(&job.id).await?.0,
-    };
-    match remove_from_node(world, &job, log.unwrap_or_else(|| Sha256::of(b""))).await {
-        Ok(()) => {
-            world.job_is_over();
-            Ok(Done::changed(format!("archive and job removed from {}", job.host), json!({"node": job.host})))
-        }
-        // The point is safe. What is left on the node is told, and the next run removes it.
-        Err(failure) => {
-            world.job_is_over();
-            world.warn(Some(&job.host), format!("our files are still on the node: {failure}; the next backup, or ferry jobs clean {}, removes them", job.id)).await;
-            Ok(Done::ok("still there", json!({"left": true})))
+    let mut removed = Vec::new();
+    for (job, log) in jobs {
+        // A run that takes over after the seal has not read the log: the node's own digest acknowledges it.
+        let log = match log {
+            Some(log) => Some(log),
+            None => world.jobs(&job.host).await?.log_sha256(&job.id).await?.0,
+        };
+        match remove_from_node(world, &job, log.unwrap_or_else(|| Sha256::of(b""))).await {
+            Ok(()) => removed.push(job.host.clone()),
+            // The point is safe. What is left on the node is told, and the next run removes it.
+            Err(failure) => {
+                let text = format!(
+                    "our files are still on the node: {failure}; the next backup, or ferry jobs clean {}, removes them",
+                    job.id
+                );
+                world.warn(Some(&job.host), text).await;
+            }
         }
     }
+    world.job_is_over();
+    if let Some((host, dir)) = tool {
+        super::amv_backup::forget_tool(world, &host, &dir).await;
+    }
+    removed.dedup();
+    if removed.is_empty() {
+        return Ok(Done::ok("still there", json!({"left": true})));
+    }
+    Ok(Done::changed(format!("archive and job removed from {}", removed.join(", ")), json!({"node": removed.first()})))
 }
 
 pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
@@ -207,6 +269,8 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
         return Ok(Done::skipped("nothing was sealed"));
     };
     let manifest = &point.manifest;
+    lines.push(line("point", format!("{}/{} {}", manifest.cluster.group, manifest.id, point.verdict())));
+    lines.push(line("where", point.dir.display().to_string()));
     for archive in &manifest.archives {
         lines.push(line(
             "saved",
@@ -218,8 +282,6 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
                 manifest.node
             ),
         ));
-        lines.push(line("point", format!("{}/{} {}", manifest.cluster.group, manifest.id, point.verdict())));
-        lines.push(line("where", point.dir.display().to_string()));
         for how in &archive.verified_how {
             lines.push(line("verified", how.clone()));
         }
@@ -227,6 +289,9 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
             lines.push(line("suspect", archive.why.clone()));
             next.push(format!("ferry points show {}   then, if it is right: ferry points accept", manifest.id));
         }
+    }
+    if let Some(why) = &work.amv.skipped {
+        lines.push(line("left out", format!("AMV: {why}")));
     }
     for missing in &work.shortfalls {
         lines.push(line("NOT SAVED", missing.clone()));

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::follow::Running;
 use crate::catalog::{Catalog, Past, Who};
 use crate::digest::Sha256;
-use crate::event::Events;
+use crate::event::{Event, Events};
 use crate::failure::{Failure, Kind};
 use crate::gravity::{NodeFacts, Preflight, ProbeOptions};
 use crate::job::watch::Watch;
@@ -51,6 +52,31 @@ pub struct Choices {
     pub waive: BTreeMap<String, String>,
     /// How long a lost connection is sought again without progress before ferry gives up.
     pub patience: Duration,
+    /// What a restore was asked for.
+    pub restore: RestoreChoices,
+}
+
+/// What was asked for on the command line and concerns a restore.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreChoices {
+    /// The point: id, unique prefix, `CLUSTER/ID`, `latest`, or the path of a point's folder.
+    pub point: Option<String>,
+    /// `--from`: the cluster whose point it is.
+    pub from: Option<String>,
+    /// `--in-place`: the target is the cluster that the point came from.
+    pub in_place: bool,
+    /// `--confirm`.
+    pub confirm: Option<String>,
+    /// `--erase-amv`.
+    pub erase_amv: Option<String>,
+    /// `--accept-suspect`: the digest of a suspect archive, typed.
+    pub suspect_sha: Option<String>,
+}
+
+/// Somebody who can be asked: the person at the terminal.
+pub trait Ask: Send + Sync {
+    /// Asks and waits for the line that is typed; `None` when nothing can be read. Blocks its thread.
+    fn ask(&self, prompt: &str) -> Option<String>;
 }
 
 impl Choices {
@@ -99,6 +125,9 @@ pub struct JobMeta {
     /// The gates that were waived, with the reasons.
     #[serde(default)]
     pub waived: BTreeMap<String, String>,
+    /// What only this kind of job needs (AMV: marker, copy of the script, what the manifest keeps).
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub extra: Map<String, Value>,
 }
 
 /// What the steps of a backup found so far.
@@ -138,6 +167,10 @@ pub struct Work {
     pub warnings: Vec<String>,
     /// Parts that were wanted and are missing, each a sentence.
     pub shortfalls: Vec<String>,
+    /// The AMV part of this backup.
+    pub amv: super::amv_backup::AmvPart,
+    /// What the steps of a restore found so far.
+    pub restoring: super::restoring::Restoring,
 }
 
 /// What modules may reach.
@@ -156,10 +189,12 @@ pub struct World {
     pub vars: BTreeMap<String, Map<String, Value>>,
     /// The shelf.
     pub catalog: Option<Catalog>,
+    /// Who can be asked; `None` without a terminal.
+    pub person: Option<Arc<dyn Ask>>,
     /// What was found so far.
     pub work: tokio::sync::Mutex<Work>,
     sessions: tokio::sync::Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<Option<Session>>>>>,
-    started: Mutex<Option<OurJob>>,
+    started: Mutex<Option<Running>>,
     job_state: Mutex<String>,
     over: AtomicBool,
 }
@@ -183,6 +218,7 @@ impl World {
             ways,
             vars,
             catalog,
+            person: None,
             work: tokio::sync::Mutex::default(),
             sessions: tokio::sync::Mutex::default(),
             started: Mutex::default(),
@@ -260,7 +296,8 @@ impl World {
     }
 
     /// Notes that from now on a job runs, or may run, on a node: a signal detaches instead of stopping.
-    pub fn job_may_run(&self, job: &OurJob) {
+    pub fn job_may_run(&self, job: &Running) {
+        self.over.store(false, Ordering::SeqCst);
         *self.started.lock().unwrap_or_else(PoisonError::into_inner) = Some(job.clone());
     }
 
@@ -278,11 +315,29 @@ impl World {
     }
 
     /// The job that runs, or may run, on a node.
-    pub fn running_job(&self) -> Option<OurJob> {
+    pub fn running_job(&self) -> Option<Running> {
         if self.over.load(Ordering::SeqCst) {
             return None;
         }
         self.started.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks the person at the terminal; `None` when there is nobody or nothing was typed. Question and
+    /// answer are in the journal.
+    pub async fn ask(&self, question: &str, prompt: &str) -> Option<String> {
+        let person = self.person.clone()?;
+        self.events.tell(Event::Asking { question: question.to_owned() });
+        let (events, prompt) = (self.events.clone(), prompt.to_owned());
+        let answer = tokio::task::spawn_blocking(move || {
+            events.shown();
+            person.ask(&prompt)
+        })
+        .await
+        .ok()
+        .flatten();
+        let said = answer.clone().unwrap_or_default();
+        self.events.tell(Event::Answered { question: question.to_owned(), answer: said, by: "person".to_owned() });
+        answer.filter(|answer| !answer.is_empty())
     }
 
     /// Warns, and keeps the warning for the manifest.

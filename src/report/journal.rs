@@ -772,12 +772,13 @@ impl Iterator for Reader {
 }
 
 /// The kinds of event that this ferry knows, as the journal spells them.
-pub const KINDS: [&str; 19] = [
+pub const KINDS: [&str; 22] = [
     "run_started",
     "plan",
     "play_started",
     "task_started",
     "task_ended",
+    "rescued",
     "line",
     "logged",
     "progress",
@@ -785,6 +786,8 @@ pub const KINDS: [&str; 19] = [
     "note",
     "warning",
     "job_starting",
+    "asking",
+    "answered",
     "job_state",
     "job_cleaned",
     "verified",
@@ -840,6 +843,8 @@ pub struct RunSummary {
     pub failures: Vec<Failure>,
     /// The journal's last line was cut off by a crash.
     pub torn: bool,
+    /// The run that this one carried on.
+    pub resumes: Option<String>,
 }
 
 impl RunSummary {
@@ -855,6 +860,17 @@ impl RunSummary {
             None => "broken off",
         }
     }
+}
+
+/// Holds the journal of a run that is over, so that no second ferry carries it on at the same time: until the
+/// file is dropped the run counts as going on.
+///
+/// # Errors
+/// [`io::ErrorKind::ResourceBusy`] when another ferry writes or holds it; else the disk's own.
+pub fn hold(dir: &Path) -> io::Result<File> {
+    let file = File::open(dir.join(FILE))?;
+    lock(&file)?;
+    Ok(file)
 }
 
 /// The short account of the run in this folder.
@@ -879,6 +895,7 @@ pub fn summarise(dir: &Path) -> Result<RunSummary, Failure> {
         jobs: Vec::new(),
         failures: Vec::new(),
         torn: false,
+        resumes: None,
     };
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for event in reader.by_ref() {
@@ -889,11 +906,12 @@ pub fn summarise(dir: &Path) -> Result<RunSummary, Failure> {
             }
         };
         match event {
-            Event::RunStarted { run: id, command, user, machine, .. } => {
+            Event::RunStarted { run: id, command, user, machine, resumes, .. } => {
                 // A run that was carried on has several: the first says how it began, and it is
                 // over when the last of them is.
                 if run.started.is_none() {
                     (run.id, run.command, run.user, run.machine, run.started) = (id, command, user, machine, Some(at));
+                    run.resumes = resumes;
                 }
                 (run.ended, run.exit) = (None, None);
             }

@@ -538,7 +538,7 @@ pub(super) fn body(event: &Stamped, width: usize, style: Style, output: Output) 
                 pen.put_rows(&format!("  {host} | "), Paint::Dim, text, paint, ROWS_OF_A_LINE);
             }
         }
-        Event::Logged { .. } => {}
+        Event::Logged { .. } | Event::Rescued { .. } => {}
         Event::Progress { what, host, done, total, unit } => {
             let text = progress(what, *done, *total, unit, None);
             pen.put("  ", Paint::None, &format!("{}{text}", pen.host(Some(host))), Paint::None);
@@ -565,6 +565,15 @@ pub(super) fn body(event: &Stamped, width: usize, style: Style, output: Output) 
         Event::Warning { host, text } => {
             let lead = format!("  {} ", pen.verdict("!", "warn"));
             pen.put(&lead, Paint::Yellow, &format!("{}{text}", pen.host(host.as_deref())), Paint::None);
+        }
+        Event::Asking { question } => {
+            for line in question.lines() {
+                pen.put("  ", Paint::None, line, Paint::Bold);
+            }
+        }
+        Event::Answered { answer, by, .. } => {
+            let lead = if pen.plain { "" } else { pen.mark("  · ", "  - ") };
+            pen.put(lead, Paint::Dim, &format!("answered {answer:?} ({by})"), Paint::None);
         }
         Event::JobStarting { job, host, kind, .. } => {
             pen.put(

@@ -124,6 +124,8 @@ pub struct Screen {
     counts: BTreeMap<(String, String), Count>,
     turn: usize,
     attach: Attach,
+    /// A person is being asked: nothing is drawn.
+    asking: bool,
     /// The run's last lines: held until nothing else waits, so that they are the last.
     last: Option<Vec<String>>,
 }
@@ -149,6 +151,7 @@ impl Screen {
             counts: BTreeMap::new(),
             turn: 0,
             attach: Attach::default(),
+            asking: false,
             last: None,
         }
     }
@@ -157,7 +160,7 @@ impl Screen {
     pub fn show(mut self, window: &Window) {
         let mut drawn = Instant::now();
         loop {
-            let patience = REDRAW.saturating_sub(drawn.elapsed());
+            let patience = if self.asking { REDRAW } else { REDRAW.saturating_sub(drawn.elapsed()) };
             let ended = match window.next(patience) {
                 Seen::Event(event) => {
                     self.take(&event);
@@ -179,9 +182,9 @@ impl Screen {
                 self.write();
                 return;
             }
-            if drawn.elapsed() >= REDRAW || self.size > BATCH {
+            if self.asking || drawn.elapsed() >= REDRAW || self.size > BATCH {
                 self.write();
-                if drawn.elapsed() >= REDRAW {
+                if drawn.elapsed() >= REDRAW && !self.asking {
                     self.redraw();
                     drawn = Instant::now();
                 }
@@ -238,6 +241,11 @@ impl Screen {
             Event::TaskStarted { task, .. } => self.begin(task),
             Event::TaskEnded { host, .. } => self.forget(host),
             Event::RunEnded { .. } => self.clear(),
+            Event::Asking { .. } => {
+                self.asking = true;
+                self.live.set_message("");
+            }
+            Event::Answered { .. } => self.asking = false,
             _ => {}
         }
         let lines = render(event, width, style);

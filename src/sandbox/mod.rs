@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, Kind};
 use crate::remote::ssh::serve::{self, ExecRequest, KeyPair, Runner, Server};
+pub use pretend::record::Record;
 use pretend::{FAULTS, Generation, Member, Node};
 
 /// The name under which the binary is the server of a sandbox.
@@ -38,6 +39,10 @@ const HOST: &str = "FERRY_SANDBOX_HOST";
 
 /// Where the tools are on a node that has a root of its own.
 const TOOLS: &str = "/opt/ferry-sandbox/bin";
+/// In the sandbox's folder: the tools of a node, and those of a node without Gravity.
+const BINS: [&str; 2] = ["bin", "bin-without-gravity"];
+/// Where the AMV script writes, on a node.
+const AMV_DIR: &str = "/srv/amv-backup";
 
 /// Folders of the system that a node sees: those that are links are links there as well.
 const SYSTEM: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
@@ -105,6 +110,16 @@ pub struct Options {
     pub archive_mib: u64,
     /// How long a hook works, in pretended seconds.
     pub hook_seconds: f64,
+    /// How long the hook of a restore works, in pretended seconds; as long as a backup's when `None`.
+    pub restore_seconds: Option<f64>,
+    /// How long a cluster is degraded after a restore, in pretended seconds.
+    pub settle_seconds: f64,
+    /// PCE versions by cluster (`prod`, `dr`); the generation's own where none is given, so that
+    /// what one saved the other takes.
+    pub versions: BTreeMap<String, String>,
+    /// Whether the clusters have AMV, and the inventory says so. Off, because a backup whose AMV part
+    /// cannot be made is no whole backup.
+    pub amv: bool,
     /// gzip's level for archives, 0 to 9.
     pub gzip_level: u32,
     /// How nodes are kept apart; found out by trying when `None`.
@@ -124,6 +139,10 @@ impl Default for Options {
             time_scale: node.time_scale,
             archive_mib: node.archive_mib,
             hook_seconds: node.hook_seconds,
+            restore_seconds: node.restore_seconds,
+            settle_seconds: node.settle_seconds,
+            versions: BTreeMap::new(),
+            amv: true,
             gzip_level: node.gzip_level,
             mode: None,
             exe: None,
@@ -189,11 +208,27 @@ struct Plan {
     gravity_name: &'static str,
     network: &'static str,
     uid: &'static str,
+    dns: &'static str,
+    nfs: &'static str,
 }
 
 const CLUSTERS: &[Plan] = &[
-    Plan { group: "prod", gravity_name: "pce-prod", network: "10.0.0", uid: "5d1f2c9a-0c1e-4a39-9d1d-3a3c5b7f0a11" },
-    Plan { group: "dr", gravity_name: "pce-dr", network: "10.0.1", uid: "9b7e41d0-63a2-4f58-8f0b-1c2d3e4f5a66" },
+    Plan {
+        group: "prod",
+        gravity_name: "pce-prod",
+        network: "10.0.0",
+        uid: "5d1f2c9a-0c1e-4a39-9d1d-3a3c5b7f0a11",
+        dns: "anypoint.prod.example",
+        nfs: "nfs.prod.example:/srv/pce",
+    },
+    Plan {
+        group: "dr",
+        gravity_name: "pce-dr",
+        network: "10.0.1",
+        uid: "9b7e41d0-63a2-4f58-8f0b-1c2d3e4f5a66",
+        dns: "anypoint.dr.example",
+        nfs: "nfs.dr.example:/srv/pce",
+    },
 ];
 
 impl Plan {
@@ -317,9 +352,83 @@ pub fn set_faults(dir: &Path, settings: &[FaultSetting]) -> Result<(), Failure> 
                 node.shared = dir.join("clusters").join(if node.cluster == "pce-dr" { "dr" } else { "prod" });
             }
             node.stand();
+            gravity_is_there(dir, &root, !node.has("pce4"))?;
         }
     }
     Ok(())
+}
+
+/// The gravity command of a node comes or goes: in namespaces another folder of tools is mounted,
+/// else the link in the node's own folder is.
+fn gravity_is_there(dir: &Path, root: &Path, there: bool) -> Result<(), Failure> {
+    let mark = root.join("etc/ferry-sandbox/without-gravity");
+    let link = root.join(pretend::BIN).join("gravity");
+    remove(&mark)?;
+    remove(&link)?;
+    if !there {
+        return write(&mark, b"", 0o644);
+    }
+    let ours = dir.join(BINS[0]).join("ferry");
+    std::os::unix::fs::symlink(&ours, &link).map_err(|error| trouble("cannot link", &link, &error))
+}
+
+/// What a cluster (`prod` or `dr`) of the sandbox in `dir` holds on Gravity's side: path → sha256 in
+/// hex. A backup saves exactly this (and bulk), a restore replaces it.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`]: there is no such cluster, or a file cannot be read.
+pub fn content(dir: &Path, cluster: &str) -> Result<BTreeMap<String, String>, Failure> {
+    let held = held(dir, cluster, pretend::content::CONTENT)?;
+    pretend::content::digests(&held).map_err(|error| trouble("cannot read", &held, &error))
+}
+
+/// As [`content`], of AMV's databases: what `amv-backup-restore.sh` saves and restores.
+///
+/// # Errors
+/// As [`content`].
+pub fn amv_content(dir: &Path, cluster: &str) -> Result<BTreeMap<String, String>, Failure> {
+    let held = held(dir, cluster, pretend::content::AMV)?;
+    pretend::content::digests(&held).map_err(|error| trouble("cannot read", &held, &error))
+}
+
+/// Changes the file `what` of a cluster's state on Gravity's side, or adds it. Its digest is then one
+/// that it never had.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`]: there is no such cluster, or the file cannot be written.
+pub fn change(dir: &Path, cluster: &str, what: &str) -> Result<(), Failure> {
+    let held = held(dir, cluster, pretend::content::CONTENT)?;
+    pretend::content::change(&held, what).map_err(|error| trouble("cannot write in", &held, &error))
+}
+
+/// As [`change`], of AMV's databases.
+///
+/// # Errors
+/// As [`change`].
+pub fn amv_change(dir: &Path, cluster: &str, what: &str) -> Result<(), Failure> {
+    let held = held(dir, cluster, pretend::content::AMV)?;
+    pretend::content::change(&held, what).map_err(|error| trouble("cannot write in", &held, &error))
+}
+
+fn held(dir: &Path, cluster: &str, side: &str) -> Result<PathBuf, Failure> {
+    let Some(cluster) = CLUSTERS.iter().find(|known| known.group == cluster) else {
+        return Err(Failure::new(Kind::CouldNotStart, "the sandbox has no such cluster").saw(cluster));
+    };
+    Ok(dir.join("clusters").join(cluster.group).join(side))
+}
+
+/// What the pretend tools of all clusters did, oldest first. ferry has no part in it.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`]: the record cannot be read.
+pub fn record(dir: &Path) -> Result<Vec<Record>, Failure> {
+    let mut all = Vec::new();
+    for cluster in CLUSTERS {
+        let shared = dir.join("clusters").join(cluster.group);
+        all.extend(pretend::record::read(&shared).map_err(|error| trouble("cannot read", &shared, &error))?);
+    }
+    all.sort_by_key(|record| record.at);
+    Ok(all)
 }
 
 /// Reboots a node: ends all its processes at once and gives it another boot id (in namespaces).
@@ -419,7 +528,7 @@ pub async fn start(dir: &Path, options: &Options) -> Result<Running, Failure> {
     write(&up.key, key.private()?.as_bytes(), 0o600)?;
     write(&up.dir.join("id_ed25519.pub"), format!("{} sandbox\n", key.public()?).as_bytes(), 0o644)?;
     write(&up.known_hosts, known_hosts.as_bytes(), 0o644)?;
-    write(&up.inventory, inventory(&up).as_bytes(), 0o644)?;
+    write(&up.inventory, inventory(&up, options.amv).as_bytes(), 0o644)?;
     write(&up.config, CONFIG.as_bytes(), 0o644)?;
     set_faults(&up.dir, &options.faults)?;
     write(&up.dir.join("sandbox.json"), &serde_json::to_vec_pretty(&up).unwrap_or_default(), 0o600)?;
@@ -593,7 +702,7 @@ fn lay_out(dir: &Path, options: &Options) -> Result<(), Failure> {
         if let Some(mount) = mounts.lines().find(|line| inside(line)) {
             return Err(Failure::new(Kind::CouldNotStart, "something is mounted below the sandbox's folder").saw(mount));
         }
-        for old in ["nodes", "clusters", "bin"] {
+        for old in ["nodes", "clusters", BINS[0], BINS[1]] {
             match fs::remove_dir_all(dir.join(old)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(trouble("cannot remove", &dir.join(old), &error));
@@ -602,24 +711,37 @@ fn lay_out(dir: &Path, options: &Options) -> Result<(), Failure> {
             }
         }
     }
-    let (exe, bin) = (exe(options)?, dir.join("bin"));
-    make(&bin)?;
-    let ours = bin.join("ferry");
-    remove(&ours)?;
-    // A hard link costs nothing and keeps this very binary when the other is built anew.
-    if fs::hard_link(&exe, &ours).is_err() {
-        fs::copy(&exe, &ours).map_err(|error| trouble("cannot copy", &exe, &error))?;
-    }
-    for tool in pretend::TOOLS {
-        let link = bin.join(tool);
-        remove(&link)?;
-        std::os::unix::fs::symlink("ferry", &link).map_err(|error| trouble("cannot link", &link, &error))?;
+    let mut exe = exe(options)?;
+    for bin in BINS {
+        let bin = dir.join(bin);
+        make(&bin)?;
+        let ours = bin.join("ferry");
+        remove(&ours)?;
+        // A hard link costs nothing and keeps this very binary when the other is built anew.
+        if fs::hard_link(&exe, &ours).is_err() {
+            fs::copy(&exe, &ours).map_err(|error| trouble("cannot copy", &exe, &error))?;
+        }
+        // On another disk than the first it is copied once.
+        exe = ours;
+        for tool in pretend::TOOLS.iter().filter(|tool| **tool != "gravity" || bin.ends_with(BINS[0])) {
+            let link = bin.join(tool);
+            remove(&link)?;
+            std::os::unix::fs::symlink("ferry", &link).map_err(|error| trouble("cannot link", &link, &error))?;
+        }
     }
     write(&dir.join("enter.sh"), ENTER.as_bytes(), 0o600)?;
     for cluster in CLUSTERS {
         make(&dir.join("clusters").join(cluster.group))?;
         for name in cluster.hosts() {
-            root(&dir.join("nodes").join(&name).join("root"), &name)?;
+            let at = dir.join("nodes").join(&name).join("root");
+            root(&at, &name)?;
+            // For nodes without namespaces; in them a folder of tools is mounted over it.
+            for tool in pretend::TOOLS {
+                let link = at.join(pretend::BIN).join(tool);
+                remove(&link)?;
+                std::os::unix::fs::symlink(dir.join(BINS[0]).join("ferry"), &link)
+                    .map_err(|error| trouble("cannot link", &link, &error))?;
+            }
         }
     }
     Ok(())
@@ -690,7 +812,7 @@ fn describe(dir: &Path, cluster: &Plan, name: &str, mode: Mode, options: &Option
     });
     let node = Node {
         cluster: cluster.gravity_name.to_owned(),
-        app_version: options.generation.pce_version().to_owned(),
+        app_version: options.versions.get(cluster.group).map_or(options.generation.pce_version(), |v| v).to_owned(),
         gravity_version: options.generation.gravity_version().to_owned(),
         generation: options.generation,
         hostname: name.to_owned(),
@@ -702,6 +824,16 @@ fn describe(dir: &Path, cluster: &Plan, name: &str, mode: Mode, options: &Option
         time_scale: options.time_scale,
         archive_mib: options.archive_mib,
         hook_seconds: options.hook_seconds,
+        restore_seconds: options.restore_seconds,
+        settle_seconds: options.settle_seconds,
+        amv: options.amv,
+        platform_dns: cluster.dns.to_owned(),
+        other_names: CLUSTERS
+            .iter()
+            .filter(|other| other.group != cluster.group)
+            .map(|other| (other.dns.to_owned(), format!("{}.11", other.network)))
+            .collect(),
+        nfs_source: cluster.nfs.to_owned(),
         gzip_level: options.gzip_level,
         pretend_root: mode == Mode::Path,
         ..Node::default()
@@ -740,7 +872,9 @@ if [ -d /etc/alternatives ]; then
   mount --rbind /etc/alternatives "$root/etc/alternatives"
   mount -o remount,bind,ro "$root/etc/alternatives"
 fi
-mount --bind "$dir/bin" "$root/opt/ferry-sandbox/bin"
+bin=$dir/bin
+if [ -f "$root/etc/ferry-sandbox/without-gravity" ]; then bin=$dir/bin-without-gravity; fi
+mount --bind "$bin" "$root/opt/ferry-sandbox/bin"
 mount -o remount,bind,ro "$root/opt/ferry-sandbox/bin"
 mount --bind "$dir/clusters/$cluster" "$root/etc/ferry-sandbox/cluster"
 if [ -f "$dir/nodes/$node/boot_id" ]; then
@@ -769,7 +903,7 @@ fn runner(dir: &Path, cluster: &str, name: &str, mode: Mode, id: &str) -> Runner
                 let root = dir.join("nodes").join(&name).join("root");
                 let mut command = tokio::process::Command::new("/bin/sh");
                 command.arg("-c").arg(line).env_clear();
-                let tools = dir.join("bin");
+                let tools = root.join(pretend::BIN);
                 command.env(
                     "PATH",
                     format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", tools.display()),
@@ -809,29 +943,31 @@ runs = \"runs\"
 ";
 
 /// The inventory, as an operator would write it.
-fn inventory(up: &Up) -> String {
-    let tools = match up.mode {
-        Mode::Namespaces => PathBuf::from(TOOLS),
-        Mode::Path => up.dir.join("bin"),
-    };
+fn inventory(up: &Up, amv: bool) -> String {
     let mut out = format!(
-        "# Written by `ferry sandbox up`.\nall:\n  vars:\n    ansible_host: 127.0.0.1\n    ansible_user: root\n    ansible_become: false\n    ansible_private_key_file: {key}\n    ansible_ssh_common_args: \"-o UserKnownHostsFile={known}\"\n    pce_gravity: {tools}/gravity\n    pce_kubectl: {tools}/kubectl\n  children:\n",
+        "# Written by `ferry sandbox up`.\nall:\n  vars:\n    ansible_host: 127.0.0.1\n    ansible_user: root\n    ansible_become: false\n    ansible_private_key_file: {key}\n    ansible_ssh_common_args: \"-o UserKnownHostsFile={known}\"\n    pce_gravity: {TOOLS}/gravity\n    pce_kubectl: {TOOLS}/kubectl\n  children:\n",
         key = up.key.display(),
         known = up.known_hosts.display(),
-        tools = tools.display(),
     );
     for cluster in CLUSTERS {
         out.push_str(&format!(
-            "    {}:\n      vars:\n        pce_cluster_name: {}\n      hosts:\n",
-            cluster.group, cluster.gravity_name
+            "    {}:\n      vars:\n        pce_cluster_name: {}\n        pce_platform_dns: {}\n",
+            cluster.group, cluster.gravity_name, cluster.dns
         ));
+        if amv {
+            out.push_str(&format!("        pce_amv: true\n        pce_amv_backup_dir: {AMV_DIR}\n"));
+        }
+        out.push_str("      hosts:\n");
         for node in up.nodes.iter().filter(|node| node.cluster == cluster.group) {
             out.push_str(&format!("        {}:\n          ansible_port: {}\n", node.name, node.port));
             if up.mode == Mode::Path {
                 let root = node.root.display();
                 out.push_str(&format!(
-                    "          pce_state_dir: {root}/var/lib/gravity\n          pce_work_dir: {root}/var/lib/data/ferry\n          ferry_node_dir: {root}/var/lib/ferry\n"
+                    "          pce_gravity: {root}{TOOLS}/gravity\n          pce_kubectl: {root}{TOOLS}/kubectl\n          pce_state_dir: {root}/var/lib/gravity\n          pce_work_dir: {root}/var/lib/data/ferry\n          ferry_node_dir: {root}/var/lib/ferry\n"
                 ));
+                if amv {
+                    out.push_str(&format!("          pce_amv_backup_dir: {root}{AMV_DIR}\n"));
+                }
             }
         }
     }
@@ -850,7 +986,9 @@ fn clean(dir: &Path) -> Result<(), Failure> {
     let nodes = dir.join("nodes");
     // The mark is in the environment of all that a node starts; a process that threw its
     // environment away still has the node's root.
-    kill_all(|process| mark.as_ref().is_some_and(|mark| process.has(mark)) || process.roots_in(&nodes))?;
+    kill_all(|process| {
+        mark.as_ref().is_some_and(|mark| process.has(mark)) || process.roots_in(&nodes) || process.serves_in(&nodes)
+    })?;
     remove(&dir.join("sandbox.json"))?;
     Ok(())
 }
@@ -874,6 +1012,13 @@ impl Process {
     /// True when its environment held exactly this when it was started.
     fn has(&self, setting: &str) -> bool {
         self.environ.split(|byte| *byte == 0).any(|entry| entry == setting.as_bytes())
+    }
+
+    /// True when it is a pretend tool's, of a node below `dir`: without namespaces that is all that is
+    /// left of the mark when a job has thrown its environment away.
+    fn serves_in(&self, dir: &Path) -> bool {
+        let mark = [b"FERRY_SANDBOX_NODE=".as_slice(), dir.as_os_str().as_encoded_bytes(), b"/"].concat();
+        self.environ.split(|byte| *byte == 0).any(|entry| entry.starts_with(&mark))
     }
 
     /// True when its `/` is below `dir`. A working folder there says nothing: that may be the

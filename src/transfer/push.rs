@@ -2,13 +2,30 @@
 //!
 //! What lives here: the way of the bytes there and what proves that they arrived. What does not:
 //! which file it is and what is done with it there (modules).
+//!
+//! The way of a byte: read and hashed here → bulk connection → `cat` of a root shell → `FILE.part` in a
+//! folder that root alone can enter. The payload follows the script on the same input, and only after
+//! the script has said that it is ready for it, so that no shell's read-ahead swallows any. At the end the node
+//! hashes what its disk has, and only then the file gets its name.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use crate::digest::Sha256;
+use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
-use crate::remote::{Session, Way};
+use crate::remote::ssh::connect::Lane;
+use crate::remote::{Exit, Piece, Session, Way, quote};
+use crate::secret::clean;
+
+/// Size of the pieces that are read here, in bytes.
+const PIECE: usize = 256 << 10;
+/// So long a piece may take to be taken over by the node before the link counts as dead.
+const STALL: Duration = Duration::from_secs(60);
+/// The slowest disk that we wait for when the node hashes, in bytes a second.
+const SLOWEST: u64 = 10 << 20;
 
 /// What is to be delivered.
 #[derive(Debug, Clone)]
@@ -45,17 +62,470 @@ pub struct Delivered {
     pub took: Duration,
 }
 
-/// Delivers one file. `progress` hears the count of bytes that the node has and the total.
+/// What every script of ours begins with: the destination, and a digest by whatever tool there is.
+const COMMON: &str = r#"
+say() { printf '%s %s\n' "$M" "$*"; }
+sum() {
+  if command -v openssl >/dev/null 2>&1; then t=openssl; s=$(openssl dgst -sha256 -r <"$1") && s=${s%% *}
+  elif command -v sha256sum >/dev/null 2>&1; then t=sha256sum; s=$(sha256sum <"$1") && s=${s%% *}
+  elif command -v shasum >/dev/null 2>&1; then t=shasum; s=$(shasum -a 256 <"$1") && s=${s%% *}
+  else say notool; exit 0; fi
+}
+count() { n=$(wc -c <"$1") && n=$((n + 0)); }
+umask 077
+d=${F%/*}
+p=$F.part
+"#;
+
+const LOOK: &str = r#"
+mkdir -p -m 0700 "$d" 2>/dev/null
+if [ -L "$d" ]; then say folder symlink; exit 0; fi
+if [ ! -d "$d" ]; then say folder missing; exit 0; fi
+set -- $(stat -c '%a %u' "$d")
+if [ "$2" != "$(id -u)" ]; then say folder owner "$2"; exit 0; fi
+case $1 in *[2367][0-7] | *[2367]) say folder mode "$1"; exit 0 ;; esac
+chmod 0700 "$d"
+for one in "$F" "$p"; do
+  if [ -L "$one" ] || { [ -e "$one" ] && [ ! -f "$one" ]; }; then say odd; exit 0; fi
+done
+if [ -f "$F" ]; then
+  count "$F"
+  if [ "$n" = "$N" ]; then sum "$F"; say whole "$s" "$t"; exit 0; fi
+  say other "$n"; exit 0
+fi
+free=$(df -Pk "$d" 2>/dev/null | awk 'NR == 2 { print $4 }')
+n=0; s=-
+if [ -f "$p" ]; then
+  count "$p"
+  if [ "$n" -gt 0 ] && [ "$n" -le "$N" ]; then sum "$p"; else n=0; fi
+fi
+say part "$n" "$s" "${free:--}"
+"#;
+
+const STREAM: &str = r#"
+if [ -L "$d" ] || [ ! -d "$d" ] || [ -L "$p" ]; then say odd; exit 3; fi
+if [ "$O" = 0 ]; then : >"$p" || exit 4; fi
+count "$p"
+if [ "$n" != "$O" ]; then say moved "$n"; exit 3; fi
+say ready
+cat >>"$p" || { e=$?; say broken "$e"; exit 4; }
+count "$p"
+say end "$n"
+"#;
+
+const FINISH: &str = r#"
+if [ -L "$d" ] || [ -L "$p" ] || [ -L "$F" ]; then say odd; exit 0; fi
+if [ ! -f "$p" ] && [ -f "$F" ]; then
+  sum "$F"; say done "$s" "$t"; exit 0
+fi
+count "$p"
+if [ "$n" != "$N" ]; then say short "$n"; exit 0; fi
+sync "$p" 2>/dev/null || sync
+sum "$p"
+if [ "$s" != "$A" ]; then rm -f "$p"; say differs "$s" "$t"; exit 0; fi
+chmod 0600 "$p" && mv -f "$p" "$F" || { say unnamed; exit 0; }
+sync "$d" 2>/dev/null || sync
+say done "$s" "$t"
+"#;
+
+fn script(mark: &str, push: &Push, offset: u64, body: &str) -> Result<String, Failure> {
+    let file = quote(&push.destination).map_err(|nul| Failure::new(Kind::CouldNotStart, nul.to_string()))?;
+    Ok(format!("M={mark}\nF={file}\nN={}\nA={}\nO={offset}\n{COMMON}{body}", push.bytes, push.sha256))
+}
+
+fn mark() -> String {
+    format!("@@{:032x}", rand::random::<u128>())
+}
+
+/// Delivers one file. `progress` hears the count of bytes that were given to the node and the total.
 ///
 /// # Errors
 /// [`Kind::Bad`] when the file here is not what its manifest says; [`Kind::Unreachable`] when the
 /// connection did not come back within the patience; [`Kind::Refused`] when the folder there is not ours alone or the node has no tool
 /// for a digest; [`Kind::Failed`] when the node's disk is full.
 pub async fn push(
-    _way: &Way,
-    _control: &Session,
+    way: &Way,
+    control: &Session,
     push: &Push,
-    _progress: impl FnMut(u64, u64),
+    mut progress: impl FnMut(u64, u64),
 ) -> Result<Delivered, Failure> {
-    Err(Failure::new(Kind::Bug, "delivering a file is not built yet").on(&push.host))
+    let began = Instant::now();
+    let name_ok = push.destination.starts_with('/')
+        && !push.destination.ends_with('/')
+        && !push.destination.contains("/../")
+        && !push.destination.contains('\n');
+    if !name_ok {
+        return Err(
+            Failure::new(Kind::CouldNotStart, "this is no place for a file on a node").saw(push.destination.clone())
+        );
+    }
+    let mut delivery = Delivery {
+        way,
+        control: Some(control.clone()),
+        push,
+        local: Local::open(push)?,
+        cuts: 0,
+        resumed_at: None,
+        restarts: 0,
+        heard: Instant::now(),
+        sent: 0,
+    };
+    let mut pause = Duration::from_millis(200);
+    loop {
+        let before = delivery.sent;
+        let failure = match delivery.attempt(&mut progress).await {
+            Ok(tool) => {
+                return Ok(Delivered {
+                    bytes: push.bytes,
+                    sha256: push.sha256,
+                    node_digest_tool: tool,
+                    cuts: delivery.cuts,
+                    resumed_at: delivery.resumed_at.unwrap_or(0),
+                    took: began.elapsed(),
+                });
+            }
+            Err(failure) if failure.again => failure,
+            Err(failure) => return Err(if failure.host.is_none() { failure.on(&push.host) } else { failure }),
+        };
+        delivery.cuts += 1;
+        delivery.control = None;
+        if delivery.sent > before {
+            delivery.heard = Instant::now();
+            pause = Duration::from_millis(200);
+        }
+        if delivery.heard.elapsed() > push.patience {
+            let mut failure = failure.within("deliver");
+            failure.why = Some("what has arrived is kept on the node: the next attempt goes on there".to_owned());
+            return Err(failure);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(15));
+    }
+}
+
+/// The file here: read once, hashed as far as it was read, the same file at the end as at the beginning.
+struct Local {
+    file: File,
+    path: PathBuf,
+    which: (u64, u64, i64, i64, i64, i64),
+    hasher: Hasher,
+    at: u64,
+}
+
+fn which(file: &File) -> std::io::Result<(u64, u64, i64, i64, i64, i64)> {
+    let meta = file.metadata()?;
+    Ok((meta.len(), meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()))
+}
+
+fn local_error(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Kind::Bad, format!("the archive here cannot be read: {}", path.display())).saw(error.to_string())
+}
+
+impl Local {
+    fn open(push: &Push) -> Result<Self, Failure> {
+        let path = push.source.clone();
+        let told = |error: std::io::Error| local_error(&path, &error);
+        let meta = std::fs::symlink_metadata(&path).map_err(told)?;
+        if !meta.is_file() || meta.len() != push.bytes {
+            return Err(Failure::new(Kind::Bad, "the point's archive here is not what its manifest says")
+                .saw(format!("{}: {} bytes instead of {}", path.display(), meta.len(), push.bytes))
+                .mend("ferry points verify; take another point"));
+        }
+        let file = File::open(&path).map_err(told)?;
+        let which = which(&file).map_err(told)?;
+        Ok(Self { file, path, which, hasher: Hasher::new(), at: 0 })
+    }
+
+    /// Goes to the beginning, where what the node has is not the beginning of this file.
+    fn rewind(&mut self) -> Result<(), Failure> {
+        use std::io::Seek as _;
+        self.file.rewind().map_err(|error| local_error(&self.path, &error))?;
+        (self.hasher, self.at) = (Hasher::new(), 0);
+        Ok(())
+    }
+
+    /// The next bytes, at most `most`; empty at the end.
+    fn read(&mut self, buffer: &mut [u8], most: u64) -> Result<usize, Failure> {
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(buffer.len());
+        loop {
+            match self.file.read(buffer.get_mut(..most).unwrap_or_default()) {
+                Ok(count) => {
+                    self.hasher.update(buffer.get(..count).unwrap_or_default());
+                    self.at += count as u64;
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(local_error(&self.path, &error)),
+            }
+        }
+    }
+
+    /// Reads on to `offset`; the digest up to there.
+    async fn up_to(&mut self, offset: u64) -> Result<Sha256, Failure> {
+        if self.at > offset {
+            self.rewind()?;
+        }
+        let mut buffer = vec![0; PIECE];
+        while self.at < offset {
+            if self.read(&mut buffer, offset - self.at)? == 0 {
+                return Err(self.changed());
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(self.hasher.clone().finish())
+    }
+
+    fn changed(&self) -> Failure {
+        Failure::new(Kind::Bad, "the point's archive here changed while it was read")
+            .saw(self.path.display().to_string())
+            .why("a sealed archive never changes: something else writes there, or the disk is failing")
+            .mend("ferry points verify; take another point")
+    }
+
+    /// The whole file was read, it is still the same, and its digest is the one that was promised.
+    fn proved(&self, push: &Push) -> Result<(), Failure> {
+        let now = which(&self.file).map_err(|error| local_error(&self.path, &error))?;
+        if now != self.which || self.at != push.bytes {
+            return Err(self.changed());
+        }
+        let digest = self.hasher.clone().finish();
+        if digest != push.sha256 {
+            return Err(Failure::new(Kind::Bad, "the point's archive here is not what its manifest says")
+                .saw(format!("{}: sha256 {digest} instead of {}", self.path.display(), push.sha256))
+                .why("it was damaged since it was sealed: it is not restored")
+                .mend("ferry points verify; take another point"));
+        }
+        Ok(())
+    }
+}
+
+struct Delivery<'a> {
+    way: &'a Way,
+    control: Option<Session>,
+    push: &'a Push,
+    local: Local,
+    cuts: u32,
+    resumed_at: Option<u64>,
+    restarts: u32,
+    heard: Instant,
+    sent: u64,
+}
+
+impl Delivery<'_> {
+    async fn control(&mut self) -> Result<Session, Failure> {
+        if let Some(session) = &self.control {
+            return Ok(session.clone());
+        }
+        let session = self.way.connect(Lane::Control).await?;
+        self.control = Some(session.clone());
+        Ok(session)
+    }
+
+    /// Asks the node; the words behind our mark.
+    async fn ask(&mut self, body: &str, patience: Duration) -> Result<Vec<String>, Failure> {
+        let mark = mark();
+        let script = script(&mark, self.push, 0, body)?;
+        let said = self.control().await?.run_root(&script, patience).await?;
+        let text = said.text();
+        let line = text.lines().rev().find_map(|line| line.strip_prefix(&mark)).map(clean_words);
+        match (line, &said.exit) {
+            (Some(words), _) if !words.is_empty() => Ok(words),
+            (_, Exit::Lost(why)) => {
+                Err(Failure::new(Kind::Unreachable, "the connection ended in the middle of an answer")
+                    .saw(why.clone())
+                    .again())
+            }
+            (_, exit) => Err(self.failed("the node could not be asked", &format!("{exit}; {}", said.err_text()))),
+        }
+    }
+
+    fn failed(&self, what: &str, said: &str) -> Failure {
+        let said: String = clean(said.as_bytes()).chars().take(400).collect();
+        let failure = Failure::new(Kind::Failed, what.to_owned()).on(&self.push.host).saw(said.clone());
+        if said.contains("No space left") || said.contains("ENOSPC") {
+            return failure.why(format!("the node's disk is full: {}", self.push.destination)).mend(
+                "make room there, or set pce_work_dir (AMV: pce_amv_backup_dir) to another disk, and start again",
+            );
+        }
+        failure
+    }
+
+    fn hashing(&self) -> Duration {
+        Duration::from_secs(120 + self.push.bytes / SLOWEST)
+    }
+
+    async fn attempt(&mut self, progress: &mut impl FnMut(u64, u64)) -> Result<String, Failure> {
+        let push = self.push;
+        let answer = self.ask(LOOK, self.hashing()).await?;
+        let words: Vec<&str> = answer.iter().map(String::as_str).collect();
+        let refuse = |what: &str, seen: String| {
+            let folder = push.destination.rsplit_once('/').map_or("", |(folder, _)| folder);
+            Failure::new(Kind::Refused, what.to_owned())
+                .saw(format!("{folder}: {seen}"))
+                .why("what is restored from there must be what was put there")
+                .mend("look at it, then remove it, or set pce_work_dir to another place")
+        };
+        let (offset, prefix, free) = match words.as_slice() {
+            ["whole", digest, tool] if *digest == push.sha256.to_string() => {
+                progress(push.bytes, push.bytes);
+                return Ok((*tool).to_owned());
+            }
+            ["whole", digest, _] => {
+                return Err(refuse("another file has the name already", format!("sha256 {digest}")));
+            }
+            ["other", bytes] => return Err(refuse("another file has the name already", format!("{bytes} bytes"))),
+            ["notool"] => {
+                return Err(Failure::new(
+                    Kind::Refused,
+                    "this node has no tool for sha256 (openssl, sha256sum, shasum)",
+                )
+                .why("nothing is restored that was not hashed on the node"));
+            }
+            ["odd"] => {
+                return Err(refuse(
+                    "something else than a file has the name",
+                    "a link, a folder or a device".to_owned(),
+                ));
+            }
+            ["folder", how @ ..] => return Err(refuse("the folder for the archive is not ours alone", how.join(" "))),
+            ["part", offset, digest, free] => {
+                let offset = offset.parse::<u64>().unwrap_or(0);
+                (offset, digest.parse::<Sha256>().ok(), free.parse::<u64>().ok())
+            }
+            other => return Err(self.failed("the node's answer was not understood", &other.join(" "))),
+        };
+        // What is there already is trusted only where it is the beginning of this very file.
+        let offset = match prefix {
+            Some(prefix) if offset > 0 && self.local.up_to(offset).await? == prefix => offset,
+            _ => 0,
+        };
+        if let Some(free) = free
+            && (free << 10) < push.bytes - offset
+        {
+            let seen = format!("{} MiB free, {} MiB to come: No space left", free >> 10, (push.bytes - offset) >> 20);
+            return Err(self.failed("the node's disk has no room for the archive", &seen));
+        }
+        self.resumed_at.get_or_insert(offset);
+        if offset < push.bytes || push.bytes == 0 {
+            self.stream(offset, progress).await?;
+        } else {
+            self.local.up_to(offset).await?;
+        }
+        self.local.proved(push)?;
+        self.finish().await
+    }
+
+    async fn stream(&mut self, offset: u64, progress: &mut impl FnMut(u64, u64)) -> Result<(), Failure> {
+        let push = self.push;
+        self.local.up_to(offset).await?;
+        let session = self.way.connect(Lane::Bulk).await?;
+        let mark = mark();
+        let mut child = session.open_root(&script(&mark, push, offset, STREAM)?).await?;
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let lost = |why: String| {
+            Failure::new(Kind::Unreachable, "the connection was lost while the archive went").saw(why).again()
+        };
+        // Nothing of the payload is sent before the script reads it.
+        loop {
+            let piece = tokio::time::timeout(STALL, child.next()).await.map_err(|_| lost("no answer".to_owned()))?;
+            match piece {
+                Some(Piece::Out(bytes)) => out.extend_from_slice(&bytes),
+                Some(Piece::Err(bytes)) => err.extend_from_slice(&bytes),
+                None => {
+                    let exit = child.exit().await;
+                    return Err(match exit {
+                        Exit::Lost(why) => lost(why),
+                        exit => {
+                            let said =
+                                format!("{exit}; {}{}", String::from_utf8_lossy(&out), String::from_utf8_lossy(&err));
+                            self.failed("the node could not take the archive", &said)
+                        }
+                    });
+                }
+            }
+            if String::from_utf8_lossy(&out).lines().any(|line| line.trim() == format!("{mark} ready")) {
+                break;
+            }
+            if out.len() + err.len() > 64 << 10 {
+                return Err(self.failed("the host said something else than it should", ""));
+            }
+        }
+        let mut buffer = vec![0; PIECE];
+        let mut broken = None;
+        while self.local.at < push.bytes {
+            let count = self.local.read(&mut buffer, push.bytes - self.local.at)?;
+            if count == 0 {
+                return Err(self.local.changed());
+            }
+            let piece = buffer.get(..count).unwrap_or_default();
+            match tokio::time::timeout(STALL, child.write(piece)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => {
+                    broken = Some(failure);
+                    break;
+                }
+                Err(_) => return Err(lost(format!("nothing was taken for {} s", STALL.as_secs()))),
+            }
+            self.sent += count as u64;
+            self.heard = Instant::now();
+            progress(self.local.at, push.bytes);
+        }
+        child.close_input().await;
+        let rest = async {
+            while let Some(piece) = child.next().await {
+                let (kept, bytes) = match piece {
+                    Piece::Out(bytes) => (&mut out, bytes),
+                    Piece::Err(bytes) => (&mut err, bytes),
+                };
+                if kept.len() < 64 << 10 {
+                    kept.extend_from_slice(&bytes);
+                }
+            }
+            child.exit().await
+        };
+        // The last of it may wait for a slow disk.
+        let exit = tokio::time::timeout(STALL * 2, rest).await.map_err(|_| lost("no answer".to_owned()))?;
+        session.close().await;
+        let said = format!("{}{}", String::from_utf8_lossy(&out), String::from_utf8_lossy(&err));
+        match exit {
+            Exit::Code(0) if broken.is_none() => Ok(()),
+            Exit::Lost(why) => Err(lost(why)),
+            exit => {
+                // A full disk keeps nothing of it: what cannot be finished is in the way.
+                if said.contains("No space left") {
+                    let _ = self.ask("rm -f \"$p\"; say gone\n", Duration::from_secs(60)).await;
+                }
+                Err(self.failed("the node could not write the archive", &format!("{exit}; {said}")))
+            }
+        }
+    }
+
+    async fn finish(&mut self) -> Result<String, Failure> {
+        let answer = self.ask(FINISH, self.hashing()).await?;
+        let words: Vec<&str> = answer.iter().map(String::as_str).collect();
+        match words.as_slice() {
+            ["done", digest, tool] if *digest == self.push.sha256.to_string() => Ok((*tool).to_owned()),
+            ["differs" | "done", digest, tool] => {
+                self.restarts += 1;
+                let failure = Failure::new(Kind::Failed, "the node's digest is not that of the bytes that were sent")
+                    .saw(format!("{tool} there: {digest}; here: {}", self.push.sha256))
+                    .why("a disk or memory is failing, or somebody else writes there");
+                self.local.rewind()?;
+                // Once from the beginning; twice the same says that it is no accident.
+                Err(if self.restarts > 1 { failure } else { failure.again() })
+            }
+            ["short", bytes] => Err(Failure::new(Kind::Unreachable, "not all bytes are on the node yet")
+                .saw(format!("{bytes} of {}", self.push.bytes))
+                .again()),
+            ["notool"] => {
+                Err(Failure::new(Kind::Refused, "this node has no tool for sha256 (openssl, sha256sum, shasum)"))
+            }
+            ["odd"] => Err(Failure::new(Kind::Refused, "the archive's place on the node was changed under our hands")),
+            other => Err(self.failed("the archive could not be put in place", &other.join(" "))),
+        }
+    }
+}
+
+fn clean_words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(|word| clean(word.as_bytes())).collect()
 }

@@ -92,14 +92,18 @@ pub const SOON: Duration = Duration::from_secs(100);
 
 impl Cluster {
     pub fn up(hook_seconds: f64, archive_mib: u64) -> Self {
+        Self::with(Options { hook_seconds, archive_mib, time_scale: 1.0, ..Options::default() })
+    }
+
+    /// Without AMV: for what is about Gravity alone.
+    pub fn plain(hook_seconds: f64, archive_mib: u64) -> Self {
+        Self::with(Options { hook_seconds, archive_mib, amv: false, time_scale: 1.0, ..Options::default() })
+    }
+
+    pub fn with(options: Options) -> Self {
         let dir = tempfile::Builder::new().prefix("ferry-faults").tempdir().unwrap();
-        let options = Options {
-            exe: Some(PathBuf::from(env!("CARGO_BIN_EXE_ferry"))),
-            time_scale: 1.0,
-            hook_seconds,
-            archive_mib,
-            ..Options::default()
-        };
+        let exe = Some(PathBuf::from(env!("CARGO_BIN_EXE_ferry")));
+        let options = Options { exe, ..options };
         let up = sandbox::up(dir.path(), &options).expect("the sandbox comes up");
         let config = up.config.clone();
         Self { up, config, _dir: dir }

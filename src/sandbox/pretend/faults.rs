@@ -38,7 +38,7 @@ pub const FAULTS: &[FaultDoc] = &[
     ),
     fault("active-operation", "TYPE (on: operation_update)", "status lists an operation that runs"),
     fault("stray", "NAME (on: same name)", "this node tells another cluster's name and identity"),
-    fault("version-mismatch", "VERSION (on: 9.9.9)", "this node tells another PCE version"),
+    fault("version-mismatch", "VERSION (on: 9.9.9)", "this node tells another PCE version, and has its files"),
     fault("clock-skew", "SECONDS (on: 300)", "date on this node is wrong by so much"),
     fault(
         "foreign-hook-job",
@@ -46,6 +46,16 @@ pub const FAULTS: &[FaultDoc] = &[
         "a hook job that nobody here started runs in the cluster",
     ),
     fault("leaked-staging", "MIB (on: 16)", "an earlier run left its staging folder planet/state/badbad behind"),
+    fault(
+        "leaked-staging-active",
+        "MIB (on: 16)",
+        "as leaked-staging, in a folder ac…, and a job that nobody here started is still writing to it",
+    ),
+    fault(
+        "pce4",
+        "on",
+        "the node has no Gravity any more, as with PCE 4: no gravity command, no database; kubectl answers",
+    ),
     fault(
         "disk",
         "SIZE:FREE in MiB (256000:160000)",
@@ -100,9 +110,70 @@ pub const FAULTS: &[FaultDoc] = &[
     ),
     fault("report-fails", "on", "gravity report fails and leaves its 0-byte file"),
     // Restore.
+    fault("restore-seconds", "N", "the hook of a restore works so long instead"),
+    fault(
+        "restore-fails",
+        "on | LAST LINE OF ITS LOG",
+        "the hook of a restore fails in the middle: half of the state is replaced; 255, staging removed, the job stays",
+    ),
+    fault("restore-deadline", "on", "the hook of a restore never ends by itself; its deadline (--timeout) ends it"),
+    fault(
+        "restore-cli-dies",
+        "SIGNAL (on: KILL)",
+        "the command line is killed in the middle of a restore, which goes on; staging stays",
+    ),
     fault(
         "site-restarts",
-        "on",
-        "gravity-site goes away in the middle of a restore: after 20 tries 5 s apart connection refused, 255; the job goes on",
+        "on | SECONDS",
+        "gravity-site goes away in the middle of a restore: after 20 tries 5 s apart connection refused, 255, while the job goes on; with less than 100 SECONDS it is back in time and the command line goes on waiting",
     ),
+    fault(
+        "site-restarts-loses-staging",
+        "on",
+        "with site-restarts: what the command line cleans away at its end is missed by the hook that goes on, which fails",
+    ),
+    fault("settle-seconds", "N", "the cluster is degraded for so long after a restore"),
+    fault("never-settles", "on", "the cluster stays degraded after a restore"),
+    // What a target must have already.
+    fault("dns-missing", "on", "the platform's name is not known on this node"),
+    fault("dns-elsewhere", "ADDRESS (on: 192.0.2.77)", "the platform's name leads to another address"),
+    fault("cert-expired", "on", "the platform's certificate expired three days ago"),
+    fault("cert-expires", "DAYS (on: 5)", "the platform's certificate expires in so many days"),
+    fault("cert-name", "NAME (on: other.example)", "the platform's certificate is for another name"),
+    fault("cert-none", "on", "nobody answers where the platform should"),
+    fault("nfs-missing", "on", "no NFS is mounted, and no volume of the cluster comes from NFS"),
+    fault("nfs-other", "SERVER:PATH (on: nfs.elsewhere.example:/x)", "the NFS comes from somewhere else"),
+    fault("pod-crashing", "NAME (on: runtime-manager-5c8b7d-zz9k4)", "that pod is in CrashLoopBackOff"),
+    // AMV. A style of prompt is one word or several with commas between.
+    fault(
+        "amv-prompt",
+        "line | printf | stderr | read-p | tty | repeated | only-yes | only-Y | second (several with commas) | the question itself",
+        "how the script asks: with a newline, without (the usual), on standard error, by bash's read -p, at /dev/tty only; again until it is yes; with only yes, or only Y, for a yes; and a second time later",
+    ),
+    fault("amv-no-question", "on", "the script erases without asking"),
+    fault("amv-eats-stdin", "on", "before the question kubectl swallows what waits on standard input"),
+    fault(
+        "amv-mismatch",
+        "measurements (on) | databases | policies | series",
+        "some of that is missing after a restore; the report says so, the exit code is 0",
+    ),
+    fault("amv-report", "table | words | numbers", "how the validation report is written"),
+    fault(
+        "amv-fails",
+        "on | LAST LINE",
+        "the script fails: a backup with a part of its file written, a restore after everything was erased",
+    ),
+    fault("amv-space", "on", "the script finds no room"),
+    fault("amv-slow", "SECONDS (on: 60)", "the script takes so long in the middle"),
+    fault("amv-usage-none", "on", "-h prints nothing and ends with 1"),
+    fault(
+        "amv-second-folder",
+        "NAME (on: the version with -x behind)",
+        "beside the folder of the running version lies another with the same script",
+    ),
+    fault("amv-world-writable", "folder (on) | script | neighbour | version | unpacked", "everybody may write there"),
+    fault("amv-symlink", "folder (on) | script | neighbour | version", "there is a symbolic link to elsewhere"),
+    fault("amv-owner", "UID (on: 4242)", "the script belongs to that user (where the node's tools may give it away)"),
+    fault("amv-missing-here", "on", "the folder of the running version is not on this node"),
+    fault("amv-changed", "on", "the script is another one than before"),
 ];

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::hook::{self, Job};
+use super::record::Record;
 use super::{Generation, Node, say, say_err, status, tarball};
 
 /// An error as gravity tells it: the first line, then causes, each indented with a TAB.
@@ -127,6 +128,8 @@ struct Call {
     shape: &'static Shape,
     flags: BTreeMap<&'static str, String>,
     takes: Vec<String>,
+    /// 6 hex digits: the name of its staging folder, should it need one.
+    id: String,
 }
 
 impl Call {
@@ -213,7 +216,8 @@ fn parse(argv: &[String]) -> Result<Option<Call>, String> {
     if let Some(missing) = shape.takes.get(takes.len()) {
         return Err(format!("required argument '{missing}' not provided"));
     }
-    Ok(Some(Call { shape, flags, takes }))
+    let id = format!("{:06x}", rand::random::<u32>() & 0x00ff_ffff);
+    Ok(Some(Call { shape, flags, takes, id }))
 }
 
 /// Go's `time.ParseDuration`, in seconds.
@@ -274,11 +278,21 @@ pub(crate) fn run(node: Option<Node>, argv: &[String]) -> u8 {
     if let Some(node) = &node {
         node.journal(&format!("[RUNNING]: {line}"));
     }
+    let record = |step: &str, rc: Option<u8>| {
+        if let (Some(node), [act @ ("backup" | "restore")]) = (&node, call.shape.words) {
+            let record = Record { rc, args: argv.to_vec(), ..Record::new(node, "gravity", act, step, &call.id) };
+            // Of a backup that says it is good: what it made.
+            let made = call.takes.first().filter(|_| *act == "backup" && rc == Some(0));
+            made.map_or(record.clone(), |path| record.archive(Path::new(path))).put(node);
+        }
+    };
+    record("called", None);
     match carry_out(node.as_ref(), &call, argv) {
         Ok(()) => {
             if let Some(node) = &node {
                 node.journal(&format!("[SUCCESS]: {line}"));
             }
+            record("ended", Some(0));
             0
         }
         Err(Trouble(text)) => {
@@ -286,6 +300,7 @@ pub(crate) fn run(node: Option<Node>, argv: &[String]) -> u8 {
             if let Some(node) = &node {
                 node.journal(&format!("[FAILURE]: {line}: [ERROR]: {}", text.replace('\n', " ")));
             }
+            record("ended", Some(255));
             255
         }
     }
@@ -356,11 +371,8 @@ fn carry_out(node: Option<&Node>, call: &Call, argv: &[String]) -> Result<(), Tr
     if node.has("no-credentials") {
         return Err(no_credentials());
     }
-    if node.has("site-down") {
-        return Err(Trouble::because(
-            format!("failed to connect to {SITE}"),
-            "dial tcp 10.100.0.9:3009: connect: connection refused",
-        ));
+    if node.has("site-down") || node.site_away() {
+        return Err(site_refuses());
     }
     match words {
         ["local-site"] => {
@@ -372,9 +384,13 @@ fn carry_out(node: Option<&Node>, call: &Call, argv: &[String]) -> Result<(), Tr
             Ok(())
         }
         ["report"] => report(node, call),
-        ["restore"] => restore(node, call),
+        ["restore"] => restore(node, call, argv),
         _ => backup(node, call, argv),
     }
+}
+
+fn site_refuses() -> Trouble {
+    Trouble::because(format!("failed to connect to {SITE}"), "dial tcp 10.100.0.9:3009: connect: connection refused")
 }
 
 fn state_dir(node: Option<&Node>, call: &Call) -> PathBuf {
@@ -497,14 +513,14 @@ pub(crate) fn humanized(seconds: f64) -> String {
     }
 }
 
-/// What `--timeout` says, in pretended seconds; 20 minutes when it is not there.
-fn deadline(call: &Call) -> Result<f64, Trouble> {
+/// What `--timeout` says, in pretended seconds; else `usual`, which the application's manifest says.
+fn deadline(call: &Call, usual: f64) -> Result<f64, Trouble> {
     let seconds = duration(call.value("timeout").unwrap_or("0")).map_err(Trouble::new)?;
-    Ok(if seconds > 0.0 { seconds } else { 1200.0 })
+    Ok(if seconds > 0.0 { seconds } else { usual })
 }
 
 fn backup(node: &Node, call: &Call, argv: &[String]) -> Result<(), Trouble> {
-    let deadline = deadline(call)?;
+    let deadline = deadline(call, 1200.0)?;
     let quiet = call.has("quiet");
     let follow = call.has("follow") && !quiet;
     let target = PathBuf::from(call.takes.first().cloned().unwrap_or_default());
@@ -523,20 +539,21 @@ fn backup(node: &Node, call: &Call, argv: &[String]) -> Result<(), Trouble> {
     if node.has("no-hook") {
         return Err(aborted(Trouble::new(format!("anypoint:{} does not have backup hook", node.app_version))));
     }
-    let id = format!("{:06x}", rand::random::<u32>() & 0x00ff_ffff);
-    let staging = node.staging().join(&id).join("backup");
+    let id = &call.id;
+    let staging = node.staging().join(id).join("backup");
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o755)
         .create(&staging)
         .map_err(|error| aborted(Trouble::file("mkdir", &staging, &error)))?;
     let job =
-        hook::start(node, "backup", &id, deadline, argv).map_err(|error| aborted(Trouble::new(error.to_string())))?;
+        hook::start(node, "backup", id, deadline, argv).map_err(|error| aborted(Trouble::new(error.to_string())))?;
 
     let end = |rc: u8| {
         let _ = node.count_run(&format!("end {id} rc={rc}"));
     };
-    if let Err(trouble) = wait(node, &job, follow, &mut progress) {
+    let dies = (node.real(hook::seconds(node, true) / 2.0), "cli-dies");
+    if let Err(trouble) = wait(node, &job, follow, dies, &mut progress) {
         if let Some(rc) = node.fault("stale-file-kept") {
             stale(&target);
             let rc: u8 = rc.parse().unwrap_or(0);
@@ -569,8 +586,9 @@ fn backup(node: &Node, call: &Call, argv: &[String]) -> Result<(), Trouble> {
     }
 }
 
-/// Waits for the hook's job, telling its log or that it still runs.
-fn wait(node: &Node, job: &Job, follow: bool, progress: &mut Progress) -> Result<(), Trouble> {
+/// Waits for the hook's job, telling its log or that it still runs. `dies`: after how long since the
+/// beginning the fault of that name, or `cli-dies`, ends this process.
+fn wait(node: &Node, job: &Job, follow: bool, dies: (Duration, &str), progress: &mut Progress) -> Result<(), Trouble> {
     let mut seen = 0_u64;
     let mut lines = 0_u64;
     let mut rest = Vec::new();
@@ -602,8 +620,8 @@ fn wait(node: &Node, job: &Job, follow: bool, progress: &mut Progress) -> Result
             Some(Err(why)) => return Err(Trouble::new(why)),
             None => {}
         }
-        if let Some(signal) = node.fault("cli-dies")
-            && progress.begun.elapsed() > node.real(hook::seconds(node) / 2.0)
+        if progress.begun.elapsed() > dies.0
+            && let Some(signal) = node.fault(dies.1).or_else(|| node.fault("cli-dies"))
         {
             super::die(if signal.is_empty() { "KILL" } else { &signal });
         }
@@ -618,13 +636,7 @@ fn pack(node: &Node, staging: &Path, target: &Path, progress: &mut Progress) -> 
         let _ = fs::remove_dir_all(staging);
     }
     if let Some(seconds) = node.number("slow-compress", 120.0) {
-        let until = Instant::now() + node.real(seconds);
-        while Instant::now() < until {
-            if !progress.quiet {
-                progress.tick(node);
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        pass(node, Instant::now() + node.real(seconds), progress);
     }
     let file = fs::File::create(target).map_err(|error| Trouble::file("open", target, &error))?;
     let failed = |error: io::Error| Trouble::file("write", target, &error);
@@ -664,9 +676,20 @@ fn stale(target: &Path) {
     }
 }
 
+/// Lets time pass, telling that it does.
+fn pass(node: &Node, until: Instant, progress: &mut Progress) {
+    while Instant::now() < until {
+        if !progress.quiet {
+            progress.tick(node);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Restore: the archive is opened and unpacked first; nothing is asked; the job is kept.
-fn restore(node: &Node, call: &Call) -> Result<(), Trouble> {
-    let deadline = deadline(call)?;
+fn restore(node: &Node, call: &Call, argv: &[String]) -> Result<(), Trouble> {
+    // PCE's own manifest gives a restore 80 minutes.
+    let deadline = deadline(call, 4800.0)?;
     let quiet = call.has("quiet");
     let follow = call.has("follow") && !quiet;
     let source = PathBuf::from(call.takes.first().cloned().unwrap_or_default());
@@ -688,25 +711,39 @@ fn restore(node: &Node, call: &Call) -> Result<(), Trouble> {
             go_error("open", &source, &error),
         ))
     })?;
-    let id = format!("{:06x}", rand::random::<u32>() & 0x00ff_ffff);
-    let staging = node.staging().join(&id).join("backup");
+    let id = &call.id;
+    Record { args: argv.to_vec(), ..Record::new(node, "gravity", "restore", "opened", id) }.archive(&source).put(node);
+    let staging = node.staging().join(id).join("backup");
     // What goes wrong while unpacking leaves the part that was unpacked.
     tarball::unpack(file, &staging).map_err(|error| aborted(Trouble::new(error)))?;
     let _ = fs::create_dir_all(&staging);
     let clean = || {
         let _ = fs::remove_dir_all(&staging);
     };
-    let job =
-        hook::start(node, "restore", &id, deadline, &[]).map_err(|error| aborted(Trouble::new(error.to_string())))?;
-    if node.has("site-restarts") {
-        std::thread::sleep(node.real(hook::seconds(node) / 4.0 + 100.0));
+    if node.has("no-hook") {
         clean();
-        return Err(aborted(Trouble::because(
-            format!("failed to connect to {SITE}"),
-            "dial tcp 10.100.0.9:3009: connect: connection refused",
-        )));
+        return Err(aborted(Trouble::new(format!("anypoint:{} does not have restore hook", node.app_version))));
     }
-    let waited = wait(node, &job, follow, &mut progress);
+    let job = hook::start(node, "restore", id, deadline, argv).map_err(|error| {
+        clean();
+        aborted(Trouble::new(error.to_string()))
+    })?;
+    let seconds = hook::seconds(node, false);
+    let mut follow = follow;
+    if let Some(back) = node.number("site-restarts", f64::INFINITY) {
+        pass(node, begun + node.real(seconds / 4.0), &mut progress);
+        // The wait is tried again 20 times, 5 s apart. Somewhat later gravity-site is there again.
+        let retries = 100.0;
+        node.site_goes(back.min(retries * 1.5));
+        pass(node, Instant::now() + node.real(back.min(retries)), &mut progress);
+        if back >= retries {
+            clean();
+            return Err(aborted(site_refuses()));
+        }
+        // The stream of the log is not taken up again.
+        follow = false;
+    }
+    let waited = wait(node, &job, follow, (node.real(seconds / 2.0), "restore-cli-dies"), &mut progress);
     clean();
     waited.map_err(&aborted)?;
     if !progress.quiet {

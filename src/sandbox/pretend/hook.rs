@@ -5,6 +5,7 @@
 //! stream that `--follow` prints, and the data that a backup gathers. What does not: who waits
 //! for it (gravity) and how it is listed (kubectl).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::gravity::humanized;
-use super::{Node, append, replace};
+use super::record::Record;
+use super::{Node, append, content, replace};
 
 /// The hidden command that starts [`WORK`] and ends, so that the hook is nobody's child.
 pub(crate) const LAUNCH: &str = "__pretend-hook-launch";
@@ -42,8 +44,13 @@ pub(crate) fn logs(node: &Node) -> PathBuf {
 }
 
 /// How long the hook works, in pretended seconds.
-pub(crate) fn seconds(node: &Node) -> f64 {
-    node.number("hook-seconds", node.hook_seconds).unwrap_or(node.hook_seconds)
+pub(crate) fn seconds(node: &Node, backup: bool) -> f64 {
+    let usual = node.number("hook-seconds", node.hook_seconds).unwrap_or(node.hook_seconds);
+    if backup {
+        return usual;
+    }
+    let restore = node.restore_seconds.unwrap_or(usual);
+    node.number("restore-seconds", restore).unwrap_or(restore)
 }
 
 fn letters(count: usize) -> String {
@@ -161,6 +168,29 @@ fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// The fault `leaked-staging-active`: a staging folder on this node that a job which nobody here
+/// started is writing to; the end of the fault is the end of both.
+pub(crate) fn stand_foreign(node: &Node) {
+    let id = format!("ac{}", &crate::digest::Sha256::of(node.hostname.as_bytes()).to_string()[..4]);
+    let job = Job::named(node, &format!("anypoint-backup-{}", id.replacen("ac", "fa", 1)));
+    let dir = node.staging().join(&id);
+    match node.number("leaked-staging-active", 16.0) {
+        Some(mib) if !job.exists() || !dir.exists() => {
+            let made = Job::create(node, &job.name, &id, 3600.0)
+                .and_then(|_| fs::create_dir_all(dir.join("backup")))
+                .and_then(|()| fill(&dir.join("backup/objectstore.bin"), (mib * 1_048_576.0) as u64, 11));
+            if made.is_err() {
+                job.delete();
+            }
+        }
+        None if job.exists() => {
+            job.delete();
+            let _ = fs::remove_dir_all(dir);
+        }
+        _ => {}
+    }
+}
+
 /// Asks for a hook of `kind` (`backup` or `restore`) for the staging folder `id`. As the real
 /// command line sends one request, so here one process does it all, the job's record, the count
 /// and the start, and does it to the end whatever becomes of the command line meanwhile. The
@@ -201,12 +231,22 @@ fn launched(node: &Node, argv: &[String]) -> io::Result<()> {
     let word = |at: usize| argv.get(at).map(String::as_str).unwrap_or_default();
     let (name, id, pid, line) = (word(1), word(2), word(4), word(5));
     Job::create(node, name, id, word(3).parse().unwrap_or(1200.0))?;
-    if name.starts_with("anypoint-backup") {
+    content::ensure(node)?;
+    let kind = kind(name);
+    if kind == "backup" {
         node.count_run(&format!("start {id} node={} pid={pid} args={line}", node.hostname))?;
+    } else {
+        node.disturb(false);
     }
+    let args = line.split(' ').map(str::to_owned).collect();
+    Record { args, note: name.to_owned(), ..Record::new(node, "gravity", kind, "hook-began", id) }.put(node);
     let mut hook = Command::new("/proc/self/exe");
     hook.arg0("gravity").args([WORK, name]).current_dir("/");
     hook.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map(drop)
+}
+
+fn kind(name: &str) -> &'static str {
+    if name.starts_with("anypoint-backup") { "backup" } else { "restore" }
 }
 
 /// How a container's work ended.
@@ -227,9 +267,10 @@ pub(crate) fn work(node: &Node, argv: &[String]) -> u8 {
     let staged = record.pointer("/spec/template/spec/volumes/0/hostPath/path").and_then(Value::as_str).unwrap_or("");
     let id = staged.trim_start_matches("/ext/state/").trim_end_matches("/backup").to_owned();
     let deadline = record.pointer("/spec/activeDeadlineSeconds").and_then(Value::as_f64).unwrap_or(1200.0);
-    let backup = name.starts_with("anypoint-backup");
+    let backup = kind(name) == "backup";
     let mut hook = Hook {
         node,
+        backup,
         pod: format!("{name}-{}", letters(5)),
         job,
         staging: node.staging().join(&id).join("backup"),
@@ -249,12 +290,16 @@ pub(crate) fn work(node: &Node, argv: &[String]) -> u8 {
     let verdict = hook.end(end);
     if backup {
         let _ = node.count_run(&format!("hook {id} {verdict}"));
+    } else {
+        node.disturb(true);
     }
+    Record { note: verdict.to_owned(), ..Record::new(node, "gravity", kind(name), "hook-ended", &id) }.put(node);
     0
 }
 
 struct Hook<'a> {
     node: &'a Node,
+    backup: bool,
     job: Job,
     pod: String,
     staging: PathBuf,
@@ -262,19 +307,6 @@ struct Hook<'a> {
     deadline: f64,
     restarts: u32,
 }
-
-/// What the hook gathers: folder, file, parts of a hundred, and whether it compresses.
-const CONTENT: &[(&str, &str, u64, bool)] = &[
-    ("config", "cluster-config.yaml", 0, true),
-    ("config", "smtp.json", 0, true),
-    ("config", "disclaimer.html", 0, true),
-    ("secrets", "platform-secrets.json", 0, true),
-    ("databases/postgres", "authentication.sql", 25, true),
-    ("databases/postgres", "exchange.dump", 15, false),
-    ("databases/cassandra", "snapshot.sstable", 10, false),
-    ("objectstore", "assets-0001.blob", 25, false),
-    ("objectstore", "assets-0002.blob", 25, false),
-];
 
 impl Hook<'_> {
     /// Adds to what `--follow` prints.
@@ -339,8 +371,16 @@ impl Hook<'_> {
         let mib = node.number("archive-size", node.archive_mib as f64).unwrap_or(node.archive_mib as f64);
         let total = (mib * 1_048_576.0) as u64;
         self.log(format!("{} backup of anypoint {} begins", now(), node.app_version));
-        let count = CONTENT.len();
-        for (at, (folder, file, share, compresses)) in CONTENT.iter().enumerate() {
+        let held = match content::files(&node.shared.join(content::CONTENT)) {
+            Ok(held) => held,
+            Err(error) => {
+                self.log(format!("{} {error}", now()));
+                return self.container_ends(1);
+            }
+        };
+        let count = held.len().max(2);
+        let mut names = held.iter();
+        for at in 0..count {
             if at == count / 2
                 && let Some(end) = self.mishap()
             {
@@ -349,45 +389,101 @@ impl Hook<'_> {
             if at == 2 && node.has("hostile-output") {
                 self.hostile();
             }
-            let dir = self.staging.join(folder);
-            let path = dir.join(file);
-            let size = if *share == 0 { 2000 + at as u64 * 137 } else { total * share / 100 };
-            let written = fs::create_dir_all(&dir)
-                .and_then(|()| if *compresses { text(&path, size, at as u64) } else { fill(&path, size, at as u64) });
-            if let Err(error) = written {
-                self.log(format!("{} {folder}/{file}: {error}", now()));
-                return self.container_ends(1);
+            if let Some((name, from)) = names.next() {
+                match self.gather_one(name, from, total, at as u64) {
+                    Ok(size) => self.log(format!("{} {name}: {size} bytes", now())),
+                    Err(error) => {
+                        self.log(format!("{} {name}: {error}", now()));
+                        return self.container_ends(1);
+                    }
+                }
             }
-            self.log(format!("{} {folder}/{file}: {size} bytes", now()));
-            if let Some(end) = self.wait_until(seconds(node) * (at + 1) as f64 / count as f64) {
+            if let Some(end) = self.wait_until(seconds(node, true) * (at + 1) as f64 / count as f64) {
                 return end;
             }
         }
-        while node.has("deadline") {
-            if let Some(end) = self.wait_until(self.node.pretended(self.begun.elapsed()) + 1.0) {
-                return end;
-            }
+        if node.has("deadline") {
+            return self.never_ends();
         }
         self.log(format!("{} backup of anypoint ends", now()));
         End::Done
     }
 
-    /// Puts the data of a backup back.
+    /// Copies one file of the cluster's state into staging, and adds bulk to it so that all of them
+    /// together are `total` bytes; the size of both.
+    fn gather_one(&self, name: &str, from: &Path, total: u64, seed: u64) -> io::Result<u64> {
+        let path = self.staging.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let size = fs::copy(from, &path)?;
+        let Some((_, _, share, compresses)) = content::FILES.iter().find(|(file, ..)| *file == name) else {
+            return Ok(size);
+        };
+        let bulk = (total * share / 100).saturating_sub(size);
+        if bulk > 0 {
+            let path = self.staging.join(format!("{name}{}", content::BULK));
+            if *compresses { text(&path, bulk, seed) } else { fill(&path, bulk, seed) }?;
+        }
+        Ok(size + bulk)
+    }
+
+    fn never_ends(&self) -> End {
+        loop {
+            if let Some(end) = self.wait_until(self.node.pretended(self.begun.elapsed()) + 1.0) {
+                return end;
+            }
+        }
+    }
+
+    /// What lies in staging, without bulk: path → bytes.
+    fn staged(&self) -> io::Result<BTreeMap<String, Vec<u8>>> {
+        let all = content::files(&self.staging)?.into_iter().filter(|(name, _)| !name.ends_with(content::BULK));
+        all.map(|(name, path)| Ok((name, fs::read(path)?))).collect()
+    }
+
+    /// Puts the data of a backup back: one part of the cluster's state after the other is erased
+    /// and written anew, so that what ends in the middle leaves a cluster that is half one and half
+    /// the other. What the archive does not hold is erased and stays so.
     fn put_back(&mut self) -> End {
+        let node = self.node;
         self.log(format!("{} restore of anypoint begins", now()));
-        let count = 8_u32;
-        for step in 1..=count {
-            if step == count / 2
+        let target = node.shared.join(content::CONTENT);
+        let top = |name: &String| name.split('/').next().unwrap_or_default().to_owned();
+        let (staged, held) = match (self.staged(), content::files(&target)) {
+            (Ok(staged), Ok(held)) => (staged, held),
+            (Err(error), _) | (_, Err(error)) => {
+                self.log(format!("{} {error}", now()));
+                return self.container_ends(1);
+            }
+        };
+        let parts: BTreeSet<String> = staged.keys().map(top).chain(held.keys().map(top)).collect();
+        let count = parts.len().max(2);
+        let mut left = parts.iter();
+        for at in 0..count {
+            if at == count / 2
                 && let Some(end) = self.mishap()
             {
                 return end;
             }
-            self.log(format!("{} restoring, part {step} of {count}", now()));
-            if let Some(end) = self.wait_until(seconds(self.node) * f64::from(step) / f64::from(count)) {
+            if let Some(part) = left.next() {
+                if node.has("site-restarts-loses-staging") && !self.staging.exists() {
+                    self.log(format!("{} open /var/lib/gravity/backup/{part}: no such file or directory", now()));
+                    return self.container_ends(1);
+                }
+                let ours = staged.iter().filter(|(name, _)| top(name) == *part);
+                match replace_part(&target, part, ours) {
+                    Ok(count) => self.log(format!("{} {part}: {count} files restored", now())),
+                    Err(error) => {
+                        self.log(format!("{} {part}: {error}", now()));
+                        return self.container_ends(1);
+                    }
+                }
+            }
+            if let Some(end) = self.wait_until(seconds(node, false) * (at + 1) as f64 / count as f64) {
                 return end;
             }
         }
-        let _ = append(&self.node.shared.join("restores.log"), &format!("{} {}\n", now(), self.job.name), true);
         self.log(format!("{} restore of anypoint ends", now()));
         End::Done
     }
@@ -395,10 +491,17 @@ impl Hook<'_> {
     /// The faults that strike in the middle of the work.
     fn mishap(&mut self) -> Option<End> {
         let node = self.node;
-        if node.has("hook-fails") || node.has("stale-file-kept") {
-            let line = node.fault("hook-fails").filter(|line| !line.is_empty());
-            self.log(line.unwrap_or_else(|| "pg_dump: error: connection to server was lost".to_owned()));
+        let fails = if self.backup { None } else { node.fault("restore-fails") };
+        let fails = fails.or_else(|| node.fault("hook-fails"));
+        if fails.is_some() || (self.backup && node.has("stale-file-kept")) {
+            let line = fails.filter(|line| !line.is_empty());
+            self.log(line.unwrap_or_else(|| {
+                format!("{}: error: connection to server was lost", if self.backup { "pg_dump" } else { "pg_restore" })
+            }));
             return Some(self.container_ends(1));
+        }
+        if !self.backup && node.has("restore-deadline") {
+            return Some(self.never_ends());
         }
         if node.has("hook-killed") {
             return Some(self.container_ends(137));
@@ -412,7 +515,8 @@ impl Hook<'_> {
                 "Pod \"{}\" in namespace \"{NAMESPACE}\":\nContainer \"hook\" restarted, current state is \"running\".\n\n",
                 self.pod
             ));
-            if let Some(end) = self.wait_until(self.node.pretended(self.begun.elapsed()) + seconds(node) / 20.0) {
+            let pause = seconds(node, self.backup) / 20.0;
+            if let Some(end) = self.wait_until(self.node.pretended(self.begun.elapsed()) + pause) {
                 return Some(end);
             }
         }
@@ -479,6 +583,31 @@ impl Hook<'_> {
         }
         self.log(many.trim_end());
     }
+}
+
+/// Erases one part of the cluster's state and writes what the archive has of it; how many files.
+fn replace_part<'a>(
+    target: &Path,
+    part: &str,
+    files: impl Iterator<Item = (&'a String, &'a Vec<u8>)>,
+) -> io::Result<usize> {
+    let old = target.join(part);
+    let removed = if old.is_dir() { fs::remove_dir_all(&old) } else { fs::remove_file(&old) };
+    if let Err(error) = removed
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let mut count = 0;
+    for (name, bytes) in files {
+        let path = target.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(path, bytes)?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// A mebibyte that does not compress, made once.

@@ -1,5 +1,5 @@
-//! The tools of a Gravity node, pretended: `gravity`, `kubectl`, `journalctl`, `date`
-//! and `df`.
+//! The tools of a Gravity node, pretended: `gravity`, `kubectl`, `journalctl`, `date`, `df`,
+//! `getent`, `openssl` and `findmnt`, and the script of AMV.
 //!
 //! What lives here: which tool was called, the description of the pretend node, its faults, and
 //! how each writes and ends. What does not: clusters and servers (sandbox), and anything that the
@@ -10,12 +10,17 @@
 //! of one cluster share. Faults are read again at every call and while a command runs, so that a
 //! test can switch them in the middle.
 
+pub mod amv;
+pub mod content;
 mod df;
 pub mod faults;
 pub mod gravity;
 mod hook;
+mod influx;
 mod journalctl;
 mod kubectl;
+mod look;
+pub mod record;
 mod status;
 mod tarball;
 
@@ -31,10 +36,13 @@ use serde::{Deserialize, Serialize};
 pub use faults::{FAULTS, FaultDoc};
 
 /// The names under which the binary is a pretend tool.
-pub const TOOLS: &[&str] = &["gravity", "kubectl", "journalctl", "date", "df"];
+pub const TOOLS: &[&str] = &["gravity", "kubectl", "journalctl", "date", "df", "getent", "openssl", "findmnt"];
 
 /// The node's folder when the environment names none.
 pub const NODE_DIR: &str = "/etc/ferry-sandbox";
+
+/// Where the tools are below the root of a node that was not given others.
+pub(crate) const BIN: &str = "opt/ferry-sandbox/bin";
 
 /// Which generation of Gravity is pretended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -160,6 +168,21 @@ pub struct Node {
     pub archive_mib: u64,
     /// How long the hook works, in pretended seconds.
     pub hook_seconds: f64,
+    /// How long the hook of a restore works, in pretended seconds; as long as a backup's when `None`.
+    pub restore_seconds: Option<f64>,
+    /// How long the cluster is degraded after a restore, in pretended seconds.
+    pub settle_seconds: f64,
+    /// Whether the cluster has AMV.
+    pub amv: bool,
+    /// To whom the folders from `<state>/site` on are given (uid and gid), where this process may do
+    /// that; to nobody else when `None`. Gravity's service user is 980665 from 7.0 on.
+    pub service_uid: Option<u32>,
+    /// The name that people open; empty for none.
+    pub platform_dns: String,
+    /// Names of other clusters, and their addresses.
+    pub other_names: BTreeMap<String, String>,
+    /// Where the cluster's NFS comes from, `SERVER:PATH`; empty for none.
+    pub nfs_source: String,
     /// gzip's level for the archive, 0 to 9.
     pub gzip_level: u32,
     /// Passes the check for root although we are not: for nodes without namespaces.
@@ -189,6 +212,13 @@ impl Default for Node {
             time_scale: 60.0,
             archive_mib: 8,
             hook_seconds: 120.0,
+            restore_seconds: None,
+            settle_seconds: 3.0,
+            amv: false,
+            service_uid: None,
+            platform_dns: "anypoint.prod.example".to_owned(),
+            other_names: BTreeMap::new(),
+            nfs_source: "nfs.prod.example:/srv/pce".to_owned(),
             gzip_level: 1,
             pretend_root: false,
             token: "JOINTOKENSECRET0123456789".to_owned(),
@@ -199,9 +229,16 @@ impl Default for Node {
 }
 
 impl Node {
-    /// The folder that describes the node this process runs on.
+    /// The folder that describes the node this process runs on: named by the environment; else
+    /// beside the place where this tool was called (a job has no environment); else [`NODE_DIR`].
     pub fn folder() -> PathBuf {
-        std::env::var_os("FERRY_SANDBOX_NODE").map_or_else(|| PathBuf::from(NODE_DIR), PathBuf::from)
+        if let Some(dir) = std::env::var_os("FERRY_SANDBOX_NODE") {
+            return PathBuf::from(dir);
+        }
+        let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+        let root = called.parent().filter(|bin| bin.ends_with(BIN)).and_then(|bin| bin.ancestors().nth(3));
+        let beside = root.map(|root| root.join("etc/ferry-sandbox")).filter(|dir| dir.join("node.json").exists());
+        beside.unwrap_or_else(|| PathBuf::from(NODE_DIR))
     }
 
     /// Reads the description in `dir`. `None` when there is none: this machine is no node then.
@@ -302,6 +339,35 @@ impl Node {
         )
     }
 
+    /// True while gravity-site is away because it restarts.
+    pub fn site_away(&self) -> bool {
+        let until = fs::read_to_string(self.shared.join(SITE_AWAY)).ok().and_then(|text| text.trim().parse().ok());
+        until.is_some_and(|until: jiff::Timestamp| jiff::Timestamp::now() < until)
+    }
+
+    /// gravity-site goes away for so many pretended seconds.
+    pub(crate) fn site_goes(&self, seconds: f64) {
+        let until = jiff::Timestamp::now().checked_add(self.real(seconds)).unwrap_or(jiff::Timestamp::MAX);
+        let _ = replace(&self.shared.join(SITE_AWAY), until.to_string().as_bytes());
+    }
+
+    /// A restore disturbs the cluster: from its beginning, and a while after its end.
+    pub(crate) fn disturb(&self, over: bool) {
+        let since = if over { jiff::Timestamp::now().to_string() } else { "now".to_owned() };
+        let _ = replace(&self.shared.join(DISTURBED), since.as_bytes());
+    }
+
+    /// Why the cluster is ill since a restore; `None` when it has settled or had none.
+    pub fn unsettled(&self) -> Option<&'static str> {
+        let since = fs::read_to_string(self.shared.join(DISTURBED)).ok()?;
+        let Ok(ended) = since.trim().parse::<jiff::Timestamp>() else {
+            return Some("services are stopped while anypoint is restored");
+        };
+        let settle = self.number("settle-seconds", self.settle_seconds).unwrap_or(self.settle_seconds);
+        let settled = ended.checked_add(self.real(settle)).is_ok_and(|at| at <= jiff::Timestamp::now());
+        (!settled || self.has("never-settles")).then_some("pods of anypoint are not ready after a restore")
+    }
+
     /// A line for the journal, which the pretend `journalctl` reads. Generation 5 writes none.
     pub(crate) fn journal(&self, line: &str) {
         if self.generation == Generation::G5 || self.has("journal-silent") {
@@ -337,7 +403,8 @@ impl Node {
         for dir in ["jobs", "pods", "logs"] {
             fs::create_dir_all(self.shared.join(dir))?;
         }
-        Ok(())
+        content::ensure(self)?;
+        if self.amv { fs::create_dir_all(self.state_dir.join("site")) } else { Ok(()) }
     }
 
     /// Makes what a standing fault says is lying about.
@@ -349,6 +416,14 @@ impl Node {
                 let _ = hook::fill(&dir.join("leaked.bin"), (mib * 1048576.0) as u64, 7);
             }
         }
+        hook::stand_foreign(self);
+        // A version of PCE without Gravity has no Gravity's database either.
+        let (db, aside) = (self.state_dir.join("local/gravity.db"), self.dir.join("gravity.db.aside"));
+        let (from, to) = if self.has("pce4") { (db, aside) } else { (aside, db) };
+        if from.exists() {
+            let _ = fs::rename(from, to);
+        }
+        let _ = amv::stand(self);
     }
 }
 
@@ -356,6 +431,11 @@ impl Node {
 /// `TIME start ID node=NAME pid=PID args=…` when its hook job is made, `TIME hook ID Complete|Failed`
 /// when the hook ends, `TIME end ID rc=N` when the command line ends by itself.
 pub const RUNS: &str = "gravity-runs.log";
+
+/// In the shared folder: until when gravity-site is away.
+const SITE_AWAY: &str = "site-away";
+/// In the shared folder: when the last restore ended, or `now`.
+const DISTURBED: &str = "disturbed";
 
 /// Writes a file so that readers see the old or the new one, never a part.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -431,6 +511,9 @@ pub fn run(name: &str, argv: &[OsString]) -> u8 {
         "kubectl" => kubectl::run(node.as_ref(), &argv),
         "journalctl" => journalctl::run(node.as_ref(), &argv),
         "df" => df::run(node.as_ref(), &argv),
+        "getent" => look::getent(node.as_ref(), &argv),
+        "openssl" => look::openssl(node.as_ref(), &argv),
+        "findmnt" => look::findmnt(node.as_ref(), &argv),
         _ => date(node.as_ref(), &argv),
     }
 }

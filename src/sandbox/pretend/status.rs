@@ -63,6 +63,11 @@ fn ill(node: &Node, member: &Member) -> Option<String> {
         let usual = "disk utilization on /var/lib/gravity exceeds 90 percent";
         return Some(if reason.is_empty() { usual.to_owned() } else { reason });
     }
+    if let Some(why) = node.unsettled()
+        && member.hostname == node.nodes.last().map_or("", |last| last.hostname.as_str())
+    {
+        return Some(why.to_owned());
+    }
     (member.status == "degraded")
         .then(|| member.failed_probes.first().cloned().unwrap_or_else(|| "kubelet is not healthy".to_owned()))
 }
@@ -137,7 +142,7 @@ pub(crate) fn json(node: &Node) -> Value {
         json!({"applications": {}, "cluster": {"auth_gateway": [format!("{first}:32009")], "ui": [format!("https://{first}:32009")]}}),
     );
     put(&mut value, if node.generation >= Generation::G7 { "inline" } else { "Extension" }, json!({}));
-    if !node.has("site-down") {
+    if !node.has("site-down") && !node.site_away() {
         put(&mut value, "server_version", version.clone());
     }
     put(&mut value, "client_version", version);

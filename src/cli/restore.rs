@@ -1,0 +1,139 @@
+//! `ferry restore POINT --to CLUSTER`: the shipped playbook, carried out on the cluster that is overwritten.
+
+use super::args::{Common, Confirmation, RestoreArgs};
+use super::river::{self, Journey};
+use super::{open, playbooks};
+use crate::catalog::{Catalog, Point};
+use crate::digest::Sha256;
+use crate::failure::{Failure, Kind};
+use crate::modules::{self, Choices, RestoreChoices};
+use crate::name::ClusterName;
+use crate::playbook::Playbook;
+use crate::report::figures::human_bytes;
+
+/// What the operator typed about a restore.
+pub(super) fn choices(point: Option<String>, from: Option<String>, confirmation: Confirmation) -> RestoreChoices {
+    let Confirmation { confirm, erase_amv, in_place, accept_suspect } = confirmation;
+    RestoreChoices { point, from, in_place, confirm, erase_amv, suspect_sha: accept_suspect }
+}
+
+pub(super) async fn run(args: RestoreArgs) -> Result<u8, Failure> {
+    let RestoreArgs { point, to, from, only, check, waive, yes: _, confirmation, common } = args;
+    if point == "latest" && from.is_none() {
+        return Err(Failure::new(Kind::Usage, "latest of which cluster?").mend("ferry restore latest --from A --to B"));
+    }
+    let choices = Choices {
+        check,
+        only,
+        label: None,
+        waive: river::waivers(&waive)?,
+        patience: river::patience()?,
+        restore: choices(Some(point), from, confirmation),
+    };
+    restore(&to, choices, common).await
+}
+
+/// The journey of a restore; `jobs attach` takes it as well.
+pub(super) async fn restore(cluster: &str, mut choices: Choices, common: Common) -> Result<u8, Failure> {
+    let opened = open::open(&common, None)?;
+    let cluster = river::cluster(&opened.inventory, cluster)?;
+    let (name, text, changed) = playbooks::find("restore", opened.settings.file.as_deref())?;
+    let playbook = Playbook::parse(&name, &text, &modules::table())?;
+    let point = find(&opened, &choices.restore)?;
+    // From here on it is this very point, whatever is sealed meanwhile.
+    if choices.restore.point.as_deref().is_none_or(|text| !std::path::Path::new(text).is_dir()) {
+        choices.restore.point = Some(format!("{}/{}", point.cluster, point.id()));
+        choices.restore.from = None;
+    }
+    let mut first = first_screen(&point, &cluster);
+    if let Some(line) = question_line(&opened, &cluster, &point)? {
+        first.push(line);
+    }
+    if changed {
+        first.push(format!("playbook   a changed copy is used: {name}"));
+    }
+    let title = format!(
+        "Restore of {}/{} into {cluster}{}",
+        point.cluster,
+        point.id(),
+        if choices.check { " (--check: nothing is changed)" } else { "" }
+    );
+    river::flow(Journey {
+        opened,
+        playbooks: vec![playbook],
+        playbook_digest: Some(Sha256::of(text.as_bytes())),
+        cluster: Some(cluster),
+        choices,
+        common,
+        title,
+        first,
+        needs_catalog: true,
+    })
+    .await
+}
+
+/// The point, before any host is touched.
+fn find(opened: &open::Opened, asked: &RestoreChoices) -> Result<Point, Failure> {
+    let text = asked.point.as_deref().unwrap_or_default();
+    let path = std::path::Path::new(text);
+    if text.contains('/') && path.is_dir() {
+        return Point::open(path);
+    }
+    if path.is_file() {
+        return Err(Failure::new(Kind::CouldNotStart, "a point in one file is not read yet")
+            .saw(text.to_owned())
+            .mend("unpack it, and name its folder: ferry restore ./FOLDER --to CLUSTER"));
+    }
+    let root = opened.settings.catalogs.first().ok_or_else(|| {
+        Failure::new(Kind::CouldNotStart, "no catalog is named").mend("--catalog DIR, or catalog in ferry.toml")
+    })?;
+    let from = asked
+        .from
+        .as_deref()
+        .map(str::parse::<ClusterName>)
+        .transpose()
+        .map_err(|error| Failure::new(Kind::CouldNotStart, error.to_string()))?;
+    Catalog::open_read(root)?.find(text, from.as_ref())
+}
+
+/// Which point, of which cluster, how old, how large, into which cluster.
+fn first_screen(point: &Point, cluster: &ClusterName) -> Vec<String> {
+    let manifest = &point.manifest;
+    let age = jiff::Timestamp::now().as_second() - manifest.started.as_second();
+    let parts: Vec<String> = manifest
+        .archives
+        .iter()
+        .map(|archive| format!("{} {} {}", archive.name, human_bytes(archive.bytes), point.verdict_of(archive)))
+        .collect();
+    vec![
+        format!("point      {}/{} ({})", point.cluster, point.id(), point.dir.display()),
+        format!(
+            "made       {}, {} h ago, by {}",
+            manifest.started.strftime("%Y-%m-%d %H:%M UTC"),
+            age / 3600,
+            manifest.who
+        ),
+        format!(
+            "made of    {}{}",
+            manifest.cluster.gravity_name.as_deref().unwrap_or("a cluster that gave no name"),
+            manifest.pce_version.as_deref().map(|version| format!(", PCE {version}")).unwrap_or_default()
+        ),
+        format!("holds      {}", parts.join(", ")),
+        format!("into       {cluster}: what it holds now is destroyed"),
+    ]
+}
+
+/// Whether AMV's question is answered by a pattern, and where that is written.
+fn question_line(opened: &open::Opened, cluster: &ClusterName, point: &Point) -> Result<Option<String>, Failure> {
+    if point.manifest.archive(crate::catalog::ArchiveKind::Amv).is_none() {
+        return Ok(None);
+    }
+    let name = "pce_amv_restore_question";
+    for host in opened.inventory.hosts_of(cluster.as_str()).unwrap_or_default() {
+        let Some(text) = river::shown(opened.inventory.vars(host).get(name)) else { continue };
+        crate::amv::compile(&text)?;
+        let place = opened.inventory.place_of(host, name).map(|place| format!(" ({place})")).unwrap_or_default();
+        return Ok(Some(format!("amv asks   its question is answered where it fits {text:?}{place}")));
+    }
+    Ok(Some("amv asks   a person must answer its question: no pce_amv_restore_question is set".to_owned()))
+}

@@ -1,0 +1,113 @@
+//! `archive_deliver`: the point's archives to a main node of the target, through sudo, whole and hashed
+//! there, before anything is destroyed.
+
+use serde_json::json;
+
+use super::restoring::{OnNode, erases_amv, need_lock};
+use super::{Done, World};
+use crate::catalog::{Archive, ArchiveKind, Point};
+use crate::event::Event;
+use crate::failure::{Failure, Kind};
+use crate::transfer::push::{Push, push};
+
+pub(super) async fn run(world: &World) -> Result<Done, Failure> {
+    if world.choices.check {
+        return Ok(Done::skipped("--check moves nothing"));
+    }
+    let (point, gates, found, found_amv) = {
+        let work = world.work.lock().await;
+        let restoring = &work.restoring;
+        (restoring.point.clone(), restoring.gates.clone(), restoring.found.clone(), restoring.found_amv.clone())
+    };
+    let Some(point) = point else {
+        return Err(Failure::new(Kind::Refused, "archive_deliver needs restore_gates before it in the playbook"));
+    };
+    need_lock(world).await?;
+    let amv = point.manifest.archive(ArchiveKind::Amv).filter(|_| erases_amv(world, &point)).cloned();
+    // A restore that has begun has its archives already; AMV's may be missing still.
+    if let Some(found) = found.or(found_amv) {
+        if let Some(archive) = amv {
+            let (host, path) = match found.meta.amv_archive.clone() {
+                Some(path) => (found.meta.amv_host.clone().unwrap_or(found.host), path),
+                None => {
+                    let (facts, options) = super::amv_restore::ready(world, &found.host, archive.bytes).await?;
+                    let path = format!("{}/restore-{}/amv-{}.tar.gz", options.backup_dir, point.id(), point.id());
+                    (facts.host, path)
+                }
+            };
+            let sent = deliver(world, &point, &archive, &host, path).await?;
+            world.work.lock().await.restoring.delivered_amv = Some(sent);
+        }
+        return Ok(Done::ok("the restore has begun already", json!({})));
+    }
+    let Some((node, work_dir)) = gates.and_then(|gates| Some((gates.node?, gates.work_dir?))) else {
+        return Err(Failure::new(Kind::Refused, "the gates picked no node"));
+    };
+    let folder = format!("{work_dir}/restore-{}", point.id());
+    let mut result = Vec::new();
+    let mut message = Vec::new();
+    if let Some(archive) = point.manifest.archive(ArchiveKind::Gravity).filter(|_| world.choices.wants("gravity")) {
+        let path = format!("{folder}/gravity-{}.tar.gz", point.id());
+        let sent = deliver(world, &point, archive, &node, path).await?;
+        message.push(format!("{}:{}", sent.host, sent.path));
+        result.push(json!({"kind": "gravity", "host": sent.host, "path": sent.path, "bytes": sent.bytes}));
+        world.work.lock().await.restoring.delivered = Some(sent);
+    }
+    if let Some(archive) = amv {
+        // Looked at before Gravity is restored: a script that cannot be trusted must not be found out halfway.
+        let (facts, options) = super::amv_restore::ready(world, &node, archive.bytes).await?;
+        let path = format!("{}/restore-{}/amv-{}.tar.gz", options.backup_dir, point.id(), point.id());
+        let sent = deliver(world, &point, &archive, &facts.host, path).await?;
+        message.push(format!("{}:{}", sent.host, sent.path));
+        result.push(json!({"kind": "amv", "host": sent.host, "path": sent.path, "bytes": sent.bytes}));
+        world.work.lock().await.restoring.delivered_amv = Some(sent);
+    }
+    if message.is_empty() {
+        return Err(Failure::new(
+            Kind::Refused,
+            "there is nothing to restore: the point lacks every part that is wanted",
+        )
+        .saw(format!("{}/{}", point.cluster, point.id())));
+    }
+    Ok(Done::changed(format!("{}, digests equal there", message.join(", ")), json!({"archives": result})))
+}
+
+async fn deliver(world: &World, point: &Point, archive: &Archive, host: &str, path: String) -> Result<OnNode, Failure> {
+    let order = Push {
+        host: host.to_owned(),
+        source: point.dir.join(&archive.file),
+        bytes: archive.bytes,
+        sha256: archive.sha256,
+        destination: path.clone(),
+        patience: world.choices.patience,
+    };
+    let way = world.way(host)?.clone();
+    let control = world.session(host).await?;
+    let mut last: Option<std::time::Instant> = None;
+    let sent = push(&way, &control, &order, |done, total| {
+        if done == total || last.is_none_or(|last| last.elapsed().as_millis() >= 250) {
+            last = Some(std::time::Instant::now());
+            world.events.tell(Event::Progress {
+                what: format!("deliver {}", archive.file),
+                host: host.to_owned(),
+                done,
+                total: Some(total),
+                unit: "bytes".to_owned(),
+            });
+        }
+    })
+    .await?;
+    let rate = sent.bytes as f64 / sent.took.as_secs_f64().max(0.001) / f64::from(1 << 20);
+    let cuts = if sent.cuts > 0 { format!(", through {} cuts", sent.cuts) } else { String::new() };
+    world.events.note(
+        Some(host),
+        format!(
+            "{}: {:.1} MiB at {rate:.0} MiB/s{cuts}, digest equal to the one made there by {}",
+            archive.file,
+            sent.bytes as f64 / f64::from(1 << 20),
+            sent.node_digest_tool
+        ),
+    );
+    world.work.lock().await.restoring.leftovers.push((host.to_owned(), path.clone()));
+    Ok(OnNode { host: host.to_owned(), path, sha256: sent.sha256, bytes: sent.bytes })
+}

@@ -1,0 +1,127 @@
+//! `restore_gates`: looks, asks every gate, shows the whole table, and asks for the confirmation. A
+//! restore that an earlier run started is taken over without asking again.
+
+use serde_json::json;
+
+use super::restoring::{can_back_up, digest_of, erases_amv, evaluate, facts_of, find_point, look_for_jobs, tell};
+use super::{Done, World};
+use crate::catalog::ArchiveKind;
+use crate::event::Severity;
+use crate::failure::{Failure, Kind};
+use crate::gravity::SafetyBackup;
+
+pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure> {
+    let cluster = world.cluster()?.clone();
+    if world.work.lock().await.facts.is_empty() {
+        return Err(Failure::new(Kind::Refused, "restore_gates needs gravity_facts before it in the playbook")
+            .mend("ferry playbooks export restore shows the order"));
+    }
+    let point = find_point(world)?;
+    look_for_jobs(world, point.id()).await?;
+    let (gravity, erases) = (
+        point.manifest.archive(ArchiveKind::Gravity).filter(|_| world.choices.wants("gravity")).cloned(),
+        erases_amv(world, &point),
+    );
+    let taken_over = {
+        let mut work = world.work.lock().await;
+        work.restoring.point = Some(point.clone());
+        let found = work.restoring.found.clone().or_else(|| work.restoring.found_amv.clone());
+        if let Some(found) = &found {
+            work.restoring.confirm = Some(cluster.to_string());
+            // Whoever began it confirmed this part only when it was in the plan.
+            let amv_too = found.meta.amv_archive.is_some() || work.restoring.found_amv.is_some();
+            work.restoring.erase_amv =
+                if amv_too { Some(cluster.to_string()) } else { world.choices.restore.erase_amv.clone() };
+            if let Some(safety) = &found.meta.safety {
+                work.restoring.safety = SafetyBackup::Taken(safety.clone());
+            }
+        }
+        found
+    };
+    if let Some(found) = taken_over {
+        let text = format!(
+            "a restore of this point is on {} already (job {}, {}, begun by {} {}): its gates were asked and confirmed when it was started",
+            found.host, found.job.id, found.job.state, found.meta.who, found.meta.since
+        );
+        world.events.note(Some(&found.host), text.clone());
+        if erases {
+            confirm(world, cluster.as_str(), true).await;
+            let erase = world.work.lock().await.restoring.erase_amv.clone();
+            if erase.as_deref() != Some(cluster.as_str()) {
+                return Err(Failure::new(
+                    Kind::Refused,
+                    "erasing AMV's data was not confirmed when this restore began",
+                )
+                .within("gate confirmation")
+                .mend(format!("--erase-amv {cluster}, or --only gravity")));
+            }
+        }
+        return Ok(Done::ok(text, json!({"taken_over": true, "point": point.id()})));
+    }
+    if let Some(archive) = gravity {
+        let read = point.clone();
+        world.events.note(None, format!("reading {} again: its digest is the first gate", archive.file));
+        let digest = tokio::task::spawn_blocking(move || digest_of(&read, &archive))
+            .await
+            .map_err(|error| Failure::new(Kind::Bug, error.to_string()))?;
+        world.work.lock().await.restoring.local_digest = Some(digest);
+    }
+    let safety = match can_back_up(world, hosts).await {
+        Ok(()) => SafetyBackup::NotYet,
+        Err(why) => SafetyBackup::NotPossible(why),
+    };
+    {
+        let mut work = world.work.lock().await;
+        work.restoring.safety = safety;
+        work.restoring.confirm.clone_from(&world.choices.restore.confirm);
+        work.restoring.erase_amv.clone_from(&world.choices.restore.erase_amv);
+    }
+    let mut gates = evaluate(world, hosts, false).await?;
+    let open = gates.findings.iter().any(|row| row.gate == "confirmation" && row.severity == Severity::Refuse);
+    let ask = open && world.person.is_some() && !world.choices.check;
+    tell(world, &gates, ask || (open && world.choices.check));
+    if gates.refused_besides(&["confirmation"]) {
+        return Err(gates
+            .refusal_besides(&["confirmation"])
+            .unwrap_or_else(|| Failure::new(Kind::Refused, "a gate said no")));
+    }
+    if ask {
+        confirm(world, cluster.as_str(), erases).await;
+        gates = evaluate(world, hosts, false).await?;
+    }
+    if !world.choices.check
+        && let Some(failure) = gates.refusal()
+    {
+        return Err(failure);
+    }
+    let facts = facts_of(world, &point);
+    for lack in &facts.lacks {
+        world.events.warn(None, lack.clone());
+    }
+    let node = gates.node.clone().unwrap_or_default();
+    Ok(Done::ok(
+        format!("{node}: {}", gates.why_node),
+        json!({"node": node, "point": point.id(), "lacks": facts.lacks, "pending": gates.pending}),
+    ))
+}
+
+/// The cluster's name, typed at the terminal; when AMV's data will be erased, once more for that.
+async fn confirm(world: &World, cluster: &str, erases_amv: bool) {
+    let typed = world.work.lock().await.restoring.confirm.clone();
+    if typed.is_none() {
+        let question = format!(
+            "This destroys what {cluster} holds now and puts the point's content in its place. To go on, type the cluster's name."
+        );
+        let answer = world.ask(&question, "cluster to be overwritten: ").await;
+        world.work.lock().await.restoring.confirm = answer;
+    }
+    let erase = world.work.lock().await.restoring.erase_amv.clone();
+    let confirmed = world.work.lock().await.restoring.confirm.as_deref() == Some(cluster);
+    if erases_amv && erase.is_none() && confirmed {
+        let question = format!(
+            "The AMV restore erases the monitoring data that {cluster} has now. To go on, type the cluster's name once more."
+        );
+        let answer = world.ask(&question, "cluster whose AMV data is erased: ").await;
+        world.work.lock().await.restoring.erase_amv = answer;
+    }
+}
