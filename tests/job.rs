@@ -1179,7 +1179,7 @@ async fn ask_and_answer(
                 assert_eq!(offset, all.len() as u64);
                 waits.push(now);
                 let fresh = String::from_utf8_lossy(&all[from..]).into_owned();
-                if now == Some(true) && fresh.trim_end_matches(' ').ends_with(question) {
+                if now == Some(true) && fresh.trim_end().ends_with(question) {
                     tell.send(()).unwrap();
                 }
             }
@@ -1187,6 +1187,7 @@ async fn ask_and_answer(
         let followed = tokio::select! {
             state = follow => Some(state.unwrap()),
             Some(()) = told.recv() => None,
+            () = tokio::time::sleep(Duration::from_secs(60)) => panic!("{question} {answers:?}"),
         };
         if let Some(state) = followed {
             assert_eq!(seq as usize, answers.len(), "{}", String::from_utf8_lossy(&all));
@@ -1202,23 +1203,23 @@ async fn ask_and_answer(
 async fn every_form_of_a_question_is_seen_and_answered() {
     let bash = "bash -c 'read -r -p \"Erase? (y/n) \" x; echo \"got <$x>\"; test \"$x\" = y'";
     let forms: [(&str, &str, &str, &[&str]); 6] = [
-        ("printf", "printf 'Erase? (y/n) '; read -r x; echo \"got <$x>\"; test \"$x\" = y", "(y/n)", &["y"]),
+        ("printf", "printf 'Erase? (y/n) '; read -r x; printf 'got <%s>\\n' \"$x\"; test \"$x\" = y", "(y/n)", &["y"]),
         (
             "a line",
-            "echo 'Erase? (y/n)'; read -r x; echo \"got <$x>\"",
+            "echo 'Erase? (y/n)'; read -r x; printf 'got <%s>\\n' \"$x\"",
             "(y/n)\n",
             &["  a 'b' \"c\" $HOME `id` \\n Ä  "],
         ),
-        ("stderr", "printf 'Erase? (y/n) ' >&2; read -r x; echo \"got <$x>\"", "(y/n)", &["y"]),
+        ("stderr", "printf 'Erase? (y/n) ' >&2; read -r x; printf 'got <%s>\\n' \"$x\"", "(y/n)", &["y"]),
         (
             "repeated",
-            "x=; until [ \"$x\" = yes ]; do printf 'yes or no? '; read -r x; done; echo \"got <$x>\"",
+            "x=; until [ \"$x\" = yes ]; do printf 'yes or no? '; read -r x; done; printf 'got <%s>\\n' \"$x\"",
             "no?",
             &["", "y", "yes"],
         ),
         (
             "stdin eaten",
-            "timeout 1 cat >/dev/null; head -c 0 >/dev/null; printf 'Erase? (y/n) '; read -r x; echo \"got <$x>\"",
+            "timeout 1 cat >/dev/null; printf 'Erase? (y/n) '; read -r x; printf 'got <%s>\\n' \"$x\"",
             "(y/n)",
             &["y"],
         ),
