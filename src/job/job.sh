@@ -386,6 +386,12 @@ j_select_reads() {
 j_wchan() {
     j_name=$(cat "$2" 2>/dev/null)
     case $j_name in
+    '' | 0)
+        # Nothing of it may be looked at (another user namespace): then nothing is known, not that it does not wait.
+        if [ -d "/proc/$1" ] && ! readlink "/proc/$1/fd/0" >/dev/null 2>&1; then return 2; fi
+        ;;
+    esac
+    case $j_name in
     n_tty_read | wait_woken | pipe_read | anon_pipe_read | fifo_pipe_read | pipe_wait | '' | 0 | poll_schedule_timeout* | do_select | do_sys_poll)
         j_input_fd "$1" 0 || return 1
         ;;
