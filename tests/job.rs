@@ -1293,7 +1293,7 @@ t = threading.Thread(target=sys.stdin.readline); t.start(); t.join()'";
         ("x=$(sleep 5); echo $x", false),
         ("sleep 5 | cat", false),
         ("exec </dev/null; sleep 5 | while read -r x; do :; done", false),
-        ("mkfifo $$.f; rm $$.f; mkfifo /tmp/ferry-$$; cat /tmp/ferry-$$ & sleep 5; rm /tmp/ferry-$$; kill $!", false),
+        ("mkfifo /tmp/ferry-$$; cat /tmp/ferry-$$ & sleep 5; rm /tmp/ferry-$$; kill $!", false),
         ("read -r x", true),
         ("sleep 1; printf 'sure? '; read -r x", true),
         ("(sleep 1; head -c 1)", true),
@@ -1393,7 +1393,7 @@ async fn an_answer_cut_anywhere_is_given_once() {
     let spec = Spec { input: Input::Fifo, ..node.spec(&listener(&node)) };
     node.jobs.start(&spec).await.unwrap();
     let good = node.jobs.session.clone();
-    let rounds: u32 = if std::env::var_os("FERRY_LONG").is_some() { 600 } else { 60 };
+    let rounds: u32 = if std::env::var_os("FERRY_LONG").is_some() { 600 } else { 30 };
     let (mut unknown, mut cut) = (Vec::new(), 0);
     for seq in 0..rounds {
         let late: u16 = rand::random();
@@ -1536,15 +1536,19 @@ async fn cancelled_while_it_is_asked() {
             for (trap, rc) in [("", 143), ("trap 'exit 21' TERM;", 21), ("trap '' TERM HUP;", 137)] {
                 let node = Node::with_shell(shell);
                 // A child that works on in a session of its own ends as well.
-                let script = format!("{trap} setsid sleep 4711.{rc} & printf 'sure? '; while :; do read -r x; done");
+                let sleep = format!("sleep {}.{rc}", 100_000 + rand::random::<u32>() % 1_000_000);
+                let script = format!("{trap} setsid {sleep} & printf 'sure? '; while :; do read -r x; done");
                 let spec = Spec { input, ..node.spec(&script) };
                 node.jobs.start(&spec).await.unwrap();
                 until_waits(&node, &spec.id, Some(true)).await;
+                let running = Process::new("pgrep").args(["-f", "--", &sleep]).status().unwrap();
+                assert!(running.success(), "{sleep} does not run");
                 let state = node.jobs.cancel(&spec.id, Duration::from_secs(2)).await.unwrap();
                 assert_eq!(state, State::Done { rc }, "{shell} {input:?} {trap}");
-                let left =
-                    Process::new("pgrep").args(["-f", &format!("{}/ferry/jobs", node.dir.path().display())]).output();
-                assert_eq!(String::from_utf8_lossy(&left.unwrap().stdout), "", "{shell} {input:?} {trap}");
+                for left in [format!("{}/ferry/jobs", node.dir.path().display()), sleep] {
+                    let left = Process::new("pgrep").args(["-f", "--", &left]).output().unwrap().stdout;
+                    assert_eq!(String::from_utf8_lossy(&left), "", "{shell} {input:?} {trap}");
+                }
             }
         }
     }
