@@ -1187,6 +1187,7 @@ async fn ask_and_answer(
         let followed = tokio::select! {
             state = follow => Some(state.unwrap()),
             Some(()) = told.recv() => None,
+            () = tokio::time::sleep(Duration::from_secs(60)) => panic!("{question} {answers:?}"),
         };
         if let Some(state) = followed {
             assert_eq!(seq as usize, answers.len(), "{}", String::from_utf8_lossy(&all));
@@ -1202,23 +1203,23 @@ async fn ask_and_answer(
 async fn every_form_of_a_question_is_seen_and_answered() {
     let bash = "bash -c 'read -r -p \"Erase? (y/n) \" x; echo \"got <$x>\"; test \"$x\" = y'";
     let forms: [(&str, &str, &str, &[&str]); 6] = [
-        ("printf", "printf 'Erase? (y/n) '; read -r x; echo \"got <$x>\"; test \"$x\" = y", "(y/n)", &["y"]),
+        ("printf", "printf 'Erase? (y/n) '; read -r x; printf 'got <%s>\\n' \"$x\"; test \"$x\" = y", "(y/n)", &["y"]),
         (
             "a line",
             "echo 'Erase? (y/n)'; read -r x; printf 'got <%s>\\n' \"$x\"",
             "(y/n)\n",
             &["  a 'b' \"c\" $HOME `id` \\n Ä  "],
         ),
-        ("stderr", "printf 'Erase? (y/n) ' >&2; read -r x; echo \"got <$x>\"", "(y/n)", &["y"]),
+        ("stderr", "printf 'Erase? (y/n) ' >&2; read -r x; printf 'got <%s>\\n' \"$x\"", "(y/n)", &["y"]),
         (
             "repeated",
-            "x=; until [ \"$x\" = yes ]; do printf 'yes or no? '; read -r x; done; echo \"got <$x>\"",
+            "x=; until [ \"$x\" = yes ]; do printf 'yes or no? '; read -r x; done; printf 'got <%s>\\n' \"$x\"",
             "no?",
             &["", "y", "yes"],
         ),
         (
             "stdin eaten",
-            "timeout 1 cat >/dev/null; head -c 0 >/dev/null; printf 'Erase? (y/n) '; read -r x; echo \"got <$x>\"",
+            "timeout 1 cat >/dev/null; printf 'Erase? (y/n) '; read -r x; printf 'got <%s>\\n' \"$x\"",
             "(y/n)",
             &["y"],
         ),
@@ -1260,5 +1261,361 @@ async fn every_form_of_a_question_is_seen_and_answered() {
             futures::future::join_all(jobs).await;
         }
         assert!(!node.path("ferry").exists(), "{shell}: something is left");
+    }
+}
+
+/// Follows until the heart says this of waiting; how long that took.
+async fn until_waits(node: &Node, id: &JobId, wanted: Option<bool>) -> Duration {
+    let began = Instant::now();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let follow = node.jobs.follow(id, 0, |what| {
+        if let Follow::Heart { waits, .. } = what
+            && waits == wanted
+        {
+            tell.send(()).unwrap();
+        }
+    });
+    tokio::select! {
+        state = follow => panic!("it ended: {state:?}"),
+        Some(()) = told.recv() => began.elapsed(),
+        () = tokio::time::sleep(Duration::from_secs(30)) => panic!("never {wanted:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_is_told_only_of_one_that_waits() {
+    // (script, what is said of it within 3 s besides the first word)
+    let python = "python3 -c 'import threading, sys
+t = threading.Thread(target=sys.stdin.readline); t.start(); t.join()'";
+    let cases: [(&str, bool); 12] = [
+        ("sleep 5", false),
+        ("while :; do printf x; n=0; while [ $n -lt 2000 ]; do n=$((n+1)); done; done", false),
+        ("x=$(sleep 5); echo $x", false),
+        ("sleep 5 | cat", false),
+        ("exec </dev/null; sleep 5 | while read -r x; do :; done", false),
+        ("mkfifo /tmp/ferry-$$; cat /tmp/ferry-$$ & sleep 5; rm /tmp/ferry-$$; kill $!", false),
+        ("read -r x", true),
+        ("sleep 1; printf 'sure? '; read -r x", true),
+        ("(sleep 1; head -c 1)", true),
+        ("bash -c 'read -r -t 20 x'", true),
+        ("busybox sh -c 'read -r -t 20 x'", true),
+        (python, true),
+    ];
+    for input in [Input::Fifo, Input::Terminal] {
+        for flock in [true, false] {
+            let mut node = Node::with_shell(if flock { "dash" } else { "busybox sh" });
+            node.jobs.manner.flock = flock;
+            // Waiting is told when it begins, not with the next heart.
+            node.jobs.manner.heart = Duration::from_secs(30);
+            node.jobs.manner.silence = Duration::from_secs(60);
+            let all = cases.iter().enumerate().map(async |(at, (script, wanted))| {
+                let spec = Spec { input, kind: format!("waits-{at}"), ..node.spec(script) };
+                node.jobs.start(&spec).await.unwrap();
+                let mut said = Vec::new();
+                let follow = node.jobs.follow(&spec.id, 0, |what| {
+                    if let Follow::Heart { waits, .. } = what {
+                        said.push(waits);
+                    }
+                });
+                let _ = tokio::time::timeout(Duration::from_millis(4500), follow).await;
+                let what = format!("{input:?} flock {flock} {script}: {said:?}");
+                assert!(!said.is_empty() && !said.contains(&None), "{what}");
+                assert_eq!(said.contains(&Some(true)), *wanted, "{what}");
+                if *wanted {
+                    assert_eq!(said.last(), Some(&Some(true)), "{what}");
+                }
+                node.jobs.cancel(&spec.id, Duration::from_secs(2)).await.unwrap();
+            });
+            futures::future::join_all(all).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_without_input_says_nothing_of_waiting_and_takes_no_answer() {
+    let node = Node::new();
+    let spec = node.spec("read -r x; sleep 3");
+    node.jobs.start(&spec).await.unwrap();
+    until_waits(&node, &spec.id, None).await;
+    let failure = node.jobs.answer(&spec.id, 0, "y").await.unwrap_err();
+    assert_eq!(failure.kind, Kind::Refused, "{failure:?}");
+    assert_eq!(node.jobs.answer(&JobId::random(), 0, "y").await.unwrap_err().kind, Kind::Refused);
+    assert_eq!(node.jobs.answers(&JobId::random()).await.unwrap_err().kind, Kind::Refused);
+    assert!(node.jobs.answers(&spec.id).await.unwrap().is_empty());
+    for bad in ["a\nb", "\u{3}", "\u{1b}[A", "\u{85}", &"x".repeat(1025)] {
+        assert_eq!(node.jobs.answer(&spec.id, 0, bad).await.unwrap_err().kind, Kind::CouldNotStart, "{bad:?}");
+    }
+    assert!(node.jobs.answers(&spec.id).await.unwrap().is_empty());
+    node.jobs.cancel(&spec.id, Duration::from_secs(1)).await.unwrap();
+}
+
+/// Notes each line that it reads in `heard`, until one says `end`.
+fn listener(node: &Node) -> String {
+    let heard = node.path("heard");
+    format!("while read -r x; do printf '%s\\n' \"$x\" >>{}; [ \"$x\" = end ] && exit 0; done; exit 9", heard.display())
+}
+
+fn heard(node: &Node) -> Vec<String> {
+    std::fs::read_to_string(node.path("heard")).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forty_answers_of_one_number_arrive_once() {
+    for (shell, input) in [("dash", Input::Fifo), ("bash --posix", Input::Terminal), ("busybox sh", Input::Fifo)] {
+        let node = Node::with_shell(shell);
+        let spec = Spec { input, ..node.spec(&listener(&node)) };
+        let starts = futures::future::join_all((0..40).map(|_| node.jobs.start(&spec))).await;
+        assert!(starts.iter().all(|state| matches!(state, Ok(State::Running { .. }))), "{shell}: {starts:?}");
+        let texts: Vec<String> = (0..40).map(|at| format!("answer {at}")).collect();
+        let all = futures::future::join_all(texts.iter().map(|text| node.jobs.answer(&spec.id, 7, text))).await;
+        let now: Vec<usize> = (0..40).filter(|at| *all[*at].as_ref().unwrap() == Answered::Now).collect();
+        assert!(now.len() <= 1, "{shell}: {all:?}");
+        let given = node.jobs.answers(&spec.id).await.unwrap();
+        assert_eq!((given.len(), given[0].seq, given[0].written), (1, 7, Written::Yes));
+        for (at, answered) in all.into_iter().enumerate() {
+            if !now.contains(&at) {
+                assert_eq!(answered.unwrap(), Answered::Before(given[0].text.clone()), "{shell}");
+            }
+        }
+        // In any order of numbers: each is a line.
+        assert_eq!(node.jobs.answer(&spec.id, 3, "end").await.unwrap(), Answered::Now);
+        assert_eq!(node.until(&spec.id, |state| state.is_final()).await, State::Done { rc: 0 });
+        assert_eq!(heard(&node), [given[0].text.as_str(), "end"], "{shell}");
+        assert_eq!(node.runs(), 1, "{shell}");
+        let numbers: Vec<u32> = node.jobs.answers(&spec.id).await.unwrap().iter().map(|given| given.seq).collect();
+        assert_eq!(numbers, [3, 7]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_cut_anywhere_is_given_once() {
+    let mut node = Node::new();
+    let spec = Spec { input: Input::Fifo, ..node.spec(&listener(&node)) };
+    node.jobs.start(&spec).await.unwrap();
+    let good = node.jobs.session.clone();
+    let rounds: u32 = if std::env::var_os("FERRY_LONG").is_some() { 600 } else { 30 };
+    let (mut unknown, mut cut) = (Vec::new(), 0);
+    for seq in 0..rounds {
+        let late: u16 = rand::random();
+        let text = format!("answer {seq}");
+        // The script does not arrive whole; its shell is killed in the middle; what it says is lost.
+        node.jobs.session = match seq % 3 {
+            0 => node.through(&format!("head -c {late} | /bin/sh -c \"$1\"")),
+            1 => node.through(&format!(
+                "setsid /bin/sh -c \"$1\" <&0 & p=$!; sleep 0.{:03}; kill -9 -$p 2>/dev/null; wait",
+                late % 120
+            )),
+            _ => node.through(&format!("/bin/sh -c \"$1\" | dd bs=1 count={} 2>/dev/null", 40 + late % 80)),
+        };
+        match node.jobs.answer(&spec.id, seq, &text).await {
+            Ok(Answered::Now) => {}
+            Ok(other) => panic!("{other:?}"),
+            Err(failure) => {
+                assert!(matches!(failure.kind, Kind::Unreachable | Kind::Unknown), "{failure:?}");
+                cut += 1;
+            }
+        }
+        node.jobs.session = good.clone();
+        match node.jobs.answer(&spec.id, seq, &text).await.unwrap() {
+            Answered::Now => {}
+            Answered::Before(before) => assert_eq!(before, text),
+            Answered::Unknown(before) => {
+                assert_eq!(before, text);
+                unknown.push(text);
+            }
+        }
+    }
+    assert_eq!(node.jobs.answer(&spec.id, rounds, "end").await.unwrap(), Answered::Now);
+    assert_eq!(node.until(&spec.id, |state| state.is_final()).await, State::Done { rc: 0 });
+    let heard = heard(&node);
+    for seq in 0..rounds {
+        let text = format!("answer {seq}");
+        let times = heard.iter().filter(|line| **line == text).count();
+        assert!(times == 1 || times == 0 && unknown.contains(&text), "{text} {times} times; unknown: {unknown:?}");
+    }
+    assert!(cut > rounds / 3, "{cut} cuts of {rounds}");
+    println!("{cut} of {rounds} cut, {} unknown", unknown.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_two_steps_of_an_answer() {
+    let node = Node::new();
+    let spec = Spec { input: Input::Fifo, ..node.spec(&listener(&node)) };
+    node.jobs.start(&spec).await.unwrap();
+    let put = |name: &str, text: &str| std::fs::write(node.job_file(&spec.id, name), text).unwrap();
+    // Claimed and not written: whoever comes next writes the first text.
+    put("answer-0", "first");
+    put("answer-5.tmp-00ff", "half");
+    assert_eq!(node.jobs.answers(&spec.id).await.unwrap()[0].written, Written::No);
+    assert_eq!(node.jobs.answer(&spec.id, 0, "second").await.unwrap(), Answered::Before("first".to_owned()));
+    // Perhaps written: never again.
+    put("answer-1", "third");
+    put("answer-1.write", "");
+    assert_eq!(node.jobs.answer(&spec.id, 1, "third").await.unwrap(), Answered::Unknown("third".to_owned()));
+    assert_eq!(node.jobs.answer(&spec.id, 2, "").await.unwrap(), Answered::Now);
+    // What is not read stays bounded: nobody blocks on a full pipe.
+    let seq = std::cell::Cell::new(3);
+    let long = "y".repeat(1024);
+    kill("STOP", &format!("-{}", node.supervisor(&spec.id)));
+    let failure = loop {
+        match node.jobs.answer(&spec.id, seq.get(), &long).await {
+            Ok(answered) => assert_eq!(answered, Answered::Now),
+            Err(failure) => break failure,
+        }
+        seq.set(seq.get() + 1);
+    };
+    assert!(failure.kind == Kind::Refused && (30..40).contains(&seq.get()), "{failure:?} {}", seq.get());
+    kill("CONT", &format!("-{}", node.supervisor(&spec.id)));
+    let end = Instant::now() + Duration::from_secs(20);
+    while heard(&node).len() < seq.get() as usize - 1 {
+        assert!(Instant::now() < end, "{:?}", heard(&node));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(heard(&node)[..2], ["first".to_owned(), String::new()]);
+    node.jobs.cancel(&spec.id, Duration::from_secs(1)).await.unwrap();
+    // Cleaning knows these files by name, and the FIFO by what it is.
+    let (sum, _) = node.jobs.log_sha256(&spec.id).await.unwrap();
+    put("answer-x", "");
+    assert_eq!(node.jobs.clean(&spec.id, sum.unwrap()).await.unwrap_err().kind, Kind::Refused);
+    std::fs::remove_file(node.job_file(&spec.id, "answer-x")).unwrap();
+    std::fs::remove_file(node.job_file(&spec.id, "in")).unwrap();
+    put("in", "");
+    assert_eq!(node.jobs.clean(&spec.id, sum.unwrap()).await.unwrap_err().kind, Kind::Refused);
+    std::fs::remove_file(node.job_file(&spec.id, "in")).unwrap();
+    node.jobs.clean(&spec.id, sum.unwrap()).await.unwrap();
+    assert!(!node.path("ferry").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_input_never_ends_and_needs_no_writer() {
+    for shell in SHELLS {
+        for input in [Input::Fifo, Input::Terminal] {
+            let node = Node::with_shell(shell);
+            let spec = Spec { input, ..node.spec("timeout 3 sh -c 'read -r x; echo \"read ended $?\"'; exit 5") };
+            let began = Instant::now();
+            node.jobs.start(&spec).await.unwrap();
+            let (state, output) = node.whole(&spec.id).await;
+            assert_eq!(state, State::Done { rc: 5 }, "{shell} {input:?}");
+            assert!(began.elapsed() >= Duration::from_secs(3), "{shell} {input:?}");
+            assert!(output.is_empty(), "{shell} {input:?}: {}", String::from_utf8_lossy(&output));
+            // Ours alone, like every file of the folder.
+            let mode = std::fs::symlink_metadata(node.job_file(&spec.id, "in")).unwrap().permissions().mode();
+            assert_eq!(mode & 0o177_777, 0o010_600, "{mode:o}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_supervisor_killed_while_it_is_asked() {
+    for input in [Input::Fifo, Input::Terminal] {
+        let node = Node::new();
+        let spec = Spec { input, ..node.spec("echo $$; printf 'sure? '; read -r x; echo \"got <$x>\"") };
+        node.jobs.start(&spec).await.unwrap();
+        until_waits(&node, &spec.id, Some(true)).await;
+        kill("KILL", &node.supervisor(&spec.id));
+        assert_eq!(node.until(&spec.id, |state| !matches!(state, State::Running { .. })).await, State::Orphan);
+        // It still waits: its input did not end with the supervisor. Nothing is answered to a job that nobody watches.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(node.jobs.state(&spec.id).await.unwrap(), State::Orphan, "{input:?}");
+        assert_eq!(node.jobs.answer(&spec.id, 0, "y").await.unwrap_err().kind, Kind::Refused);
+        until_waits(&node, &spec.id, None).await;
+        let out = std::fs::read_to_string(node.job_file(&spec.id, "out")).unwrap();
+        assert!(!out.contains("got"), "{out}");
+        kill("KILL", out.lines().next().unwrap().trim());
+        let state = node.until(&spec.id, |state| state.is_final()).await;
+        assert_eq!(state, State::Lost(Lost::Died), "{input:?}");
+        assert_eq!(node.jobs.start(&spec).await.unwrap(), state);
+        assert_eq!(node.runs(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cancelled_while_it_is_asked() {
+    for shell in SHELLS {
+        for input in [Input::Fifo, Input::Terminal] {
+            for (trap, rc) in [("", 143), ("trap 'exit 21' TERM;", 21), ("trap '' TERM HUP;", 137)] {
+                let node = Node::with_shell(shell);
+                // A child that works on in a session of its own ends as well.
+                let sleep = format!("sleep {}.{rc}", 100_000 + rand::random::<u32>() % 1_000_000);
+                let script = format!("{trap} setsid {sleep} & printf 'sure? '; while :; do read -r x; done");
+                let spec = Spec { input, ..node.spec(&script) };
+                node.jobs.start(&spec).await.unwrap();
+                until_waits(&node, &spec.id, Some(true)).await;
+                let running = Process::new("pgrep").args(["-f", "--", &sleep]).status().unwrap();
+                assert!(running.success(), "{sleep} does not run");
+                let state = node.jobs.cancel(&spec.id, Duration::from_secs(2)).await.unwrap();
+                assert_eq!(state, State::Done { rc }, "{shell} {input:?} {trap}");
+                for left in [format!("{}/ferry/jobs", node.dir.path().display()), sleep] {
+                    let left = Process::new("pgrep").args(["-f", "--", &left]).output().unwrap().stdout;
+                    assert_eq!(String::from_utf8_lossy(&left), "", "{shell} {input:?} {trap}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_passes_the_code_on_and_the_world_is_clean() {
+    for shell in SHELLS {
+        for flock in [true, false] {
+            let mut node = Node::with_shell(shell);
+            node.jobs.manner.flock = flock;
+            for (script, rc) in
+                [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137), ("kill -TERM $$", 143), ("nonsense-x", 127)]
+            {
+                let spec = Spec { input: Input::Terminal, ..node.spec(script) };
+                let before = node.runs();
+                node.jobs.start(&spec).await.unwrap();
+                let (state, output) = node.whole(&spec.id).await;
+                assert_eq!(state, State::Done { rc }, "{shell} {script}: {}", String::from_utf8_lossy(&output));
+                assert_eq!(node.jobs.start(&spec).await.unwrap(), State::Done { rc });
+                assert_eq!(node.runs(), before + 1, "{shell} {script}");
+            }
+        }
+    }
+    let node = Node::new();
+    let mut spec = Spec { input: Input::Terminal, ..node.spec("test -t 0 && test -t 1 && env; pwd; umask; exit 4") };
+    spec.umask = 0o027;
+    node.jobs.start(&spec).await.unwrap();
+    let (state, output) = node.whole(&spec.id).await;
+    assert_eq!(state, State::Done { rc: 4 });
+    let text = String::from_utf8(output).unwrap();
+    assert!(
+        text.ends_with("/\r\n0027\r\n") && text.contains("TERM=dumb\r\n") && text.contains("LC_ALL=C\r\n"),
+        "{text}"
+    );
+    for name in text.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name) {
+        assert!(
+            ["HOME", "LC_ALL", "LOGNAME", "PATH", "PWD", "SHELL", "USER", "TERM", "_", "OLDPWD", "SHLVL"]
+                .contains(&name),
+            "{name} in {text}"
+        );
+    }
+    // Much output, not one byte lost, with the terminal's line ends.
+    let spec = Spec { input: Input::Terminal, ..node.spec("seq 1 60000; exit 3") };
+    node.jobs.start(&spec).await.unwrap();
+    let (state, output) = node.whole(&spec.id).await;
+    assert_eq!(state, State::Done { rc: 3 });
+    let expected: String = (1..=60_000).map(|at| format!("{at}\r\n")).collect();
+    assert!(output == expected.as_bytes(), "{} bytes of {}", output.len(), expected.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_script_refuses_a_terminal_and_gives_a_fifo() {
+    for fake in ["#!/bin/sh\necho 'script: unrecognized option: version' >&2\nexit 1\n", "not even a program"] {
+        let mut node = Node::new();
+        let path = node.path("script");
+        executable(&path, fake);
+        let mounts = Mounts::new(&format!("mount --bind {} \"$(command -v script)\"", path.display()));
+        node.jobs.session = node.through(&mounts.enter());
+        assert!(!node.jobs.has_terminal().await.unwrap());
+        let spec = Spec { input: Input::Terminal, ..node.spec("read -r x; test \"$x\" = y") };
+        let failure = node.jobs.start(&spec).await.unwrap_err();
+        assert!(failure.kind == Kind::Refused && failure.what.contains("terminal"), "{failure:?}");
+        assert!(!node.path("ferry").exists() && node.runs() == 0);
+        let spec = Spec { input: Input::Fifo, ..spec };
+        node.jobs.start(&spec).await.unwrap();
+        node.jobs.answer(&spec.id, 0, "y").await.unwrap();
+        assert_eq!(node.until(&spec.id, |state| state.is_final()).await, State::Done { rc: 0 });
     }
 }
