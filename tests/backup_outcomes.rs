@@ -143,10 +143,10 @@ fn check_starts_nothing() {
 fn what_is_not_built_is_said_beside_the_success() {
     let bed = Bed::new(Generation::G7);
     let inventory = bed.inventory(
-        "amv.yml",
+        "nfs.yml",
         &[(
             "pce_cluster_name: pce-prod",
-            "pce_amv: true\n        pce_amv_backup_dir: /data/amv\n        pce_cluster_name: pce-prod",
+            "pce_nfs_export: /srv/nfs\n        pce_cluster_name: pce-prod",
         )],
     );
     bed.ferry(&["backup", "prod", "-i", &inventory]).must(2, &["not built yet", "is sealed: verified"]);
