@@ -144,10 +144,7 @@ fn what_is_not_built_is_said_beside_the_success() {
     let bed = Bed::new(Generation::G7);
     let inventory = bed.inventory(
         "nfs.yml",
-        &[(
-            "pce_cluster_name: pce-prod",
-            "pce_nfs_export: /srv/nfs\n        pce_cluster_name: pce-prod",
-        )],
+        &[("pce_cluster_name: pce-prod", "pce_nfs_export: /srv/nfs\n        pce_cluster_name: pce-prod")],
     );
     bed.ferry(&["backup", "prod", "-i", &inventory]).must(2, &["not built yet", "is sealed: verified"]);
     let (id, _) = bed.points("prod").into_iter().next().unwrap();
