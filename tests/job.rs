@@ -1541,7 +1541,7 @@ async fn cancelled_while_it_is_asked() {
                 let spec = Spec { input, ..node.spec(&script) };
                 node.jobs.start(&spec).await.unwrap();
                 until_waits(&node, &spec.id, Some(true)).await;
-                let running = Process::new("pgrep").args(["-f", "--", &sleep]).status().unwrap();
+                let running = Process::new("pgrep").args(["-f", "--", &sleep]).output().unwrap().status;
                 assert!(running.success(), "{sleep} does not run");
                 let state = node.jobs.cancel(&spec.id, Duration::from_secs(2)).await.unwrap();
                 assert_eq!(state, State::Done { rc }, "{shell} {input:?} {trap}");

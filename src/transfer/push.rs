@@ -7,6 +7,9 @@
 //! folder that root alone can enter. The payload follows the script on the same input, and only after
 //! the script has said that it is ready for it, so that no shell's read-ahead swallows any. At the end the node
 //! hashes what its disk has, and only then the file gets its name.
+//!
+//! A connection that died may have left a `cat` behind that still writes what the node had received. It is found by
+//! a word in its environment and ended before anything there is measured: two never write at once.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -62,19 +65,48 @@ pub struct Delivered {
     pub took: Duration,
 }
 
+/// After so many bytes the digest up to there is kept, so that a resume does not read all of the file here again.
+const CHECKPOINT: u64 = 64 << 20;
+/// How often what the node has may turn out to be something else than what was sent.
+const RESTARTS: u32 = 2;
+
 /// What every script of ours begins with: the destination, and a digest by whatever tool there is.
 const COMMON: &str = r#"
 say() { printf '%s %s\n' "$M" "$*"; }
+has() { command -v "$1" >/dev/null 2>&1; }
+# Is $2 a digest? Made by $1.
+is() {
+  case $2 in *[!0-9a-f]*) return 1 ;; esac
+  [ "${#2}" -eq 64 ] && t=$1 s=$2
+}
 sum() {
-  if command -v openssl >/dev/null 2>&1; then t=openssl; s=$(openssl dgst -sha256 -r <"$1") && s=${s%% *}
-  elif command -v sha256sum >/dev/null 2>&1; then t=sha256sum; s=$(sha256sum <"$1") && s=${s%% *}
-  elif command -v shasum >/dev/null 2>&1; then t=shasum; s=$(shasum -a 256 <"$1") && s=${s%% *}
-  else say notool; exit 0; fi
+  s=-
+  if has openssl && x=$(openssl dgst -sha256 -r <"$1" 2>/dev/null) && is openssl "${x%% *}"; then return; fi
+  if has sha256sum && x=$(sha256sum <"$1") && is sha256sum "${x%% *}"; then return; fi
+  if has shasum && x=$(shasum -a 256 <"$1") && is shasum "${x%% *}"; then return; fi
+  if has busybox && x=$(busybox sha256sum <"$1") && is busybox "${x%% *}"; then return; fi
+  say notool; exit 0
 }
 count() { n=$(wc -c <"$1") && n=$((n + 0)); }
 umask 077
 d=${F%/*}
 p=$F.part
+# Whoever still writes for a connection that has died.
+writers() {
+  for one in $(grep -lF -- "FERRY_WRITES=$p|" /proc/[0-9]*/environ 2>/dev/null); do
+    one=${one#/proc/}; one=${one%/environ}
+    case $one in *[!0-9]* | "$$") ;; *) printf '%s ' "$one" ;; esac
+  done
+}
+alone() {
+  i=0
+  while w=$(writers) && [ -n "$w" ]; do
+    kill -9 $w 2>/dev/null
+    i=$((i + 1))
+    if [ "$i" -gt 30 ]; then say busy; exit 0; fi
+    sleep 1
+  done
+}
 "#;
 
 const LOOK: &str = r#"
@@ -88,27 +120,35 @@ chmod 0700 "$d"
 for one in "$F" "$p"; do
   if [ -L "$one" ] || { [ -e "$one" ] && [ ! -f "$one" ]; }; then say odd; exit 0; fi
 done
+# Before anything is sent: a node that cannot hash gets nothing.
+sum /dev/null
+alone
 if [ -f "$F" ]; then
   count "$F"
   if [ "$n" = "$N" ]; then sum "$F"; say whole "$s" "$t"; exit 0; fi
   say other "$n"; exit 0
 fi
-free=$(df -Pk "$d" 2>/dev/null | awk 'NR == 2 { print $4 }')
 n=0; s=-
 if [ -f "$p" ]; then
+  sync "$p" 2>/dev/null || sync
   count "$p"
-  if [ "$n" -gt 0 ] && [ "$n" -le "$N" ]; then sum "$p"; else n=0; fi
+  if [ "$n" -gt 0 ] && [ "$n" -le "$N" ]; then sum "$p"; fi
 fi
+free=$(df -Pk "$d" 2>/dev/null | awk 'NR == 2 { print $4 }')
 say part "$n" "$s" "${free:--}"
 "#;
 
 const STREAM: &str = r#"
 if [ -L "$d" ] || [ ! -d "$d" ] || [ -L "$p" ]; then say odd; exit 3; fi
-if [ "$O" = 0 ]; then : >"$p" || exit 4; fi
+if [ "$O" = 0 ]; then
+  # A new file, never one that is there.
+  rm -f "$p"
+  (set -C && : >"$p") || exit 4
+fi
 count "$p"
 if [ "$n" != "$O" ]; then say moved "$n"; exit 3; fi
-say ready
-cat >>"$p" || { e=$?; say broken "$e"; exit 4; }
+# It can be found before it says that it is ready.
+FERRY_WRITES="$p|" sh -c 'printf "%s ready\n" "$1"; exec cat >>"$2"' sh "$M" "$p" || exit 4
 count "$p"
 say end "$n"
 "#;
@@ -126,6 +166,13 @@ if [ "$s" != "$A" ]; then rm -f "$p"; say differs "$s" "$t"; exit 0; fi
 chmod 0600 "$p" && mv -f "$p" "$F" || { say unnamed; exit 0; }
 sync "$d" 2>/dev/null || sync
 say done "$s" "$t"
+"#;
+
+/// What cannot be finished is not left in the way.
+const DROP: &str = r#"
+alone
+if [ ! -L "$d" ] && [ ! -L "$p" ] && [ -f "$p" ]; then rm -f "$p"; fi
+say gone
 "#;
 
 fn script(mark: &str, push: &Push, offset: u64, body: &str) -> Result<String, Failure> {
@@ -150,29 +197,31 @@ pub async fn push(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Delivered, Failure> {
     let began = Instant::now();
+    let parts: Vec<&str> = push.destination.split('/').skip(1).collect();
     let name_ok = push.destination.starts_with('/')
-        && !push.destination.ends_with('/')
-        && !push.destination.contains("/../")
-        && !push.destination.contains('\n');
+        && parts.len() >= 2
+        && parts.iter().all(|part| !part.is_empty() && *part != "." && *part != "..")
+        && !push.destination.chars().any(char::is_control);
     if !name_ok {
-        return Err(
-            Failure::new(Kind::CouldNotStart, "this is no place for a file on a node").saw(push.destination.clone())
-        );
+        return Err(Failure::new(Kind::CouldNotStart, "this is no place for a file on a node")
+            .on(&push.host)
+            .saw(clean(push.destination.as_bytes()))
+            .why("expected: an absolute path without '.' and '..', in a folder of ours"));
     }
     let mut delivery = Delivery {
         way,
         control: Some(control.clone()),
         push,
-        local: Local::open(push)?,
+        local: Local::open(push).map_err(|failure| failure.on(&push.host))?,
         cuts: 0,
         resumed_at: None,
         restarts: 0,
-        heard: Instant::now(),
-        sent: 0,
+        most: None,
+        stuck: None,
     };
     let mut pause = Duration::from_millis(200);
     loop {
-        let before = delivery.sent;
+        let before = delivery.most;
         let failure = match delivery.attempt(&mut progress).await {
             Ok(tool) => {
                 return Ok(Delivered {
@@ -185,18 +234,26 @@ pub async fn push(
                 });
             }
             Err(failure) if failure.again => failure,
-            Err(failure) => return Err(if failure.host.is_none() { failure.on(&push.host) } else { failure }),
+            Err(failure) => {
+                // What is not the archive is of no use there.
+                if failure.kind == Kind::Bad && delivery.resumed_at.is_some() {
+                    let _ = delivery.ask(DROP, Duration::from_secs(120)).await;
+                }
+                return Err(if failure.host.is_none() { failure.on(&push.host) } else { failure });
+            }
         };
-        delivery.cuts += 1;
-        delivery.control = None;
-        if delivery.sent > before {
-            delivery.heard = Instant::now();
+        if failure.kind == Kind::Unreachable {
+            delivery.cuts += 1;
+            delivery.control = None;
+        }
+        if delivery.most > before {
             pause = Duration::from_millis(200);
         }
-        if delivery.heard.elapsed() > push.patience {
+        // What was sent is not what arrived: only what the node has counts, and it tells with the next attempt.
+        if delivery.stuck.get_or_insert_with(Instant::now).elapsed() > push.patience {
             let mut failure = failure.within("deliver");
             failure.why = Some("what has arrived is kept on the node: the next attempt goes on there".to_owned());
-            return Err(failure);
+            return Err(if failure.host.is_none() { failure.on(&push.host) } else { failure });
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(15));
@@ -210,6 +267,8 @@ struct Local {
     which: (u64, u64, i64, i64, i64, i64),
     hasher: Hasher,
     at: u64,
+    /// The hasher at each multiple of [`CHECKPOINT`].
+    kept: Vec<Hasher>,
 }
 
 fn which(file: &File) -> std::io::Result<(u64, u64, i64, i64, i64, i64)> {
@@ -233,25 +292,33 @@ impl Local {
         }
         let file = File::open(&path).map_err(told)?;
         let which = which(&file).map_err(told)?;
-        Ok(Self { file, path, which, hasher: Hasher::new(), at: 0 })
+        Ok(Self { file, path, which, hasher: Hasher::new(), at: 0, kept: Vec::new() })
     }
 
-    /// Goes to the beginning, where what the node has is not the beginning of this file.
-    fn rewind(&mut self) -> Result<(), Failure> {
-        use std::io::Seek as _;
-        self.file.rewind().map_err(|error| local_error(&self.path, &error))?;
-        (self.hasher, self.at) = (Hasher::new(), 0);
+    /// Goes back, to the last kept digest at or before `offset`.
+    fn back(&mut self, offset: u64) -> Result<(), Failure> {
+        use std::io::{Seek as _, SeekFrom};
+        let last = usize::try_from(offset / CHECKPOINT).unwrap_or(usize::MAX).min(self.kept.len());
+        self.hasher = last.checked_sub(1).and_then(|at| self.kept.get(at)).cloned().unwrap_or_default();
+        self.at = self.hasher.bytes();
+        self.kept.truncate(last);
+        self.file.seek(SeekFrom::Start(self.at)).map_err(|error| local_error(&self.path, &error))?;
         Ok(())
     }
 
     /// The next bytes, at most `most`; empty at the end.
     fn read(&mut self, buffer: &mut [u8], most: u64) -> Result<usize, Failure> {
+        // A piece ends where a digest is to be kept.
+        let most = most.min(CHECKPOINT - self.at % CHECKPOINT);
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(buffer.len());
         loop {
             match self.file.read(buffer.get_mut(..most).unwrap_or_default()) {
                 Ok(count) => {
                     self.hasher.update(buffer.get(..count).unwrap_or_default());
                     self.at += count as u64;
+                    if count > 0 && self.at.is_multiple_of(CHECKPOINT) {
+                        self.kept.push(self.hasher.clone());
+                    }
                     return Ok(count);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -263,7 +330,7 @@ impl Local {
     /// Reads on to `offset`; the digest up to there.
     async fn up_to(&mut self, offset: u64) -> Result<Sha256, Failure> {
         if self.at > offset {
-            self.rewind()?;
+            self.back(offset)?;
         }
         let mut buffer = vec![0; PIECE];
         while self.at < offset {
@@ -276,7 +343,7 @@ impl Local {
     }
 
     fn changed(&self) -> Failure {
-        Failure::new(Kind::Bad, "the point's archive here changed while it was read")
+        Failure::new(Kind::Bad, "the point's archive here is not what its manifest says: it changed while it was read")
             .saw(self.path.display().to_string())
             .why("a sealed archive never changes: something else writes there, or the disk is failing")
             .mend("ferry points verify; take another point")
@@ -307,8 +374,10 @@ struct Delivery<'a> {
     cuts: u32,
     resumed_at: Option<u64>,
     restarts: u32,
-    heard: Instant,
-    sent: u64,
+    /// The most that the node was seen to have.
+    most: Option<u64>,
+    /// Since when no more than that has arrived.
+    stuck: Option<Instant>,
 }
 
 impl Delivery<'_> {
@@ -356,7 +425,10 @@ impl Delivery<'_> {
 
     async fn attempt(&mut self, progress: &mut impl FnMut(u64, u64)) -> Result<String, Failure> {
         let push = self.push;
+        let asked = Instant::now();
         let answer = self.ask(LOOK, self.hashing()).await?;
+        // A node that hashes is not stuck.
+        self.stuck = self.stuck.and_then(|stuck| stuck.checked_add(asked.elapsed()));
         let words: Vec<&str> = answer.iter().map(String::as_str).collect();
         let refuse = |what: &str, seen: String| {
             let folder = push.destination.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -367,6 +439,7 @@ impl Delivery<'_> {
         };
         let (offset, prefix, free) = match words.as_slice() {
             ["whole", digest, tool] if *digest == push.sha256.to_string() => {
+                self.resumed_at.get_or_insert(push.bytes);
                 progress(push.bytes, push.bytes);
                 return Ok((*tool).to_owned());
             }
@@ -388,6 +461,11 @@ impl Delivery<'_> {
                 ));
             }
             ["folder", how @ ..] => return Err(refuse("the folder for the archive is not ours alone", how.join(" "))),
+            ["busy"] => {
+                return Err(Failure::new(Kind::Unreachable, "an earlier connection still writes the archive there")
+                    .why("the node's disk may hang")
+                    .again());
+            }
             ["part", offset, digest, free] => {
                 let offset = offset.parse::<u64>().unwrap_or(0);
                 (offset, digest.parse::<Sha256>().ok(), free.parse::<u64>().ok())
@@ -395,14 +473,26 @@ impl Delivery<'_> {
             other => return Err(self.failed("the node's answer was not understood", &other.join(" "))),
         };
         // What is there already is trusted only where it is the beginning of this very file.
+        let mut free = free.map(|free| free << 10);
         let offset = match prefix {
-            Some(prefix) if offset > 0 && self.local.up_to(offset).await? == prefix => offset,
-            _ => 0,
+            Some(prefix) if offset > 0 && offset <= push.bytes && self.local.up_to(offset).await? == prefix => offset,
+            _ => {
+                free = free.map(|free| free.saturating_add(offset));
+                0
+            }
         };
+        if self.most.is_some_and(|most| offset > most) {
+            self.stuck = None;
+        }
+        if self.most.is_some_and(|most| offset < most) {
+            // What was there is there no more, or is something else.
+            self.again_from_nothing("what the node has is not what was sent to it")?;
+        }
+        self.most = Some(offset);
         if let Some(free) = free
-            && (free << 10) < push.bytes - offset
+            && free < push.bytes - offset
         {
-            let seen = format!("{} MiB free, {} MiB to come: No space left", free >> 10, (push.bytes - offset) >> 20);
+            let seen = format!("{} MiB free, {} MiB to come: No space left", free >> 20, (push.bytes - offset) >> 20);
             return Err(self.failed("the node's disk has no room for the archive", &seen));
         }
         self.resumed_at.get_or_insert(offset);
@@ -413,6 +503,17 @@ impl Delivery<'_> {
         }
         self.local.proved(push)?;
         self.finish().await
+    }
+
+    fn again_from_nothing(&mut self, what: &str) -> Result<(), Failure> {
+        self.restarts += 1;
+        if self.restarts > RESTARTS {
+            // Once or twice may be an accident.
+            return Err(Failure::new(Kind::Failed, what.to_owned())
+                .on(&self.push.host)
+                .why("a disk or memory is failing, or somebody else writes there"));
+        }
+        Ok(())
     }
 
     async fn stream(&mut self, offset: u64, progress: &mut impl FnMut(u64, u64)) -> Result<(), Failure> {
@@ -435,6 +536,9 @@ impl Delivery<'_> {
                     let exit = child.exit().await;
                     return Err(match exit {
                         Exit::Lost(why) => lost(why),
+                        Exit::Code(3) if String::from_utf8_lossy(&out).contains(&format!("{mark} moved ")) => {
+                            lost("the part there changed between two looks".to_owned())
+                        }
                         exit => {
                             let said =
                                 format!("{exit}; {}{}", String::from_utf8_lossy(&out), String::from_utf8_lossy(&err));
@@ -466,8 +570,6 @@ impl Delivery<'_> {
                 }
                 Err(_) => return Err(lost(format!("nothing was taken for {} s", STALL.as_secs()))),
             }
-            self.sent += count as u64;
-            self.heard = Instant::now();
             progress(self.local.at, push.bytes);
         }
         child.close_input().await;
@@ -489,11 +591,13 @@ impl Delivery<'_> {
         let said = format!("{}{}", String::from_utf8_lossy(&out), String::from_utf8_lossy(&err));
         match exit {
             Exit::Code(0) if broken.is_none() => Ok(()),
+            // The input ended there before its end here: FINISH, or the next attempt, counts what arrived.
+            Exit::Code(0) => Err(lost("the input ended early".to_owned())),
             Exit::Lost(why) => Err(lost(why)),
             exit => {
                 // A full disk keeps nothing of it: what cannot be finished is in the way.
                 if said.contains("No space left") {
-                    let _ = self.ask("rm -f \"$p\"; say gone\n", Duration::from_secs(60)).await;
+                    let _ = self.ask(DROP, Duration::from_secs(120)).await;
                 }
                 Err(self.failed("the node could not write the archive", &format!("{exit}; {said}")))
             }
@@ -505,15 +609,16 @@ impl Delivery<'_> {
         let words: Vec<&str> = answer.iter().map(String::as_str).collect();
         match words.as_slice() {
             ["done", digest, tool] if *digest == self.push.sha256.to_string() => Ok((*tool).to_owned()),
-            ["differs" | "done", digest, tool] => {
-                self.restarts += 1;
-                let failure = Failure::new(Kind::Failed, "the node's digest is not that of the bytes that were sent")
-                    .saw(format!("{tool} there: {digest}; here: {}", self.push.sha256))
-                    .why("a disk or memory is failing, or somebody else writes there");
-                self.local.rewind()?;
-                // Once from the beginning; twice the same says that it is no accident.
-                Err(if self.restarts > 1 { failure } else { failure.again() })
+            ["differs", digest, tool] => {
+                let what = "the node's digest is not that of the bytes that were sent";
+                let seen = format!("{tool} there: {digest}; here: {}", self.push.sha256);
+                self.again_from_nothing(what).map_err(|failure| failure.saw(seen.clone()))?;
+                // It is removed there.
+                self.most = None;
+                Err(Failure::new(Kind::Failed, what).saw(seen).again())
             }
+            ["done", digest, tool] => Err(Failure::new(Kind::Refused, "another file has the name already")
+                .saw(format!("{tool} there: {digest}; here: {}", self.push.sha256))),
             ["short", bytes] => Err(Failure::new(Kind::Unreachable, "not all bytes are on the node yet")
                 .saw(format!("{bytes} of {}", self.push.bytes))
                 .again()),
