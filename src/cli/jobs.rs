@@ -152,7 +152,7 @@ async fn attach(id: &str, common: Common) -> Result<u8, Failure> {
             return restore::restore(&cluster, choices, common).await;
         }
     }
-    let (mut out, mut lines) = (Sink::stdout(), crate::event::Lines::new());
+    let (mut out, mut lines) = (Sink::stdout(), crate::event::Lines::sparing(&opened.masker));
     let mut offset = 0;
     let state = loop {
         let jobs = world.jobs(&host).await?;

@@ -118,7 +118,7 @@ pub(super) const TAIL: usize = 64 << 10;
 
 impl LogFile {
     /// What was written by an earlier attempt is read again from the node: it is small, and only what came from there is sure.
-    fn create(path: &Path) -> std::io::Result<Self> {
+    fn create(path: &Path, events: &Events) -> std::io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt as _;
         if let Some(folder) = path.parent() {
             use std::os::unix::fs::DirBuilderExt as _;
@@ -126,7 +126,7 @@ impl LogFile {
         }
         let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         let file = std::io::BufWriter::new(file);
-        Ok(Self { file, offset: 0, hasher: Hasher::new(), lines: Lines::new(), tail: Vec::new() })
+        Ok(Self { file, offset: 0, hasher: Hasher::new(), lines: Lines::sparing(events.masker()), tail: Vec::new() })
     }
 
     /// The digest is of the bytes as the node has them; what is kept here is masked and cleaned,
@@ -194,7 +194,7 @@ pub(super) async fn follow(
     path: &Path,
     mut listener: Option<&mut dyn Listener>,
 ) -> Result<(State, LogFile), Failure> {
-    let mut log = LogFile::create(path).map_err(|error| {
+    let mut log = LogFile::create(path, &world.events).map_err(|error| {
         Failure::new(Kind::Failed, format!("could not write {}", path.display()))
             .saw(error.to_string())
             .mend(job.go_on.clone())
