@@ -422,6 +422,8 @@ pub(super) async fn can_back_up(world: &World, hosts: &[String]) -> Result<(), S
         .findings
         .iter()
         .filter(|finding| finding.severity == Severity::Refuse)
+        // What was waived for the restore is waived for its backup too; but an ill cluster's backup is no way back.
+        .filter(|finding| finding.gate == "health" || !world.choices.waive.contains_key(&finding.gate))
         .map(|finding| format!("{}: {}", finding.gate, finding.what))
         .collect();
     if refused.is_empty() && preflight.node.is_some() { Ok(()) } else { Err(refused.join("; ")) }
