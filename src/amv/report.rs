@@ -207,11 +207,9 @@ fn number_after(text: &str, at: usize) -> Option<u128> {
 
 fn last_number(text: &str) -> Option<u128> {
     let end = text.rfind(|c: char| c.is_ascii_digit())? + 1;
-    let head = text.get(..end)?;
-    let start = head
-        .rfind(|c: char| !c.is_ascii_digit())
-        .map_or(0, |at| at + head.get(at..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8));
-    head.get(start..)?.parse().ok()
+    let number = |c: &char| c.is_ascii_digit() || *c == ',' || *c == '_';
+    let backwards: String = text.get(..end)?.chars().rev().take_while(number).filter(char::is_ascii_digit).collect();
+    backwards.chars().rev().collect::<String>().parse().ok()
 }
 
 #[cfg(test)]

@@ -381,6 +381,9 @@ pub fn contents_rows(has_amv: bool, saved_amv: bool, has_nfs: bool) -> Vec<Conte
         ),
     ];
 
+    let amv =
+        if saved_amv { ("AMV archive", Yes, "in this point") } else { ("AMV archive", No, "not saved in this run") };
+    rows.extend(has_amv.then_some(amv));
     rows.extend(has_nfs.then_some(("NFS archive", No, NOT_BUILT)));
     rows.into_iter()
         .map(|(row, in_backup, note)| ContentsRow { row: row.to_owned(), in_backup, note: note.to_owned() })
