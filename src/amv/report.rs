@@ -111,7 +111,7 @@ pub fn read_report(output: &[u8]) -> Validation {
 fn denied(text: &str, at: usize) -> bool {
     let before = text.get(..at).unwrap_or_default();
     let words: Vec<&str> = before.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
-    let near = words.iter().rev().take(2);
+    let near = words.iter().rev().take(3);
     let after = text.get(at..).unwrap_or_default();
     let counted = after.split_once([':', '=']).is_some_and(|(_, rest)| {
         matches!(rest.split(|c: char| !c.is_alphanumeric()).find(|word| !word.is_empty()), Some("0" | "none" | "no"))
