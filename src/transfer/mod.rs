@@ -176,7 +176,7 @@ async fn fetch(
         let failure = match attempt {
             Ok(()) => break,
             Err(Trouble::Failure(failure)) if failure.again => failure,
-            Err(trouble) => return Err(prefer_fault(here, trouble)),
+            Err(trouble) => return Err(prefer_fault(here, trouble).await),
         };
         cuts += 1;
         if here.as_ref().map_or(0, |pipe| pipe.received) > before {
@@ -214,11 +214,9 @@ async fn fetch(
 }
 
 /// A walker or writer that stopped makes the queue fail: its own word is the reason.
-fn prefer_fault(pipe: Option<Pipe>, trouble: Trouble) -> Trouble {
-    match pipe {
-        Some(pipe) => pipe.why_stopped().unwrap_or(trouble),
-        None => trouble,
-    }
+async fn prefer_fault(pipe: Option<Pipe>, trouble: Trouble) -> Trouble {
+    let Some(pipe) = pipe else { return trouble };
+    tokio::task::spawn_blocking(|| pipe.why_stopped()).await.ok().flatten().unwrap_or(trouble)
 }
 
 /// The script that streams one file as root: which file it is, its bytes from `offset`, which file
@@ -577,17 +575,19 @@ impl Pipe {
     }
 
     /// The word of the thread that stopped early, if one did: a walker that has nothing to
-    /// complain about yet would call the cut stream truncated, so it is asked only if it ended by itself.
+    /// complain about yet would call the cut stream truncated, so it is asked only if it ended by itself. That it
+    /// did is seen by its queue: the thread itself may still be about to end. Nothing writes any more afterwards.
     fn why_stopped(self) -> Option<Trouble> {
-        if self.walker.as_ref().is_some_and(Thread::is_finished) {
-            let walked = self.walker.and_then(|walker| walker.join().ok());
-            return walked.and_then(Result::err).map(Trouble::NotWhole);
+        let ended = |queue: &Option<mpsc::Sender<Bytes>>| queue.as_ref().is_some_and(mpsc::Sender::is_closed);
+        let (walker_ended, writer_ended) = (ended(&self.to_walker), ended(&self.to_writer));
+        drop((self.to_writer, self.to_walker));
+        let wrote = self.writer.join().ok();
+        let _ = self.rereader.join();
+        let walked = self.walker.filter(|_| walker_ended).and_then(|walker| walker.join().ok());
+        match walked.and_then(Result::err) {
+            Some(fault) => Some(Trouble::NotWhole(fault)),
+            None => wrote.filter(|_| writer_ended).and_then(Result::err).map(Trouble::Failure),
         }
-        if self.writer.is_finished() {
-            let wrote = self.writer.join().ok();
-            return wrote.and_then(Result::err).map(Trouble::Failure);
-        }
-        None
     }
 }
 
