@@ -29,6 +29,8 @@ use crate::remote::{Exit, Piece, Session, Way, quote};
 const PIECE: usize = 1 << 20;
 /// How many pieces may wait for a thread.
 const WAITING: usize = 8;
+/// A disk on a node that reads fewer bytes a second counts as hanging.
+const SLOWEST: u64 = 20 << 20;
 /// After so many bytes the destination is synced and re-read.
 const PART: u64 = 64 << 20;
 
@@ -138,10 +140,19 @@ pub async fn pull(
             return Err(trouble);
         }
     };
-    let on_node = match (&mut digesting).await {
-        Ok(digest) => digest?,
-        Err(error) => {
+    // It began with the stream and has less to do: what takes several times as long will not come.
+    let on_node = match tokio::time::timeout(pull.patience + began.elapsed() * 3, &mut digesting).await {
+        Ok(Ok(digest)) => digest?,
+        Ok(Err(error)) => {
             return Err(Failure::new(Kind::Bug, "the node's digest was not taken").saw(error.to_string()).into());
+        }
+        Err(_) => {
+            digesting.abort();
+            return Err(Failure::new(Kind::Unreachable, "the node's digest did not come")
+                .on(&pull.host)
+                .why("the archive is whole on the node and what has arrived is kept")
+                .again()
+                .into());
         }
     };
     if let Some((tool, digest)) = on_node {
@@ -279,7 +290,25 @@ async fn stream(
     let mut said = Vec::new();
     let mut started = false;
     let mut gathered = BytesMut::with_capacity(PIECE);
-    while let Some(piece) = child.next().await {
+    // A node that answers keepalives while its disk hangs would be waited for without end. Some
+    // tails read all that they skip.
+    let skipping = Duration::from_secs(offset / SLOWEST);
+    loop {
+        let limit = if started { pull.patience } else { pull.patience + skipping };
+        let piece = match tokio::time::timeout(limit, child.next()).await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => break,
+            Err(_) => {
+                return Err(Failure::new(
+                    Kind::Unreachable,
+                    format!("nothing of the archive came for {} s", limit.as_secs()),
+                )
+                .on(&pull.host)
+                .why("the connection lives, so the node's disk or the node itself may hang")
+                .again()
+                .into());
+            }
+        };
         let mut bytes = match piece {
             Piece::Out(bytes) => bytes,
             Piece::Err(bytes) => {
