@@ -83,7 +83,7 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
                     job.meta.archive
                 )));
         }
-        Err(Trouble::Failure(failure)) => {
+        Err(Trouble::Failure(failure) | Trouble::Differs(failure)) => {
             let mut failure = if failure.host.is_none() { failure.on(&job.host) } else { failure };
             failure.mend = Some(match failure.mend.take() {
                 Some(mend) => format!("{mend}; go on with: {}", go_on(world, &job.id)),

@@ -80,6 +80,8 @@ pub struct Arrived {
     pub cuts: u32,
     /// Bytes that were here already from an earlier attempt.
     pub resumed_at: u64,
+    /// What an earlier attempt had left here was not what is on the node: all was fetched anew.
+    pub started_over: bool,
     /// How long it took.
     pub took: Duration,
 }
@@ -89,6 +91,8 @@ pub struct Arrived {
 pub enum Trouble {
     /// It arrived, and it is no whole archive.
     NotWhole(Fault),
+    /// What arrived has another digest than the node's own file.
+    Differs(Failure),
     /// Anything else.
     Failure(Failure),
 }
@@ -130,9 +134,37 @@ pub async fn pull(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Arrived, Trouble> {
     let began = Instant::now();
+    let mut resumed_at = 0;
+    match once(way, control, pull, &mut progress, began, &mut resumed_at).await {
+        // Bytes that lay here since an earlier attempt were not proved then, and a power cut may have left other ones.
+        // Before the archive is called bad, or kept from arriving for ever, it is fetched whole.
+        Err(Trouble::NotWhole(_) | Trouble::Differs(_)) if resumed_at > 0 => {
+            empty(&pull.destination)?;
+            let mut arrived = once(way, control, pull, &mut progress, began, &mut resumed_at).await?;
+            arrived.started_over = true;
+            Ok(arrived)
+        }
+        other => other,
+    }
+}
+
+/// Throws away what an earlier attempt left.
+fn empty(destination: &Path) -> Result<(), Failure> {
+    let file = std::fs::OpenOptions::new().write(true).open(destination);
+    file.and_then(|file| file.set_len(0)).map_err(|error| local("could not empty", destination, &error))
+}
+
+async fn once(
+    way: &Way,
+    control: &Session,
+    pull: &Pull,
+    progress: &mut impl FnMut(u64, u64),
+    began: Instant,
+    resumed_at: &mut u64,
+) -> Result<Arrived, Trouble> {
     let mut digesting =
         tokio::spawn(node_digest(way.clone(), control.clone(), pull.host.clone(), pull.source.clone(), pull.patience));
-    let result = fetch(way, pull, &mut progress, began).await;
+    let result = fetch(way, pull, progress, began, resumed_at).await;
     let (mut arrived, streamed) = match result {
         Ok(done) => done,
         Err(trouble) => {
@@ -157,12 +189,13 @@ pub async fn pull(
     };
     if let Some((tool, digest)) = on_node {
         if digest != streamed {
-            return Err(Failure::new(Kind::Failed, "the node's digest is not that of the bytes that arrived")
-                .on(&pull.host)
-                .saw(format!("{tool} there: {digest}; here: {streamed}"))
-                .why("the file changed while it was read, or a disk or memory is failing")
-                .mend("start again; the archive is still on the node")
-                .into());
+            return Err(Trouble::Differs(
+                Failure::new(Kind::Failed, "the node's digest is not that of the bytes that arrived")
+                    .on(&pull.host)
+                    .saw(format!("{tool} there: {digest}; here: {streamed}"))
+                    .why("the file changed while it was read, or a disk or memory is failing")
+                    .mend("start again; the archive is still on the node"),
+            ));
         }
         arrived.node_digest = Some(tool);
     }
@@ -175,15 +208,16 @@ async fn fetch(
     pull: &Pull,
     progress: &mut impl FnMut(u64, u64),
     began: Instant,
+    resumed_at: &mut u64,
 ) -> Result<(Arrived, Sha256), Trouble> {
     let mut here: Option<Pipe> = None;
     let mut source: Option<Source> = None;
-    let (mut cuts, mut resumed_at) = (0, 0);
+    let mut cuts = 0;
     let mut last_progress = Instant::now();
     let mut pause = Duration::from_millis(200);
     loop {
         let before = here.as_ref().map_or(0, |pipe| pipe.received);
-        let attempt = stream(way, pull, &mut here, &mut source, &mut resumed_at, progress).await;
+        let attempt = stream(way, pull, &mut here, &mut source, resumed_at, progress).await;
         let failure = match attempt {
             Ok(()) => break,
             Err(Trouble::Failure(failure)) if failure.again => failure,
@@ -218,7 +252,8 @@ async fn fetch(
         node_digest: None,
         walk: ended.walk,
         cuts,
-        resumed_at,
+        resumed_at: *resumed_at,
+        started_over: false,
         took: began.elapsed(),
     };
     Ok((arrived, ended.streamed))
