@@ -10,6 +10,7 @@ use crate::catalog::{Archive, ArchiveKind, ClusterFacts, Durations, Manifest, Ve
 use crate::digest::Sha256;
 use crate::event::{Event, SummaryLine};
 use crate::failure::{Failure, Kind};
+use crate::transfer::note_path;
 
 /// Parts that the cluster has and that ferry cannot save yet, one sentence each.
 fn shortfalls(world: &World, hosts: &[String]) -> Vec<String> {
@@ -139,19 +140,22 @@ pub(super) async fn seal(world: &World, hosts: &[String]) -> Result<Done, Failur
         extra: serde_json::Map::new(),
     };
     let complete = manifest.complete;
+    let _ = std::fs::remove_file(note_path(&point.file(&format!("{FILE}.part"))));
     let sealed = tokio::task::spawn_blocking(move || point.seal(manifest))
         .await
         .map_err(|error| Failure::new(Kind::Bug, error.to_string()))??;
     let path = sealed.dir.display().to_string();
     work.sealed = Some(sealed);
     drop(work);
-    world.events.commit(Event::Sealed {
-        cluster: world.cluster()?.to_string(),
-        point: job.meta.point.to_string(),
-        path: path.clone(),
-        verdict: verdict.to_string(),
-        complete,
-    })?;
+    world
+        .commit_done(Event::Sealed {
+            cluster: world.cluster()?.to_string(),
+            point: job.meta.point.to_string(),
+            path: path.clone(),
+            verdict: verdict.to_string(),
+            complete,
+        })
+        .await;
     if verdict == Verdict::Suspect {
         world.events.warn(None, format!("the point is suspect: {why}"));
     }

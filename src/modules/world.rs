@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::catalog::{Catalog, Past, Who};
 use crate::digest::Sha256;
-use crate::event::Events;
+use crate::event::{Event, Events};
 use crate::failure::{Failure, Kind};
 use crate::gravity::{NodeFacts, Preflight, ProbeOptions};
 use crate::job::watch::Watch;
@@ -291,6 +291,15 @@ impl World {
         self.events.warn(host, text.clone());
         let text = host.map_or(text.clone(), |host| format!("{host}: {text}"));
         self.work.lock().await.warnings.push(text);
+    }
+
+    /// Commits what has happened already. A journal that cannot hold it is told and stops nothing: what
+    /// follows does not rest on it, and a point that could be sealed is worth more than its journal.
+    pub async fn commit_done(&self, event: Event) {
+        if let Err(failure) = self.events.commit(event) {
+            let seen = failure.seen.map(|seen| format!(" ({seen})")).unwrap_or_default();
+            self.warn(None, format!("{}{seen}: it is told here only", failure.what)).await;
+        }
     }
 
     /// The cluster that the playbook is about.
