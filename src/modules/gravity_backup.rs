@@ -408,20 +408,18 @@ async fn follow(world: &World, job: &OurJob) -> Result<(State, LogFile), Failure
             .await
         };
         let result = attempt.await;
+        let not_kept = |error: std::io::Error| {
+            Failure::new(Kind::Unknown, format!("the job's log could not be kept here ({})", path.display()))
+                .saw(error.to_string())
+                .why("the job goes on by itself, or has ended, and what it made stays on the node")
+                .mend(go_on(world, &job.id))
+        };
         if let Some(error) = broken {
-            return Err(Failure::new(
-                Kind::Unknown,
-                format!("the job's log could not be kept here ({})", path.display()),
-            )
-            .saw(error.to_string())
-            .why("the job goes on by itself")
-            .mend(go_on(world, &job.id)));
+            return Err(not_kept(error));
         }
         match result {
             Ok(state) if state.is_final() => {
-                log.end(&world.events, &job.host).map_err(|error| {
-                    Failure::new(Kind::Failed, "the job's log could not be kept").saw(error.to_string())
-                })?;
+                log.end(&world.events, &job.host).map_err(not_kept)?;
                 tell_state(world, job, state);
                 return Ok((state, log));
             }
