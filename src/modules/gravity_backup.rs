@@ -254,6 +254,16 @@ async fn start(world: &World, args: &Map<String, Value>) -> Result<OurJob, Failu
         let started = async { world.jobs(&job.host).await?.start(&spec).await };
         tracing::info!(job = %job.id, host = %job.host, "asking the node to start the job");
         match started.await {
+            // Its supervisor was sent off and has claimed nothing, nor said why. One that is late takes it,
+            // and another one is sent meanwhile: only one of them ever runs it.
+            Ok(State::NotStarted) if began.elapsed() < world.choices.patience => {
+                tell_state(world, &job, State::NotStarted);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Ok(State::NotStarted) => {
+                let cause = Failure::new(Kind::Unknown, "its supervisor does not begin and does not say why");
+                return Err(unknown(world, &job, "the job does not begin", &cause));
+            }
             Ok(state) => {
                 tell_state(world, &job, state);
                 return Ok(job);
@@ -430,7 +440,14 @@ async fn follow(world: &World, job: &OurJob) -> Result<(State, LogFile), Failure
                     .why("it was never started, or somebody removed it")
                     .mend("ferry jobs list; on the node: journalctl -t gravity-cli"));
             }
-            Ok(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+            Ok(state) if heard.elapsed() < world.choices.patience => {
+                tell_state(world, job, state);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Ok(state) => {
+                let cause = Failure::new(Kind::Unknown, format!("the node says: {state}"));
+                return Err(unknown(world, job, "the job does not begin", &cause));
+            }
             // An answer that broke off says as little as one that never came: it is asked for again.
             Err(failure)
                 if (failure.again || failure.kind == Kind::Unknown) && heard.elapsed() < world.choices.patience =>
