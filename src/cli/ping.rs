@@ -22,7 +22,7 @@ pub(super) fn world(opened: &open::Opened, hosts: &[String]) -> Result<World, Fa
         id: RunId::at(now),
         dir: std::path::PathBuf::new(),
         who: open::who(),
-        command: std::env::args().collect::<Vec<_>>().join(" "),
+        command: opened.masker.mask(&std::env::args().collect::<Vec<_>>().join(" ")).into_owned(),
         started: now,
         inventory_sha256: None,
         playbook_sha256: None,

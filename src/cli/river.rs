@@ -231,7 +231,8 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         id: telling.id.clone(),
         dir: telling.dir.clone(),
         who,
-        command: command.join(" "),
+        // The lock on the nodes and the catalog's notes hold these: what was typed may have a secret in it.
+        command: opened.masker.mask(&command.join(" ")).into_owned(),
         started,
         inventory_sha256: opened.inventory_digest(),
         playbook_sha256: journey.playbook_digest,
