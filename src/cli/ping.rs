@@ -23,6 +23,8 @@ pub(super) fn world(opened: &open::Opened, hosts: &[String]) -> Result<World, Fa
         dir: std::path::PathBuf::new(),
         who: open::who(),
         command: opened.masker.mask(&std::env::args().collect::<Vec<_>>().join(" ")).into_owned(),
+        flags: String::new(),
+        catalog_flag: String::new(),
         started: now,
         inventory_sha256: None,
         playbook_sha256: None,

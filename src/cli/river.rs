@@ -233,6 +233,8 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         who,
         // The lock on the nodes and the catalog's notes hold these: what was typed may have a secret in it.
         command: opened.masker.mask(&command.join(" ")).into_owned(),
+        flags: opened.masker.mask(&journey.common.again()).into_owned(),
+        catalog_flag: journey.common.catalog_again(),
         started,
         inventory_sha256: opened.inventory_digest(),
         playbook_sha256: journey.playbook_digest,

@@ -37,9 +37,12 @@ pub fn as_ours(host: &str, job: &Listed) -> Option<OurJob> {
 
 /// The command that goes on with a job, for messages.
 pub fn go_on(world: &World, job: &JobId) -> String {
+    let flags = &world.run.flags;
     match &world.cluster {
-        Some(cluster) => format!("ferry jobs attach {job}   (or the same command again: ferry backup {cluster})"),
-        None => format!("ferry jobs attach {job}"),
+        Some(cluster) => {
+            format!("ferry jobs attach {job}{flags}   (or the same command again: ferry backup {cluster}{flags})")
+        }
+        None => format!("ferry jobs attach {job}{flags}"),
     }
 }
 
@@ -159,7 +162,7 @@ async fn open_point(world: &World, id: &PointId) -> Result<(), Failure> {
         return Ok(());
     }
     let cluster = world.cluster()?;
-    let go_on = format!("ferry backup {cluster}");
+    let go_on = format!("ferry backup {cluster}{}", world.run.flags);
     let point = world.catalog()?.begin(cluster, id, &world.run.id, &world.run.who.machine, &go_on)?;
     world.work.lock().await.point = Some(point);
     Ok(())

@@ -229,7 +229,11 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
         }
         if archive.verdict == Verdict::Suspect {
             lines.push(line("suspect", archive.why.clone()));
-            next.push(format!("ferry points show {}   then, if it is right: ferry points accept", manifest.id));
+            let catalog = &world.run.catalog_flag;
+            next.push(format!(
+                "ferry points show {}{catalog}   then, if it is right: ferry points accept",
+                manifest.id
+            ));
         }
     }
     for missing in &work.shortfalls {
@@ -262,7 +266,7 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
             format!("{:.1} MiB, {} members", before.bytes as f64 / f64::from(1 << 20), before.members),
         ));
     }
-    next.push(format!("ferry points verify {}", manifest.id));
+    next.push(format!("ferry points verify {}{}", manifest.id, world.run.catalog_flag));
     world.events.tell(Event::Summary { lines, next });
     let missing = work.shortfalls.clone();
     drop(work);

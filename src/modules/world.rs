@@ -28,8 +28,13 @@ pub struct RunInfo {
     pub dir: PathBuf,
     /// Who started it, where.
     pub who: Who,
-    /// What was typed.
+    /// What was typed, secrets masked.
     pub command: String,
+    /// The options that say which hosts, keys and places are meant, as another command needs them to mean the
+    /// same: empty, or words with a blank before them, quoted for the shell, secrets masked.
+    pub flags: String,
+    /// `--catalog` among them, for commands that take no other.
+    pub catalog_flag: String,
     /// When it began.
     pub started: jiff::Timestamp,
     /// Digest of the inventory as read.
