@@ -109,7 +109,7 @@ fn judge(bed: &Bed, said: &Said, mib: usize, form: &str) {
     let mut total = 0;
     each_file(&bed.last_run(), &mut |path| total += is_clean(path));
     assert!(total > (mib as u64) << 20, "the host's log is not whole: {total} bytes");
-    let (id, _) = bed.points("prod").into_iter().last().unwrap();
+    let (id, _) = bed.points("prod").into_iter().next_back().unwrap();
     let mut kept = 0;
     each_file(&bed.catalog().join("prod").join(id).join("logs"), &mut |path| kept += is_clean(path));
     assert!(kept > (mib as u64) << 20, "the hook's log is not whole: {kept} bytes");
