@@ -1411,7 +1411,9 @@ async fn an_answer_cut_anywhere_is_given_once() {
             Ok(Answered::Now) => {}
             Ok(other) => panic!("{other:?}"),
             Err(failure) => {
-                assert!(matches!(failure.kind, Kind::Unreachable | Kind::Unknown), "{failure:?}");
+                let lost = matches!(failure.kind, Kind::Unreachable | Kind::Unknown);
+                // Killed before its shell began, it is told as such, and asked again all the same.
+                assert!(lost || failure.again, "{failure:?}");
                 cut += 1;
             }
         }
