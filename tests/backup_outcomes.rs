@@ -518,7 +518,7 @@ fn a_node_whose_disk_hangs_while_it_is_read_is_not_waited_for_without_end() {
     let bed = Bed::new(Generation::G7);
     bed.faults(&["prod:archive-size=64"]);
     let mut command = support::bed::ferry(Some(&bed.up.config), &bed.aside(""));
-    command.args(["backup", "prod"]).env("FERRY_LINK_PATIENCE", "4");
+    command.args(["backup", "prod"]);
     let going = std::thread::spawn(move || support::bed::run_limited(command, std::time::Duration::from_secs(60)));
     let mark = format!("FERRY_SANDBOX_ID={}", bed.up.id);
     let reader = |entry: std::fs::DirEntry| {

@@ -40,8 +40,10 @@ pub(super) fn run(args: &InitArgs) -> Result<u8, Failure> {
         let dir = args.dir.join(name);
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|error| cannot(&dir, &error))?;
     }
-    Sink::stdout().put(
-        "\nnext:\n  1. write your hosts into inventory/hosts.yml\n  2. record their keys: ssh-keyscan HOST >> ~/.ssh/known_hosts, and compare the fingerprints\n  3. ferry ping\n  4. ferry backup CLUSTER --check\n  5. ferry backup CLUSTER\n",
-    );
+    let here = args.dir == std::path::Path::new(".");
+    let enter = if here { String::new() } else { format!("  0. cd {}\n", args.dir.display()) };
+    Sink::stdout().put(&format!(
+        "\nnext:\n{enter}  1. write your hosts into inventory/hosts.yml\n  2. record their keys: mkdir -m 700 -p ~/.ssh; ssh-keyscan ADDRESS >> ~/.ssh/known_hosts, and compare the fingerprints\n  3. ferry ping\n  4. ferry backup CLUSTER --check\n  5. ferry backup CLUSTER\n",
+    ));
     Ok(0)
 }

@@ -330,8 +330,10 @@ async fn stream(
     // A node that answers keepalives while its disk hangs would be waited for without end. Some
     // tails read all that they skip.
     let skipping = Duration::from_secs(offset / SLOWEST);
+    // A part of the patience, so that it lasts for another attempt.
+    let silence = (pull.patience / 4).max(Duration::from_secs(5));
     loop {
-        let limit = if started { pull.patience } else { pull.patience + skipping };
+        let limit = if started { silence } else { silence + skipping };
         let piece = match tokio::time::timeout(limit, child.next()).await {
             Ok(Some(piece)) => piece,
             Ok(None) => break,
