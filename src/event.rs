@@ -548,6 +548,7 @@ impl std::fmt::Debug for Events {
 #[derive(Debug, Default)]
 pub struct Lines {
     rest: Vec<u8>,
+    masker: Masker,
 }
 
 /// Longest line in bytes that is told in one piece.
@@ -559,6 +560,12 @@ impl Lines {
         Self::default()
     }
 
+    /// As [`Lines::new`], and no line is cut within one of these secrets: a half of it would be masked
+    /// in neither piece.
+    pub fn sparing(masker: &Masker) -> Self {
+        Self { rest: Vec::new(), masker: masker.clone() }
+    }
+
     /// Takes bytes and hands every finished line to `each`, without `\n` and a `\r` before it.
     pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -566,8 +573,11 @@ impl Lines {
             while self.rest.len() + piece.len() > LONGEST_LINE {
                 let (now, later) = piece.split_at((LONGEST_LINE - self.rest.len()).min(piece.len()));
                 self.rest.extend_from_slice(now);
-                each(&self.rest);
-                self.rest.clear();
+                let whole = self.masker.cut(&self.rest);
+                // What is nothing but the beginning of a secret is told all the same: it must come to an end.
+                let whole = if whole == 0 { self.rest.len() } else { whole };
+                each(self.rest.get(..whole).unwrap_or_default());
+                self.rest.drain(..whole);
                 piece = later;
             }
             self.rest.extend_from_slice(piece);
@@ -662,6 +672,29 @@ mod tests {
         lines.end(|line| seen.push(line.to_vec()));
         let sizes: Vec<usize> = seen.iter().map(Vec::len).collect();
         assert_eq!(sizes, [1, 2, 0, LONGEST_LINE, LONGEST_LINE, 3]);
+    }
+
+    #[test]
+    fn a_long_line_is_never_cut_within_a_secret() {
+        let again = Masker::new();
+        again.learn(&"abcab".into());
+        assert_eq!((again.cut(b"..abcab"), again.cut(b"..abc"), again.cut(b"..abx")), (2, 2, 5));
+        let masker = Masker::new();
+        masker.learn(&"hunter22".into());
+        masker.learn(&"2xx2".into());
+        for before in LONGEST_LINE - 12..LONGEST_LINE + 2 {
+            let line = [vec![b'h'; before], b"hunter22".to_vec(), vec![b'x'; 40], b"hunter2\n".to_vec()].concat();
+            for step in [1, 7, line.len()] {
+                let (mut lines, mut seen) = (Lines::sparing(&masker), Vec::new());
+                for piece in line.chunks(step) {
+                    lines.feed(piece, |line| seen.push(line.to_vec()));
+                }
+                assert!(seen.iter().all(|line| line.len() <= LONGEST_LINE));
+                assert_eq!(seen.concat(), line[..line.len() - 1], "{before}");
+                let whole = seen.iter().filter(|line| line.windows(8).any(|window| window == b"hunter22")).count();
+                assert_eq!(whole, 1, "{before} {step}");
+            }
+        }
     }
 
     #[test]

@@ -58,6 +58,24 @@ impl Masker {
         values.sort_by_key(|value| std::cmp::Reverse(value.expose_secret().len()));
     }
 
+    /// Where `bytes` may be cut, at their end or before it, so that no known secret that stands there, or that
+    /// may go on behind their end, is cut in two.
+    pub fn cut(&self, bytes: &[u8]) -> usize {
+        let mut cut = bytes.len();
+        let Ok(values) = self.values.read() else { return cut };
+        let spans = |value: &[u8], cut: usize| {
+            (cut.saturating_sub(value.len().saturating_sub(1))..cut).find(|start| {
+                let here = bytes.get(*start..).unwrap_or_default();
+                value.starts_with(here) || here.starts_with(value)
+            })
+        };
+        // Where one secret is spared another may be cut: until none is.
+        while let Some(start) = values.iter().find_map(|value| spans(value.expose_secret().as_bytes(), cut)) {
+            cut = start;
+        }
+        cut
+    }
+
     /// `text` with every known secret replaced by [`MASK`].
     pub fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let Ok(values) = self.values.read() else { return Cow::Borrowed(MASK) };

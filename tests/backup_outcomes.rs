@@ -143,11 +143,8 @@ fn check_starts_nothing() {
 fn what_is_not_built_is_said_beside_the_success() {
     let bed = Bed::new(Generation::G7);
     let inventory = bed.inventory(
-        "amv.yml",
-        &[(
-            "pce_cluster_name: pce-prod",
-            "pce_amv: true\n        pce_amv_backup_dir: /data/amv\n        pce_cluster_name: pce-prod",
-        )],
+        "nfs.yml",
+        &[("pce_cluster_name: pce-prod", "pce_nfs_export: /srv/nfs\n        pce_cluster_name: pce-prod")],
     );
     bed.ferry(&["backup", "prod", "-i", &inventory]).must(2, &["not built yet", "is sealed: verified"]);
     let (id, _) = bed.points("prod").into_iter().next().unwrap();
@@ -261,4 +258,331 @@ fn jobs_are_listed_cancelled_and_cleaned() {
     assert!(bed.jobs().is_empty());
     bed.calm();
     bed.ferry(&["backup", "prod"]).must(0, &["is sealed: verified"]);
+}
+
+// ── the disk here fills up ───────────────────────────────────────────────────────────────────
+
+/// Runs the rest of a test in a mount namespace of its own, with a small disk of 160 MiB at the path that it is
+/// given. True when this is the outer process and the test is over.
+fn on_a_small_disk(test: &str, inside: impl FnOnce(&std::path::Path)) {
+    const DISK: &str = "FERRY_TEST_SMALL_DISK";
+    if let Some(disk) = std::env::var_os(DISK) {
+        inside(std::path::Path::new(&disk));
+        println!("told to the end");
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let mount = format!("mount -t tmpfs -o size=160m,mode=700 small \"${DISK}\" && exec \"$0\" \"$@\"");
+    let exe = std::env::current_exe().unwrap();
+    let out = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", &mount])
+        .arg(exe)
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(DISK, place.path())
+        .output()
+        .unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success() && said.contains("told to the end"), "{said}");
+    println!("{said}");
+}
+
+/// Takes all room of the disk but so many bytes.
+fn fill(disk: &std::path::Path, leave: u64) {
+    let path = (0..).map(|number| disk.join(format!("filler-{number}"))).find(|path| !path.exists()).unwrap();
+    let room = rustix::fs::statvfs(disk).unwrap();
+    let take = (room.f_bavail * room.f_frsize).saturating_sub(leave);
+    let mut file = std::fs::File::create(&path).unwrap();
+    let block = vec![7; 1 << 16];
+    let mut left = take;
+    while left > 0 {
+        let part = usize::try_from(left.min(block.len() as u64)).unwrap();
+        if std::io::Write::write_all(&mut file, &block[..part]).is_err() {
+            break;
+        }
+        left -= part as u64;
+    }
+}
+
+/// Gives the room back.
+fn empty(disk: &std::path::Path) {
+    for entry in std::fs::read_dir(disk).unwrap().flatten() {
+        if entry.file_name().to_str().unwrap().starts_with("filler-") {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+}
+
+/// Every file below a folder with its digest.
+fn tree(dir: &std::path::Path) -> std::collections::BTreeMap<String, String> {
+    let mut files = std::collections::BTreeMap::new();
+    let mut left = vec![dir.to_owned()];
+    while let Some(path) = left.pop() {
+        if path.is_dir() || !path.exists() {
+            left.extend(std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+        } else {
+            let digest = ferry::digest::Sha256::of(&std::fs::read(&path).unwrap());
+            files.insert(path.display().to_string(), digest.to_string());
+        }
+    }
+    files
+}
+
+/// The command that ferry printed to go on with, as words behind `ferry`.
+#[track_caller]
+fn printed_command(said: &str) -> Vec<String> {
+    let (_, line) =
+        said.rsplit_once("ferry jobs attach ").unwrap_or_else(|| panic!("no command to go on with: {said}"));
+    let line = line.lines().next().unwrap().split("   (").next().unwrap();
+    shlex::split(&format!("jobs attach {line}")).unwrap()
+}
+
+/// One backup whose catalog's disk fills up while gravity works, so that `leave` bytes are left; then there is
+/// room again, and what ferry printed is typed.
+fn fills_up(bed: &Bed, disk: &std::path::Path, flags: &[&str], leave: u64, code: i32, says: &[&str]) {
+    let catalog = disk.join("catalog/prod");
+    let state = |name: &str| -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(&catalog).unwrap().flatten().map(|entry| entry.path());
+        entries.filter(|path| path.is_dir() && path.to_str().unwrap().ends_with(name)).collect()
+    };
+    let (older, runs) = (tree(&catalog), bed.runs("prod"));
+    bed.faults(&["prod:archive-size=24", "prod:hook-seconds=240"]);
+    let mut command = support::bed::ferry(Some(&bed.up.config), &bed.aside(""));
+    command.args(["backup", "prod"]).args(flags);
+    let going = std::thread::spawn(move || support::bed::run_limited(command, std::time::Duration::from_secs(60)));
+    let began = std::time::Instant::now();
+    while !bed.jobs().iter().any(|job| job["state"] == "running") {
+        assert!(began.elapsed().as_secs() < 30, "no job began");
+    }
+    fill(disk, leave);
+    let said = going.join().unwrap();
+    said.must(code, says).must(code, &["No space left on device"]);
+    // The archive stays on the node, the folder stays a part, and it is no point.
+    let parts = state(".part");
+    let [part] = parts.as_slice() else { panic!("{parts:?}\n{}", said.all()) };
+    let archived: Vec<String> = bed
+        .up
+        .nodes
+        .iter()
+        .flat_map(|node| tree(&node.root.join("var/lib/gravity/ferry")).into_keys().collect::<Vec<_>>())
+        .filter(|path| path.ends_with(".tar.gz"))
+        .collect();
+    assert_eq!(archived.len(), 1, "{archived:?}");
+    let arrived = std::fs::metadata(part.join("gravity.tar.gz.part")).map_or(0, |there| there.len());
+    println!(
+        "{flags:?}: exit {}, {arrived} bytes of {} had arrived",
+        said.code,
+        std::fs::metadata(&archived[0]).unwrap().len()
+    );
+    assert!(leave < 1 << 20 || arrived > leave / 2, "{arrived}");
+    assert!(older.iter().all(|(path, digest)| tree(&catalog).get(path) == Some(digest)), "an older point was touched");
+    // As long as there is no room, it says so, touches no host and loses nothing.
+    let words = printed_command(&said.all());
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    fill(disk, 0);
+    bed.ferry(&words).must(1, &["the catalog is full"]);
+    assert!(std::path::Path::new(&archived[0]).exists());
+
+    empty(disk);
+    let carried = bed.ferry(&words);
+    carried.must(0, &["is sealed: verified"]);
+    let journal = std::fs::read_to_string(newest_journal(bed, disk)).unwrap();
+    let events = journal.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let resumed: Vec<u64> = events.filter_map(|event| event["result"]["resumed_at"].as_u64()).collect();
+    assert_eq!(resumed, [arrived], "not from the byte where it stopped");
+    assert_eq!((bed.runs("prod") - runs, state(".part").len()), (1, 0));
+    assert!(!std::path::Path::new(&archived[0]).exists() && bed.jobs().is_empty());
+    assert!(older.iter().all(|(path, digest)| tree(&catalog).get(path) == Some(digest)), "an older point was touched");
+    bed.ferry(&["points", "verify", "--catalog", disk.join("catalog").to_str().unwrap()]).must(0, &[]);
+    bed.calm();
+}
+
+fn newest_journal(bed: &Bed, disk: &std::path::Path) -> std::path::PathBuf {
+    let folders = [bed.up.dir.join("runs"), disk.join("runs")];
+    let runs = folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+    let journals = runs.map(|entry| entry.path().join("journal.jsonl")).filter(|path| path.exists());
+    journals.max_by_key(|path| std::fs::metadata(path).unwrap().modified().unwrap()).unwrap()
+}
+
+#[test]
+fn a_catalog_that_fills_up_keeps_what_came_and_the_printed_command_finishes() {
+    on_a_small_disk("a_catalog_that_fills_up_keeps_what_came_and_the_printed_command_finishes", |disk| {
+        let bed = Bed::new(Generation::G7);
+        let catalog = disk.join("catalog");
+        let flags = ["--catalog", catalog.to_str().unwrap()];
+        bed.ferry(&["backup", "prod", flags[0], flags[1]]).must(0, &["is sealed: verified"]);
+        fills_up(&bed, disk, &flags, 6 << 20, 2, &["the catalog's disk is full; the archive stays on the node"]);
+        // Not even the hook's log can be kept.
+        fills_up(&bed, disk, &flags, 0, 8, &["could not be kept here"]);
+        // Full before anything starts: nothing is started.
+        let runs = bed.runs("prod");
+        fill(disk, 10 << 20);
+        bed.ferry(&["backup", "prod", flags[0], flags[1]]).must(1, &["has no room for the archive", "--catalog"]);
+        fill(disk, 0);
+        bed.ferry(&["backup", "prod", flags[0], flags[1]]).must(1, &["the catalog is full"]);
+        assert_eq!(bed.runs("prod"), runs);
+    });
+}
+
+#[test]
+fn journal_and_catalog_on_one_disk_that_fills_up_lose_nothing() {
+    on_a_small_disk("journal_and_catalog_on_one_disk_that_fills_up_lose_nothing", |disk| {
+        let mut bed = Bed::new(Generation::G7);
+        let config = disk.join("ferry.toml");
+        std::fs::write(
+            &config,
+            format!(
+                "inventory = {:?}\ncatalog = \"catalog\"\nruns = \"runs\"\n",
+                bed.up.inventory.display().to_string()
+            ),
+        )
+        .unwrap();
+        bed.up.config = config;
+        bed.ferry(&["backup", "prod"]).must(0, &["is sealed: verified"]);
+        fills_up(&bed, disk, &[], 6 << 20, 2, &["the catalog's disk is full; the archive stays on the node"]);
+    });
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_does_not_cost_the_backup() {
+    on_a_small_disk("a_journal_that_cannot_be_written_does_not_cost_the_backup", |disk| {
+        let bed = Bed::new(Generation::G7);
+        let runs = disk.join("runs");
+        // So many lines that they do not wait in memory until there is room again.
+        bed.faults(&["prod:hostile-output=60000", "prod:hook-seconds=240"]);
+        let mut command = support::bed::ferry(Some(&bed.up.config), &bed.aside(""));
+        command.args(["backup", "prod", "--run-dir", runs.to_str().unwrap()]);
+        let going = std::thread::spawn(move || support::bed::run_limited(command, std::time::Duration::from_secs(60)));
+        let began = std::time::Instant::now();
+        while !bed.jobs().iter().any(|job| job["state"] == "running") {
+            assert!(began.elapsed().as_secs() < 30, "no job began");
+        }
+        fill(disk, 0);
+        let said = going.join().unwrap();
+        // The point is safe; that the journal lacks its end is told by the code.
+        said.must(2, &["the run's journal could not be written", "is sealed: verified", "all that was asked for"]);
+        assert!(bed.points("prod").values().all(|state| state == "verified") && bed.points("prod").len() == 1);
+        assert!(bed.jobs().is_empty());
+        // A journal that cannot even begin: nothing is started.
+        bed.ferry(&["backup", "prod", "--run-dir", runs.to_str().unwrap()]).must(1, &["run"]);
+        assert_eq!(bed.runs("prod"), 1);
+    });
+}
+
+/// A backup of 64 MiB that is stopped in the middle of collecting, with its `.part`.
+fn stopped_while_collecting(bed: &Bed) -> std::path::PathBuf {
+    bed.faults(&["prod:archive-size=64"]);
+    let mut command = support::bed::ferry(Some(&bed.up.config), &bed.aside(""));
+    let quiet = std::process::Stdio::null;
+    let mut child = command.args(["backup", "prod"]).stdout(quiet()).stderr(quiet()).spawn().unwrap();
+    let began = std::time::Instant::now();
+    let part = loop {
+        let folders = std::fs::read_dir(bed.catalog().join("prod")).into_iter().flatten().flatten();
+        let part = folders.map(|entry| entry.path().join("gravity.tar.gz.part")).find(|path| path.exists());
+        if let Some(part) = part
+            && std::fs::metadata(&part).is_ok_and(|there| there.len() > 4 << 20)
+        {
+            break part;
+        }
+        assert!(began.elapsed().as_secs() < 40, "nothing was collected");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    };
+    child.kill().unwrap();
+    child.wait().unwrap();
+    part
+}
+
+#[test]
+fn what_an_earlier_attempt_left_is_doubted_before_the_archive_is() {
+    use std::os::unix::fs::FileExt as _;
+    let bed = Bed::new(Generation::G7);
+    let part = stopped_while_collecting(&bed);
+    let length = std::fs::metadata(&part).unwrap().len();
+    // As a power cut leaves it: the length is there, some bytes are not.
+    let file = std::fs::OpenOptions::new().write(true).open(&part).unwrap();
+    file.write_all_at(&[0; 4096], length / 2).unwrap();
+    let said = bed.ferry(&["backup", "prod"]);
+    said.must(0, &["taking over job", "all was fetched anew", "is sealed: verified"]);
+    assert_eq!(bed.runs("prod"), 1);
+    bed.ferry(&["points", "verify"]).must(0, &[]);
+    // And where nothing is wrong with it, nothing is fetched twice.
+    let part = stopped_while_collecting(&bed);
+    let length = std::fs::metadata(&part).unwrap().len();
+    bed.ferry(&["backup", "prod"]).must(0, &["is sealed: verified"]).never("all was fetched anew");
+    let journal = std::fs::read_to_string(bed.last_run().join("journal.jsonl")).unwrap();
+    assert!(journal.contains(&format!("\"resumed_at\":{length}")), "{length}");
+    assert!(bed.jobs().is_empty());
+}
+
+#[test]
+fn a_node_whose_disk_hangs_while_it_is_read_is_not_waited_for_without_end() {
+    let bed = Bed::new(Generation::G7);
+    bed.faults(&["prod:archive-size=64"]);
+    let mut command = support::bed::ferry(Some(&bed.up.config), &bed.aside(""));
+    command.args(["backup", "prod"]).env("FERRY_LINK_PATIENCE", "4");
+    let going = std::thread::spawn(move || support::bed::run_limited(command, std::time::Duration::from_secs(60)));
+    let mark = format!("FERRY_SANDBOX_ID={}", bed.up.id);
+    let reader = |entry: std::fs::DirEntry| {
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let ours = line.starts_with(b"cat\0") && line.ends_with(b".tar.gz\0");
+        let environ = if ours { std::fs::read(entry.path().join("environ")).ok()? } else { return None };
+        let marked = environ.split(|byte| *byte == 0).any(|setting| setting == mark.as_bytes());
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        marked.then(|| rustix::process::Pid::from_raw(pid).unwrap())
+    };
+    // The first that reads the archive hangs; its connection lives.
+    let stopped = loop {
+        assert!(!going.is_finished(), "it was over before it could be stopped");
+        if let Some(pid) = std::fs::read_dir("/proc").unwrap().flatten().find_map(reader) {
+            rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+            break pid;
+        }
+    };
+    let said = going.join().unwrap();
+    let _ = rustix::process::kill_process(stopped, rustix::process::Signal::KILL);
+    said.must(0, &["through 1 cuts", "is sealed: verified"]);
+    assert_eq!(bed.runs("prod"), 1);
+}
+
+#[test]
+fn a_secret_that_was_typed_is_on_no_disk_here_or_there() {
+    const SECRET: &str = "typed-hunter22-secret";
+    let bed = Bed::new(Generation::G7);
+    bed.faults(&["prod:hook-seconds=360"]);
+    let extra = format!("ansible_become_password={SECRET}");
+    let mut command = support::bed::ferry(Some(&bed.up.config), &bed.aside(""));
+    command.args(["backup", "prod", "-e", &extra, "-vvvv"]);
+    let going = std::thread::spawn(move || support::bed::run_limited(command, std::time::Duration::from_secs(60)));
+    let began = std::time::Instant::now();
+    while !bed.jobs().iter().any(|job| job["state"] == "running") {
+        assert!(began.elapsed().as_secs() < 30, "no job began");
+    }
+    // While the lock is held, which says on the nodes who holds it and by which command.
+    let says =
+        |node: &ferry::sandbox::NodeUp| find_in_files(&node.root.join("var/lib/ferry"), b"ansible_become_password=");
+    assert_eq!(bed.up.nodes.iter().filter(|node| says(node).is_some()).count(), 3, "no lock to look into");
+    for node in &bed.up.nodes {
+        for folder in ["var", "etc", "tmp", "root", "run"] {
+            assert_eq!(find_in_files(&node.root.join(folder), SECRET.as_bytes()), None, "on {}", node.name);
+        }
+    }
+    // Whoever comes second is told who it is, and not with which password.
+    bed.ferry(&["backup", "prod"]).must(7, &["another ferry works on this cluster", "backup prod -e"]).never(SECRET);
+    let said = going.join().unwrap();
+    said.must(0, &["is sealed: verified"]).never(SECRET);
+    for folder in ["catalog", "runs", "clusters"] {
+        assert_eq!(find_in_files(&bed.up.dir.join(folder), SECRET.as_bytes()), None, "{folder}");
+    }
+}
+
+#[test]
+fn attaching_to_a_job_that_never_begins_or_to_a_node_that_is_gone_comes_to_an_end() {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let bed = Bed::new(Generation::G7);
+    let id = "0123456789abcdef0123456789abcdef";
+    let node = &bed.up.nodes[0];
+    let mut folder = std::fs::DirBuilder::new();
+    folder.recursive(true).mode(0o700).create(node.root.join("var/lib/ferry/jobs").join(id)).unwrap();
+    let attach = || bed.ferry_with(&["jobs", "attach", id], &[("FERRY_LINK_PATIENCE", "2")]);
+    assert_eq!(bed.jobs().first().map(|job| job["state"].clone()), Some("not started".into()));
+    attach().must(8, &["was not followed to its end", "not started"]);
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use ferry::remote::ssh::known_hosts::{KnownHosts, Offered, Verdict};
 use russh::keys::{Certificate, PublicKey};
@@ -544,5 +544,4 @@ fn verdicts_are_those_of_openssh() {
     assert!(counts.values().all(|count| *count >= 5) && counts.len() == 5, "every verdict occurs: {counts:?}");
     // A matcher that always says yes would be wrong in each of these.
     assert!(refused * 3 >= cases.len(), "only {refused} of {} are refused", cases.len());
-    assert!(begun.elapsed() < Duration::from_secs(60), "took {:?}", begun.elapsed());
 }

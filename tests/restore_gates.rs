@@ -39,12 +39,30 @@ enum Wrong {
     Space,
     /// A clock of dr is wrong.
     Clock,
+    /// dr's nodes do not know the platform's name.
+    Dns,
+    /// The platform's certificate has expired.
+    Certificate,
 }
 
 use Wrong::*;
 
-const ALL: [Wrong; 12] =
-    [Version, Stray, ActiveHook, Operation, Digest, Verdict, Silence, OtherName, Yes, Health, Space, Clock];
+const ALL: [Wrong; 14] = [
+    Version,
+    Stray,
+    ActiveHook,
+    Operation,
+    Digest,
+    Verdict,
+    Silence,
+    OtherName,
+    Yes,
+    Health,
+    Space,
+    Clock,
+    Dns,
+    Certificate,
+];
 
 impl Wrong {
     fn fault(self) -> Option<&'static str> {
@@ -56,6 +74,8 @@ impl Wrong {
             Health => "dr:degraded=on",
             Space => "dr:disk=256000:4",
             Clock => "dr-3:clock-skew=400",
+            Dns => "dr:dns-missing=on",
+            Certificate => "dr:cert-expired=on",
             _ => return None,
         })
     }
@@ -72,7 +92,14 @@ impl Wrong {
             Health => ("health", true),
             Space => ("space", true),
             Clock => ("clock", true),
+            Dns => ("dns", true),
+            Certificate => ("certificate", true),
         }
+    }
+
+    /// What stands around the cluster: paired with a few others only, for time.
+    fn around(self) -> bool {
+        matches!(self, Dns | Certificate)
     }
 
     fn about_typing(self) -> bool {
@@ -186,7 +213,8 @@ fn what_is_wrong_is_refused_and_gravity_never_called() {
         for other in &ALL[index + 1..] {
             // A command line has one point and one confirmation.
             let both_points = matches!((one, other), (Digest, Verdict));
-            if both_points || (one.about_typing() && other.about_typing()) {
+            let far = other.around() && !matches!(one, Version | Silence | Space);
+            if far || both_points || (one.about_typing() && other.about_typing()) {
                 continue;
             }
             cases.push(vec![*one, *other]);

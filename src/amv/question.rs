@@ -27,7 +27,11 @@ pub fn question(output: &[u8]) -> Option<Question> {
         .lines()
         .map(|line| clean(line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default().as_bytes()))
         .collect();
-    let begin = lines.iter().rposition(|line| line.trim().is_empty()).map_or(0, |empty| empty + 1);
+    // Lines of ferry's own script part what the vendor's says.
+    let begin = lines
+        .iter()
+        .rposition(|line| line.trim().is_empty() || line.starts_with("ferry-amv-"))
+        .map_or(0, |empty| empty + 1);
     let paragraph = lines.get(begin..).unwrap_or_default();
     // A paragraph that is a whole log is not a question: its last lines are.
     let last = paragraph.get(paragraph.len().saturating_sub(6)..).unwrap_or_default().join("\n");
@@ -102,6 +106,7 @@ mod tests {
             ),
             ("\x1b[1mContinue?\x1b[0m ", "Continue?"),
             ("log\r\n\r\nErase?\r\nType yes\r\n", "Erase?\nType yes"),
+            ("x\n\nferry-amv-00ff begin restore\nErase? (y/n) ", "Erase? (y/n)"),
             ("10%\r50%\r100% done\nProceed [y/N] ", "100% done\nProceed [y/N]"),
             ("a\nb\nc\nd\ne\nf\ng\nh? ", "c\nd\ne\nf\ng\nh?"),
         ] {

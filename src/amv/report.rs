@@ -111,7 +111,7 @@ pub fn read_report(output: &[u8]) -> Validation {
 fn denied(text: &str, at: usize) -> bool {
     let before = text.get(..at).unwrap_or_default();
     let words: Vec<&str> = before.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
-    let near = words.iter().rev().take(2);
+    let near = words.iter().rev().take(3);
     let after = text.get(at..).unwrap_or_default();
     let counted = after.split_once([':', '=']).is_some_and(|(_, rest)| {
         matches!(rest.split(|c: char| !c.is_alphanumeric()).find(|word| !word.is_empty()), Some("0" | "none" | "no"))
@@ -207,11 +207,9 @@ fn number_after(text: &str, at: usize) -> Option<u128> {
 
 fn last_number(text: &str) -> Option<u128> {
     let end = text.rfind(|c: char| c.is_ascii_digit())? + 1;
-    let head = text.get(..end)?;
-    let start = head
-        .rfind(|c: char| !c.is_ascii_digit())
-        .map_or(0, |at| at + head.get(at..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8));
-    head.get(start..)?.parse().ok()
+    let number = |c: &char| c.is_ascii_digit() || *c == ',' || *c == '_';
+    let backwards: String = text.get(..end)?.chars().rev().take_while(number).filter(char::is_ascii_digit).collect();
+    backwards.chars().rev().collect::<String>().parse().ok()
 }
 
 #[cfg(test)]

@@ -346,7 +346,7 @@ pub(super) fn safe_name(name: &str) -> bool {
 /// or has not an AMV part and an NFS export of its own.
 ///
 /// Source: the vendor's pages on backup, PCE 3.x.
-pub fn contents_rows(has_amv: bool, has_nfs: bool) -> Vec<ContentsRow> {
+pub fn contents_rows(has_amv: bool, saved_amv: bool, has_nfs: bool) -> Vec<ContentsRow> {
     const GRAVITY: &str = "in the Gravity archive";
     const NOT_BUILT: &str = "no: not built yet";
     use InBackup::{No, Yes};
@@ -370,15 +370,20 @@ pub fn contents_rows(has_amv: bool, has_nfs: bool) -> Vec<ContentsRow> {
         ("runtimes", No, "only their names and states are saved; deploy the applications again from their sources"),
         (
             "monitoring metrics",
-            No,
-            if has_amv {
-                "see the AMV archive below"
+            if saved_amv { Yes } else { No },
+            if saved_amv {
+                "in the AMV archive"
+            } else if has_amv {
+                "not saved in this run: the AMV archive is missing"
             } else {
                 "not saved by Gravity; the AMV script covers them where AMV is installed"
             },
         ),
     ];
-    rows.extend(has_amv.then_some(("AMV archive", No, NOT_BUILT)));
+
+    let amv =
+        if saved_amv { ("AMV archive", Yes, "in this point") } else { ("AMV archive", No, "not saved in this run") };
+    rows.extend(has_amv.then_some(amv));
     rows.extend(has_nfs.then_some(("NFS archive", No, NOT_BUILT)));
     rows.into_iter()
         .map(|(row, in_backup, note)| ContentsRow { row: row.to_owned(), in_backup, note: note.to_owned() })

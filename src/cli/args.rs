@@ -122,6 +122,41 @@ pub(super) struct Common {
     pub(super) resume: Option<super::resume::Given>,
 }
 
+impl Common {
+    /// These options as they must be typed again for another command to mean the same hosts and
+    /// places: each word with a blank before it, quoted for the shell.
+    pub(super) fn again(&self) -> String {
+        let mut words: Vec<String> = Vec::new();
+        let mut option = |name: &str, value: Option<&str>| words.extend(value.map(|value| format!("{name}={value}")));
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        self.inventory.iter().for_each(|value| option("--inventory", Some(value)));
+        self.extra_vars.iter().for_each(|value| option("--extra-vars", Some(value)));
+        option("--user", self.user.as_deref());
+        option("--become-password-file", path(&self.become_password_file).as_deref());
+        option("--become-password-env", self.become_password_env.as_deref());
+        option("--key-passphrase-file", path(&self.key_passphrase_file).as_deref());
+        option("--private-key", path(&self.private_key).as_deref());
+        option("--ssh-common-args", self.ssh_common_args.as_deref());
+        option("--timeout", self.timeout.map(|seconds| seconds.to_string()).as_deref());
+        option("--catalog", self.catalog.as_deref());
+        option("--run-dir", path(&self.run_dir).as_deref());
+        words.extend(self.become_on.then(|| "--become".to_owned()));
+        words.extend(self.ask_become_pass.then(|| "--ask-become-pass".to_owned()));
+        words.iter().map(|word| format!(" {}", quoted(word))).collect()
+    }
+
+    /// `--catalog`, in the same form.
+    pub(super) fn catalog_again(&self) -> String {
+        self.catalog.as_ref().map(|catalog| format!(" {}", quoted(&format!("--catalog={catalog}")))).unwrap_or_default()
+    }
+}
+
+/// A word for a POSIX shell.
+fn quoted(word: &str) -> String {
+    // Only a NUL cannot be quoted, and no argument holds one.
+    shlex::try_quote(word).map_or_else(|_| String::new(), std::borrow::Cow::into_owned)
+}
+
 /// `ferry init`
 #[derive(Debug, Args)]
 pub(super) struct InitArgs {

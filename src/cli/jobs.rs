@@ -152,24 +152,43 @@ async fn attach(id: &str, common: Common) -> Result<u8, Failure> {
             return restore::restore(&cluster, choices, common).await;
         }
     }
-    let (mut out, mut lines) = (Sink::stdout(), crate::event::Lines::new());
+    let (mut out, mut lines) = (Sink::stdout(), crate::event::Lines::sparing(&opened.masker));
     let mut offset = 0;
+    let (patience, mut heard) = (river::patience()?, std::time::Instant::now());
+    let lost = |what: &str| {
+        Failure::new(Kind::Unknown, format!("job {} was not followed to its end", job.id))
+            .on(&host)
+            .saw(what.to_owned())
+            .why("it goes on by itself, if it was begun")
+            .mend(format!("ferry jobs attach {}{}", job.id, common.again()))
+    };
     let state = loop {
-        let jobs = world.jobs(&host).await?;
-        let followed = jobs.follow(&job.id, offset, |what| {
-            if let Follow::Bytes(bytes) = what {
-                offset += bytes.len() as u64;
-                lines
-                    .feed(bytes, |line| out.put(&format!("{}\n", ping::wash(&opened, &String::from_utf8_lossy(line)))));
-            }
-        });
+        let followed = async {
+            let (jobs, from) = (world.jobs(&host).await?, offset);
+            let each = |what: Follow<'_>| {
+                heard = std::time::Instant::now();
+                if let Follow::Bytes(bytes) = what {
+                    offset += bytes.len() as u64;
+                    lines.feed(bytes, |line| {
+                        out.put(&format!("{}\n", ping::wash(&opened, &String::from_utf8_lossy(line))));
+                    });
+                }
+            };
+            jobs.follow(&job.id, from, each).await
+        };
         match followed.await {
-            Ok(state) if state.is_final() => break state,
-            Ok(_) => tokio::time::sleep(Duration::from_secs(1)).await,
-            Err(failure) if failure.again => tokio::time::sleep(Duration::from_secs(2)).await,
+            Ok(state) if state.is_final() || state == State::Absent => break state,
+            Ok(_) if heard.elapsed() < patience => tokio::time::sleep(Duration::from_secs(1)).await,
+            Err(failure) if failure.again && heard.elapsed() < patience => {
+                world.forget(&host).await;
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            Ok(state) => return Err(lost(&format!("the node says: {state}"))),
+            Err(failure) if failure.again => return Err(lost(&failure.to_string())),
             Err(failure) => return Err(failure),
         }
     };
+    lines.end(|line| out.put(&format!("{}\n", ping::wash(&opened, &String::from_utf8_lossy(line)))));
     let next = cluster
         .map(|cluster| format!("; the archive is brought home and sealed by: ferry backup {cluster}"))
         .unwrap_or_default();

@@ -18,6 +18,7 @@ use crate::name::HostName;
 use crate::remote::Way;
 use crate::remote::reach::{Defaults, Reach};
 use crate::remote::ssh::auth::{AskPassphrase, Identities};
+use crate::remote::ssh::keys;
 use crate::secret::{Masker, SecretString};
 use crate::settings::{Flags, Settings};
 
@@ -109,16 +110,32 @@ fn become_password(common: &Common, settings: &Settings) -> Result<Option<Secret
 }
 
 /// Asks for a key's passphrase: from the file that was named, else at the terminal.
-fn ask_passphrase(common: &Common, masker: &Masker) -> AskPassphrase {
-    let (file, masker) = (common.key_passphrase_file.clone(), masker.clone());
-    Arc::new(move |key: &Path| {
-        let secret = match &file {
-            Some(path) => prompt::secret_file(path).ok(),
-            None => prompt::secret(&format!("passphrase of {}", key.display()), "").ok(),
-        }?;
+///
+/// # Errors
+/// The file that was named cannot be used.
+fn ask_passphrase(common: &Common, masker: &Masker) -> Result<AskPassphrase, Failure> {
+    let given = common.key_passphrase_file.as_deref().map(prompt::secret_file).transpose()?;
+    if let Some(secret) = &given {
+        masker.learn(secret);
+    }
+    let masker = masker.clone();
+    Ok(Arc::new(move |key: &Path| {
+        let secret = match &given {
+            Some(secret) => secret.clone(),
+            None => prompt::secret(&format!("passphrase of {}", key.display()), "").ok()?,
+        };
         masker.learn(&secret);
         Some(secret)
-    })
+    }))
+}
+
+/// How a passphrase is given where nobody is there to be asked: the flag is this roof's own.
+fn with_flag(failure: Failure) -> Failure {
+    if keys::wants_passphrase(&failure) {
+        failure.mend("--key-passphrase-file FILE; or at a terminal, where ferry asks; or load the key: ssh-add")
+    } else {
+        failure
+    }
 }
 
 /// Opens everything. `playbook_folder` for its group_vars.
@@ -132,7 +149,7 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
     let masker = Masker::new();
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| PathBuf::from("/"));
     let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let ask = ask_passphrase(common, &masker);
+    let ask = ask_passphrase(common, &masker)?;
     let reach = Reach::new(Defaults {
         user: common.user.clone().or_else(|| settings.remote_user.clone()).unwrap_or_else(|| who().user),
         become_on: common.become_on,
@@ -191,7 +208,7 @@ impl Opened {
             match made {
                 Ok((way, vars)) => {
                     // Hosts share files: each wrong one is told once.
-                    for failure in way.wrong() {
+                    for failure in way.wrong().into_iter().map(with_flag) {
                         if !failures.contains(&failure) {
                             failures.push(failure);
                         }

@@ -245,7 +245,10 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         id: telling.id.clone(),
         dir: telling.dir.clone(),
         who,
-        command: command.join(" "),
+        // The lock on the nodes and the catalog's notes hold these: what was typed may have a secret in it.
+        command: opened.masker.mask(&command.join(" ")).into_owned(),
+        flags: opened.masker.mask(&journey.common.again()).into_owned(),
+        catalog_flag: journey.common.catalog_again(),
         started,
         inventory_sha256,
         playbook_sha256: journey.playbook_digest,

@@ -60,6 +60,8 @@ pub struct AmvPoint {
 pub struct PointFacts {
     /// Its id.
     pub id: String,
+    /// Which archive the next fields are about: empty for Gravity's; `AMV` when only that is restored.
+    pub part: String,
     /// Digest of the Gravity archive in the manifest; `None` when the point has no Gravity archive.
     pub sha256: Option<Sha256>,
     /// Size of the Gravity archive in bytes.
@@ -372,7 +374,11 @@ fn digest(point: &PointFacts, policy: &RestorePolicy, table: &mut Table<'_>) {
 }
 
 fn verdict(point: &PointFacts, policy: &RestorePolicy, table: &mut Table<'_>) {
-    let mut archives = vec![("Gravity", point.sha256, point.verdict)];
+    let mut archives = Vec::new();
+    // Where only AMV is restored its archive is the one that counts, once.
+    if point.part.is_empty() {
+        archives.push(("Gravity", point.sha256, point.verdict));
+    }
     match (&point.amv, policy.erases_amv) {
         (Some(amv), true) => archives.push(("AMV", Some(amv.sha256), amv.verdict)),
         (None, true) => table.refuse(

@@ -146,6 +146,7 @@ pub(in crate::gravity) fn target(number: u8) -> TargetFacts {
 pub(in crate::gravity) fn good() -> Case {
     Case {
         point: PointFacts {
+            part: String::new(),
             id: "20261122T041500Z-7f3a".into(),
             sha256: Some(digest_of("archive")),
             bytes: 10 * GIB,

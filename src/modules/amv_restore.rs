@@ -319,7 +319,9 @@ const STILL: Duration = Duration::from_millis(800);
 /// So long after an answer its job is not asked again whether it waits.
 const AFTER_ANSWER: Duration = Duration::from_secs(3);
 /// Where nothing tells that a job waits, so much silence after what looks like a question counts as waiting.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_secs(5);
+/// The same after an unfinished line that does not look like one.
+const LONG_SILENCE: Duration = Duration::from_secs(60);
 
 /// Hears the question and sees to its answer.
 struct Asker {
@@ -355,10 +357,20 @@ impl Asker {
     }
 }
 
-/// What stands last looks like a question: an unfinished line, or one that ends like one.
-fn looks_like_one(tail: &[u8]) -> bool {
-    let Some(last) = tail.iter().rfind(|byte| !byte.is_ascii_whitespace()) else { return false };
-    !tail.ends_with(b"\n") || matches!(last, b'?' | b':' | b')' | b']' | b'>')
+/// How long the job must have been silent for what stands last to count as a question, where nothing else tells;
+/// `None` when it looks like none: `shard 2 to shard 2...` and a finished line of a log wait for no answer.
+fn silence_of(tail: &[u8]) -> Option<Duration> {
+    let text = String::from_utf8_lossy(tail.get(tail.len().saturating_sub(400)..).unwrap_or_default()).into_owned();
+    let last = text.trim_end().lines().next_back().unwrap_or_default().to_lowercase();
+    let words =
+        ["y/n", "yes/no", "[y]", "continue", "proceed", "confirm", "are you sure", "type yes", "enter yes", "answer"];
+    if last.ends_with(['?', ':', ')', ']', '>']) && !last.ends_with("...")
+        || words.iter().any(|word| last.contains(word))
+    {
+        return Some(SILENCE);
+    }
+    let unfinished = !tail.ends_with(b"\n") && !last.is_empty();
+    (unfinished && !last.ends_with(['.', '%'])).then_some(LONG_SILENCE)
 }
 
 impl Listener for Asker {
@@ -380,7 +392,11 @@ impl Listener for Asker {
         }
         match self.waits {
             Some(waits) => waits && self.heard.elapsed() >= STILL,
-            None => self.heard.elapsed() >= SILENCE && looks_like_one(&self.tail),
+            None => {
+                let fits = || self.pattern.as_ref().is_some_and(|(pattern, _)| pattern.fits(&self.question()));
+                let limit = if fits() { Some(SILENCE) } else { silence_of(&self.tail) };
+                limit.is_some_and(|limit| self.heard.elapsed() >= limit)
+            }
         }
     }
 
@@ -482,4 +498,28 @@ fn proposal(world: &World) -> Option<String> {
     let all: Value = serde_json::from_slice(&std::fs::read(proposals(world)?).ok()?).ok()?;
     let last = all.get(world.cluster().ok()?.as_str())?;
     Some(format!("{:?}, by {}", last.get("answer")?.as_str()?, last.get("who")?.as_str()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_last_may_be_a_question() {
+        for (tail, wanted) in [
+            ("erased. Do you want to continue? (y/n) ", Some(SILENCE)),
+            ("Type yes to go on\n", Some(SILENCE)),
+            ("Continue [y/N]", Some(SILENCE)),
+            ("Password:", Some(SILENCE)),
+            ("Restoring db telegraf, rp autogen, shard 2 to shard 2...", None),
+            ("Copying data to node-1:8088...", None),
+            ("copied 45%", None),
+            ("Restored from x in 58ms\n", None),
+            ("", None),
+            ("\n\n", None),
+            ("Erase now ", Some(LONG_SILENCE)),
+        ] {
+            assert_eq!(silence_of(tail.as_bytes()), wanted, "{tail:?}");
+        }
+    }
 }

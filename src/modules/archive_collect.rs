@@ -7,7 +7,7 @@ use super::gravity_backup::LOG;
 use super::{Done, World};
 use crate::event::Event;
 use crate::failure::{Failure, Kind};
-use crate::transfer::{self, Pull, Trouble, note_path};
+use crate::transfer::{self, Pull, Trouble};
 
 /// The archive's name in a point.
 pub const FILE: &str = "gravity.tar.gz";
@@ -116,7 +116,7 @@ async fn collect(world: &World, amv: bool) -> Result<Done, Failure> {
                 job.meta.archive
             )));
         }
-        Err(Trouble::Failure(failure)) => {
+        Err(Trouble::Failure(failure) | Trouble::Differs(failure)) => {
             let mut failure = if failure.host.is_none() { failure.on(&job.host) } else { failure };
             failure.mend = Some(match failure.mend.take() {
                 Some(mend) => format!("{mend}; go on with: {}", go_on(world, "backup", &job.id)),
@@ -125,16 +125,24 @@ async fn collect(world: &World, amv: bool) -> Result<Done, Failure> {
             return Err(failure);
         }
     };
-    part.finish()?;
-    let _ = std::fs::remove_file(note_path(&pull.destination));
-    let members = arrived.walk.as_ref().map_or(0, |walk| walk.members);
-    world.events.commit(Event::Verified {
-        point: job.meta.point.to_string(),
-        file: file.to_owned(),
-        bytes: arrived.source.bytes,
-        sha256: arrived.sha256.to_string(),
-        members,
+    if arrived.started_over {
+        let text = "what an earlier attempt had left here was not what is on the node: all was fetched anew";
+        world.warn(Some(&job.host), text).await;
+    }
+    // The note of the source stays until the seal: a run that is stopped in between need not fetch anew.
+    part.finish().map_err(|failure| {
+        failure.mend(format!("the archive is still on the node; go on with: {}", go_on(world, "backup", &job.id)))
     })?;
+    let members = arrived.walk.as_ref().map_or(0, |walk| walk.members);
+    world
+        .commit_done(Event::Verified {
+            point: job.meta.point.to_string(),
+            file: file.to_owned(),
+            bytes: arrived.source.bytes,
+            sha256: arrived.sha256.to_string(),
+            members,
+        })
+        .await;
     let rate = arrived.source.bytes as f64 / arrived.took.as_secs_f64().max(0.001) / f64::from(1 << 20);
     let cuts = if arrived.cuts > 0 { format!(", through {} cuts", arrived.cuts) } else { String::new() };
     let message = format!(

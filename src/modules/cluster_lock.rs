@@ -107,7 +107,8 @@ pub(super) async fn take(world: &World, hosts: &[String], cluster: &ClusterName)
 async fn attach_line(world: &World, hosts: &[String]) -> String {
     for (host, job) in find(world, hosts).await.0 {
         if job.kind == super::gravity_backup::KIND {
-            return format!("to watch it: ferry jobs attach {} (on {host}); or wait until it ends", job.id);
+            let flags = &world.run.flags;
+            return format!("to watch it: ferry jobs attach {}{flags} (on {host}); or wait until it ends", job.id);
         }
     }
     "wait until it ends, or look with: ferry jobs list".to_owned()

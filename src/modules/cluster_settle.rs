@@ -8,7 +8,7 @@ use super::{Done, World, gravity_facts};
 use crate::failure::{Failure, Kind};
 use crate::gravity::{self, SETTLE_LIMIT, SettleExpect, TargetQuestions};
 
-/// Between two looks.
+/// Between two looks, at the end; at first it is looked more often.
 const PAUSE: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure> {
@@ -36,6 +36,7 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
     let ill = world.choices.waive.get("health");
     let limit = if ill.is_some() { limit.min(Duration::from_secs(120)) } else { limit };
     let (began, mut told) = (Instant::now(), Vec::new());
+    let mut pause = Duration::from_secs(1);
     loop {
         let settled = look(world, hosts, &expect).await;
         let (settled, failure) = match settled {
@@ -76,7 +77,8 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
             .why("the restore itself is done and is not repeated")
             .mend("sudo gravity status on a main node; sudo kubectl get pods --all-namespaces"));
         }
-        tokio::time::sleep(PAUSE.min(limit.saturating_sub(began.elapsed()))).await;
+        tokio::time::sleep(pause.min(limit.saturating_sub(began.elapsed()))).await;
+        pause = (pause * 2).min(PAUSE);
     }
 }
 

@@ -32,11 +32,12 @@ pub struct Running {
 
 /// The commands that go on with a job.
 pub fn go_on(world: &World, what: &str, job: &JobId) -> String {
+    let flags = &world.run.flags;
     match (&world.cluster, what) {
         (Some(cluster), "backup") => {
-            format!("ferry jobs attach {job}   (or the same command again: ferry backup {cluster})")
+            format!("ferry jobs attach {job}{flags}   (or the same command again: ferry backup {cluster}{flags})")
         }
-        _ => format!("ferry jobs attach {job}   (or: ferry runs resume {})", world.run.id),
+        _ => format!("ferry jobs attach {job}{flags}   (or: ferry runs resume {})", world.run.id),
     }
 }
 
@@ -82,6 +83,16 @@ pub(super) async fn start(world: &World, job: &Running, spec: &Spec, point: &str
         let started = async { world.jobs(&job.host).await?.start(spec).await };
         tracing::info!(job = %job.id, host = %job.host, "asking the node to start the job");
         match started.await {
+            // Its supervisor was sent off and has claimed nothing, nor said why. One that is late takes it,
+            // and another one is sent meanwhile: only one of them ever runs it.
+            Ok(State::NotStarted) if began.elapsed() < world.choices.patience => {
+                tell_state(world, job, State::NotStarted);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Ok(State::NotStarted) => {
+                let cause = Failure::new(Kind::Unknown, "its supervisor does not begin and does not say why");
+                return Err(unknown(job, "the job does not begin", &cause));
+            }
             Ok(state) => {
                 tell_state(world, job, state);
                 return Ok(());
@@ -118,7 +129,7 @@ pub(super) const TAIL: usize = 64 << 10;
 
 impl LogFile {
     /// What was written by an earlier attempt is read again from the node: it is small, and only what came from there is sure.
-    fn create(path: &Path) -> std::io::Result<Self> {
+    fn create(path: &Path, events: &Events) -> std::io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt as _;
         if let Some(folder) = path.parent() {
             use std::os::unix::fs::DirBuilderExt as _;
@@ -126,7 +137,7 @@ impl LogFile {
         }
         let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         let file = std::io::BufWriter::new(file);
-        Ok(Self { file, offset: 0, hasher: Hasher::new(), lines: Lines::new(), tail: Vec::new() })
+        Ok(Self { file, offset: 0, hasher: Hasher::new(), lines: Lines::sparing(events.masker()), tail: Vec::new() })
     }
 
     /// The digest is of the bytes as the node has them; what is kept here is masked and cleaned,
@@ -194,7 +205,7 @@ pub(super) async fn follow(
     path: &Path,
     mut listener: Option<&mut dyn Listener>,
 ) -> Result<(State, LogFile), Failure> {
-    let mut log = LogFile::create(path).map_err(|error| {
+    let mut log = LogFile::create(path, &world.events).map_err(|error| {
         Failure::new(Kind::Failed, format!("could not write {}", path.display()))
             .saw(error.to_string())
             .mend(job.go_on.clone())
@@ -208,7 +219,11 @@ pub(super) async fn follow(
         let asked = tokio::sync::Notify::new();
         let attempt = async {
             keep_watch(world).await?;
-            let jobs = world.jobs(&job.host).await?;
+            let mut jobs = world.jobs(&job.host).await?;
+            if listener.is_some() {
+                // Whether it waits for an answer is asked more often than whether it lives.
+                jobs.manner.heart = Duration::from_secs(2);
+            }
             jobs.follow(&job.id, offset, |what| {
                 heard = Instant::now();
                 match what {
@@ -240,14 +255,14 @@ pub(super) async fn follow(
             result = attempt => Some(result),
             () = asked.notified() => None,
         };
+        let not_kept = |error: std::io::Error| {
+            Failure::new(Kind::Unknown, format!("the job's log could not be kept here ({})", path.display()))
+                .saw(error.to_string())
+                .why("the job goes on by itself, or has ended, and what it made stays on the node")
+                .mend(job.go_on.clone())
+        };
         if let Some(error) = broken {
-            return Err(Failure::new(
-                Kind::Unknown,
-                format!("the job's log could not be kept here ({})", path.display()),
-            )
-            .saw(error.to_string())
-            .why("the job goes on by itself")
-            .mend(job.go_on.clone()));
+            return Err(not_kept(error));
         }
         let Some(result) = result else {
             if let Some(listener) = &mut listener {
@@ -257,9 +272,7 @@ pub(super) async fn follow(
         };
         match result {
             Ok(state) if state.is_final() => {
-                log.end(&world.events, &job.host).map_err(|error| {
-                    Failure::new(Kind::Failed, "the job's log could not be kept").saw(error.to_string())
-                })?;
+                log.end(&world.events, &job.host).map_err(not_kept)?;
                 tell_state(world, job, state);
                 return Ok((state, log));
             }
@@ -270,7 +283,14 @@ pub(super) async fn follow(
                     .why("it was never started, or somebody removed it")
                     .mend("ferry jobs list; on the node: journalctl -t gravity-cli"));
             }
-            Ok(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+            Ok(state) if heard.elapsed() < world.choices.patience => {
+                tell_state(world, job, state);
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Ok(state) => {
+                let cause = Failure::new(Kind::Unknown, format!("the node says: {state}"));
+                return Err(unknown(job, "the job does not begin", &cause));
+            }
             // An answer that broke off says as little as one that never came: it is asked for again.
             Err(failure)
                 if (failure.again || failure.kind == Kind::Unknown) && heard.elapsed() < world.choices.patience =>

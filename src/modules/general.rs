@@ -9,6 +9,9 @@ use crate::event::{Lines, Stream};
 use crate::failure::{Failure, Kind};
 use crate::remote::{Command, Exit, Piece, quote};
 
+/// How much of each stream `register` keeps, in bytes.
+const KEPT: usize = 1 << 20;
+
 /// What a host says about itself: user, root, system, disk.
 const PING: &str = r#"
 printf '%s user %s\n' "$M" "${SUDO_USER:-$(id -un)}"
@@ -88,7 +91,8 @@ pub(super) async fn command(
     let mut child = session.open_root(&line).await?;
     child.close_input().await;
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let (mut out_lines, mut err_lines) = (Lines::new(), Lines::new());
+    let masker = world.events.masker();
+    let (mut out_lines, mut err_lines) = (Lines::sparing(masker), Lines::sparing(masker));
     while let Some(piece) = child.next().await {
         let (bytes, kept, lines, stream) = match &piece {
             Piece::Out(bytes) => (bytes, &mut out, &mut out_lines, Stream::Out),
@@ -96,12 +100,17 @@ pub(super) async fn command(
         };
         lines.feed(bytes, |line| world.events.line(host, stream, line));
         // What `register` keeps is bounded; the host's log has it all.
-        let room = (1_usize << 20).saturating_sub(kept.len()).min(bytes.len());
+        let room = KEPT.saturating_sub(kept.len()).min(bytes.len());
         kept.extend_from_slice(bytes.get(..room).unwrap_or_default());
     }
     out_lines.end(|line| world.events.line(host, Stream::Out, line));
     err_lines.end(|line| world.events.line(host, Stream::Err, line));
     let exit = child.exit().await;
+    for kept in [&mut out, &mut err] {
+        if kept.len() >= KEPT {
+            kept.truncate(masker.cut(kept));
+        }
+    }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches(['\r', '\n']).to_owned();
     let (out, err) = (text(&out), text(&err));
     let rc = match &exit {

@@ -156,7 +156,7 @@ pub(super) async fn open_point(world: &World, id: &PointId) -> Result<(), Failur
         return Ok(());
     }
     let cluster = world.cluster()?;
-    let go_on = format!("ferry backup {cluster}");
+    let go_on = format!("ferry backup {cluster}{}", world.run.flags);
     let point = world.catalog()?.begin(cluster, id, &world.run.id, &world.run.who.machine, &go_on)?;
     world.work.lock().await.point = Some(point);
     Ok(())
@@ -303,6 +303,7 @@ pub(super) async fn look_at_archive(
     world: &World,
     job: &OurJob,
 ) -> Result<(Option<ArchiveStat>, Option<i64>, Option<i64>), Failure> {
+    let began = Instant::now();
     let file = quote(&job.meta.archive).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
     let base = world.var(&job.host, "ferry_node_dir").unwrap_or_else(|| "/var/lib/ferry".to_owned());
     let ended = quote(&format!("{base}/jobs/{}/rc", job.id)).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
@@ -312,36 +313,62 @@ pub(super) async fn look_at_archive(
          if [ -L \"$f\" ]; then printf '%s link\\n' {mark}; elif [ -e \"$f\" ]; then printf '%s file %s\\n' {mark} \"$(stat -c '%s %Y %i %a %F' \"$f\")\"; else printf '%s none\\n' {mark}; fi\n\
          printf '%s rc %s\\n' {mark} \"$(stat -c %Y \"$r\" 2>/dev/null)\""
     );
-    let text = match ask_root(world, &job.host, &script, Duration::from_secs(60)).await {
-        Ok(said) => said.text(),
-        Err(failure) => return Err(unknown(&running(world, job), "the archive could not be looked at", &failure)),
-    };
-    let mut stat = None;
-    let mut ended = None;
-    for line in text.lines().filter_map(|line| line.strip_prefix(&mark)) {
+    let mut odd = 0;
+    loop {
+        let asked = async {
+            let said = world.session(&job.host).await?.run_root(&script, Duration::from_secs(60)).await?;
+            if let crate::remote::Exit::Lost(why) = &said.exit {
+                return Err(Failure::new(Kind::Unreachable, "the connection was lost").saw(why.clone()).again());
+            }
+            let jobs = world.jobs(&job.host).await?.list().await?;
+            let listed = jobs.into_iter().find(|listed| listed.id == job.id);
+            match (seen_of_archive(&said.text(), &mark), listed) {
+                (Some((stat, ended)), Some(listed)) => {
+                    let started = listed.started.and_then(|at| i64::try_from(at).ok());
+                    Ok((stat, started, ended))
+                }
+                // Not the same as "there is no file", which would end with its removal.
+                _ => Err(Failure::new(Kind::Unknown, "the node's answer about the archive cannot be understood")
+                    .saw(format!("{}; {} {}", said.exit, said.text(), said.err_text()))),
+            }
+        };
+        match asked.await {
+            Err(failure) if failure.again && began.elapsed() < world.choices.patience => {
+                world.forget(&job.host).await;
+            }
+            Err(failure) if failure.kind == Kind::Unknown && odd < 3 => odd += 1,
+            Err(failure) => return Err(unknown(&running(world, job), "the archive could not be looked at", &failure)),
+            Ok(seen) => return Ok(seen),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// What the lines behind `mark` say: the file, `None` where there is none, and when the job ended by the
+/// node's clock, `None` where that is not known. `None` in all when a line is missing or has not
+/// the form that it must have.
+fn seen_of_archive(text: &str, mark: &str) -> Option<(Option<ArchiveStat>, Option<i64>)> {
+    let (mut file, mut ended) = (None, None);
+    for line in text.lines().filter_map(|line| line.strip_prefix(mark)) {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
-            ["link"] => stat = Some(ArchiveStat { bytes: 0, mtime: 0, inode: 0, regular: false, mode: 0 }),
-            ["file", bytes, mtime, inode, mode, kind @ ..] => {
-                stat = Some(ArchiveStat {
-                    bytes: bytes.parse().unwrap_or(0),
-                    mtime: mtime.parse().unwrap_or(0),
-                    inode: inode.parse().unwrap_or(0),
-                    regular: kind.join(" ").starts_with("regular"),
-                    mode: u32::from_str_radix(mode, 8).unwrap_or(0),
-                });
+            ["none"] => file = Some(None),
+            ["link"] => file = Some(Some(ArchiveStat { bytes: 0, mtime: 0, inode: 0, regular: false, mode: 0 })),
+            ["file", bytes, mtime, inode, mode, kind @ ..] if !kind.is_empty() => {
+                file = Some(Some(ArchiveStat {
+                    bytes: bytes.parse().ok()?,
+                    mtime: mtime.parse().ok()?,
+                    inode: inode.parse().ok()?,
+                    regular: kind.first() == Some(&"regular"),
+                    mode: u32::from_str_radix(mode, 8).ok()?,
+                }));
             }
-            ["rc", at] => ended = at.parse().ok(),
-            _ => {}
+            ["rc"] => ended = Some(None),
+            ["rc", at] => ended = Some(Some(at.parse().ok()?)),
+            _ => return None,
         }
     }
-    let jobs = world.jobs(&job.host).await?.list().await.unwrap_or_default();
-    let started = jobs
-        .into_iter()
-        .find(|listed| listed.id == job.id)
-        .and_then(|listed| listed.started)
-        .and_then(|at| i64::try_from(at).ok());
-    Ok((stat, started, ended))
+    Some((file?, ended?))
 }
 
 /// A failed backup is told, its log is kept here, and nothing of ours stays on the node: what is
@@ -411,4 +438,36 @@ async fn remove_once(world: &World, job: &OurJob, log: Sha256) -> Result<(), Fai
     world.jobs(&job.host).await?.clean(&job.id, log).await?;
     world.events.tell(Event::JobCleaned { job: job.id.to_string(), host: job.host.clone() });
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_answer_says_that_there_is_no_file() {
+        let seen = |text: &str| seen_of_archive(text, "@@");
+        assert_eq!(seen("@@ none\n@@ rc 17"), Some((None, Some(17))));
+        assert_eq!(seen("@@ none\n@@ rc"), Some((None, None)));
+        let (file, ended) = seen("motd\n@@ file 5 6 7 600 regular empty file\n@@ rc 9\nbye").unwrap();
+        let file = file.unwrap();
+        assert_eq!((file.bytes, file.mtime, file.mode, file.regular, ended), (5, 6, 0o600, true, Some(9)));
+        assert!(!seen("@@ file 5 6 7 755 directory\n@@ rc 9").unwrap().0.unwrap().regular);
+        assert!(!seen("@@ link\n@@ rc 9").unwrap().0.unwrap().regular);
+        // Cut, stat without a word, numbers that are none, another mark.
+        for broken in [
+            "",
+            "@@ none",
+            "@@ rc 17",
+            "@@ file \n@@ rc 17",
+            "@@ file 5 6 7 600\n@@ rc 17",
+            "@@ file x 6 7 600 regular file\n@@ rc 17",
+            "@@ no",
+            "@x none\n@x rc 17",
+            "sh: stat: not found\n@@ file\n@@ rc",
+        ] {
+            assert_eq!(seen(broken), None, "{broken:?}");
+        }
+    }
 }

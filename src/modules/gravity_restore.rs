@@ -125,7 +125,7 @@ async fn start(world: &World, hosts: &[String], args: &Map<String, Value>) -> Re
                 .map_err(|what| Failure::new(Kind::CouldNotStart, format!("timeout {text:?}: {what}")))
         })
         .transpose()?;
-    let (timeout, why) = gravity::restore_timeout(delivered.bytes, None, set);
+    let (timeout, why) = gravity::restore_timeout(delivered.bytes, last_minutes(world), set);
     world.events.note(Some(&host), format!("gravity restore, timeout {why}, from {}", delivered.path));
     let options = world.probe_options(&host);
     let marker = RestoreJob::marker();
@@ -182,6 +182,24 @@ async fn start(world: &World, hosts: &[String], args: &Map<String, Value>) -> Re
     };
     follow::start(world, &job, &spec, &point).await?;
     Ok((job, meta))
+}
+
+/// How long the last restore into this cluster took, in minutes, by the notes of all points.
+fn last_minutes(world: &World) -> Option<f64> {
+    use crate::catalog::{Entry, Remark};
+    let into = world.cluster.as_ref()?;
+    let entries = world.catalog.as_ref()?.list(None).ok()?;
+    let notes = entries.iter().filter_map(|entry| match entry {
+        Entry::Sealed(point) => Some(&point.notes.known),
+        _ => None,
+    });
+    let restores = notes.flatten().filter_map(|note| match &note.remark {
+        Remark::Restored { into: there, seconds, .. } if there == into && *seconds > 0.0 => {
+            Some((note.at, seconds / 60.0))
+        }
+        _ => None,
+    });
+    restores.max_by_key(|(at, _)| *at).map(|(_, minutes)| minutes)
 }
 
 /// What the end of the job means.

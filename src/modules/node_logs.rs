@@ -42,7 +42,7 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
         .map_or(serde_json::Value::Null, |status| status.raw.clone());
     let mut work = world.work.lock().await;
     work.status_after = after.clone();
-    let mut written = 0;
+    let (mut written, mut lost) = (0, Vec::new());
     if let Some(point) = &work.point {
         // Files of a point pass the same cleaning as what people see.
         let masked = |text: &str| world.events.masker().mask(text).into_owned();
@@ -52,11 +52,16 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
             ("logs/status-before.json", masked(&pretty(&job.meta.status_before))),
             ("logs/status-after.json", masked(&pretty(&after))),
         ] {
-            point.write_file(name, text.as_bytes())?;
-            written += 1;
+            match point.write_file(name, text.as_bytes()) {
+                Ok(()) => written += 1,
+                Err(failure) => lost.push(failure),
+            }
         }
     }
     drop(work);
+    for failure in lost {
+        world.warn(None, format!("a log could not be kept with the point: {failure}")).await;
+    }
     world.events.tell(Event::Note {
         host: Some(job.host.clone()),
         text: format!("{} journal lines brought home", journal.lines().count()),

@@ -12,7 +12,7 @@ use crate::catalog::{
 use crate::digest::Sha256;
 use crate::event::{Event, SummaryLine};
 use crate::failure::{Failure, Kind};
-use crate::transfer::Arrived;
+use crate::transfer::{Arrived, note_path};
 
 /// Parts that were wanted and are not there, one sentence each.
 fn shortfalls(world: &World, has_nfs: bool, amv: &super::amv_backup::AmvPart) -> Vec<String> {
@@ -77,6 +77,7 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
         archive.details.clone_from(&work.amv.details);
         archives.push(archive);
     }
+    let saved_amv = archives.iter().any(|archive| archive.kind == ArchiveKind::Amv);
     if archives.is_empty() {
         return Err(Failure::new(Kind::Failed, "there is no proved archive: nothing is sealed"));
     }
@@ -126,7 +127,7 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
         commands: work.commands.clone(),
         archives,
         complete: missing.is_empty(),
-        contents: contents_rows(has_amv, has_nfs),
+        contents: contents_rows(has_amv, saved_amv, has_nfs),
         durations: Durations {
             backup_seconds: work.backup_seconds,
             transfer_seconds: Some(transfer_seconds),
@@ -147,19 +148,24 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
         extra: serde_json::Map::new(),
     };
     let complete = manifest.complete;
+    for file in [FILE, AMV_FILE] {
+        let _ = std::fs::remove_file(note_path(&point.file(&format!("{file}.part"))));
+    }
     let sealed = tokio::task::spawn_blocking(move || point.seal(manifest))
         .await
         .map_err(|error| Failure::new(Kind::Bug, error.to_string()))??;
     let path = sealed.dir.display().to_string();
     work.sealed = Some(sealed);
     drop(work);
-    world.events.commit(Event::Sealed {
-        cluster: world.cluster()?.to_string(),
-        point: job.meta.point.to_string(),
-        path: path.clone(),
-        verdict: verdict.to_string(),
-        complete,
-    })?;
+    world
+        .commit_done(Event::Sealed {
+            cluster: world.cluster()?.to_string(),
+            point: job.meta.point.to_string(),
+            path: path.clone(),
+            verdict: verdict.to_string(),
+            complete,
+        })
+        .await;
     if verdict == Verdict::Suspect {
         world.events.warn(None, format!("the point is suspect: {why}"));
     }
@@ -287,7 +293,11 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
         }
         if archive.verdict == Verdict::Suspect {
             lines.push(line("suspect", archive.why.clone()));
-            next.push(format!("ferry points show {}   then, if it is right: ferry points accept", manifest.id));
+            let catalog = &world.run.catalog_flag;
+            next.push(format!(
+                "ferry points show {}{catalog}   then, if it is right: ferry points accept",
+                manifest.id
+            ));
         }
     }
     if let Some(why) = &work.amv.skipped {
@@ -323,7 +333,7 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
             format!("{:.1} MiB, {} members", before.bytes as f64 / f64::from(1 << 20), before.members),
         ));
     }
-    next.push(format!("ferry points verify {}", manifest.id));
+    next.push(format!("ferry points verify {}{}", manifest.id, world.run.catalog_flag));
     world.events.tell(Event::Summary { lines, next });
     let missing = work.shortfalls.clone();
     drop(work);

@@ -18,10 +18,8 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
     }
     let point = find_point(world)?;
     look_for_jobs(world, point.id()).await?;
-    let (gravity, erases) = (
-        point.manifest.archive(ArchiveKind::Gravity).filter(|_| world.choices.wants("gravity")).cloned(),
-        erases_amv(world, &point),
-    );
+    let kind = if world.choices.wants("gravity") { ArchiveKind::Gravity } else { ArchiveKind::Amv };
+    let (gravity, erases) = (point.manifest.archive(kind).cloned(), erases_amv(world, &point));
     let taken_over = {
         let mut work = world.work.lock().await;
         work.restoring.point = Some(point.clone());

@@ -35,6 +35,19 @@ pub(super) async fn tidy(world: &World) -> Result<Done, Failure> {
             Err(failure) => left.push(format!("{host}: job {job}: {failure}")),
         }
     }
+    // What AMV's script saved of the data that it erased is the way back: it stays, and is told.
+    let amv = world.work.lock().await.restoring.delivered_amv.clone();
+    let folder = amv
+        .as_ref()
+        .and_then(|sent| sent.path.rsplit_once('/').map(|(folder, _)| (sent.host.clone(), folder.to_owned())));
+    if let Some((host, folder)) = folder {
+        let kept = kept_in(world, &host, &folder).await;
+        if !kept.is_empty() {
+            let text = format!("{host}:{folder}: {}", kept.join(", "));
+            world.events.note(Some(&host), format!("what AMV's script saved before it erased stays there: {text}"));
+            world.work.lock().await.restoring.amv_saved = Some(text);
+        }
+    }
     for text in &left {
         world.warn(None, format!("still on the node: {text}")).await;
     }
@@ -42,6 +55,21 @@ pub(super) async fn tidy(world: &World) -> Result<Done, Failure> {
         if left.is_empty() { "archives and jobs removed" } else { "not everything could be removed" },
         json!({"left": left}),
     ))
+}
+
+/// What lies in a folder of ours besides our own file.
+async fn kept_in(world: &World, host: &str, folder: &str) -> Vec<String> {
+    let Ok(word) = quote(folder) else { return Vec::new() };
+    let script = format!("[ -L {word} ] || ls -1A {word} 2>/dev/null | head -n 20");
+    match super::follow::ask_root(world, host, &script, Duration::from_secs(60)).await {
+        Ok(said) => said
+            .text()
+            .lines()
+            .map(|line| crate::secret::clean(line.as_bytes()))
+            .filter(|line| !line.is_empty())
+            .collect(),
+        Err(_) => Vec::new(),
+    }
 }
 
 /// Removes one archive of ours by its exact form, and its folder when that is empty.
@@ -97,6 +125,10 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
         SafetyBackup::NotYet | SafetyBackup::NotPossible(_) => {
             lines.push(line("way back", "none: no fresh backup of the target was taken".to_owned()));
         }
+    }
+    if let Some(saved) = &restoring.amv_saved {
+        lines.push(line("way back", format!("AMV's data as it was before, saved by its script: {saved}")));
+        next.push("when that is not needed any more, remove it there: it holds passwords".to_owned());
     }
     for (gate, reason) in &world.choices.waive {
         lines.push(line("waived", format!("{gate}: {reason}")));

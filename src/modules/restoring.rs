@@ -134,6 +134,8 @@ pub struct Restoring {
     pub amv_restored: bool,
     /// What AMV's own report said.
     pub amv_report: Option<String>,
+    /// Where AMV's script saved what it erased.
+    pub amv_saved: Option<String>,
     /// Whether the cluster is well again.
     pub settled: Option<gravity::Settled>,
 }
@@ -166,7 +168,11 @@ pub(super) fn facts_of(world: &World, point: &Point) -> PointFacts {
         _ => None,
     });
     let cluster = &manifest.cluster;
+    // With `--only amv` its archive is what the gates are about.
+    let part = if world.choices.wants("gravity") { String::new() } else { "AMV".to_owned() };
+    let gravity = if part.is_empty() { gravity } else { amv };
     PointFacts {
+        part,
         id: point.id().to_string(),
         sha256: gravity.map(|archive| archive.sha256),
         bytes: gravity.map_or(0, |archive| archive.bytes),
@@ -416,6 +422,8 @@ pub(super) async fn can_back_up(world: &World, hosts: &[String]) -> Result<(), S
         .findings
         .iter()
         .filter(|finding| finding.severity == Severity::Refuse)
+        // What was waived for the restore is waived for its backup too; but an ill cluster's backup is no way back.
+        .filter(|finding| finding.gate == "health" || !world.choices.waive.contains_key(&finding.gate))
         .map(|finding| format!("{}: {}", finding.gate, finding.what))
         .collect();
     if refused.is_empty() && preflight.node.is_some() { Ok(()) } else { Err(refused.join("; ")) }

@@ -29,8 +29,13 @@ pub struct RunInfo {
     pub dir: PathBuf,
     /// Who started it, where.
     pub who: Who,
-    /// What was typed.
+    /// What was typed, secrets masked.
     pub command: String,
+    /// The options that say which hosts, keys and places are meant, as another command needs them to mean the
+    /// same: empty, or words with a blank before them, quoted for the shell, secrets masked.
+    pub flags: String,
+    /// `--catalog` among them, for commands that take no other.
+    pub catalog_flag: String,
     /// When it began.
     pub started: jiff::Timestamp,
     /// Digest of the inventory as read.
@@ -346,6 +351,15 @@ impl World {
         self.events.warn(host, text.clone());
         let text = host.map_or(text.clone(), |host| format!("{host}: {text}"));
         self.work.lock().await.warnings.push(text);
+    }
+
+    /// Commits what has happened already. A journal that cannot hold it is told and stops nothing: what
+    /// follows does not rest on it, and a point that could be sealed is worth more than its journal.
+    pub async fn commit_done(&self, event: Event) {
+        if let Err(failure) = self.events.commit(event) {
+            let seen = failure.seen.map(|seen| format!(" ({seen})")).unwrap_or_default();
+            self.warn(None, format!("{}{seen}: it is told here only", failure.what)).await;
+        }
     }
 
     /// The cluster that the playbook is about.

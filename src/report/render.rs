@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::secret::clean;
 
 /// Windows narrower than this are treated as this wide.
-pub const NARROWEST: usize = 40;
+pub const NARROWEST: usize = 20;
 /// A host's line takes at most so many rows of a window; the host's log has all of it.
 const ROWS_OF_A_LINE: usize = 6;
 
@@ -364,7 +364,7 @@ impl Pen {
                 None => (String::new(), row.to_owned()),
             })
             .collect();
-        let gutter = rows.iter().map(|(gutter, _)| text_width(gutter)).max().unwrap_or(0).min(10);
+        let gutter = rows.iter().map(|(gutter, _)| text_width(gutter)).max().unwrap_or(0).min(10).min(self.width / 4);
         let room = self.width.saturating_sub(INDENT.len() + gutter + 3).max(8);
         let caret = rows.last().and_then(|(_, last)| last.strip_suffix('^').filter(|blanks| blanks.trim().is_empty()));
         let caret = caret.map(|blanks| blanks.chars().count());
@@ -471,7 +471,9 @@ impl Pen {
                 self.lines.push(format!("{}{front}{part}", self.paint(Paint::Dim, lead)).trim_end().to_owned());
             }
         }
-        let rule = if self.style.unicode { format!("└{}", "─".repeat(38)) } else { format!("+{}", "-".repeat(38)) };
+        let rule = (self.width - 1).min(38);
+        let rule =
+            if self.style.unicode { format!("└{}", "─".repeat(rule)) } else { format!("+{}", "-".repeat(rule)) };
         self.put("", Paint::None, &rule, Paint::Dim);
     }
 }

@@ -167,7 +167,10 @@ impl Screen {
                     false
                 }
                 Seen::Skipped(count) => {
-                    self.add(false, vec![format!("  ({})", render::skipped(count))]);
+                    let width = (self.widths)().1.max(render::NARROWEST);
+                    let text = format!("({})", render::skipped(count));
+                    let lines = render::wrap(&text, width.saturating_sub(2));
+                    self.add(false, lines.into_iter().map(|row| format!("  {row}")).collect());
                     false
                 }
                 Seen::Quiet => {

@@ -31,6 +31,8 @@ use crate::remote::{Exit, Piece, Session, Way, quote};
 const PIECE: usize = 1 << 20;
 /// How many pieces may wait for a thread.
 const WAITING: usize = 8;
+/// A disk on a node that reads fewer bytes a second counts as hanging.
+const SLOWEST: u64 = 20 << 20;
 /// After so many bytes the destination is synced and re-read.
 const PART: u64 = 64 << 20;
 
@@ -80,6 +82,8 @@ pub struct Arrived {
     pub cuts: u32,
     /// Bytes that were here already from an earlier attempt.
     pub resumed_at: u64,
+    /// What an earlier attempt had left here was not what is on the node: all was fetched anew.
+    pub started_over: bool,
     /// How long it took.
     pub took: Duration,
 }
@@ -89,6 +93,8 @@ pub struct Arrived {
 pub enum Trouble {
     /// It arrived, and it is no whole archive.
     NotWhole(Fault),
+    /// What arrived has another digest than the node's own file.
+    Differs(Failure),
     /// Anything else.
     Failure(Failure),
 }
@@ -130,9 +136,37 @@ pub async fn pull(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Arrived, Trouble> {
     let began = Instant::now();
+    let mut resumed_at = 0;
+    match once(way, control, pull, &mut progress, began, &mut resumed_at).await {
+        // Bytes that lay here since an earlier attempt were not proved then, and a power cut may have left other ones.
+        // Before the archive is called bad, or kept from arriving for ever, it is fetched whole.
+        Err(Trouble::NotWhole(_) | Trouble::Differs(_)) if resumed_at > 0 => {
+            empty(&pull.destination)?;
+            let mut arrived = once(way, control, pull, &mut progress, began, &mut resumed_at).await?;
+            arrived.started_over = true;
+            Ok(arrived)
+        }
+        other => other,
+    }
+}
+
+/// Throws away what an earlier attempt left.
+fn empty(destination: &Path) -> Result<(), Failure> {
+    let file = std::fs::OpenOptions::new().write(true).open(destination);
+    file.and_then(|file| file.set_len(0)).map_err(|error| local("could not empty", destination, &error))
+}
+
+async fn once(
+    way: &Way,
+    control: &Session,
+    pull: &Pull,
+    progress: &mut impl FnMut(u64, u64),
+    began: Instant,
+    resumed_at: &mut u64,
+) -> Result<Arrived, Trouble> {
     let mut digesting =
         tokio::spawn(node_digest(way.clone(), control.clone(), pull.host.clone(), pull.source.clone(), pull.patience));
-    let result = fetch(way, pull, &mut progress, began).await;
+    let result = fetch(way, pull, progress, began, resumed_at).await;
     let (mut arrived, streamed) = match result {
         Ok(done) => done,
         Err(trouble) => {
@@ -140,20 +174,30 @@ pub async fn pull(
             return Err(trouble);
         }
     };
-    let on_node = match (&mut digesting).await {
-        Ok(digest) => digest?,
-        Err(error) => {
+    // It began with the stream and has less to do: what takes several times as long will not come.
+    let on_node = match tokio::time::timeout(pull.patience + began.elapsed() * 3, &mut digesting).await {
+        Ok(Ok(digest)) => digest?,
+        Ok(Err(error)) => {
             return Err(Failure::new(Kind::Bug, "the node's digest was not taken").saw(error.to_string()).into());
+        }
+        Err(_) => {
+            digesting.abort();
+            return Err(Failure::new(Kind::Unreachable, "the node's digest did not come")
+                .on(&pull.host)
+                .why("the archive is whole on the node and what has arrived is kept")
+                .again()
+                .into());
         }
     };
     if let Some((tool, digest)) = on_node {
         if digest != streamed {
-            return Err(Failure::new(Kind::Failed, "the node's digest is not that of the bytes that arrived")
-                .on(&pull.host)
-                .saw(format!("{tool} there: {digest}; here: {streamed}"))
-                .why("the file changed while it was read, or a disk or memory is failing")
-                .mend("start again; the archive is still on the node")
-                .into());
+            return Err(Trouble::Differs(
+                Failure::new(Kind::Failed, "the node's digest is not that of the bytes that arrived")
+                    .on(&pull.host)
+                    .saw(format!("{tool} there: {digest}; here: {streamed}"))
+                    .why("the file changed while it was read, or a disk or memory is failing")
+                    .mend("start again; the archive is still on the node"),
+            ));
         }
         arrived.node_digest = Some(tool);
     }
@@ -166,19 +210,20 @@ async fn fetch(
     pull: &Pull,
     progress: &mut impl FnMut(u64, u64),
     began: Instant,
+    resumed_at: &mut u64,
 ) -> Result<(Arrived, Sha256), Trouble> {
     let mut here: Option<Pipe> = None;
     let mut source: Option<Source> = None;
-    let (mut cuts, mut resumed_at) = (0, 0);
+    let mut cuts = 0;
     let mut last_progress = Instant::now();
     let mut pause = Duration::from_millis(200);
     loop {
         let before = here.as_ref().map_or(0, |pipe| pipe.received);
-        let attempt = stream(way, pull, &mut here, &mut source, &mut resumed_at, progress).await;
+        let attempt = stream(way, pull, &mut here, &mut source, resumed_at, progress).await;
         let failure = match attempt {
             Ok(()) => break,
             Err(Trouble::Failure(failure)) if failure.again => failure,
-            Err(trouble) => return Err(prefer_fault(here, trouble)),
+            Err(trouble) => return Err(prefer_fault(here, trouble).await),
         };
         cuts += 1;
         if here.as_ref().map_or(0, |pipe| pipe.received) > before {
@@ -209,18 +254,17 @@ async fn fetch(
         node_digest: None,
         walk: ended.walk,
         cuts,
-        resumed_at,
+        resumed_at: *resumed_at,
+        started_over: false,
         took: began.elapsed(),
     };
     Ok((arrived, ended.streamed))
 }
 
 /// A walker or writer that stopped makes the queue fail: its own word is the reason.
-fn prefer_fault(pipe: Option<Pipe>, trouble: Trouble) -> Trouble {
-    match pipe {
-        Some(pipe) => pipe.why_stopped().unwrap_or(trouble),
-        None => trouble,
-    }
+async fn prefer_fault(pipe: Option<Pipe>, trouble: Trouble) -> Trouble {
+    let Some(pipe) = pipe else { return trouble };
+    tokio::task::spawn_blocking(|| pipe.why_stopped()).await.ok().flatten().unwrap_or(trouble)
 }
 
 /// The script that streams one file as root: which file it is, its bytes from `offset`, which file
@@ -283,7 +327,25 @@ async fn stream(
     let mut said = Vec::new();
     let mut started = false;
     let mut gathered = BytesMut::with_capacity(PIECE);
-    while let Some(piece) = child.next().await {
+    // A node that answers keepalives while its disk hangs would be waited for without end. Some
+    // tails read all that they skip.
+    let skipping = Duration::from_secs(offset / SLOWEST);
+    loop {
+        let limit = if started { pull.patience } else { pull.patience + skipping };
+        let piece = match tokio::time::timeout(limit, child.next()).await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => break,
+            Err(_) => {
+                return Err(Failure::new(
+                    Kind::Unreachable,
+                    format!("nothing of the archive came for {} s", limit.as_secs()),
+                )
+                .on(&pull.host)
+                .why("the connection lives, so the node's disk or the node itself may hang")
+                .again()
+                .into());
+            }
+        };
         let mut bytes = match piece {
             Piece::Out(bytes) => bytes,
             Piece::Err(bytes) => {
@@ -579,17 +641,19 @@ impl Pipe {
     }
 
     /// The word of the thread that stopped early, if one did: a walker that has nothing to
-    /// complain about yet would call the cut stream truncated, so it is asked only if it ended by itself.
+    /// complain about yet would call the cut stream truncated, so it is asked only if it ended by itself. That it
+    /// did is seen by its queue: the thread itself may still be about to end. Nothing writes any more afterwards.
     fn why_stopped(self) -> Option<Trouble> {
-        if self.walker.as_ref().is_some_and(Thread::is_finished) {
-            let walked = self.walker.and_then(|walker| walker.join().ok());
-            return walked.and_then(Result::err).map(Trouble::NotWhole);
+        let ended = |queue: &Option<mpsc::Sender<Bytes>>| queue.as_ref().is_some_and(mpsc::Sender::is_closed);
+        let (walker_ended, writer_ended) = (ended(&self.to_walker), ended(&self.to_writer));
+        drop((self.to_writer, self.to_walker));
+        let wrote = self.writer.join().ok();
+        let _ = self.rereader.join();
+        let walked = self.walker.filter(|_| walker_ended).and_then(|walker| walker.join().ok());
+        match walked.and_then(Result::err) {
+            Some(fault) => Some(Trouble::NotWhole(fault)),
+            None => wrote.filter(|_| writer_ended).and_then(Result::err).map(Trouble::Failure),
         }
-        if self.writer.is_finished() {
-            let wrote = self.writer.join().ok();
-            return wrote.and_then(Result::err).map(Trouble::Failure);
-        }
-        None
     }
 }
 

@@ -66,6 +66,41 @@ impl Identities {
         ring.insert(path.to_owned(), read.clone());
         read
     }
+
+    /// Reads the usual keys, with questions, where nothing else may let us in. For the time before a
+    /// connection is made: a question in the middle of a run would be drawn over by the live lines,
+    /// hold up every other host, and outlast the server's patience. An agent that holds a key stands for them.
+    pub(super) fn read_usual(&self) {
+        if self.agent.as_deref().is_none_or(|socket| !holds_keys(socket)) {
+            for path in self.usual.iter().filter(|path| path.exists()) {
+                // One that cannot be used is told when no other lets us in.
+                let _ = self.read(path);
+            }
+        }
+    }
+
+    /// As [`Identities::read`], and nobody is asked.
+    fn read_silently(&self, path: &Path) -> Result<Arc<PrivateKey>, Failure> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.get(path).cloned().unwrap_or_else(|| keys::load(path, None).map(Arc::new))
+    }
+}
+
+/// Whether the agent behind this socket holds a key. One that does not answer at once holds none.
+fn holds_keys(socket: &Path) -> bool {
+    use std::io::{Read as _, Write as _};
+    const REQUEST_IDENTITIES: [u8; 5] = [0, 0, 0, 1, 11];
+    const IDENTITIES_ANSWER: u8 = 12;
+    let asked = || {
+        let mut agent = std::os::unix::net::UnixStream::connect(socket)?;
+        agent.set_read_timeout(Some(std::time::Duration::from_secs(2)))?;
+        agent.write_all(&REQUEST_IDENTITIES)?;
+        // Length, kind of the answer, number of keys.
+        let mut head = [0; 9];
+        agent.read_exact(&mut head)?;
+        Ok::<_, std::io::Error>(head[4] == IDENTITIES_ANSWER && head[5..] != [0; 4])
+    };
+    asked().unwrap_or(false)
 }
 
 /// What one attempt was, for the failure that lists them all.
@@ -160,7 +195,7 @@ async fn try_all(handle: &mut Handle<Client>, target: &Target) -> Result<(), Fai
         }
     }
     for path in identities.usual.iter().filter(|path| path.exists()) {
-        match identities.read(path) {
+        match identities.read_silently(path) {
             Ok(key) if offered.iter().any(|known| known.key_data() == key.public_key().key_data()) => {}
             Ok(key) => {
                 if offer(handle, target, &key, &format!("key {}", path.display()), &mut tried, &mut remaining)

@@ -93,6 +93,7 @@ impl Target {
         let known = KnownHosts::load(&self.known_hosts).map(|known| known.warnings().to_vec());
         let mut wrong = known.unwrap_or_else(|failure| vec![failure]);
         wrong.extend(self.identities.named.iter().filter_map(|path| self.identities.read(path).err()));
+        self.identities.read_usual();
         wrong.extend(self.jump.iter().flat_map(|hop| hop.wrong()));
         wrong
     }
