@@ -1393,7 +1393,7 @@ async fn an_answer_cut_anywhere_is_given_once() {
     let spec = Spec { input: Input::Fifo, ..node.spec(&listener(&node)) };
     node.jobs.start(&spec).await.unwrap();
     let good = node.jobs.session.clone();
-    let rounds: u32 = if std::env::var_os("FERRY_LONG").is_some() { 600 } else { 30 };
+    let rounds: u32 = if std::env::var_os("FERRY_LONG").is_some() { 600 } else { 18 };
     let (mut unknown, mut cut) = (Vec::new(), 0);
     for seq in 0..rounds {
         let late: u16 = rand::random();
@@ -1490,8 +1490,8 @@ async fn the_two_steps_of_an_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_input_never_ends_and_needs_no_writer() {
-    for shell in SHELLS {
-        for input in [Input::Fifo, Input::Terminal] {
+    let all =
+        SHELLS.iter().flat_map(|shell| [(shell, Input::Fifo), (shell, Input::Terminal)]).map(async |(shell, input)| {
             let node = Node::with_shell(shell);
             let spec = Spec { input, ..node.spec("timeout 3 sh -c 'read -r x; echo \"read ended $?\"'; exit 5") };
             let began = Instant::now();
@@ -1503,8 +1503,8 @@ async fn the_input_never_ends_and_needs_no_writer() {
             // Ours alone, like every file of the folder.
             let mode = std::fs::symlink_metadata(node.job_file(&spec.id, "in")).unwrap().permissions().mode();
             assert_eq!(mode & 0o177_777, 0o010_600, "{mode:o}");
-        }
-    }
+        });
+    futures::future::join_all(all).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -1533,8 +1533,8 @@ async fn a_supervisor_killed_while_it_is_asked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cancelled_while_it_is_asked() {
-    for shell in SHELLS {
-        for input in [Input::Fifo, Input::Terminal] {
+    let all =
+        SHELLS.iter().flat_map(|shell| [(shell, Input::Fifo), (shell, Input::Terminal)]).map(async |(shell, input)| {
             for (trap, rc) in [("", 143), ("trap 'exit 21' TERM;", 21), ("trap '' TERM HUP;", 137)] {
                 let node = Node::with_shell(shell);
                 // A child that works on in a session of its own ends as well.
@@ -1552,8 +1552,8 @@ async fn cancelled_while_it_is_asked() {
                     assert_eq!(String::from_utf8_lossy(&left), "", "{shell} {input:?} {trap}");
                 }
             }
-        }
-    }
+        });
+    futures::future::join_all(all).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

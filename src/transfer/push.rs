@@ -156,16 +156,16 @@ say end "$n"
 const FINISH: &str = r#"
 if [ -L "$d" ] || [ -L "$p" ] || [ -L "$F" ]; then say odd; exit 0; fi
 if [ ! -f "$p" ] && [ -f "$F" ]; then
-  sum "$F"; say done "$s" "$t"; exit 0
+  sum "$F"; say 'done' "$s" "$t"; exit 0
 fi
 count "$p"
 if [ "$n" != "$N" ]; then say short "$n"; exit 0; fi
 sync "$p" 2>/dev/null || sync
 sum "$p"
 if [ "$s" != "$A" ]; then rm -f "$p"; say differs "$s" "$t"; exit 0; fi
-chmod 0600 "$p" && mv -f "$p" "$F" || { say unnamed; exit 0; }
+if ! chmod 0600 "$p" || ! mv -f "$p" "$F"; then say unnamed; exit 0; fi
 sync "$d" 2>/dev/null || sync
-say done "$s" "$t"
+say 'done' "$s" "$t"
 "#;
 
 /// What cannot be finished is not left in the way.
