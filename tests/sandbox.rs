@@ -276,7 +276,7 @@ fn clusters_may_differ_in_version_and_one_may_have_no_gravity() {
 #[test]
 fn a_target_is_looked_at_from_its_own_nodes() {
     let guard = Guard::new();
-    let up = guard.up(&Options { faults: vec!["dr:cert-expired".parse().unwrap()], ..options() });
+    let up = guard.up(&Options { amv: false, faults: vec!["dr:cert-expired".parse().unwrap()], ..options() });
     let dns = tool(&up, "dr-1", "pce_platform_dns");
     let inventory = std::fs::read_to_string(&up.inventory).unwrap();
     assert!(dns == "anypoint.dr.example" && !inventory.contains("pce_amv"), "{inventory}");
