@@ -537,6 +537,15 @@ impl Events {
     }
 }
 
+/// A failure with every text masked and cleaned, for commands that keep no run and have no door.
+pub fn washed_failure(masker: &Masker, failure: &Failure) -> Failure {
+    let door = Events::new(masker.clone(), None, Vec::new());
+    match door.washed(Event::Failed { failure: failure.clone() }) {
+        Event::Failed { failure } => failure,
+        _ => Failure::new(failure.kind, "a failure could not be written down"),
+    }
+}
+
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Events")

@@ -586,3 +586,52 @@ fn attaching_to_a_job_that_never_begins_or_to_a_node_that_is_gone_comes_to_an_en
     assert_eq!(bed.jobs().first().map(|job| job["state"].clone()), Some("not started".into()));
     attach().must(8, &["was not followed to its end", "not started"]);
 }
+
+#[test]
+fn a_password_that_a_host_says_back_is_masked_in_commands_without_a_run_as_well() {
+    use std::os::unix::fs::PermissionsExt as _;
+    const SECRET: &str = "said-back-hunter22";
+    let bed = Bed::new(Generation::G7);
+    // A sudo that takes the password and tells it to everybody, as a debugging PAM module does.
+    let wrapper = "#!/bin/sh\nwhile [ $# -gt 0 ]; do [ \"$1\" = -p ] && printf '%s' \"$2\" >&2; shift; done\n\
+                   read -r p\necho \"pam_debug: got '$p'\" >&2\nexit 1\n";
+    let mut there = String::new();
+    for node in &bed.up.nodes {
+        let path = node.root.join("opt/sudo");
+        std::fs::write(&path, wrapper).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let own_root = bed.up.mode == ferry::sandbox::Mode::Namespaces;
+        there = if own_root { "/opt/sudo".to_owned() } else { path.display().to_string() };
+    }
+    let become_it = ["-e", "ansible_become=true", "-e", &format!("ansible_become_exe={there}")];
+    for (words, code) in [
+        (&["ping", "prod-1"][..], 2),
+        (&["ping", "prod-1", "--json"], 2),
+        (&["jobs", "list", "prod-1"], 2),
+        (&["jobs", "attach", "0123", "-l", "prod-1"], 2),
+        (&["backup", "prod"], 2),
+    ] {
+        let words = [words, &become_it, &["--become-password-env", "THE_PASSWORD"]].concat();
+        let said = bed.ferry_with(&words, &[("THE_PASSWORD", SECRET), ("FERRY_LINK_PATIENCE", "2")]);
+        said.must(code, &["pam_debug: got '********'"]).never(SECRET);
+    }
+    assert_eq!(find_in_files(&bed.up.dir.join("runs"), SECRET.as_bytes()), None);
+}
+
+#[test]
+fn a_job_whose_notes_cannot_be_read_is_told_and_left_alone() {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let bed = Bed::new(Generation::G7);
+    let id = "00000000aaaaaaaabbbbbbbbcccccccc";
+    let folder = bed.up.nodes[0].root.join("var/lib/ferry/jobs").join(id);
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).unwrap();
+    for (name, text) in
+        [("pid", "some-boot 4000000 1 1 1 end\n"), ("rc", "rc=0 up=1 end\n"), ("meta", "{\"from\": 2099}")]
+    {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    bed.ferry(&["backup", "prod"]).must(0, &["notes cannot be read", "jobs clean", "is sealed: verified"]);
+    assert!(folder.join("meta").exists());
+    bed.ferry(&["jobs", "clean", id, "--yes"]).must(0, &["removed"]);
+    bed.ferry(&["backup", "prod"]).must(0, &["is sealed: verified"]).never("notes cannot be read");
+}

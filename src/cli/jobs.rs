@@ -81,7 +81,7 @@ async fn list(pattern: &str, as_json: bool, common: &Common) -> Result<u8, Failu
         table.print();
     }
     for failure in &failures {
-        crate::report::render::print_failure(failure, crate::report::render::Style::stderr());
+        super::show_failure(failure);
     }
     // A host that was not asked may have a job: that is told by the code as well.
     Ok(failures.iter().map(|failure| failure.kind).reduce(Kind::worse).map_or(0, Kind::exit_code))

@@ -21,12 +21,15 @@ mod runs;
 mod sandbox;
 
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::Parser as _;
 
+use crate::event;
 use crate::failure::{Failure, Kind};
 use crate::report::Sink;
 use crate::report::render::{Style, print_failure};
+use crate::secret::Masker;
 use args::{Cli, Command};
 
 /// Parses, calls, and turns the outcome into an exit code.
@@ -44,7 +47,7 @@ pub fn main() -> ExitCode {
     let code = match ended {
         Ok(Ok(code)) => code,
         Ok(Err(failure)) => {
-            print_failure(&failure, Style::stderr());
+            show_failure(&failure);
             failure.kind.exit_code()
         }
         Err(_) => {
@@ -53,6 +56,16 @@ pub fn main() -> ExitCode {
         }
     };
     ExitCode::from(code)
+}
+
+/// The secrets that this command was given. One for the process: a failure may reach `main` from
+/// anywhere, and what a host said is in it.
+static MASKER: OnceLock<Masker> = OnceLock::new();
+
+/// Tells a failure where there is no run that would, masked as in a run.
+fn show_failure(failure: &Failure) {
+    let masker = MASKER.get_or_init(Masker::new);
+    print_failure(&event::washed_failure(masker, failure), Style::stderr());
 }
 
 /// A core file would hold passwords and keys.

@@ -146,7 +146,7 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
     let settings = settings(&common.inventory, common.catalog.as_deref(), common.run_dir.as_deref(), common.forks)?;
     let extra = extra_vars(&common.extra_vars)?;
     let inventory = Inventory::load_beside(&settings.inventory, playbook_folder)?;
-    let masker = Masker::new();
+    let masker = super::MASKER.get_or_init(Masker::new).clone();
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| PathBuf::from("/"));
     let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
     let ask = ask_passphrase(common, &masker)?;

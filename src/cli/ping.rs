@@ -11,7 +11,6 @@ use crate::modules::world::World;
 use crate::modules::{self, Choices, RunInfo};
 use crate::name::RunId;
 use crate::report::Sink;
-use crate::report::render::{Style, print_failure};
 use crate::report::tables::Table;
 
 /// A world for commands that look and keep no run.
@@ -93,7 +92,7 @@ pub(super) async fn run(args: PingArgs) -> Result<u8, Failure> {
     } else {
         table.print();
         for failure in &failures {
-            print_failure(failure, Style::stderr());
+            super::show_failure(failure);
         }
     }
     Ok(worst.map_or(0, Kind::exit_code))

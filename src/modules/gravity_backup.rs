@@ -63,7 +63,14 @@ pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done
             world.events.note(Some(&host), format!("job {} was written down and never began: removed", listed.id));
             continue;
         }
-        let Some(job) = as_ours(&host, &listed) else { continue };
+        let Some(job) = as_ours(&host, &listed) else {
+            let text = format!(
+                "a job of ferry is there whose notes cannot be read ({}, {}): it is left alone; when it is of no use: ferry jobs clean {}",
+                listed.id, listed.state, listed.id
+            );
+            world.warn(Some(&host), text).await;
+            continue;
+        };
         if taken_over.is_none() {
             taken_over = Some(job);
         } else {
