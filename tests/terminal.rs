@@ -119,8 +119,10 @@ impl Screen {
     fn put(&mut self, c: char, strict: bool) {
         let wide = console::measure_text_width(c.encode_utf8(&mut [0; 4]));
         if self.full || self.col + wide > self.cols {
-            if strict {
-                self.wrapped.push(self.lines[self.row].iter().collect());
+            // Live lines are filled with blanks up to the edge, and the next one goes on from there: that is
+            // no text that did not fit.
+            if strict && self.lines[self.row].last() != Some(&' ') {
+                self.wrapped.push(self.lines[self.row].iter().collect::<String>() + &format!(" then {c:?}"));
             }
             self.down();
             (self.col, self.full) = (0, false);
@@ -421,7 +423,7 @@ fn a_passphrase_is_asked_for_once_for_all_hosts() {
     let shown = at_terminal(&bed, (24, 80), &[], &["ping", "-i", &inventory], answer.clone());
     assert_eq!((shown.code, shown.raw.matches("passphrase of").count()), (0, 1), "{}", shown.raw);
     // One that does not open the key is told before any host is touched, and not asked for again.
-    let wrong = json!([{"after": "passphrase of", "wait": 0.3, "send": "wrong\n"}]);
+    let wrong = json!([{"after": "passphrase of", "wait": 0.3, "send": "no such sesame\n"}]);
     let shown = at_terminal(&bed, (24, 80), &[], &["ping", "-i", &inventory], wrong);
     shown.must(1, &["does not open: wrong passphrase"]);
     assert_eq!(shown.raw.matches("passphrase of").count(), 1, "{}", shown.raw);
@@ -455,7 +457,7 @@ fn without_a_terminal_a_passphrase_comes_from_a_file_or_its_flag_is_named() {
     backup(&file).must(1, &["others may read", "chmod 600"]);
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     backup(&file).must(0, &["is sealed: verified"]).never(PASSPHRASE);
-    std::fs::write(&file, "wrong\n").unwrap();
+    std::fs::write(&file, "no such sesame\n").unwrap();
     backup(&file).must(1, &["wrong passphrase"]);
     assert_eq!(bed.runs("prod"), 1);
     assert_eq!(find_in_files(&bed.up.dir, PASSPHRASE.as_bytes()), None, "it was written down");
