@@ -98,10 +98,11 @@ pub(super) async fn command(
             Piece::Out(bytes) => (bytes, &mut out, &mut out_lines, Stream::Out),
             Piece::Err(bytes) => (bytes, &mut err, &mut err_lines, Stream::Err),
         };
-        lines.feed(bytes, |line| world.events.line(host, stream, line));
+        lines.chunks(bytes, |chunk| world.events.lines(host, stream, chunk));
         // What `register` keeps is bounded; the host's log has it all.
         let room = KEPT.saturating_sub(kept.len()).min(bytes.len());
         kept.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        world.events.room().await;
     }
     out_lines.end(|line| world.events.line(host, Stream::Out, line));
     err_lines.end(|line| world.events.line(host, Stream::Err, line));
