@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use russh::client::{Config, DisconnectReason};
 use russh::keys::PublicKeyOrCertificate;
@@ -41,8 +41,31 @@ pub enum Strict {
 pub enum Lane {
     /// Commands and logs.
     Control,
-    /// One stream of an archive: a window that fills a long link (32 MiB).
+    /// One stream of an archive: a window that fills a long link.
     Bulk,
+}
+
+impl Lane {
+    /// The window to open, in bytes, for a peer that is one `round_trip` away (`None`: not known).
+    ///
+    /// russh opens the window again when half of it is used, so a stream gets half a window a round trip: twice the link's
+    /// rate times the round trip fills it, here up to 10 Gbit/s. No more than that: what sshd may send and the
+    /// link does not take lies in its own buffer, and it moves that about with every packet. On loopback 32 MiB instead
+    /// of 2 cost half as much again of wall time.
+    fn window(self, round_trip: Option<Duration>) -> u32 {
+        const LEAST: u64 = 2 << 20;
+        const MOST: u64 = 32 << 20;
+        const BYTES_A_MICROSECOND: u64 = 1250;
+        let wanted = match (self, round_trip) {
+            (Self::Control, _) => LEAST,
+            (Self::Bulk, None) => MOST,
+            (Self::Bulk, Some(time)) => {
+                let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+                micros.saturating_mul(2 * BYTES_A_MICROSECOND).clamp(LEAST, MOST)
+            }
+        };
+        u32::try_from(wanted).unwrap_or(u32::MAX)
+    }
 }
 
 /// Everything that is needed to reach one host.
@@ -134,11 +157,13 @@ pub async fn connect(target: &Target, lane: Lane) -> Result<SshSession, Failure>
 
 async fn connect_once(target: &Target, lane: Lane) -> Result<SshSession, Failure> {
     let Some(hop) = &target.jump else {
-        let stream = tcp(target).await.map_err(|failure| failure.within(target.step()))?;
-        return connect_over(stream, target, lane, None).await;
+        let (stream, round_trip) = tcp(target).await.map_err(|failure| failure.within(target.step()))?;
+        return over(stream, target, lane, Some(round_trip), None).await;
     };
     let through = || format!("through jump host {}", hop.address);
     let bastion = Box::pin(connect(hop, lane)).await.map_err(|failure| failure.on(&target.host).within(through()))?;
+    // The jump host answers when its connection stands: that takes the round trip to it and on to the target.
+    let began = Instant::now();
     let tunnel =
         bastion.inner.handle.channel_open_direct_tcpip(target.address.clone(), u32::from(target.port), "127.0.0.1", 0);
     let channel = match tokio::time::timeout(target.timeout, tunnel).await {
@@ -161,11 +186,13 @@ async fn connect_once(target: &Target, lane: Lane) -> Result<SshSession, Failure
             .within(through()));
         }
     };
-    connect_over(channel.into_stream(), target, lane, Some(bastion)).await.map_err(|failure| failure.within(through()))
+    over(channel.into_stream(), target, lane, Some(began.elapsed()), Some(bastion))
+        .await
+        .map_err(|failure| failure.within(through()))
 }
 
-/// Name and TCP, each address in turn.
-async fn tcp(target: &Target) -> Result<TcpStream, Failure> {
+/// Name and TCP, each address in turn; and how long the address that answered took to.
+async fn tcp(target: &Target) -> Result<(TcpStream, Duration), Failure> {
     let looked_up =
         tokio::time::timeout(target.timeout, tokio::net::lookup_host((target.address.as_str(), target.port))).await;
     let addresses: Vec<SocketAddr> = match looked_up {
@@ -188,10 +215,11 @@ async fn tcp(target: &Target) -> Result<TcpStream, Failure> {
     };
     let mut last = unreachable(target, format!("the name {} has no address", target.address)).within("DNS").again();
     for address in addresses {
+        let began = Instant::now();
         match tokio::time::timeout(target.timeout, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 tune(&stream);
-                return Ok(stream);
+                return Ok((stream, began.elapsed()));
             }
             Ok(Err(error)) => {
                 let refused = error.kind() == std::io::ErrorKind::ConnectionRefused;
@@ -240,18 +268,29 @@ pub async fn connect_over(
     lane: Lane,
     through: Option<SshSession>,
 ) -> Result<SshSession, Failure> {
-    handshake(stream, target, lane, through).await.map_err(|failure| failure.within(target.step()))
+    over(stream, target, lane, None, through).await
+}
+
+async fn over(
+    stream: impl Stream,
+    target: &Target,
+    lane: Lane,
+    round_trip: Option<Duration>,
+    through: Option<SshSession>,
+) -> Result<SshSession, Failure> {
+    let window = lane.window(round_trip);
+    handshake(stream, target, window, through).await.map_err(|failure| failure.within(target.step()))
 }
 
 async fn handshake(
     stream: impl Stream,
     target: &Target,
-    lane: Lane,
+    window: u32,
     through: Option<SshSession>,
 ) -> Result<SshSession, Failure> {
     let known = KnownHosts::load(&target.known_hosts)?;
     let (name, port) = target.lookup();
-    let config = config(lane, known.algorithms(name, port), known.certificate_algorithms(name, port));
+    let config = config(window, known.algorithms(name, port), known.certificate_algorithms(name, port));
     let refusal = Arc::new(Mutex::new(None));
     let ended = Arc::new(Mutex::new(None));
     let banner = Arc::new(Mutex::new(Vec::new()));
@@ -328,12 +367,9 @@ const CIPHERS: &[cipher::Name] = &[
     cipher::AES_128_CTR,
 ];
 
-fn config(lane: Lane, keys: Vec<Algorithm>, certificates: Vec<Algorithm>) -> Config {
+fn config(window: u32, keys: Vec<Algorithm>, certificates: Vec<Algorithm>) -> Config {
     let mut config = Config {
-        window_size: match lane {
-            Lane::Control => 2 << 20,
-            Lane::Bulk => 32 << 20,
-        },
+        window_size: window,
         maximum_packet_size: 32 << 10,
         channel_buffer_size: 100,
         // 10 s times 3, and whatever the socket notices: a dead peer is known within a minute.
@@ -468,5 +504,19 @@ fn judge(target: &Target, known: &KnownHosts, offered: &Offered, again: bool) ->
             .saw(format!("{shown}, by {}:{line}", file.display()))
             .why("somebody marked this key as stolen or retired")),
         Verdict::Unfit { why } => Err(unreachable(target, "the host key is not fit to be one").saw(why)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_fits_the_way() {
+        let window = |micros| Lane::Bulk.window(Some(Duration::from_micros(micros))) >> 20;
+        assert_eq!((window(50), window(800), window(4_200), window(80_000)), (2, 2, 10, 32));
+        assert_eq!(Lane::Bulk.window(None), 32 << 20);
+        assert_eq!(Lane::Bulk.window(Some(Duration::MAX)), 32 << 20);
+        assert_eq!(Lane::Control.window(Some(Duration::from_secs(1))), 2 << 20);
     }
 }
