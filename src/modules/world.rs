@@ -178,6 +178,15 @@ pub struct Work {
     pub restoring: super::restoring::Restoring,
 }
 
+/// What a module about a whole cluster did in an earlier run that is carried on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Before {
+    /// That run.
+    pub run: String,
+    /// What it ended with.
+    pub result: Value,
+}
+
 /// What modules may reach.
 pub struct World {
     /// The door.
@@ -196,6 +205,8 @@ pub struct World {
     pub catalog: Option<Catalog>,
     /// Who can be asked; `None` without a terminal.
     pub person: Option<Arc<dyn Ask>>,
+    /// What earlier runs that are carried on did to the cluster, by the module's name.
+    pub before: BTreeMap<String, Before>,
     /// What was found so far.
     pub work: tokio::sync::Mutex<Work>,
     sessions: tokio::sync::Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<Option<Session>>>>>,
@@ -224,6 +235,7 @@ impl World {
             vars,
             catalog,
             person: None,
+            before: BTreeMap::new(),
             work: tokio::sync::Mutex::default(),
             sessions: tokio::sync::Mutex::default(),
             started: Mutex::default(),
