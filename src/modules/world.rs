@@ -17,6 +17,7 @@ use crate::gravity::{NodeFacts, Preflight, ProbeOptions};
 use crate::job::watch::Watch;
 use crate::job::{Jobs, Listed};
 use crate::name::{ClusterName, JobId, PointId, RunId};
+use crate::remote::shell::Shell;
 use crate::remote::ssh::connect::Lane;
 use crate::remote::{Session, Way};
 
@@ -209,6 +210,7 @@ pub struct World {
     pub before: BTreeMap<String, Before>,
     /// What was found so far.
     pub work: tokio::sync::Mutex<Work>,
+    shells: Mutex<BTreeMap<String, Shell>>,
     sessions: tokio::sync::Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<Option<Session>>>>>,
     started: Mutex<Option<Running>>,
     job_state: Mutex<String>,
@@ -237,6 +239,7 @@ impl World {
             person: None,
             before: BTreeMap::new(),
             work: tokio::sync::Mutex::default(),
+            shells: Mutex::default(),
             sessions: tokio::sync::Mutex::default(),
             started: Mutex::default(),
             job_state: Mutex::default(),
@@ -259,6 +262,11 @@ impl World {
         let session = self.way(host)?.connect(Lane::Control).await?;
         *slot = Some(session.clone());
         Ok(session)
+    }
+
+    /// The shell that stays open on a host, for tasks.
+    pub fn shell(&self, host: &str) -> Shell {
+        self.shells.lock().unwrap_or_else(PoisonError::into_inner).entry(host.to_owned()).or_default().clone()
     }
 
     /// Forgets the control connection to a host: one that is frozen is not yet closed, and the next

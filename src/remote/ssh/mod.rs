@@ -61,6 +61,10 @@ impl SshSession {
         &self.inner.host
     }
 
+    pub(super) fn same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     pub(super) fn become_plan(&self) -> &Become {
         &self.inner.become_plan
     }
