@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::auth::{self, Identities};
+use super::hub::Hub;
 use super::known_hosts::{KnownHosts, Offered, Verdict};
 use super::{Inner, SshSession};
 use crate::failure::{Failure, Kind};
@@ -91,10 +92,12 @@ pub struct Target {
     pub hash_known_hosts: bool,
     /// Limit of each step: TCP, handshake, authentication.
     pub timeout: Duration,
-    /// The jump host.
+    /// The last of the jump hosts; it has its own before it, as many as there are.
     pub jump: Option<Box<Target>>,
     /// Who to become there.
     pub become_plan: Become,
+    /// What the connections of the run share.
+    pub hub: Hub,
 }
 
 impl std::fmt::Debug for Target {
@@ -119,6 +122,29 @@ impl Target {
         self.identities.read_usual();
         wrong.extend(self.jump.iter().flat_map(|hop| hop.wrong()));
         wrong
+    }
+
+    /// The servers on the way, the nearest first.
+    pub(super) fn chain(&self) -> String {
+        let before = self.jump.as_ref().map(|hop| hop.chain() + " > ").unwrap_or_default();
+        format!("{before}{}:{}", self.address, self.port)
+    }
+
+    /// Whether a connection to `other` may serve for this one: the same server by the same way, the same user, let in
+    /// by the same means, trusted by the same files. What is done there afterwards does not matter.
+    pub(super) fn same_as(&self, other: &Self) -> bool {
+        let jump = match (&self.jump, &other.jump) {
+            (None, None) => true,
+            (Some(this), Some(other)) => this.same_as(other),
+            _ => false,
+        };
+        jump && self.address == other.address
+            && self.port == other.port
+            && self.user == other.user
+            && self.known_hosts == other.known_hosts
+            && self.host_key_alias == other.host_key_alias
+            && self.strict == other.strict
+            && self.identities.same_as(&other.identities)
     }
 
     fn lookup(&self) -> (&str, u16) {
@@ -157,11 +183,18 @@ pub async fn connect(target: &Target, lane: Lane) -> Result<SshSession, Failure>
 
 async fn connect_once(target: &Target, lane: Lane) -> Result<SshSession, Failure> {
     let Some(hop) = &target.jump else {
+        let _door = target.hub.door(target).await;
         let (stream, round_trip) = tcp(target).await.map_err(|failure| failure.within(target.step()))?;
         return over(stream, target, lane, Some(round_trip), None).await;
     };
     let through = || format!("through jump host {}", hop.address);
-    let bastion = Box::pin(connect(hop, lane)).await.map_err(|failure| failure.on(&target.host).within(through()))?;
+    let reached = Box::pin(connect(hop, lane));
+    let bastion = match lane {
+        Lane::Control => target.hub.bastion(hop, reached).await,
+        Lane::Bulk => reached.await,
+    };
+    let bastion = bastion.map_err(|failure| failure.on(&target.host).within(through()))?;
+    let _door = target.hub.door(target).await;
     // The jump host answers when its connection stands: that takes the round trip to it and on to the target.
     let began = Instant::now();
     let tunnel =

@@ -11,6 +11,7 @@
 
 pub mod auth;
 pub mod connect;
+pub mod hub;
 pub mod keys;
 pub mod known_hosts;
 pub mod options;
