@@ -12,6 +12,7 @@ use super::Way;
 use super::local::LocalSession;
 use super::ssh::auth::Identities;
 use super::ssh::connect::{Strict, Target};
+use super::ssh::hub::Hub;
 use super::ssh::options::{self, SshOptions};
 use super::sudo::{Become, Password};
 use crate::failure::{Failure, Kind};
@@ -45,6 +46,7 @@ pub struct Defaults {
 pub struct Reach {
     defaults: Defaults,
     passwords: Mutex<HashMap<String, Arc<Password>>>,
+    hub: Hub,
 }
 
 /// A variable's value as text, whatever scalar it was written as.
@@ -73,7 +75,7 @@ fn truth(vars: &Map<String, Value>, name: &str) -> Result<Option<bool>, String> 
 impl Reach {
     /// With these defaults.
     pub fn new(defaults: Defaults) -> Self {
-        Self { defaults, passwords: Mutex::default() }
+        Self { defaults, passwords: Mutex::default(), hub: Hub::default() }
     }
 
     fn password(&self, value: SecretString) -> Arc<Password> {
@@ -186,6 +188,7 @@ impl Reach {
             timeout,
             jump: None,
             become_plan,
+            hub: self.hub.clone(),
         };
         if let Some(jump) = given.jump.filter(|jump| !jump.is_empty()) {
             let (user, address, port) = options::hop(&jump)?;

@@ -49,6 +49,11 @@ impl Identities {
         Self { named, usual, agent, ask: Arc::clone(&self.ask), ring: Arc::clone(&self.ring) }
     }
 
+    /// Whether these offer what `other` offers.
+    pub(super) fn same_as(&self, other: &Self) -> bool {
+        self.named == other.named && self.usual == other.usual && self.agent == other.agent
+    }
+
     /// Reads a key once; whoever comes second gets the same answer without a question.
     pub(super) fn read(&self, path: &Path) -> Result<Arc<PrivateKey>, Failure> {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use russh::client::{Config, DisconnectReason};
 use russh::keys::PublicKeyOrCertificate;
@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::auth::{self, Identities};
+use super::hub::Hub;
 use super::known_hosts::{KnownHosts, Offered, Verdict};
 use super::{Inner, SshSession};
 use crate::failure::{Failure, Kind};
@@ -41,8 +42,31 @@ pub enum Strict {
 pub enum Lane {
     /// Commands and logs.
     Control,
-    /// One stream of an archive: a window that fills a long link (32 MiB).
+    /// One stream of an archive: a window that fills a long link.
     Bulk,
+}
+
+impl Lane {
+    /// The window to open, in bytes, for a peer that is one `round_trip` away (`None`: not known).
+    ///
+    /// russh opens the window again when half of it is used, so a stream gets half a window a round trip: twice the link's
+    /// rate times the round trip fills it, here up to 10 Gbit/s. No more than that: what sshd may send and the
+    /// link does not take lies in its own buffer, and it moves that about with every packet. On loopback 32 MiB instead
+    /// of 2 cost half as much again of wall time.
+    fn window(self, round_trip: Option<Duration>) -> u32 {
+        const LEAST: u64 = 2 << 20;
+        const MOST: u64 = 32 << 20;
+        const BYTES_A_MICROSECOND: u64 = 1250;
+        let wanted = match (self, round_trip) {
+            (Self::Control, _) => LEAST,
+            (Self::Bulk, None) => MOST,
+            (Self::Bulk, Some(time)) => {
+                let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+                micros.saturating_mul(2 * BYTES_A_MICROSECOND).clamp(LEAST, MOST)
+            }
+        };
+        u32::try_from(wanted).unwrap_or(u32::MAX)
+    }
 }
 
 /// Everything that is needed to reach one host.
@@ -68,10 +92,12 @@ pub struct Target {
     pub hash_known_hosts: bool,
     /// Limit of each step: TCP, handshake, authentication.
     pub timeout: Duration,
-    /// The jump host.
+    /// The last of the jump hosts; it has its own before it, as many as there are.
     pub jump: Option<Box<Target>>,
     /// Who to become there.
     pub become_plan: Become,
+    /// What the connections of the run share.
+    pub hub: Hub,
 }
 
 impl std::fmt::Debug for Target {
@@ -96,6 +122,29 @@ impl Target {
         self.identities.read_usual();
         wrong.extend(self.jump.iter().flat_map(|hop| hop.wrong()));
         wrong
+    }
+
+    /// The servers on the way, the nearest first.
+    pub(super) fn chain(&self) -> String {
+        let before = self.jump.as_ref().map(|hop| hop.chain() + " > ").unwrap_or_default();
+        format!("{before}{}:{}", self.address, self.port)
+    }
+
+    /// Whether a connection to `other` may serve for this one: the same server by the same way, the same user, let in
+    /// by the same means, trusted by the same files. What is done there afterwards does not matter.
+    pub(super) fn same_as(&self, other: &Self) -> bool {
+        let jump = match (&self.jump, &other.jump) {
+            (None, None) => true,
+            (Some(this), Some(other)) => this.same_as(other),
+            _ => false,
+        };
+        jump && self.address == other.address
+            && self.port == other.port
+            && self.user == other.user
+            && self.known_hosts == other.known_hosts
+            && self.host_key_alias == other.host_key_alias
+            && self.strict == other.strict
+            && self.identities.same_as(&other.identities)
     }
 
     fn lookup(&self) -> (&str, u16) {
@@ -134,11 +183,20 @@ pub async fn connect(target: &Target, lane: Lane) -> Result<SshSession, Failure>
 
 async fn connect_once(target: &Target, lane: Lane) -> Result<SshSession, Failure> {
     let Some(hop) = &target.jump else {
-        let stream = tcp(target).await.map_err(|failure| failure.within(target.step()))?;
-        return connect_over(stream, target, lane, None).await;
+        let _door = target.hub.door(target).await;
+        let (stream, round_trip) = tcp(target).await.map_err(|failure| failure.within(target.step()))?;
+        return over(stream, target, lane, Some(round_trip), None).await;
     };
     let through = || format!("through jump host {}", hop.address);
-    let bastion = Box::pin(connect(hop, lane)).await.map_err(|failure| failure.on(&target.host).within(through()))?;
+    let reached = Box::pin(connect(hop, lane));
+    let bastion = match lane {
+        Lane::Control => target.hub.bastion(hop, reached).await,
+        Lane::Bulk => reached.await,
+    };
+    let bastion = bastion.map_err(|failure| failure.on(&target.host).within(through()))?;
+    let _door = target.hub.door(target).await;
+    // The jump host answers when its connection stands: that takes the round trip to it and on to the target.
+    let began = Instant::now();
     let tunnel =
         bastion.inner.handle.channel_open_direct_tcpip(target.address.clone(), u32::from(target.port), "127.0.0.1", 0);
     let channel = match tokio::time::timeout(target.timeout, tunnel).await {
@@ -161,11 +219,13 @@ async fn connect_once(target: &Target, lane: Lane) -> Result<SshSession, Failure
             .within(through()));
         }
     };
-    connect_over(channel.into_stream(), target, lane, Some(bastion)).await.map_err(|failure| failure.within(through()))
+    over(channel.into_stream(), target, lane, Some(began.elapsed()), Some(bastion))
+        .await
+        .map_err(|failure| failure.within(through()))
 }
 
-/// Name and TCP, each address in turn.
-async fn tcp(target: &Target) -> Result<TcpStream, Failure> {
+/// Name and TCP, each address in turn; and how long the address that answered took to.
+async fn tcp(target: &Target) -> Result<(TcpStream, Duration), Failure> {
     let looked_up =
         tokio::time::timeout(target.timeout, tokio::net::lookup_host((target.address.as_str(), target.port))).await;
     let addresses: Vec<SocketAddr> = match looked_up {
@@ -188,10 +248,11 @@ async fn tcp(target: &Target) -> Result<TcpStream, Failure> {
     };
     let mut last = unreachable(target, format!("the name {} has no address", target.address)).within("DNS").again();
     for address in addresses {
+        let began = Instant::now();
         match tokio::time::timeout(target.timeout, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 tune(&stream);
-                return Ok(stream);
+                return Ok((stream, began.elapsed()));
             }
             Ok(Err(error)) => {
                 let refused = error.kind() == std::io::ErrorKind::ConnectionRefused;
@@ -240,18 +301,29 @@ pub async fn connect_over(
     lane: Lane,
     through: Option<SshSession>,
 ) -> Result<SshSession, Failure> {
-    handshake(stream, target, lane, through).await.map_err(|failure| failure.within(target.step()))
+    over(stream, target, lane, None, through).await
+}
+
+async fn over(
+    stream: impl Stream,
+    target: &Target,
+    lane: Lane,
+    round_trip: Option<Duration>,
+    through: Option<SshSession>,
+) -> Result<SshSession, Failure> {
+    let window = lane.window(round_trip);
+    handshake(stream, target, window, through).await.map_err(|failure| failure.within(target.step()))
 }
 
 async fn handshake(
     stream: impl Stream,
     target: &Target,
-    lane: Lane,
+    window: u32,
     through: Option<SshSession>,
 ) -> Result<SshSession, Failure> {
     let known = KnownHosts::load(&target.known_hosts)?;
     let (name, port) = target.lookup();
-    let config = config(lane, known.algorithms(name, port), known.certificate_algorithms(name, port));
+    let config = config(window, known.algorithms(name, port), known.certificate_algorithms(name, port));
     let refusal = Arc::new(Mutex::new(None));
     let ended = Arc::new(Mutex::new(None));
     let banner = Arc::new(Mutex::new(Vec::new()));
@@ -328,12 +400,9 @@ const CIPHERS: &[cipher::Name] = &[
     cipher::AES_128_CTR,
 ];
 
-fn config(lane: Lane, keys: Vec<Algorithm>, certificates: Vec<Algorithm>) -> Config {
+fn config(window: u32, keys: Vec<Algorithm>, certificates: Vec<Algorithm>) -> Config {
     let mut config = Config {
-        window_size: match lane {
-            Lane::Control => 2 << 20,
-            Lane::Bulk => 32 << 20,
-        },
+        window_size: window,
         maximum_packet_size: 32 << 10,
         channel_buffer_size: 100,
         // 10 s times 3, and whatever the socket notices: a dead peer is known within a minute.
@@ -468,5 +537,19 @@ fn judge(target: &Target, known: &KnownHosts, offered: &Offered, again: bool) ->
             .saw(format!("{shown}, by {}:{line}", file.display()))
             .why("somebody marked this key as stolen or retired")),
         Verdict::Unfit { why } => Err(unreachable(target, "the host key is not fit to be one").saw(why)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_fits_the_way() {
+        let window = |micros| Lane::Bulk.window(Some(Duration::from_micros(micros))) >> 20;
+        assert_eq!((window(50), window(800), window(4_200), window(80_000)), (2, 2, 10, 32));
+        assert_eq!(Lane::Bulk.window(None), 32 << 20);
+        assert_eq!(Lane::Bulk.window(Some(Duration::MAX)), 32 << 20);
+        assert_eq!(Lane::Control.window(Some(Duration::from_secs(1))), 2 << 20);
     }
 }

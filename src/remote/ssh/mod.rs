@@ -11,6 +11,7 @@
 
 pub mod auth;
 pub mod connect;
+pub mod hub;
 pub mod keys;
 pub mod known_hosts;
 pub mod options;
@@ -59,6 +60,10 @@ impl std::fmt::Debug for SshSession {
 impl SshSession {
     pub(super) fn host(&self) -> &str {
         &self.inner.host
+    }
+
+    pub(super) fn same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     pub(super) fn become_plan(&self) -> &Become {
