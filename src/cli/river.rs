@@ -207,6 +207,7 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         }
     }
     let (ways, vars) = opened.ways(&hosts)?;
+    opened.introduce(&ways).await?;
     let catalog = match (journey.needs_catalog, opened.settings.catalogs.first()) {
         (true, Some(root)) => Some(Catalog::open(root)?),
         (true, None) => {

@@ -55,6 +55,17 @@ impl Way {
         }
     }
 
+    /// Meets hosts whose keys nobody recorded and asks about them, before anything else is done.
+    ///
+    /// # Errors
+    /// As [`ssh::connect::introduce`].
+    pub async fn introduce(&self, ask: ssh::connect::Decide<'_>) -> Result<(), Failure> {
+        match self {
+            Self::Ssh(target) => ssh::connect::introduce(target, ask).await,
+            Self::Local(_) | Self::Fake(_) => Ok(()),
+        }
+    }
+
     /// Makes a new conversation.
     ///
     /// # Errors

@@ -40,6 +40,8 @@ pub struct Defaults {
     pub timeout: Duration,
     /// Where secrets are made known.
     pub masker: Masker,
+    /// Somebody sits at a terminal and can be asked about host keys.
+    pub person: bool,
 }
 
 /// Makes ways. One for a run: passwords of equal value are one password, tried once.
@@ -141,6 +143,7 @@ impl Reach {
         let mut named: Vec<PathBuf> = key.or_else(|| self.defaults.private_key.clone()).into_iter().collect();
         named.extend(given.identities.iter().cloned());
         let strict = match given.strict.as_deref() {
+            None | Some("ask") if self.defaults.person => Strict::Ask,
             None | Some("yes" | "true" | "ask") => Strict::Yes,
             Some("accept-new") => Strict::AcceptNew,
             Some(other) => {

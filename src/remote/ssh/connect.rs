@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 use russh::client::{Config, DisconnectReason};
 use russh::keys::PublicKeyOrCertificate;
 use russh::keys::ssh_key::Algorithm;
+use russh::keys::ssh_key::PublicKey;
 use russh::{cipher, compression};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::auth::{self, Identities};
 use super::hub::Hub;
@@ -33,6 +35,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 pub enum Strict {
     /// Refuse it (OpenSSH's `yes`; ours without a terminal).
     Yes,
+    /// Ask the person at the terminal before the run begins ([`introduce`]); what was not accepted then is refused
+    /// (OpenSSH's `ask`; ours at a terminal).
+    Ask,
     /// Write it down and go on (OpenSSH's `accept-new`).
     AcceptNew,
 }
@@ -147,6 +152,11 @@ impl Target {
             && self.identities.same_as(&other.identities)
     }
 
+    /// The step of a failure on the way through the jump host.
+    fn through(&self) -> String {
+        format!("through jump host {}", self.jump.as_ref().map_or("", |hop| &hop.address))
+    }
+
     fn lookup(&self) -> (&str, u16) {
         // As OpenSSH: an alias is looked up without the port.
         self.host_key_alias.as_deref().map_or((self.address.as_str(), self.port), |alias| (alias, 22))
@@ -182,46 +192,117 @@ pub async fn connect(target: &Target, lane: Lane) -> Result<SshSession, Failure>
 }
 
 async fn connect_once(target: &Target, lane: Lane) -> Result<SshSession, Failure> {
+    let road = road(target, lane).await?;
+    let through = road.through.is_some();
+    let made = over(road.stream, target, lane, road.round_trip, road.through).await;
+    made.map_err(|failure| if through { failure.within(target.through()) } else { failure })
+}
+
+/// A stream of bytes to a server, on which nothing was said yet.
+struct Road {
+    stream: Box<dyn Stream>,
+    /// How long the way there and back is; `None` when that is not known.
+    round_trip: Option<Duration>,
+    /// The bastion's connection that it runs through.
+    through: Option<SshSession>,
+    /// Our place among the handshakes with this server.
+    _door: Option<OwnedSemaphorePermit>,
+}
+
+/// Makes the way to a server: a socket, or a tunnel through the jump host, which is reached first.
+async fn road(target: &Target, lane: Lane) -> Result<Road, Failure> {
     let Some(hop) = &target.jump else {
         let _door = target.hub.door(target).await;
         let (stream, round_trip) = tcp(target).await.map_err(|failure| failure.within(target.step()))?;
-        return over(stream, target, lane, Some(round_trip), None).await;
+        return Ok(Road { stream: Box::new(stream), round_trip: Some(round_trip), through: None, _door });
     };
-    let through = || format!("through jump host {}", hop.address);
     let reached = Box::pin(connect(hop, lane));
     let bastion = match lane {
         Lane::Control => target.hub.bastion(hop, reached).await,
         Lane::Bulk => reached.await,
     };
-    let bastion = bastion.map_err(|failure| failure.on(&target.host).within(through()))?;
+    let bastion = bastion.map_err(|failure| failure.on(&target.host).within(target.through()))?;
     let _door = target.hub.door(target).await;
     // The jump host answers when its connection stands: that takes the round trip to it and on to the target.
     let began = Instant::now();
     let tunnel =
         bastion.inner.handle.channel_open_direct_tcpip(target.address.clone(), u32::from(target.port), "127.0.0.1", 0);
-    let channel = match tokio::time::timeout(target.timeout, tunnel).await {
-        Ok(Ok(channel)) => channel,
+    let failure = match tokio::time::timeout(target.timeout, tunnel).await {
+        Ok(Ok(channel)) => {
+            return Ok(Road {
+                stream: Box::new(channel.into_stream()),
+                round_trip: Some(began.elapsed()),
+                through: Some(bastion),
+                _door,
+            });
+        }
         Ok(Err(error)) => {
-            return Err(unreachable(
-                target,
-                format!("the jump host could not reach {} port {}", target.address, target.port),
-            )
-            .saw(error.to_string())
-            .mend(format!("on the jump host: nc -vz {} {}", target.address, target.port))
-            .within(through()));
+            unreachable(target, format!("the jump host could not reach {} port {}", target.address, target.port))
+                .saw(error.to_string())
+                .mend(format!("on the jump host: nc -vz {} {}", target.address, target.port))
         }
-        Err(_) => {
-            return Err(unreachable(
-                target,
-                format!("the jump host did not reach {} within {} s", target.address, target.timeout.as_secs()),
-            )
-            .again()
-            .within(through()));
-        }
+        Err(_) => unreachable(
+            target,
+            format!("the jump host did not reach {} within {} s", target.address, target.timeout.as_secs()),
+        )
+        .again(),
     };
-    over(channel.into_stream(), target, lane, Some(began.elapsed()), Some(bastion))
-        .await
-        .map_err(|failure| failure.within(through()))
+    Err(failure.within(target.through()))
+}
+
+/// What a person decides about a key that nobody recorded.
+pub type Decide<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
+
+/// Meets the servers on the way to `target` whose keys nobody recorded, where [`Strict::Ask`] holds, and asks the person
+/// about each: `yes`, or the fingerprint typed, records the key. For the time before a run begins: a question in its
+/// middle would be drawn over, and outlast the server's patience. A server that is not reached is not asked
+/// about; the run will say why.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`] when a known_hosts file cannot be read or written.
+pub async fn introduce(target: &Target, ask: Decide<'_>) -> Result<(), Failure> {
+    if let Some(hop) = &target.jump {
+        Box::pin(introduce(hop, ask)).await?;
+    }
+    let (name, port) = target.lookup();
+    let known = KnownHosts::load(&target.known_hosts)?;
+    let (Strict::Ask, Some(file)) = (target.strict, target.known_hosts.first()) else { return Ok(()) };
+    if known.records(name, port) {
+        return Ok(());
+    }
+    let Ok(road) = road(target, Lane::Control).await else { return Ok(()) };
+    let met = Arc::new(Mutex::new(None));
+    let config = config(2 << 20, known.algorithms(name, port), Vec::new());
+    let client = Client {
+        target: target.clone(),
+        known,
+        refusal: Arc::default(),
+        ended: Arc::default(),
+        seen_key: false,
+        meet: Some(Arc::clone(&met)),
+    };
+    let shaking = russh::client::connect_stream(Arc::new(config), road.stream, client);
+    let _ = tokio::time::timeout(target.timeout, shaking).await;
+    let Some(key) = met.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
+    let offered = Offered::PublicKey(key.clone());
+    let shown = offered.fingerprint();
+    let entry = if port == 22 { name.to_owned() } else { format!("[{name}]:{port}") };
+    let via = target.jump.as_ref().map(|hop| format!(", through {}", hop.chain())).unwrap_or_default();
+    let question = format!(
+        "The host key of {entry} (host {}, {}:{}{via}) is recorded nowhere here.\n  {shown}\n\
+         Compare it with the host's own: ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub there.\n\
+         Record it in {}? Type yes, no, or the fingerprint: ",
+        target.host,
+        target.address,
+        target.port,
+        file.display(),
+    );
+    let answer = ask(&question).unwrap_or_default();
+    let answer = answer.trim();
+    if answer.eq_ignore_ascii_case("yes") || answer == shown {
+        KnownHosts::accept_new(file, name, port, &key, target.hash_known_hosts)?;
+    }
+    Ok(())
 }
 
 /// Name and TCP, each address in turn; and how long the address that answered took to.
@@ -333,6 +414,7 @@ async fn handshake(
         refusal: Arc::clone(&refusal),
         ended: Arc::clone(&ended),
         seen_key: false,
+        meet: None,
     };
     let stream = Overheard { stream, heard: Arc::clone(&banner) };
     let shaking = russh::client::connect_stream(Arc::new(config), stream, client);
@@ -463,6 +545,8 @@ pub(super) struct Client {
     ended: Arc<Mutex<Option<String>>>,
     /// A re-key shows the key again: the verdict of the first time holds for the same key only.
     seen_key: bool,
+    /// The key is only met: it goes here, and the connection ends.
+    meet: Option<Arc<Mutex<Option<PublicKey>>>>,
 }
 
 impl russh::client::Handler for Client {
@@ -473,6 +557,12 @@ impl russh::client::Handler for Client {
             PublicKeyOrCertificate::PublicKey { key, .. } => Offered::PublicKey(key.clone()),
             PublicKeyOrCertificate::Certificate(certificate) => Offered::Certificate(certificate.clone()),
         };
+        if let Some(met) = &self.meet {
+            if let Offered::PublicKey(key) = offered {
+                *met.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
+            }
+            return Ok(false);
+        }
         // accept-new waits for a lock on the file: not on a thread that others need.
         let (target, known, again) = (self.target.clone(), self.known.clone(), self.seen_key);
         let judged = tokio::task::spawn_blocking(move || judge(&target, &known, &offered, again)).await;
