@@ -723,6 +723,11 @@ impl Events {
         })
     }
 
+    /// A text of one line as this door would let it pass, for what is shown without being told.
+    pub fn washed_text(&self, text: &str) -> String {
+        self.wash(text)
+    }
+
     fn wash(&self, text: &str) -> String {
         clean(self.masker.mask(text).as_bytes())
     }
