@@ -785,6 +785,8 @@ pub struct Lines {
 
 /// Longest line in bytes that is told in one piece.
 pub const LONGEST_LINE: usize = 16 << 10;
+/// From so many bytes on a chunk of lines is handed over.
+const CHUNK: usize = 64 << 10;
 
 impl Lines {
     /// Nothing seen yet.
@@ -805,24 +807,27 @@ impl Lines {
         }
     }
 
-    /// As [`Lines::feed`], but hands over lines that came together in one chunk of at most [`LONGEST_LINE`] bytes:
-    /// line feeds stand between them, and behind the last or not. A `\r` before a line feed is left to the
+    /// As [`Lines::feed`], but hands over lines that came together in one chunk, tens of KiB at most: line feeds stand between them, and behind the last or not. A `\r` before a line feed is left to the
     /// event door.
     pub fn chunks(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) {
         let mut left = bytes;
         while !left.is_empty() {
             let window = left.get(..LONGEST_LINE).unwrap_or(left);
             let to = if self.rest.is_empty() {
-                // Whole lines are handed over where they lie.
-                match window.iter().rposition(|byte| *byte == b'\n') {
-                    Some(at) => {
-                        let (chunk, later) = left.split_at(at + 1);
-                        each(chunk);
-                        left = later;
-                        continue;
-                    }
-                    None => left.len().min(LONGEST_LINE),
+                // Whole lines are handed over where they lie, as far as none of them is too long.
+                let mut end = 0;
+                while let Some(ahead) = left.get(end..).filter(|ahead| !ahead.is_empty() && end < CHUNK) {
+                    let ahead = ahead.get(..LONGEST_LINE).unwrap_or(ahead);
+                    let Some(at) = ahead.iter().rposition(|byte| *byte == b'\n') else { break };
+                    end += at + 1;
                 }
+                if end > 0 {
+                    let (chunk, later) = left.split_at(end);
+                    each(chunk);
+                    left = later;
+                    continue;
+                }
+                window.len()
             } else {
                 // The end of the line that was begun.
                 window.iter().position(|byte| *byte == b'\n').map_or(window.len(), |at| at + 1)

@@ -79,7 +79,8 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Init(args) => init::run(&args),
         Command::Ping(args) => block_on(ping::run(args)),
         Command::Doctor(args) => block_on(doctor::run(args)),
-        Command::Exec(args) => block_on(exec::run(args)),
+        // Beside the connections that it reads from: every piece would wake another thread else.
+        Command::Exec(args) => block_on(async { tokio::spawn(exec::run(args)).await.unwrap_or_else(gone) }),
         Command::Backup(args) => block_on(backup::run(args)),
         Command::Restore(args) => block_on(restore::run(args)),
         Command::Run(args) => block_on(run::run(args)),
@@ -90,6 +91,14 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Playbooks(command) => playbooks::run(&command),
         Command::Sandbox(command) => sandbox::run(command),
         Command::Demo(args) => demo::run(&args),
+    }
+}
+
+/// A task that did not come to its end: it panicked.
+fn gone<T>(error: tokio::task::JoinError) -> Result<T, Failure> {
+    match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(error) => Err(Failure::new(Kind::Bug, "the work was given up").saw(error.to_string())),
     }
 }
 

@@ -35,6 +35,8 @@ pub enum Form {
 
 /// What is written at once, in bytes.
 const BATCH: usize = 64 << 10;
+/// Lines wait so long for others to be written with them.
+const NAP: Duration = Duration::from_millis(2);
 /// So much of what hosts said is kept for the end, in bytes, all hosts together.
 const MOST_GATHERED: usize = 24 << 20;
 
@@ -146,10 +148,11 @@ impl Show {
     /// Shows events until nothing more comes.
     pub fn run(mut self, window: &Window) {
         let mut last: Option<String> = None;
+        let mut napped = false;
         loop {
-            let patience = if self.batch.is_empty() { Duration::from_secs(3600) } else { Duration::ZERO };
+            let waits = !self.batch.is_empty();
             let mut ended = false;
-            match window.take(patience) {
+            match window.take(if waits { Duration::ZERO } else { Duration::from_secs(3600) }) {
                 Taken::Lines(batch) if self.form == Form::Stream => {
                     self.lines(&batch.host, batch.stream, &batch.text);
                 }
@@ -167,8 +170,16 @@ impl Show {
                         self.tell(&text, YELLOW);
                     }
                 }
-                Taken::Seen(Seen::Quiet) => self.write(),
+                Taken::Seen(Seen::Quiet) => {
+                    self.write();
+                    napped = false;
+                }
                 Taken::Seen(Seen::End) => ended = true,
+            }
+            // Where lines come by the thousand, being woken for each batch costs more than showing it.
+            if !self.batch.is_empty() && !napped && !ended {
+                napped = true;
+                std::thread::sleep(NAP);
             }
             if ended {
                 if let Some(text) = last.take() {
@@ -252,7 +263,11 @@ impl Show {
                 let well = matches!(outcome, Outcome::Ok | Outcome::Changed | Outcome::Skipped);
                 match self.form {
                     // What a module that runs no command has to say is what was asked for.
-                    Form::Stream if well && result.get("rc").is_none() && !message.is_empty() => {
+                    Form::Stream
+                        if matches!(outcome, Outcome::Ok | Outcome::Changed)
+                            && result.get("rc").is_none()
+                            && !message.is_empty() =>
+                    {
                         let host = render::one_line(host, self.styles.0);
                         let lead = painted(self.styles.0, DIM, &format!("{host} | "));
                         self.put(true, format!("{lead}{}\n", render::one_line(message, self.styles.0)));
