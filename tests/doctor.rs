@@ -125,7 +125,7 @@ fn what_is_wrong_on_the_way_is_named_with_what_mends_it() {
         "all:\n  hosts:\n    closed: {{ {mine}, ansible_port: {closed} }}\n    web: {{ {mine}, ansible_port: {web_port} }}\n    \
          nameless: {{ ansible_host: no-such-host.invalid }}\n    \
          strange: {{ {mine}, ansible_port: {port}, {} }}\n    trusting: {{ {mine}, ansible_port: {port}, {} }}\n    \
-         odd: {{ {mine}, ansible_port: 0 }}\n    stranger: {{ ansible_host: 127.0.0.1, ansible_port: {port}, ansible_user: root, \
+         odd: {{ {mine}, ansible_ssh_common_args: -o NoSuchOption=1 }}\n    stranger: {{ ansible_host: 127.0.0.1, ansible_port: {port}, ansible_user: root, \
          ansible_ssh_common_args: '-o UserKnownHostsFile={}' }}\n",
         unknown("yes"),
         unknown("accept-new"),
@@ -134,7 +134,7 @@ fn what_is_wrong_on_the_way_is_named_with_what_mends_it() {
     );
     let inventory = bed.aside("odd.yml");
     std::fs::write(&inventory, text).unwrap();
-    let said = doctor(&bed, &["all", "--json", "-i", inventory.to_str().unwrap()], &[]);
+    let said = doctor(&bed, &["all", "--json", "-T", "3", "-i", inventory.to_str().unwrap()], &[]);
     said.must(4, &[]);
     let all = said.json();
     let hosts = &all["hosts"];
@@ -143,11 +143,11 @@ fn what_is_wrong_on_the_way_is_named_with_what_mends_it() {
     finds(&hosts["nameless"], "refuse DNS", "no-such-host.invalid");
     finds(&hosts["strange"], "refuse host key", "not known here");
     finds(&hosts["trusting"], "warn host key", "not known here");
-    finds(&hosts["odd"], "refuse settings", "ansible_port");
+    finds(&hosts["odd"], "refuse settings", "ansible_ssh_common_args");
     assert_eq!(hosts["stranger"]["verdict"], "refuse", "{}", hosts["stranger"]);
     assert_eq!(std::fs::read_to_string(&known).unwrap(), "", "no key was written down");
     // The table names each, what is worst first.
-    let table = doctor(&bed, &["all", "-i", inventory.to_str().unwrap()], &[]);
+    let table = doctor(&bed, &["all", "-T", "3", "-i", inventory.to_str().unwrap()], &[]);
     table.must(4, &["closed", "does not speak SSH", "ssh-keyscan"]);
 }
 
@@ -227,7 +227,7 @@ fn a_real_sshd_tells_its_limits_and_sudo_how_it_is_given() {
         sudo: Sudo::Password,
         tmpfs: vec![("/small".into(), 256)],
         texts: vec![("/home/ops/.bashrc".into(), "echo welcome to this host\n".into(), 0o644)],
-        sshd_lines: vec!["MaxSessions 2".into(), "MaxStartups 3".into()],
+        sshd_lines: vec!["MaxAuthTries 2".into(), "MaxStartups 3".into()],
         ..Opts::default()
     });
     secret("right", node.password.as_ref().unwrap());
@@ -239,7 +239,7 @@ fn a_real_sshd_tells_its_limits_and_sudo_how_it_is_given() {
     assert_eq!(fact("user"), "ops with /bin/bash");
     assert_eq!(fact("root"), "root by sudo");
     assert_eq!(fact("sudo_password"), "sudo by password");
-    finds(host, "warn sshd", "MaxSessions is 2");
+    finds(host, "warn sshd", "MaxAuthTries is 2");
     finds(host, "warn sshd", "MaxStartups is 3");
     finds(host, "warn shell", "welcome to this host");
     finds(host, "refuse space", "/small/ferry is on /small");

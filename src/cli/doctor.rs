@@ -75,6 +75,11 @@ impl Found {
             let mut found = Self::wrong(gate, failure.kind, format!("{place}{}{seen}", failure.what));
             found.finding.why = failure.why.clone().unwrap_or_default();
             found.finding.mend = failure.mend.clone().unwrap_or_default();
+            if let (true, true, Some(place)) =
+                (found.finding.why.is_empty(), found.finding.mend.is_empty(), &failure.place)
+            {
+                found.finding.mend = format!("edit {} at line {}", place.file, place.line);
+            }
             found
         };
         std::iter::once(one(failure)).chain(failure.more.iter().map(one)).collect()

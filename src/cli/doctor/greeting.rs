@@ -43,13 +43,10 @@ pub(super) async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     limit: Duration,
 ) -> Result<Greeting, String> {
-    match tokio::time::timeout(limit, exchange(stream)).await {
-        Ok(read) => read,
-        Err(_) => Err(format!("nothing within {} s", limit.as_secs())),
-    }
-}
-
-async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> Result<Greeting, String> {
+    let until = tokio::time::Instant::now() + limit;
+    let late = || format!("nothing within {} s", limit.as_secs());
+    // As ssh does: nobody waits for the other.
+    let _ = tokio::time::timeout_at(until, stream.write_all(b"SSH-2.0-ferry_doctor\r\n")).await;
     let mut bytes = Vec::new();
     let (banner, mut rest) = loop {
         if let Some((banner, end)) = banner(&bytes) {
@@ -58,18 +55,16 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> Result<G
         if bytes.len() > MOST_BEFORE {
             return Err("it says much and no SSH banner".to_owned());
         }
-        if more(stream, &mut bytes).await? == 0 {
-            let said = clean(bytes.get(..bytes.len().min(80)).unwrap_or_default());
-            return Err(if said.is_empty() {
-                "it took the connection and ended it without a banner".to_owned()
-            } else {
-                format!("it does not speak SSH: {said}")
-            });
-        }
+        let ended = match tokio::time::timeout_at(until, more(stream, &mut bytes)).await {
+            Ok(Ok(count)) if count > 0 => continue,
+            Ok(Ok(_)) => "it took the connection and ended it without a banner".to_owned(),
+            Ok(Err(error)) => error,
+            Err(_) => late(),
+        };
+        let said = clean(bytes.get(..bytes.len().min(80)).unwrap_or_default().trim_ascii());
+        return Err(if said.is_empty() { ended } else { format!("it does not speak SSH: {said}") });
     };
     let mut greeting = Greeting { banner, ..Greeting::default() };
-    // A server may wait for our banner before it goes on. What it refuses now, it says in the real attempt.
-    let _ = stream.write_all(b"SSH-2.0-ferry_doctor\r\n").await;
     loop {
         if let Some(packet) = packet(&rest)? {
             if let Some([kex, keys, ciphers]) = lists(packet) {
@@ -77,8 +72,10 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> Result<G
             }
             return Ok(greeting);
         }
-        if more(stream, &mut rest).await.unwrap_or(0) == 0 {
-            return Ok(greeting);
+        // What it refuses now, it says in the real attempt.
+        match tokio::time::timeout_at(until, more(stream, &mut rest)).await {
+            Ok(Ok(count)) if count > 0 => {}
+            _ => return Ok(greeting),
         }
     }
 }

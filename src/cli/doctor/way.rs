@@ -149,6 +149,10 @@ impl<'a> Looker<'a> {
                     let where_ = if through > 0 { format!("jump host {} ", first.address) } else { String::new() };
                     seen.facts.push(("server", format!("{where_}{}", greeting.software())));
                     seen.facts.push(("tcp", milliseconds(time)));
+                    if !greeting.kex.is_empty() {
+                        let text = format!("{} offers {}", first.address, greeting.kex.join(", "));
+                        seen.found.push(Found::pass("key exchange", text));
+                    }
                     seen.found.extend(judge(&greeting, first));
                 }
                 Err(found) => {
