@@ -10,6 +10,7 @@
 //! that nobody reads stops the whole connection: bulk streams get a connection of their own.
 
 pub mod auth;
+pub mod config;
 pub mod connect;
 pub mod hub;
 pub mod keys;
