@@ -104,6 +104,15 @@ pub fn load(path: &Path, passphrase: Option<&SecretString>) -> Result<PrivateKey
     decode(text, passphrase, path)
 }
 
+/// The public half that a private key in OpenSSH's format shows without its passphrase. `None` for every other file.
+pub(super) fn public_half(path: &Path) -> Option<ssh_key::PublicKey> {
+    let mut text = Zeroizing::new(String::new());
+    File::open(path).ok()?.take(LARGEST).read_to_string(&mut text).ok()?;
+    let unix = Zeroizing::new(text.replace('\r', ""));
+    let begin = unix.find("-----BEGIN OPENSSH")?;
+    PrivateKey::from_openssh(unix.get(begin..)?).ok().map(|key| key.public_key().clone())
+}
+
 /// The key in the text of the file `path`.
 fn decode(text: &str, passphrase: Option<&SecretString>, path: &Path) -> Result<PrivateKey, Failure> {
     let shown = path.display();
