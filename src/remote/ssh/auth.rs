@@ -40,7 +40,7 @@ type Ring = HashMap<PathBuf, Result<Arc<PrivateKey>, Failure>>;
 
 /// How long a server may take with our attempts, in all; waiting for other hosts and for the agent does not
 /// count. PAM's delay after a wrong password is 2 s, a directory server that does not answer takes up to 15 s.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How many methods a server may ask for one after the other.
 const MOST_STAGES: usize = 8;
 /// How many rounds of questions one keyboard-interactive login may take.
@@ -179,12 +179,12 @@ impl Identities {
     fn public_of(&self, path: &Path) -> Option<Public> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(Ok(key)) = ring.get(path) {
-            return Some(Public::Key(key.public_key().clone()));
+            return Some(Public::of(key.public_key()));
         }
         drop(ring);
         Public::from_file(path)
             .or_else(|| Public::from_file(&beside(path, ".pub")))
-            .or_else(|| keys::public_half(path).map(Public::Key))
+            .or_else(|| keys::public_half(path).as_ref().map(Public::of))
     }
 
     /// The named keys that cannot be used, each with its reason. Asks for passphrases, of the usual keys as
@@ -551,7 +551,7 @@ impl Login<'_> {
                 self.note(format!("{name}: it is for another key"));
                 return Ok(Step::No);
             }
-            (None | Some(Public::Key(_)), Some(key)) => Public::Key(key.public_key().clone()),
+            (None | Some(Public::Key(_)), Some(key)) => Public::of(key.public_key()),
             (Some(public), _) => public,
             (None, None) => return Ok(Step::No),
         };

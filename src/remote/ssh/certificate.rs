@@ -26,6 +26,11 @@ pub(super) enum Public {
 }
 
 impl Public {
+    /// Without its comment, which says nothing about whether two are the same.
+    pub(super) fn of(key: &PublicKey) -> Self {
+        Self::Key(PublicKey::new(key.key_data().clone(), ""))
+    }
+
     /// As an agent or a file holds it; `None` for a kind that is not known here.
     pub(super) fn from_blob(blob: &[u8]) -> Option<Self> {
         let name = blob.get(4..).unwrap_or_default();
