@@ -371,11 +371,11 @@ fn failed_keys(log: &str) -> Vec<String> {
 }
 
 fn new_keys(node: &RealNode, before: usize, expected: usize) -> Vec<String> {
-    count(node, "\u{0}", 0);
     let begun = Instant::now();
     while failed_keys(&node.log()).len() < before + expected && begun.elapsed() < Duration::from_secs(10) {
         std::thread::sleep(Duration::from_millis(10));
     }
+    std::thread::sleep(Duration::from_millis(50));
     failed_keys(&node.log()).split_off(before)
 }
 
