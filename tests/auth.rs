@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -660,4 +661,251 @@ fn dropbear_takes_passwords_and_keys_of_an_agent() {
         assert_eq!(seen.matches("refused").count(), 12, "{seen}");
         assert!(seen.ends_with("the server still offers: publickey, password"), "{seen}");
     });
+}
+
+/// What the server of a script does with a keyboard-interactive login, step after step.
+#[derive(Clone)]
+enum Act {
+    /// Asks: a text, then each question with whether its answer may be seen.
+    Ask(&'static str, Vec<(String, bool)>),
+    Accept,
+    Reject,
+    /// Accepts, and wants the same once more.
+    Partly,
+    HangUp,
+}
+
+fn ask(prompts: &[(&str, bool)]) -> Act {
+    Act::Ask("", prompts.iter().map(|(text, shown)| ((*text).to_owned(), *shown)).collect())
+}
+
+/// A server that follows a script, and keeps what it was answered.
+#[derive(Clone)]
+struct Scripted {
+    script: Vec<Act>,
+    at: usize,
+    /// The last step is repeated for ever.
+    answers: Arc<Mutex<Vec<Vec<String>>>>,
+}
+
+impl russh::server::Handler for Scripted {
+    type Error = russh::Error;
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        _: &str,
+        _: &str,
+        response: Option<russh::server::Response<'a>>,
+    ) -> Result<russh::server::Auth, russh::Error> {
+        use russh::server::Auth;
+        if let Some(response) = response {
+            let answers = response.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect();
+            self.answers.lock().unwrap().push(answers);
+        }
+        let act = self.script[self.at.min(self.script.len() - 1)].clone();
+        self.at += 1;
+        let again = |partial_success| {
+            let kinds = [russh::MethodKind::KeyboardInteractive];
+            Auth::Reject { proceed_with_methods: Some(kinds.as_slice().into()), partial_success }
+        };
+        Ok(match act {
+            Act::Ask(text, prompts) => Auth::Partial {
+                name: "".into(),
+                instructions: text.into(),
+                prompts: prompts.into_iter().map(|(text, shown)| (text.into(), shown)).collect::<Vec<_>>().into(),
+            },
+            Act::Accept => Auth::Accept,
+            Act::Reject => again(false),
+            Act::Partly => again(true),
+            Act::HangUp => return Err(russh::Error::Disconnect),
+        })
+    }
+}
+
+/// Logs in at a server with this script, through a pipe; what came of it, and what the server was answered.
+async fn scripted(
+    desk: &Desk,
+    name: &str,
+    script: &[Act],
+    password: &Arc<LoginPassword>,
+) -> (Result<(), Failure>, Vec<Vec<String>>) {
+    let host_key = key(desk, &format!("host-{name}-{}", rand::random::<u32>()), &["ed25519"]);
+    let known = desk.put("scripted", &format!("{name}.test {}", public(&host_key)));
+    let config = russh::server::Config {
+        keys: vec![russh::keys::load_secret_key(&host_key, None).unwrap()],
+        auth_rejection_time: Duration::ZERO,
+        ..Default::default()
+    };
+    let answers = Arc::default();
+    let handler = Scripted { script: script.to_vec(), at: 0, answers: Arc::clone(&answers) };
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let serving = tokio::spawn(async move {
+        if let Ok(running) = russh::server::run_stream(Arc::new(config), far, handler).await {
+            let _ = running.await;
+        }
+    });
+    let aim =
+        Target { address: format!("{name}.test"), ..target(name, 22, &known, with_password(nothing(), password)) };
+    let come = ferry::remote::ssh::connect::connect_over(near, &aim, Lane::Control, None).await;
+    serving.abort();
+    (come.map(drop), answers.lock().unwrap().clone())
+}
+
+#[test]
+fn only_the_question_for_the_password_is_answered() {
+    let desk = Desk::new();
+    let hidden = ask(&[("Password: ", false)]);
+    let other = "the server asks for something that ferry does not answer";
+    runtime().block_on(async {
+        let new = || LoginPassword::new(RIGHT.into());
+        let right = || vec![RIGHT.to_owned()];
+        let none: Vec<Vec<String>> = Vec::new();
+
+        // News before and after, a question in another language, a method that comes twice.
+        let (come, answers) =
+            scripted(&desk, "news", &[Act::Ask("Welcome", vec![]), hidden.clone(), ask(&[]), Act::Accept], &new())
+                .await;
+        assert_eq!((come.is_ok(), answers), (true, vec![vec![], right(), vec![]]));
+        let (come, answers) =
+            scripted(&desk, "other", &[ask(&[("Passwort für ops: ", false)]), Act::Accept], &new()).await;
+        assert_eq!((come.is_ok(), answers), (true, vec![right()]));
+        let (come, answers) =
+            scripted(&desk, "twice", &[hidden.clone(), Act::Partly, hidden.clone(), Act::Accept], &new()).await;
+        assert_eq!((come.is_ok(), answers), (true, vec![right(), right()]));
+
+        // What is no password gets none.
+        let hostile = format!("\x1b[2J\x1b]0;x\x07{}", "y".repeat(20_000));
+        for (name, script, what, seen) in [
+            ("code", vec![ask(&[("Verification code: ", false)])], other, "Verification code:"),
+            ("both", vec![ask(&[("Password: ", false), ("Token: ", false)])], other, "Password:  | Token:"),
+            ("open", vec![ask(&[("Password: ", true)])], other, "Password:"),
+            ("who", vec![Act::Ask("Who is it?", vec![("Username: ".to_owned(), true)])], other, "Who is it? Username:"),
+            ("new", vec![ask(&[("New password: ", false)])], "the password of ops has expired", "New password:"),
+            (
+                "old",
+                vec![Act::Ask("Your password has expired.", vec![("Password: ".to_owned(), false)])],
+                "the password of ops has expired",
+                "Your password has expired.",
+            ),
+            ("many", vec![Act::Ask("", (0..3000).map(|_| ("z".repeat(20), false)).collect())], other, "zzz"),
+            ("escapes", vec![ask(&[(hostile.as_str(), true)])], other, "\\x1b[2J"),
+        ] {
+            let password = new();
+            let (come, answers) = scripted(&desk, name, &script, &password).await;
+            let failure = come.unwrap_err();
+            assert!(failure.what.starts_with(what), "{name}: {failure:?}");
+            let said = failure.seen.clone().unwrap_or_default();
+            assert!(said.contains(seen) && said.len() < 3000 && !said.contains('\x1b'), "{name}: {said:?}");
+            assert_eq!(answers, none, "{name}");
+            assert!(failure.mend.is_some() && !failure.again, "{name}: {failure:?}");
+            // Nothing was sent, so nothing is known of it.
+            let (come, _) = scripted(&desk, "after", &[hidden.clone(), Act::Accept], &password).await;
+            assert!(come.is_ok(), "{name}: {come:?}");
+        }
+        // A code after the password: it was sent once, and is neither right nor wrong.
+        let password = new();
+        let (come, answers) =
+            scripted(&desk, "second", &[hidden.clone(), ask(&[("One-time code: ", false)])], &password).await;
+        assert_eq!((come.unwrap_err().what.as_str(), answers), (other, vec![right()]));
+        assert!(scripted(&desk, "after", &[hidden.clone(), Act::Accept], &password).await.0.is_ok());
+
+        // It asks again, or says no: nobody else gets it.
+        for (name, script) in
+            [("again", vec![hidden.clone(), hidden.clone()]), ("no", vec![hidden.clone(), Act::Reject])]
+        {
+            let password = new();
+            let (come, answers) = scripted(&desk, name, &script, &password).await;
+            let failure = come.unwrap_err();
+            assert_eq!(
+                (failure.what.as_str(), answers),
+                ("the server did not accept the password of ops", vec![right()]),
+                "{name}"
+            );
+            let (come, answers) = scripted(&desk, "next", &[hidden.clone(), Act::Accept], &password).await;
+            assert!(come.unwrap_err().what.ends_with(&format!("refused for ops@{name}.test:22 and is not sent again")));
+            assert_eq!(answers, none);
+        }
+        // It hangs up without a word: the next one gets it, the third does not.
+        let password = new();
+        for expected in [1, 1, 0] {
+            let (come, answers) = scripted(&desk, "gone", &[hidden.clone(), Act::HangUp], &password).await;
+            let failure = come.unwrap_err();
+            assert_eq!(answers.len(), expected, "{failure:?}");
+            assert!(!failure.again && !words(&failure).contains(RIGHT), "{failure:?}");
+        }
+        // Without end.
+        let endless: Vec<Act> = (0..20).flat_map(|_| [hidden.clone(), Act::Partly]).collect();
+        let (come, answers) = scripted(&desk, "news", &[ask(&[])], &new()).await;
+        assert!(come.unwrap_err().what.contains("without end") && answers.len() <= 16, "{answers:?}");
+        let (come, answers) = scripted(&desk, "more", &endless, &new()).await;
+        assert!(come.unwrap_err().what.contains("without end") && answers.len() <= 8, "{answers:?}");
+    });
+}
+
+/// An agent that holds a security key: it signs as such a device does, after a while.
+fn security_key_agent(socket: &Path, key: &Path) -> (String, std::thread::JoinHandle<usize>) {
+    use base64::Engine as _;
+    use russh::keys::signature::Signer as _;
+    use sha2::{Digest as _, Sha256};
+    const NAME: &[u8] = b"sk-ssh-ed25519@openssh.com";
+    let string = |bytes: &[u8]| [&u32::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat();
+    let private = russh::keys::load_secret_key(key, None).unwrap();
+    let point = private.public_key().key_data().ed25519().unwrap().0;
+    let blob = [string(NAME), string(&point), string(b"ssh:")].concat();
+    let line = format!("sk-ssh-ed25519@openssh.com {}", base64::engine::general_purpose::STANDARD.encode(&blob));
+    let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    let serving = std::thread::spawn(move || {
+        let mut signed = 0;
+        // The operator's files are looked at over one connection, the login is another.
+        for _ in 0..2 {
+            let (mut peer, _) = listener.accept().unwrap();
+            let mut head = [0; 4];
+            while peer.read_exact(&mut head).is_ok() {
+                let mut request = vec![0; u32::from_be_bytes(head) as usize];
+                peer.read_exact(&mut request).unwrap();
+                let answer = match request[0] {
+                    11 => [&[12, 0, 0, 0, 1], string(&blob).as_slice(), &string(b"my key")].concat(),
+                    13 => {
+                        let rest = &request[1 + 4 + blob.len()..];
+                        let data = &rest[4..4 + u32::from_be_bytes(rest[..4].try_into().unwrap()) as usize];
+                        std::thread::sleep(Duration::from_secs(2));
+                        let counter = [0, 0, 0, 9];
+                        let message =
+                            [Sha256::digest(b"ssh:").as_slice(), &[1], &counter, Sha256::digest(data).as_slice()]
+                                .concat();
+                        let signature = private.try_sign(&message).unwrap();
+                        signed += 1;
+                        [
+                            &[14],
+                            string(&[string(NAME), string(signature.as_bytes()), vec![1], counter.to_vec()].concat())
+                                .as_slice(),
+                        ]
+                        .concat()
+                    }
+                    _ => vec![5],
+                };
+                peer.write_all(&string(&answer)).unwrap();
+            }
+        }
+        signed
+    });
+    (line, serving)
+}
+
+#[test]
+fn a_security_key_signs_through_the_agent() {
+    let desk = Desk::new();
+    let inner = key(&desk, "inner", &["ed25519"]);
+    let socket = desk.at("tmp").join("device");
+    let (line, serving) = security_key_agent(&socket, &inner);
+    let server = node(&[], &[format!("echo '{line}' >/home/ops/.ssh/authorized_keys")]);
+    let named = desk.put("id_ed25519_sk.pub", &format!("{line} of a device\n"));
+    runtime().block_on(async {
+        let identities = ids!({ agent: Some(socket.clone()), identities_only: true } ..files(&[&named]));
+        let aim = target("node-1", server.port, &server.known_hosts_path, identities);
+        assert_eq!(aim.wrong(), []);
+        assert_eq!(login(&aim).await.unwrap(), "ops", "{}", server.log());
+    });
+    assert_eq!(serving.join().unwrap(), 1);
+    assert!(server.log().contains("ED25519-SK"), "{}", server.log());
 }
