@@ -16,7 +16,7 @@ use ferry::remote::Session;
 use ferry::remote::ssh::auth::{Identities, LoginPassword, Method};
 use ferry::remote::ssh::connect::{Lane, Strict, Target, connect};
 use ferry::remote::sudo::Become;
-use support::pce::{Desk, said, tool};
+use support::pce::{Desk, FERRY, finish, said, tool, trusting};
 use support::real::{Kind, Opts, RealNode, Sudo};
 
 const RIGHT: &str = "Corr3ct-horse battery";
@@ -908,4 +908,154 @@ fn a_security_key_signs_through_the_agent() {
     });
     assert_eq!(serving.join().unwrap(), 1);
     assert!(server.log().contains("ED25519-SK"), "{}", server.log());
+}
+
+/// Types lines at a pseudo-terminal, each when the screen has asked so; what was shown, and the exit code.
+const TYPED: &str = r#"
+import json, os, select, subprocess, sys, time, fcntl, termios
+plan = json.loads(sys.stdin.read())
+master, slave = os.openpty()
+def child():
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+proc = subprocess.Popen(plan["argv"], stdin=slave, stdout=slave, stderr=slave, env=plan["env"], cwd=plan["cwd"], preexec_fn=child, close_fds=True)
+seen, acts, began = b"", plan["acts"], time.monotonic()
+while time.monotonic() - began < 60:
+    if select.select([master], [], [], 0.05)[0]:
+        seen += os.read(master, 65536)
+    elif proc.poll() is not None:
+        break
+    if acts and acts[0][0].encode() in seen:
+        time.sleep(0.2)
+        os.write(master, acts.pop(0)[1].encode() + b"\n")
+proc.kill()
+json.dump({"code": proc.wait(), "seen": seen.decode(errors="replace"), "left": len(acts)}, sys.stdout)
+"#;
+
+fn typed(desk: &Desk, args: &[&str], acts: &[(&str, &str)]) -> (i64, String) {
+    let argv = [&[FERRY], args].concat();
+    let plan = serde_json::json!({
+        "argv": argv,
+        "cwd": desk.at("work"),
+        "acts": acts,
+        "env": {
+            "PATH": "/usr/bin:/bin", "HOME": desk.at("home"), "TMPDIR": desk.at("tmp"), "USER": "operator",
+            "TERM": "dumb", "FERRY_CONFIG": desk.at("ferry.toml"),
+        },
+    });
+    let mut python = Command::new("python3")
+        .args(["-c", TYPED])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    python.stdin.take().unwrap().write_all(plan.to_string().as_bytes()).unwrap();
+    let out = finish(python, 90);
+    let shown: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{}", said(&out)));
+    assert_eq!(shown["left"], 0, "not asked: {shown:#}");
+    (shown["code"].as_i64().unwrap(), shown["seen"].as_str().unwrap().to_owned())
+}
+
+/// Every way to give the password to the command, and that it is found nowhere afterwards or meanwhile.
+#[test]
+fn the_command_takes_a_password_and_leaves_it_nowhere() {
+    let desk = Desk::new();
+    let server = node(&[], &[]);
+    let inventory = |more: &str| {
+        let trust = trusting(&server.known_hosts_path);
+        desk.put(
+            "inventory.yml",
+            &format!(
+                "all:\n  hosts:\n    node-1:\n      ansible_host: 127.0.0.1\n      ansible_port: {}\n      ansible_user: ops\n      \
+                 ansible_ssh_common_args: \"{trust}\"\n{more}",
+                server.port
+            ),
+        );
+    };
+    let ping = |args: &[&str], env: Option<(&str, &Path)>| {
+        let mut ferry = desk.ferry();
+        ferry.args(["ping", "all", "--json"]).args(args);
+        if let Some((name, value)) = env {
+            ferry.env(name, value);
+        }
+        let out = finish(ferry.spawn().unwrap(), 60);
+        assert!(!said(&out).contains(RIGHT), "{}", said(&out));
+        (out.status.code(), said(&out))
+    };
+    inventory("");
+    let file = desk.put("password", &format!("{RIGHT}\n"));
+    let name = file.to_str().unwrap();
+    let in_by_login = |(code, said): (Option<i32>, String), how: &str| {
+        assert!(code == Some(0) && said.contains("\"user\": \"ops\""), "{how}: {code:?} {said}");
+    };
+    let (code, out) = ping(&[], None);
+    assert!(code == Some(4) && out.contains("--connection-password-file FILE"), "{out}");
+    in_by_login(ping(&["--connection-password-file", name], None), "file");
+    in_by_login(ping(&["--conn-pass-file", name], None), "Ansible's short name");
+    in_by_login(ping(&[], Some(("ANSIBLE_CONNECTION_PASSWORD_FILE", &file))), "environment");
+    for variable in ["ansible_password", "ansible_ssh_pass", "ansible_ssh_password"] {
+        inventory(&format!("      {variable}: '{RIGHT}'\n"));
+        in_by_login(ping(&[], None), variable);
+        // The variable wins over the command line, as in Ansible.
+        let wrong = desk.put("wrong", "not this one\n");
+        in_by_login(ping(&["--connection-password-file", wrong.to_str().unwrap()], None), variable);
+    }
+    inventory("");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let (code, out) = ping(&["--connection-password-file", name], None);
+    assert!(code == Some(1) && out.contains("chmod 600"), "{out}");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let (code, out) = ping(&["-k"], None);
+    assert!(code == Some(1) && out.contains("--connection-password-file FILE"), "nobody to ask: {out}");
+
+    // Asked for once; with -K, nothing typed means the same.
+    let (code, seen) = typed(
+        &desk,
+        &["ping", "all", "-b", "-k", "-K"],
+        &[("SSH password: ", RIGHT), ("BECOME password[defaults to SSH password]: ", "")],
+    );
+    assert!(code == 0 && !seen.contains(RIGHT) && seen.matches("SSH password: ").count() == 1, "{code} {seen}");
+    let (code, seen) = typed(&desk, &["ping", "all", "-k"], &[("SSH password: ", "not this one")]);
+    assert!(
+        code == 4 && seen.contains("the server did not accept the password of ops") && !seen.contains("not this one"),
+        "{code} {seen}"
+    );
+
+    // While a run goes on, and after it: in no process's arguments or environment, in no file, in no output.
+    let both = ["--connection-password-file", name, "--become-password-file", name];
+    inventory("");
+    let play = desk.put(
+        "play.yml",
+        "- hosts: all\n  gather_facts: false\n  become: true\n  tasks:\n    - name: a while\n      shell: \"echo here; sleep 3; cat /tmp/said\"\n",
+    );
+    std::fs::write(server.root_dir().join("tmp/said"), format!("it was {RIGHT}, was it not\n")).unwrap();
+    let mut ferry = desk.ferry();
+    ferry.args(["run", play.to_str().unwrap()]).args(both);
+    let running = ferry.spawn().unwrap();
+    let pid = running.id();
+    let begun = Instant::now();
+    let mut looked = 0;
+    while begun.elapsed() < Duration::from_millis(2500) {
+        for process in server.processes() {
+            for bytes in [&process.cmdline, &process.environ] {
+                assert!(!bytes.windows(RIGHT.len()).any(|window| window == RIGHT.as_bytes()), "{}", process.pid);
+            }
+            looked += 1;
+        }
+        for part in ["cmdline", "environ"] {
+            let bytes = std::fs::read(format!("/proc/{pid}/{part}")).unwrap_or_default();
+            assert!(!bytes.windows(RIGHT.len()).any(|window| window == RIGHT.as_bytes()), "ferry's {part}");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let out = finish(running, 60);
+    assert!(out.status.success() && looked > 20, "{looked} {}", said(&out));
+    assert!(said(&out).contains("it was ********, was it not") && !said(&out).contains(RIGHT), "{}", said(&out));
+    std::fs::remove_file(server.root_dir().join("tmp/said")).unwrap();
+    for place in desk.written().into_iter().chain(server.written()) {
+        let found = support::bed::find_in_files(&place, RIGHT.as_bytes());
+        assert_eq!(found, None, "the password is in a file");
+    }
+    println!("9 ways to give a password; {looked} looks at processes, and every file, without it");
 }
