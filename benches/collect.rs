@@ -63,6 +63,7 @@ async fn main() {
         timeout: Duration::from_secs(20),
         jump: None,
         become_plan: Become::root(None),
+        hub: ferry::remote::ssh::hub::Hub::default(),
     };
     let way = Way::Ssh(Box::new(target));
     let _ = std::fs::remove_file(&args.destination);

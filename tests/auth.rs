@@ -15,6 +15,7 @@ use ferry::failure::{Failure, Kind as Why};
 use ferry::remote::Session;
 use ferry::remote::ssh::auth::{Identities, LoginPassword, Method};
 use ferry::remote::ssh::connect::{Lane, Strict, Target, connect};
+use ferry::remote::ssh::hub::Hub;
 use ferry::remote::sudo::Become;
 use support::pce::{Desk, FERRY, finish, said, tool, trusting};
 use support::real::{Kind, Opts, RealNode, Sudo};
@@ -61,6 +62,7 @@ fn target(name: &str, port: u16, known_hosts: &Path, identities: Identities) -> 
         hash_known_hosts: false,
         timeout: Duration::from_secs(20),
         jump: None,
+        hub: Hub::default(),
         become_plan: Become::off(),
     }
 }
@@ -616,6 +618,40 @@ fn a_wrong_password_goes_to_one_host() {
             assert_eq!(count, 2, "{line}");
         });
     }
+}
+
+/// The password is the host's, and the bastion is another machine: it sees keys alone.
+#[test]
+fn a_bastion_is_never_sent_the_password() {
+    let desk = Desk::new();
+    let operator = desk.key.clone();
+    let bastion = node(&[], &authorize(&[&operator]));
+    let behind = node(&[], &[": >/home/ops/.ssh/authorized_keys".to_owned()]);
+    let known: String =
+        [&bastion, &behind].iter().map(|node| std::fs::read_to_string(&node.known_hosts_path).unwrap()).collect();
+    let trust = trusting(&desk.put("both", &known));
+    let file = desk.put("password", &format!("{RIGHT}\n"));
+    let ping = |key: &Path| {
+        desk.put(
+            "inventory.yml",
+            &format!(
+                "all:\n  hosts:\n    node-1:\n      ansible_host: 127.0.0.1\n      ansible_port: {}\n      ansible_user: ops\n      \
+                 ansible_private_key_file: {}\n      ansible_ssh_common_args: \"{trust} -J ops@127.0.0.1:{}\"\n",
+                behind.port,
+                key.display(),
+                bastion.port
+            ),
+        );
+        desk.run(&["ping", "all", "--connection-password-file", file.to_str().unwrap()])
+    };
+    let out = ping(&operator);
+    assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    assert_eq!(count(&behind, "Accepted keyboard-interactive/pam for ops", 1), 1);
+    let out = ping(&key(&desk, "stranger", &["ed25519"]));
+    assert_eq!(out.status.code(), Some(4), "{}", said(&out));
+    assert!(said(&out).contains("through jump host"), "{}", said(&out));
+    let log = bastion.log();
+    assert!(!log.contains("password for ops") && !log.contains("keyboard-interactive"), "{log}");
 }
 
 /// PAM's own ways: a password that has expired, one that takes its time, and an account that is closed.

@@ -495,6 +495,7 @@ fn way(node: &RealNode, port: u16) -> Way {
         timeout: Duration::from_secs(10),
         jump: None,
         become_plan: Become::root(password),
+        hub: ferry::remote::ssh::hub::Hub::default(),
     }))
 }
 

@@ -595,6 +595,7 @@ fn a_session_over_any_stream_of_bytes() {
             timeout: Duration::from_secs(10),
             jump: None,
             become_plan: Become::off(),
+            hub: ferry::remote::ssh::hub::Hub::default(),
         };
         let (near, far) = tokio::io::duplex(4096);
         let serving = tokio::spawn(serve_stream(far, options.clone()));

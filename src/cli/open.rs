@@ -185,6 +185,7 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
             .or(settings.timeout)
             .unwrap_or(Duration::from_secs(10)),
         masker: masker.clone(),
+        person: prompt::somebody(),
     });
     let inventory_paths = settings.inventory.clone();
     Ok(Opened { settings, inventory, extra, reach, masker, inventory_paths })
@@ -243,6 +244,19 @@ impl Opened {
             Some(failure) => Err(failure),
             None => Ok((ways, all)),
         }
+    }
+
+    /// Asks about host keys that nobody recorded, where somebody can be asked.
+    ///
+    /// # Errors
+    /// As [`Way::introduce`].
+    pub(super) async fn introduce(&self, ways: &BTreeMap<String, Way>) -> Result<(), Failure> {
+        if prompt::somebody() {
+            for way in ways.values() {
+                way.introduce(&|question| crate::modules::Ask::ask(&prompt::Person, question)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Hosts of a pattern, narrowed by `--limit`.

@@ -201,6 +201,7 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         }
     }
     let (ways, vars) = opened.ways(&hosts)?;
+    opened.introduce(&ways).await?;
     let catalog = match (journey.needs_catalog, opened.settings.catalogs.first()) {
         (true, Some(root)) => Some(Catalog::open(root)?),
         (true, None) => {
@@ -255,6 +256,7 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     };
     let mut world =
         World::new(telling.events.clone(), info, journey.choices.clone(), journey.cluster.clone(), ways, vars, catalog);
+    world.before = earlier.as_ref().map(|earlier| earlier.done.of_cluster(&plan)).unwrap_or_default();
     if prompt::somebody() && matches!(journey.common.output, OutputKind::Human | OutputKind::Plain) {
         world.person = Some(Arc::new(prompt::Person));
     }

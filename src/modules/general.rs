@@ -27,7 +27,7 @@ pub(super) async fn ping(world: &World, host: &str) -> Result<Done, Failure> {
     let began = std::time::Instant::now();
     let session = world.session(host).await?;
     let mark = format!("@@{:032x}", rand::random::<u128>());
-    let said = session.run_root(&format!("M={mark}\n{PING}"), Duration::from_secs(60)).await?;
+    let said = world.shell(host).run(&session, &format!("M={mark}\n{PING}"), Duration::from_secs(60)).await?;
     let text = said.text();
     let find = |key: &str| {
         text.lines()
@@ -88,8 +88,7 @@ pub(super) async fn command(
         None => line,
     };
     let session = world.session(host).await?;
-    let mut child = session.open_root(&line).await?;
-    child.close_input().await;
+    let mut child = world.shell(host).start(&session, &line).await?;
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let masker = world.events.masker();
     let (mut out_lines, mut err_lines) = (Lines::sparing(masker), Lines::sparing(masker));

@@ -28,7 +28,7 @@ pub mod world;
 
 use serde_json::{Map, Value};
 
-pub use world::{Ask, Choices, JobMeta, OurJob, RestoreChoices, RunInfo, World};
+pub use world::{Ask, Before, Choices, JobMeta, OurJob, RestoreChoices, RunInfo, World};
 
 use crate::event::Outcome;
 use crate::failure::{Failure, Kind};

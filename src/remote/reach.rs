@@ -12,6 +12,7 @@ use super::Way;
 use super::local::LocalSession;
 use super::ssh::auth::{Identities, LoginPassword};
 use super::ssh::connect::{Strict, Target};
+use super::ssh::hub::Hub;
 use super::ssh::options::{self, SshOptions};
 use super::sudo::{Become, Password};
 use crate::failure::{Failure, Kind};
@@ -41,6 +42,8 @@ pub struct Defaults {
     pub timeout: Duration,
     /// Where secrets are made known.
     pub masker: Masker,
+    /// Somebody sits at a terminal and can be asked about host keys.
+    pub person: bool,
 }
 
 /// Makes ways. One for a run: passwords of equal value are one password, tried once.
@@ -48,6 +51,7 @@ pub struct Reach {
     defaults: Defaults,
     passwords: Mutex<HashMap<String, Arc<Password>>>,
     logins: Mutex<HashMap<String, Arc<LoginPassword>>>,
+    hub: Hub,
 }
 
 /// A variable's value as text, whatever scalar it was written as.
@@ -76,7 +80,7 @@ fn truth(vars: &Map<String, Value>, name: &str) -> Result<Option<bool>, String> 
 impl Reach {
     /// With these defaults.
     pub fn new(defaults: Defaults) -> Self {
-        Self { defaults, passwords: Mutex::default(), logins: Mutex::default() }
+        Self { defaults, passwords: Mutex::default(), logins: Mutex::default(), hub: Hub::default() }
     }
 
     fn password(&self, value: SecretString) -> Arc<Password> {
@@ -144,6 +148,7 @@ impl Reach {
         let mut named: Vec<PathBuf> = key.or_else(|| self.defaults.private_key.clone()).into_iter().collect();
         named.extend(given.identities.iter().cloned());
         let strict = match given.strict.as_deref() {
+            None | Some("ask") if self.defaults.person => Strict::Ask,
             None | Some("yes" | "true" | "ask") => Strict::Yes,
             Some("accept-new") => Strict::AcceptNew,
             Some(other) => {
@@ -196,6 +201,7 @@ impl Reach {
             timeout,
             jump: None,
             become_plan,
+            hub: self.hub.clone(),
         };
         if let Some(jump) = given.jump.filter(|jump| !jump.is_empty()) {
             let (user, address, port) = options::hop(&jump)?;

@@ -146,6 +146,23 @@ impl Identities {
         Self { named, usual, agent, ..self.clone() }
     }
 
+    /// Whether these offer what `other` offers.
+    pub(super) fn same_as(&self, other: &Self) -> bool {
+        let same_password = match (&self.password, &other.password) {
+            (None, None) => true,
+            (Some(this), Some(other)) => Arc::ptr_eq(this, other),
+            _ => false,
+        };
+        same_password
+            && self.named == other.named
+            && self.usual == other.usual
+            && self.certificates == other.certificates
+            && self.agent == other.agent
+            && self.identities_only == other.identities_only
+            && self.methods == other.methods
+            && self.accepted == other.accepted
+    }
+
     /// Reads a key once; whoever comes second gets the same answer without a question.
     fn read(&self, path: &Path) -> Result<Arc<PrivateKey>, Failure> {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);

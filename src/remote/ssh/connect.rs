@@ -8,16 +8,19 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use russh::client::{Config, DisconnectReason};
 use russh::keys::PublicKeyOrCertificate;
 use russh::keys::ssh_key::Algorithm;
+use russh::keys::ssh_key::PublicKey;
 use russh::{cipher, compression};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::auth::{self, Identities};
+use super::hub::Hub;
 use super::known_hosts::{KnownHosts, Offered, Verdict};
 use super::{Inner, SshSession};
 use crate::failure::{Failure, Kind};
@@ -32,6 +35,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 pub enum Strict {
     /// Refuse it (OpenSSH's `yes`; ours without a terminal).
     Yes,
+    /// Ask the person at the terminal before the run begins ([`introduce`]); what was not accepted then is refused
+    /// (OpenSSH's `ask`; ours at a terminal).
+    Ask,
     /// Write it down and go on (OpenSSH's `accept-new`).
     AcceptNew,
 }
@@ -41,8 +47,31 @@ pub enum Strict {
 pub enum Lane {
     /// Commands and logs.
     Control,
-    /// One stream of an archive: a window that fills a long link (32 MiB).
+    /// One stream of an archive: a window that fills a long link.
     Bulk,
+}
+
+impl Lane {
+    /// The window to open, in bytes, for a peer that is one `round_trip` away (`None`: not known).
+    ///
+    /// russh opens the window again when half of it is used, so a stream gets half a window a round trip: twice the link's
+    /// rate times the round trip fills it, here up to 10 Gbit/s. No more than that: what sshd may send and the
+    /// link does not take lies in its own buffer, and it moves that about with every packet. On loopback 32 MiB instead
+    /// of 2 cost half as much again of wall time.
+    fn window(self, round_trip: Option<Duration>) -> u32 {
+        const LEAST: u64 = 2 << 20;
+        const MOST: u64 = 32 << 20;
+        const BYTES_A_MICROSECOND: u64 = 1250;
+        let wanted = match (self, round_trip) {
+            (Self::Control, _) => LEAST,
+            (Self::Bulk, None) => MOST,
+            (Self::Bulk, Some(time)) => {
+                let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+                micros.saturating_mul(2 * BYTES_A_MICROSECOND).clamp(LEAST, MOST)
+            }
+        };
+        u32::try_from(wanted).unwrap_or(u32::MAX)
+    }
 }
 
 /// Everything that is needed to reach one host.
@@ -68,10 +97,12 @@ pub struct Target {
     pub hash_known_hosts: bool,
     /// Limit of each step: TCP, handshake, authentication.
     pub timeout: Duration,
-    /// The jump host.
+    /// The last of the jump hosts; it has its own before it, as many as there are.
     pub jump: Option<Box<Target>>,
     /// Who to become there.
     pub become_plan: Become,
+    /// What the connections of the run share.
+    pub hub: Hub,
 }
 
 impl std::fmt::Debug for Target {
@@ -95,6 +126,34 @@ impl Target {
         wrong.extend(self.identities.wrong());
         wrong.extend(self.jump.iter().flat_map(|hop| hop.wrong()));
         wrong
+    }
+
+    /// The servers on the way, the nearest first.
+    pub(super) fn chain(&self) -> String {
+        let before = self.jump.as_ref().map(|hop| hop.chain() + " > ").unwrap_or_default();
+        format!("{before}{}:{}", self.address, self.port)
+    }
+
+    /// Whether a connection to `other` may serve for this one: the same server by the same way, the same user, let in
+    /// by the same means, trusted by the same files. What is done there afterwards does not matter.
+    pub(super) fn same_as(&self, other: &Self) -> bool {
+        let jump = match (&self.jump, &other.jump) {
+            (None, None) => true,
+            (Some(this), Some(other)) => this.same_as(other),
+            _ => false,
+        };
+        jump && self.address == other.address
+            && self.port == other.port
+            && self.user == other.user
+            && self.known_hosts == other.known_hosts
+            && self.host_key_alias == other.host_key_alias
+            && self.strict == other.strict
+            && self.identities.same_as(&other.identities)
+    }
+
+    /// The step of a failure on the way through the jump host.
+    fn through(&self) -> String {
+        format!("through jump host {}", self.jump.as_ref().map_or("", |hop| &hop.address))
     }
 
     fn lookup(&self) -> (&str, u16) {
@@ -132,39 +191,121 @@ pub async fn connect(target: &Target, lane: Lane) -> Result<SshSession, Failure>
 }
 
 async fn connect_once(target: &Target, lane: Lane) -> Result<SshSession, Failure> {
-    let Some(hop) = &target.jump else {
-        let stream = tcp(target).await.map_err(|failure| failure.within(target.step()))?;
-        return connect_over(stream, target, lane, None).await;
-    };
-    let through = || format!("through jump host {}", hop.address);
-    let bastion = Box::pin(connect(hop, lane)).await.map_err(|failure| failure.on(&target.host).within(through()))?;
-    let tunnel =
-        bastion.inner.handle.channel_open_direct_tcpip(target.address.clone(), u32::from(target.port), "127.0.0.1", 0);
-    let channel = match tokio::time::timeout(target.timeout, tunnel).await {
-        Ok(Ok(channel)) => channel,
-        Ok(Err(error)) => {
-            return Err(unreachable(
-                target,
-                format!("the jump host could not reach {} port {}", target.address, target.port),
-            )
-            .saw(error.to_string())
-            .mend(format!("on the jump host: nc -vz {} {}", target.address, target.port))
-            .within(through()));
-        }
-        Err(_) => {
-            return Err(unreachable(
-                target,
-                format!("the jump host did not reach {} within {} s", target.address, target.timeout.as_secs()),
-            )
-            .again()
-            .within(through()));
-        }
-    };
-    connect_over(channel.into_stream(), target, lane, Some(bastion)).await.map_err(|failure| failure.within(through()))
+    let road = road(target, lane).await?;
+    let through = road.through.is_some();
+    let made = over(road.stream, target, lane, road.round_trip, road.through).await;
+    made.map_err(|failure| if through { failure.within(target.through()) } else { failure })
 }
 
-/// Name and TCP, each address in turn.
-async fn tcp(target: &Target) -> Result<TcpStream, Failure> {
+/// A stream of bytes to a server, on which nothing was said yet.
+struct Road {
+    stream: Box<dyn Stream>,
+    /// How long the way there and back is; `None` when that is not known.
+    round_trip: Option<Duration>,
+    /// The bastion's connection that it runs through.
+    through: Option<SshSession>,
+    /// Our place among the handshakes with this server.
+    _door: Option<OwnedSemaphorePermit>,
+}
+
+/// Makes the way to a server: a socket, or a tunnel through the jump host, which is reached first.
+async fn road(target: &Target, lane: Lane) -> Result<Road, Failure> {
+    let Some(hop) = &target.jump else {
+        let _door = target.hub.door(target).await;
+        let (stream, round_trip) = tcp(target).await.map_err(|failure| failure.within(target.step()))?;
+        return Ok(Road { stream: Box::new(stream), round_trip: Some(round_trip), through: None, _door });
+    };
+    let reached = Box::pin(connect(hop, lane));
+    let bastion = match lane {
+        Lane::Control => target.hub.bastion(hop, reached).await,
+        Lane::Bulk => reached.await,
+    };
+    let bastion = bastion.map_err(|failure| failure.on(&target.host).within(target.through()))?;
+    let _door = target.hub.door(target).await;
+    // The jump host answers when its connection stands: that takes the round trip to it and on to the target.
+    let began = Instant::now();
+    let tunnel =
+        bastion.inner.handle.channel_open_direct_tcpip(target.address.clone(), u32::from(target.port), "127.0.0.1", 0);
+    let failure = match tokio::time::timeout(target.timeout, tunnel).await {
+        Ok(Ok(channel)) => {
+            return Ok(Road {
+                stream: Box::new(channel.into_stream()),
+                round_trip: Some(began.elapsed()),
+                through: Some(bastion),
+                _door,
+            });
+        }
+        Ok(Err(error)) => {
+            unreachable(target, format!("the jump host could not reach {} port {}", target.address, target.port))
+                .saw(error.to_string())
+                .mend(format!("on the jump host: nc -vz {} {}", target.address, target.port))
+        }
+        Err(_) => unreachable(
+            target,
+            format!("the jump host did not reach {} within {} s", target.address, target.timeout.as_secs()),
+        )
+        .again(),
+    };
+    Err(failure.within(target.through()))
+}
+
+/// What a person decides about a key that nobody recorded.
+pub type Decide<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
+
+/// Meets the servers on the way to `target` whose keys nobody recorded, where [`Strict::Ask`] holds, and asks the person
+/// about each: `yes`, or the fingerprint typed, records the key. For the time before a run begins: a question in its
+/// middle would be drawn over, and outlast the server's patience. A server that is not reached is not asked
+/// about; the run will say why.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`] when a known_hosts file cannot be read or written.
+pub async fn introduce(target: &Target, ask: Decide<'_>) -> Result<(), Failure> {
+    if let Some(hop) = &target.jump {
+        Box::pin(introduce(hop, ask)).await?;
+    }
+    let (name, port) = target.lookup();
+    let known = KnownHosts::load(&target.known_hosts)?;
+    let (Strict::Ask, Some(file)) = (target.strict, target.known_hosts.first()) else { return Ok(()) };
+    if known.records(name, port) {
+        return Ok(());
+    }
+    let Ok(road) = road(target, Lane::Control).await else { return Ok(()) };
+    let met = Arc::new(Mutex::new(None));
+    let config = config(2 << 20, known.algorithms(name, port), Vec::new());
+    let client = Client {
+        target: target.clone(),
+        known,
+        refusal: Arc::default(),
+        ended: Arc::default(),
+        seen_key: false,
+        meet: Some(Arc::clone(&met)),
+    };
+    let shaking = russh::client::connect_stream(Arc::new(config), road.stream, client);
+    let _ = tokio::time::timeout(target.timeout, shaking).await;
+    let Some(key) = met.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
+    let offered = Offered::PublicKey(key.clone());
+    let shown = offered.fingerprint();
+    let entry = if port == 22 { name.to_owned() } else { format!("[{name}]:{port}") };
+    let via = target.jump.as_ref().map(|hop| format!(", through {}", hop.chain())).unwrap_or_default();
+    let question = format!(
+        "The host key of {entry} (host {}, {}:{}{via}) is recorded nowhere here.\n  {shown}\n\
+         Compare it with the host's own: ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub there.\n\
+         Record it in {}? Type yes, no, or the fingerprint: ",
+        target.host,
+        target.address,
+        target.port,
+        file.display(),
+    );
+    let answer = ask(&question).unwrap_or_default();
+    let answer = answer.trim();
+    if answer.eq_ignore_ascii_case("yes") || answer == shown {
+        KnownHosts::accept_new(file, name, port, &key, target.hash_known_hosts)?;
+    }
+    Ok(())
+}
+
+/// Name and TCP, each address in turn; and how long the address that answered took to.
+async fn tcp(target: &Target) -> Result<(TcpStream, Duration), Failure> {
     let looked_up =
         tokio::time::timeout(target.timeout, tokio::net::lookup_host((target.address.as_str(), target.port))).await;
     let addresses: Vec<SocketAddr> = match looked_up {
@@ -187,10 +328,11 @@ async fn tcp(target: &Target) -> Result<TcpStream, Failure> {
     };
     let mut last = unreachable(target, format!("the name {} has no address", target.address)).within("DNS").again();
     for address in addresses {
+        let began = Instant::now();
         match tokio::time::timeout(target.timeout, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 tune(&stream);
-                return Ok(stream);
+                return Ok((stream, began.elapsed()));
             }
             Ok(Err(error)) => {
                 let refused = error.kind() == std::io::ErrorKind::ConnectionRefused;
@@ -239,18 +381,29 @@ pub async fn connect_over(
     lane: Lane,
     through: Option<SshSession>,
 ) -> Result<SshSession, Failure> {
-    handshake(stream, target, lane, through).await.map_err(|failure| failure.within(target.step()))
+    over(stream, target, lane, None, through).await
+}
+
+async fn over(
+    stream: impl Stream,
+    target: &Target,
+    lane: Lane,
+    round_trip: Option<Duration>,
+    through: Option<SshSession>,
+) -> Result<SshSession, Failure> {
+    let window = lane.window(round_trip);
+    handshake(stream, target, window, through).await.map_err(|failure| failure.within(target.step()))
 }
 
 async fn handshake(
     stream: impl Stream,
     target: &Target,
-    lane: Lane,
+    window: u32,
     through: Option<SshSession>,
 ) -> Result<SshSession, Failure> {
     let known = KnownHosts::load(&target.known_hosts)?;
     let (name, port) = target.lookup();
-    let config = config(lane, known.algorithms(name, port), known.certificate_algorithms(name, port));
+    let config = config(window, known.algorithms(name, port), known.certificate_algorithms(name, port));
     let refusal = Arc::new(Mutex::new(None));
     let ended = Arc::new(Mutex::new(None));
     let banner = Arc::new(Mutex::new(Vec::new()));
@@ -260,6 +413,7 @@ async fn handshake(
         refusal: Arc::clone(&refusal),
         ended: Arc::clone(&ended),
         seen_key: false,
+        meet: None,
     };
     let stream = Overheard { stream, heard: Arc::clone(&banner) };
     let shaking = russh::client::connect_stream(Arc::new(config), stream, client);
@@ -327,12 +481,9 @@ const CIPHERS: &[cipher::Name] = &[
     cipher::AES_128_CTR,
 ];
 
-fn config(lane: Lane, keys: Vec<Algorithm>, certificates: Vec<Algorithm>) -> Config {
+fn config(window: u32, keys: Vec<Algorithm>, certificates: Vec<Algorithm>) -> Config {
     let mut config = Config {
-        window_size: match lane {
-            Lane::Control => 2 << 20,
-            Lane::Bulk => 32 << 20,
-        },
+        window_size: window,
         maximum_packet_size: 32 << 10,
         channel_buffer_size: 100,
         // 10 s times 3, and whatever the socket notices: a dead peer is known within a minute.
@@ -393,6 +544,8 @@ pub(super) struct Client {
     ended: Arc<Mutex<Option<String>>>,
     /// A re-key shows the key again: the verdict of the first time holds for the same key only.
     seen_key: bool,
+    /// The key is only met: it goes here, and the connection ends.
+    meet: Option<Arc<Mutex<Option<PublicKey>>>>,
 }
 
 impl russh::client::Handler for Client {
@@ -403,6 +556,12 @@ impl russh::client::Handler for Client {
             PublicKeyOrCertificate::PublicKey { key, .. } => Offered::PublicKey(key.clone()),
             PublicKeyOrCertificate::Certificate(certificate) => Offered::Certificate(certificate.clone()),
         };
+        if let Some(met) = &self.meet {
+            if let Offered::PublicKey(key) = offered {
+                *met.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
+            }
+            return Ok(false);
+        }
         // accept-new waits for a lock on the file: not on a thread that others need.
         let (target, known, again) = (self.target.clone(), self.known.clone(), self.seen_key);
         let judged = tokio::task::spawn_blocking(move || judge(&target, &known, &offered, again)).await;
@@ -467,5 +626,19 @@ fn judge(target: &Target, known: &KnownHosts, offered: &Offered, again: bool) ->
             .saw(format!("{shown}, by {}:{line}", file.display()))
             .why("somebody marked this key as stolen or retired")),
         Verdict::Unfit { why } => Err(unreachable(target, "the host key is not fit to be one").saw(why)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_fits_the_way() {
+        let window = |micros| Lane::Bulk.window(Some(Duration::from_micros(micros))) >> 20;
+        assert_eq!((window(50), window(800), window(4_200), window(80_000)), (2, 2, 10, 32));
+        assert_eq!(Lane::Bulk.window(None), 32 << 20);
+        assert_eq!(Lane::Bulk.window(Some(Duration::MAX)), 32 << 20);
+        assert_eq!(Lane::Control.window(Some(Duration::from_secs(1))), 2 << 20);
     }
 }

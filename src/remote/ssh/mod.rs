@@ -13,6 +13,7 @@ mod agent;
 pub mod auth;
 mod certificate;
 pub mod connect;
+pub mod hub;
 pub mod keys;
 pub mod known_hosts;
 pub mod options;
@@ -62,6 +63,10 @@ impl std::fmt::Debug for SshSession {
 impl SshSession {
     pub(super) fn host(&self) -> &str {
         &self.inner.host
+    }
+
+    pub(super) fn same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     pub(super) fn become_plan(&self) -> &Become {
