@@ -19,7 +19,7 @@ use crate::remote::Way;
 use crate::remote::reach::{Defaults, Reach};
 use crate::remote::ssh::auth::{AskPassphrase, Identities};
 use crate::remote::ssh::keys;
-use crate::secret::{Masker, SecretString};
+use crate::secret::{ExposeSecret as _, Masker, SecretString};
 use crate::settings::{Flags, Settings};
 
 /// Settings, inventory and how to reach hosts.
@@ -97,10 +97,27 @@ fn extra_vars(given: &[String]) -> Result<Map<String, Value>, Failure> {
     Ok(extra)
 }
 
-fn become_password(common: &Common, settings: &Settings) -> Result<Option<SecretString>, Failure> {
+/// The password to log in with, asked for once.
+fn login_password(common: &Common, settings: &Settings) -> Result<Option<SecretString>, Failure> {
+    if common.ask_pass {
+        return prompt::secret("SSH password", "--connection-password-file FILE").map(Some);
+    }
+    let file = common.connection_password_file.clone().or_else(|| settings.connection_password_file.clone());
+    file.map(|path| prompt::secret_file(&path)).transpose()
+}
+
+/// sudo's password. As in Ansible, nothing typed where both were asked for means the one to log in with.
+fn become_password(
+    common: &Common,
+    settings: &Settings,
+    login: Option<&SecretString>,
+) -> Result<Option<SecretString>, Failure> {
     if common.ask_become_pass {
-        return prompt::secret("BECOME password", "--become-password-file FILE, or --become-password-env NAME")
-            .map(Some);
+        let question = if common.ask_pass { "BECOME password[defaults to SSH password]" } else { "BECOME password" };
+        let typed = prompt::secret(question, "--become-password-file FILE, or --become-password-env NAME")?;
+        return Ok(Some(
+            login.filter(|_| common.ask_pass && typed.expose_secret().is_empty()).cloned().unwrap_or(typed),
+        ));
     }
     if let Some(name) = &common.become_password_env {
         return prompt::secret_env(name).map(Some);
@@ -150,12 +167,15 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| PathBuf::from("/"));
     let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
     let ask = ask_passphrase(common, &masker)?;
+    let login_password = login_password(common, &settings)?;
+    let become_password = become_password(common, &settings, login_password.as_ref())?;
     let reach = Reach::new(Defaults {
         user: common.user.clone().or_else(|| settings.remote_user.clone()).unwrap_or_else(|| who().user),
         become_on: common.become_on,
         private_key: common.private_key.clone().or_else(|| settings.private_key_file.clone()),
         ssh_common_args: common.ssh_common_args.clone(),
-        become_password: become_password(common, &settings)?,
+        login_password,
+        become_password,
         agent: agent.clone(),
         home,
         identities: Identities::new(Vec::new(), Vec::new(), agent, ask),

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::Way;
 use super::local::LocalSession;
-use super::ssh::auth::Identities;
+use super::ssh::auth::{Identities, LoginPassword};
 use super::ssh::connect::{Strict, Target};
 use super::ssh::hub::Hub;
 use super::ssh::options::{self, SshOptions};
@@ -28,6 +28,8 @@ pub struct Defaults {
     pub private_key: Option<PathBuf>,
     /// `--ssh-common-args`.
     pub ssh_common_args: Option<String>,
+    /// `-k` or the connection password file.
+    pub login_password: Option<SecretString>,
     /// `-K` or the password file.
     pub become_password: Option<SecretString>,
     /// `SSH_AUTH_SOCK`.
@@ -48,6 +50,7 @@ pub struct Defaults {
 pub struct Reach {
     defaults: Defaults,
     passwords: Mutex<HashMap<String, Arc<Password>>>,
+    logins: Mutex<HashMap<String, Arc<LoginPassword>>>,
     hub: Hub,
 }
 
@@ -77,13 +80,24 @@ fn truth(vars: &Map<String, Value>, name: &str) -> Result<Option<bool>, String> 
 impl Reach {
     /// With these defaults.
     pub fn new(defaults: Defaults) -> Self {
-        Self { defaults, passwords: Mutex::default(), hub: Hub::default() }
+        Self { defaults, passwords: Mutex::default(), logins: Mutex::default(), hub: Hub::default() }
     }
 
     fn password(&self, value: SecretString) -> Arc<Password> {
         self.defaults.masker.learn(&value);
         let mut passwords = self.passwords.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(passwords.entry(value.expose_secret().to_owned()).or_insert_with(|| Password::new(value)))
+    }
+
+    /// The password to log in with: of the variable, else of the command line. Equal ones are one, tried once.
+    fn login_password(&self, vars: &Map<String, Value>) -> Option<Arc<LoginPassword>> {
+        let value = text(vars, &["ansible_password", "ansible_ssh_pass", "ansible_ssh_password"])
+            .map(|(_, password)| SecretString::from(password))
+            .or_else(|| self.defaults.login_password.clone())
+            .filter(|value| !value.expose_secret().is_empty())?;
+        self.defaults.masker.learn(&value);
+        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Arc::clone(logins.entry(value.expose_secret().to_owned()).or_insert_with(|| LoginPassword::new(value))))
     }
 
     /// The way to one host.
@@ -100,15 +114,6 @@ impl Reach {
             None | Some("ssh" | "smart") => {}
             Some("local") => return Ok(Way::Local(LocalSession::new(host, become_plan))),
             Some(other) => return Err(format!("ansible_connection: {other:?} is not built: ssh or local expected")),
-        }
-        for (name, why) in [
-            ("ansible_password", "login with a password is not built yet: use a key"),
-            ("ansible_ssh_pass", "login with a password is not built yet: use a key"),
-            ("ansible_ssh_password", "login with a password is not built yet: use a key"),
-        ] {
-            if vars.get(name).is_some_and(|value| !value.is_null()) {
-                return Err(format!("{name}: {why}"));
-            }
         }
         let mut given = SshOptions::default();
         for name in ["ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args"] {
@@ -155,7 +160,6 @@ impl Reach {
             Some(path) => Some(self.expand(path)),
             None => self.defaults.agent.clone(),
         };
-        let agent = if given.identities_only == Some(true) { None } else { agent };
         let known_hosts = [
             given
                 .user_known_hosts
@@ -168,7 +172,10 @@ impl Reach {
         ]
         .concat();
         let usual = if named.is_empty() {
-            ["id_ed25519", "id_ecdsa", "id_rsa"].iter().map(|name| self.home(&format!(".ssh/{name}"))).collect()
+            ["id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk"]
+                .iter()
+                .map(|name| self.home(&format!(".ssh/{name}")))
+                .collect()
         } else {
             Vec::new()
         };
@@ -178,12 +185,15 @@ impl Reach {
             .unwrap_or_else(|| self.defaults.user.clone());
         let address =
             text(vars, &["ansible_host", "ansible_ssh_host"]).map(|(_, address)| address).or(given.host_name.clone());
+        let mut identities = self.defaults.identities.with(named, usual, agent);
+        identities.identities_only = given.identities_only == Some(true);
+        identities.password = self.login_password(vars);
         let mut target = Target {
             host: host.to_owned(),
             address: address.unwrap_or_else(|| host.to_owned()),
             port,
             user,
-            identities: self.defaults.identities.with(named, usual, agent),
+            identities,
             known_hosts,
             host_key_alias: given.host_key_alias.clone(),
             strict,
@@ -200,6 +210,8 @@ impl Reach {
             hop.host = address;
             hop.user = user.unwrap_or_else(|| self.defaults.user.clone());
             hop.become_plan = Become::off();
+            // The password is the host's: a bastion is another machine, with other eyes on it.
+            hop.identities.password = None;
             target.jump = Some(Box::new(hop));
         }
         Ok(Way::Ssh(Box::new(target)))

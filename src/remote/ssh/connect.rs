@@ -123,8 +123,7 @@ impl Target {
     pub fn wrong(&self) -> Vec<Failure> {
         let known = KnownHosts::load(&self.known_hosts).map(|known| known.warnings().to_vec());
         let mut wrong = known.unwrap_or_else(|failure| vec![failure]);
-        wrong.extend(self.identities.named.iter().filter_map(|path| self.identities.read(path).err()));
-        self.identities.read_usual();
+        wrong.extend(self.identities.wrong());
         wrong.extend(self.jump.iter().flat_map(|hop| hop.wrong()));
         wrong
     }
@@ -434,7 +433,7 @@ async fn handshake(
         }
     };
     tracing::debug!(host = %target.host, "key exchange done, host key accepted");
-    auth::authenticate(&mut handle, target).await?;
+    auth::authenticate(&mut handle, target, &ended).await?;
     tracing::info!(host = %target.host, "authenticated");
     Ok(SshSession {
         inner: Arc::new(Inner {
