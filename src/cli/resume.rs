@@ -12,10 +12,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::Parser as _;
-
 use super::args::{Cli, Command, Common, Confirmation, JobsCommand, ResumeArgs};
-use super::{backup, jobs, open, restore, run, runs};
+use super::{backup, exec, jobs, open, restore, run, runs};
 use crate::digest::Sha256;
 use crate::event::{Event, Events};
 use crate::failure::{Failure, Kind};
@@ -256,7 +254,7 @@ async fn repeat(args: ResumeArgs, given: Given, runs: PathBuf) -> Result<u8, Fai
             .saw(format!("{}: {error}", cwd.display()))
             .why("relative paths of its command line begin there")
     })?;
-    let cli = Cli::try_parse_from(then.command).map_err(|error| {
+    let cli = Cli::read(then.command.iter().map(std::ffi::OsString::from)).map_err(|error| {
         Failure::new(Kind::CouldNotStart, format!("this ferry does not understand the command line of run {id}"))
             .saw(format!("{typed}: {}", error.to_string().lines().next().unwrap_or_default()))
             .mend("carry it on with the ferry that wrote it, or start the command anew")
@@ -285,6 +283,10 @@ async fn repeat(args: ResumeArgs, given: Given, runs: PathBuf) -> Result<u8, Fai
             args.waive.extend(waive);
             args.confirmation = confirmed(args.confirmation, confirmation);
             run::run(args).await
+        }
+        Command::Exec(mut args) => {
+            args.common = mine(args.common);
+            exec::run(args).await
         }
         Command::Jobs(JobsCommand::Attach { job, common }) => {
             jobs::run(JobsCommand::Attach { job, common: Box::new(mine(*common)) }).await
@@ -360,6 +362,7 @@ fn merged(theirs: Common, own: Common, given: Given, runs: PathBuf) -> Common {
         run_dir: Some(runs),
         verbose: own.verbose.max(theirs.verbose),
         resume: Some(given),
+        exec: None,
     }
 }
 

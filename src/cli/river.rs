@@ -102,8 +102,14 @@ fn begin_telling(opened: &Opened, common: &Common, started: jiff::Timestamp) -> 
             .mend("name another with --run-dir DIR")
     };
     let journal = journal::Journal::create(&dir).map_err(cannot)?;
-    let window = Window::default();
-    let shown = report::spawn(window.clone(), output(common.output)).map_err(cannot)?;
+    let (window, shown) = match common.exec {
+        Some(speech) => speech.open(output(common.output), &dir).map_err(cannot)?,
+        None => {
+            let window = Window::default();
+            let shown = report::spawn(window.clone(), output(common.output)).map_err(cannot)?;
+            (window, shown)
+        }
+    };
     trace(&dir, common.verbose, &opened.masker);
     let events = Events::new(opened.masker.clone(), Some(Box::new(journal)), vec![window]);
     Ok(Telling { events, windows: vec![shown], dir, id })
@@ -257,6 +263,9 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     let mut world =
         World::new(telling.events.clone(), info, journey.choices.clone(), journey.cluster.clone(), ways, vars, catalog);
     world.before = earlier.as_ref().map(|earlier| earlier.done.of_cluster(&plan)).unwrap_or_default();
+    if let Some(speech) = journey.common.exec {
+        world.limits = speech.limits();
+    }
     if prompt::somebody() && matches!(journey.common.output, OutputKind::Human | OutputKind::Plain) {
         world.person = Some(Arc::new(prompt::Person));
     }

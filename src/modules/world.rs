@@ -188,6 +188,21 @@ pub struct Before {
     pub result: Value,
 }
 
+/// Bounds of each command on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// After so many seconds a command is ended there; it takes as long as it takes without.
+    pub seconds: Option<u64>,
+    /// How much of each stream a result keeps, in bytes. The host's log has all of it.
+    pub kept: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { seconds: None, kept: 1 << 20 }
+    }
+}
+
 /// What modules may reach.
 pub struct World {
     /// The door.
@@ -206,6 +221,8 @@ pub struct World {
     pub catalog: Option<Catalog>,
     /// Who can be asked; `None` without a terminal.
     pub person: Option<Arc<dyn Ask>>,
+    /// Bounds of each command on a host.
+    pub limits: Limits,
     /// What earlier runs that are carried on did to the cluster, by the module's name.
     pub before: BTreeMap<String, Before>,
     /// What was found so far.
@@ -237,6 +254,7 @@ impl World {
             vars,
             catalog,
             person: None,
+            limits: Limits::default(),
             before: BTreeMap::new(),
             work: tokio::sync::Mutex::default(),
             shells: Mutex::default(),
