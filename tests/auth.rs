@@ -63,6 +63,12 @@ fn target(name: &str, port: u16, known_hosts: &Path, identities: Identities) -> 
         timeout: Duration::from_secs(20),
         jump: None,
         hub: Hub::default(),
+        careless: false,
+        proxy: None,
+        socket: ferry::remote::ssh::connect::Socket::default(),
+        algorithms: ferry::remote::ssh::connect::Algorithms::default(),
+        alive: None,
+        notes: Vec::new(),
         become_plan: Become::off(),
     }
 }

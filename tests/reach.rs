@@ -596,6 +596,12 @@ fn a_session_over_any_stream_of_bytes() {
             jump: None,
             become_plan: Become::off(),
             hub: ferry::remote::ssh::hub::Hub::default(),
+            careless: false,
+            proxy: None,
+            socket: ferry::remote::ssh::connect::Socket::default(),
+            algorithms: ferry::remote::ssh::connect::Algorithms::default(),
+            alive: None,
+            notes: Vec::new(),
         };
         let (near, far) = tokio::io::duplex(4096);
         let serving = tokio::spawn(serve_stream(far, options.clone()));

@@ -18,6 +18,7 @@ use crate::name::HostName;
 use crate::remote::Way;
 use crate::remote::reach::{Defaults, Reach};
 use crate::remote::ssh::auth::{AskPassphrase, Identities};
+use crate::remote::ssh::config::Here;
 use crate::remote::ssh::keys;
 use crate::secret::{ExposeSecret as _, Masker, SecretString};
 use crate::settings::{Flags, Settings};
@@ -59,6 +60,36 @@ pub(super) fn who() -> Who {
         user: env(&["USER", "LOGNAME"]).unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw())),
         machine,
         ci: env(&["CI_JOB_URL", "BUILD_URL", "GITHUB_RUN_ID", "BUILD_ID"]),
+    }
+}
+
+/// What makes the ways to these hosts less safe than they should be, each said once.
+pub(super) fn careless(ways: &BTreeMap<String, Way>) -> Vec<String> {
+    let mut all: Vec<String> = ways.values().flat_map(Way::careless).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// The name of the user that we are, by this machine's users as ssh takes it; the environment's where they do not
+/// know it (a directory server's user).
+fn login_name() -> String {
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let known = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid).then(|| name.to_owned())
+    });
+    known.unwrap_or_else(|| who().user)
+}
+
+/// `ANSIBLE_HOST_KEY_CHECKING`, as Ansible reads a truth; `None` when it says nothing that is one.
+fn host_key_checking() -> Option<bool> {
+    match std::env::var("ANSIBLE_HOST_KEY_CHECKING").ok()?.to_lowercase().as_str() {
+        "false" | "no" | "off" | "0" | "f" | "n" => Some(false),
+        "true" | "yes" | "on" | "1" | "t" | "y" => Some(true),
+        _ => None,
     }
 }
 
@@ -170,15 +201,24 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
     let login_password = login_password(common, &settings)?;
     let become_password = become_password(common, &settings, login_password.as_ref())?;
     let reach = Reach::new(Defaults {
-        user: common.user.clone().or_else(|| settings.remote_user.clone()).unwrap_or_else(|| who().user),
+        user: common.user.clone().or_else(|| settings.remote_user.clone()),
         become_on: common.become_on,
         private_key: common.private_key.clone().or_else(|| settings.private_key_file.clone()),
         ssh_common_args: common.ssh_common_args.clone(),
         login_password,
         become_password,
         agent: agent.clone(),
-        home,
+        here: Here {
+            home,
+            user: login_name(),
+            uid: rustix::process::getuid().as_raw(),
+            machine: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            env: |name| std::env::var(name).ok(),
+        },
+        hide: common.become_password_env.iter().cloned().collect(),
+        host_key_checking: host_key_checking(),
         identities: Identities::new(Vec::new(), Vec::new(), agent, ask),
+        timeout_given: common.timeout.is_some(),
         timeout: common
             .timeout
             .map(|seconds| Duration::from_secs(seconds.max(1)))

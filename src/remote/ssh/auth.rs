@@ -875,11 +875,15 @@ impl Login<'_> {
         }
         let offers = self.offers.clone().unwrap_or_default();
         let listed: Vec<&str> = offers.iter().map(<&str>::from).collect();
-        let seen = format!(
+        let mut seen = format!(
             "tried {}; the server still offers: {}",
             self.tried.join(", "),
             if listed.is_empty() { "?".to_owned() } else { listed.join(", ") }
         );
+        for note in &self.target.notes {
+            seen.push_str("; ");
+            seen.push_str(note);
+        }
         let user = &self.target.user;
         let one = "one password is sent at most, so that no account is locked";
         let by_key = "name the key with --private-key or ansible_private_key_file, or load it into the agent (ssh-add)";
