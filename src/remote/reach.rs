@@ -156,14 +156,16 @@ impl Reach {
                 return Err(format!("ansible_connection: {other:?} is not built: ssh or local expected").into());
             }
         }
-        let mut given = Given::default();
+        let (mut given, mut from) = (Given::default(), None);
         for name in ["ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args"] {
             if let Some((_, value)) = text(vars, &[name]) {
                 options::parse(&value, &mut given).map_err(|what| format!("{name}: {what}"))?;
+                from = Some(name);
             }
         }
         if let Some(value) = &self.defaults.ssh_common_args {
             options::parse(value, &mut given).map_err(|what| format!("--ssh-common-args: {what}"))?;
+            from = Some("--ssh-common-args");
         }
         let address = text(vars, &["ansible_host", "ansible_ssh_host"]).map(|(_, address)| address);
         let port = match text(vars, &["ansible_port", "ansible_ssh_port"]) {
@@ -190,7 +192,13 @@ impl Reach {
         let user =
             text(vars, &["ansible_user", "ansible_ssh_user"]).map(|(_, user)| user).or(self.defaults.user.clone());
         let wanted = Wanted { host, address: address.as_deref().unwrap_or(host), user, port, timeout, key, unchecked };
-        let mut target = self.target(&wanted, &given, &mut Vec::new())?;
+        let mut target = self.target(&wanted, &given, &mut Vec::new()).map_err(|Wrong(mut failure)| {
+            // What no file is to blame for, the options are: their variable has a place in the inventory.
+            if let (None, Some(from)) = (&failure.place, from) {
+                failure.what = format!("{from}: {}", failure.what);
+            }
+            Wrong(failure)
+        })?;
         target.identities.password = self.login_password(vars);
         target.become_plan = become_plan;
         Ok(Way::Ssh(Box::new(target)))

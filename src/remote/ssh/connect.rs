@@ -283,7 +283,41 @@ async fn connect_once(target: &Target, lane: Lane) -> Result<SshSession, Failure
     let road = road(target, lane).await?;
     let through = road.through.is_some();
     let made = over(road.stream, target, lane, road.round_trip, road.through).await;
-    made.map_err(|failure| if through { failure.within(target.through()) } else { failure })
+    match made {
+        Err(failure) if through => Err(failure.within(target.through())),
+        Err(failure) => Err(match road.said {
+            Some(said) => said.explain(failure).await,
+            None => failure,
+        }),
+        made => made,
+    }
+}
+
+/// What a `ProxyCommand` says on its standard error, the first 4 KiB.
+#[derive(Clone, Default)]
+struct Complaint(Arc<Mutex<Vec<u8>>>);
+
+impl Complaint {
+    async fn hear(self, mut from: tokio::process::ChildStderr) {
+        use tokio::io::AsyncReadExt as _;
+        let mut buffer = [0; 1024];
+        while let Ok(count) = from.read(&mut buffer).await {
+            if count == 0 {
+                return;
+            }
+            let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let room = 4096_usize.saturating_sub(heard.len()).min(count);
+            heard.extend_from_slice(buffer.get(..room).unwrap_or_default());
+        }
+    }
+
+    /// The command's words with a failure, where it said any. It may still be about to.
+    async fn explain(&self, failure: Failure) -> Failure {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let said = crate::secret::clean(heard.trim_ascii());
+        if said.is_empty() { failure } else { failure.why(format!("the ProxyCommand said: {said}")) }
+    }
 }
 
 /// A stream of bytes to a server, on which nothing was said yet.
@@ -293,6 +327,8 @@ struct Road {
     round_trip: Option<Duration>,
     /// The bastion's connection that it runs through.
     through: Option<SshSession>,
+    /// What the `ProxyCommand` complains about.
+    said: Option<Complaint>,
     /// Our place among the handshakes with this server.
     _door: Option<OwnedSemaphorePermit>,
 }
@@ -301,17 +337,17 @@ struct Road {
 async fn road(target: &Target, lane: Lane) -> Result<Road, Failure> {
     if let Some(proxy) = &target.proxy {
         let _door = target.hub.door(target).await;
-        let stream = proxy.start().map_err(|error| {
+        let (stream, said) = proxy.start().map_err(|error| {
             unreachable(target, "the ProxyCommand could not be started")
                 .saw(format!("{}: {error}", proxy.command))
                 .within(target.step())
         })?;
-        return Ok(Road { stream: Box::new(stream), round_trip: None, through: None, _door });
+        return Ok(Road { stream: Box::new(stream), round_trip: None, through: None, said: Some(said), _door });
     }
     let Some(hop) = &target.jump else {
         let _door = target.hub.door(target).await;
         let (stream, round_trip) = tcp(target).await.map_err(|failure| failure.within(target.step()))?;
-        return Ok(Road { stream: Box::new(stream), round_trip: Some(round_trip), through: None, _door });
+        return Ok(Road { stream: Box::new(stream), round_trip: Some(round_trip), through: None, said: None, _door });
     };
     let reached = Box::pin(connect(hop, lane));
     let bastion = match lane {
@@ -330,6 +366,7 @@ async fn road(target: &Target, lane: Lane) -> Result<Road, Failure> {
                 stream: Box::new(channel.into_stream()),
                 round_trip: Some(began.elapsed()),
                 through: Some(bastion),
+                said: None,
                 _door,
             });
         }
@@ -688,20 +725,22 @@ struct Piped {
 }
 
 impl Proxy {
-    fn start(&self) -> std::io::Result<Piped> {
+    fn start(&self) -> std::io::Result<(Piped, Complaint)> {
         let mut command = tokio::process::Command::new("/bin/sh");
         command.arg("-c").arg(format!("exec {}", self.command));
         for name in &self.hide {
             command.env_remove(name);
         }
-        // Its own words are for the person who wrote it, and they are not the host's: they end in nothing here, and the
-        // failure names the command to try by hand.
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         // A Ctrl-C at the terminal is ferry's to decide about.
         command.process_group(0);
         let mut child = command.spawn()?;
+        let said = Complaint::default();
+        if let Some(err) = child.stderr.take() {
+            tokio::spawn(said.clone().hear(err));
+        }
         match (child.stdout.take(), child.stdin.take()) {
-            (Some(out), Some(input)) => Ok(Piped { pipes: tokio::io::join(out, input), _child: child }),
+            (Some(out), Some(input)) => Ok((Piped { pipes: tokio::io::join(out, input), _child: child }, said)),
             _ => Err(std::io::ErrorKind::BrokenPipe.into()),
         }
     }

@@ -183,7 +183,7 @@ impl Reader<'_> {
         let meta = match std::fs::metadata(path) {
             Ok(meta) => meta,
             Err(_) if !needed => return,
-            Err(error) => return self.wrong.push(broken(format!("cannot be read: {error}"))),
+            Err(error) => return self.wrong.push(broken(format!("-F names it, and it cannot be read: {error}"))),
         };
         if judged {
             use std::os::unix::fs::MetadataExt as _;
