@@ -64,6 +64,12 @@ async fn main() {
         jump: None,
         become_plan: Become::root(None),
         hub: ferry::remote::ssh::hub::Hub::default(),
+        careless: false,
+        proxy: None,
+        socket: ferry::remote::ssh::connect::Socket::default(),
+        algorithms: ferry::remote::ssh::connect::Algorithms::default(),
+        alive: None,
+        notes: Vec::new(),
     };
     let way = Way::Ssh(Box::new(target));
     let _ = std::fs::remove_file(&args.destination);

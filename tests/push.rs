@@ -496,6 +496,12 @@ fn way(node: &RealNode, port: u16) -> Way {
         jump: None,
         become_plan: Become::root(password),
         hub: ferry::remote::ssh::hub::Hub::default(),
+        careless: false,
+        proxy: None,
+        socket: ferry::remote::ssh::connect::Socket::default(),
+        algorithms: ferry::remote::ssh::connect::Algorithms::default(),
+        alive: None,
+        notes: Vec::new(),
     }))
 }
 

@@ -104,6 +104,12 @@ pub(super) struct Common {
     /// Become root with sudo where the inventory says nothing
     #[arg(short = 'b', long = "become")]
     pub(super) become_on: bool,
+    /// Ask for the password to log in with
+    #[arg(short = 'k', long = "ask-pass")]
+    pub(super) ask_pass: bool,
+    /// Read the password to log in with from this file
+    #[arg(long, visible_alias = "conn-pass-file", value_name = "FILE", conflicts_with = "ask_pass")]
+    pub(super) connection_password_file: Option<PathBuf>,
     /// Ask for sudo's password
     #[arg(short = 'K', long = "ask-become-pass")]
     pub(super) ask_become_pass: bool,
@@ -155,6 +161,7 @@ impl Common {
         self.inventory.iter().for_each(|value| option("--inventory", Some(value)));
         self.extra_vars.iter().for_each(|value| option("--extra-vars", Some(value)));
         option("--user", self.user.as_deref());
+        option("--connection-password-file", path(&self.connection_password_file).as_deref());
         option("--become-password-file", path(&self.become_password_file).as_deref());
         option("--become-password-env", self.become_password_env.as_deref());
         option("--key-passphrase-file", path(&self.key_passphrase_file).as_deref());
@@ -164,6 +171,7 @@ impl Common {
         option("--catalog", self.catalog.as_deref());
         option("--run-dir", path(&self.run_dir).as_deref());
         words.extend(self.become_on.then(|| "--become".to_owned()));
+        words.extend(self.ask_pass.then(|| "--ask-pass".to_owned()));
         words.extend(self.ask_become_pass.then(|| "--ask-become-pass".to_owned()));
         words.iter().map(|word| format!(" {}", quoted(word))).collect()
     }

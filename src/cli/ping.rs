@@ -16,6 +16,9 @@ use crate::report::tables::Table;
 /// A world for commands that look and keep no run.
 pub(super) async fn world(opened: &open::Opened, hosts: &[String]) -> Result<World, Failure> {
     let (ways, vars) = opened.ways(hosts)?;
+    for warning in open::careless(&ways) {
+        crate::report::Sink::stderr().put(&format!("warning: {warning}\n"));
+    }
     opened.introduce(&ways).await?;
     let now = jiff::Timestamp::now();
     let run = RunInfo {

@@ -303,9 +303,14 @@ fn anchored(mut common: Common) -> Result<Common, Failure> {
         std::path::absolute(path)
             .map_err(|error| Failure::new(Kind::CouldNotStart, format!("{}: {error}", path.display())))
     };
-    for path in [&mut common.become_password_file, &mut common.key_passphrase_file, &mut common.private_key]
-        .into_iter()
-        .flatten()
+    for path in [
+        &mut common.connection_password_file,
+        &mut common.become_password_file,
+        &mut common.key_passphrase_file,
+        &mut common.private_key,
+    ]
+    .into_iter()
+    .flatten()
     {
         *path = absolute(path)?;
     }
@@ -333,6 +338,8 @@ fn anchored(mut common: Common) -> Result<Common, Failure> {
 fn merged(theirs: Common, own: Common, given: Given, runs: PathBuf) -> Common {
     let password = own.ask_become_pass || own.become_password_file.is_some() || own.become_password_env.is_some();
     let become_by = if password { own.clone() } else { theirs.clone() };
+    let login = own.ask_pass || own.connection_password_file.is_some();
+    let login_by = if login { own.clone() } else { theirs.clone() };
     Common {
         inventory: if own.inventory.is_empty() { theirs.inventory } else { own.inventory },
         limit: own.limit.or(theirs.limit),
@@ -340,6 +347,8 @@ fn merged(theirs: Common, own: Common, given: Given, runs: PathBuf) -> Common {
         forks: own.forks.or(theirs.forks),
         user: own.user.or(theirs.user),
         become_on: own.become_on || theirs.become_on,
+        ask_pass: login_by.ask_pass,
+        connection_password_file: login_by.connection_password_file,
         ask_become_pass: become_by.ask_become_pass,
         become_password_file: become_by.become_password_file,
         become_password_env: become_by.become_password_env,

@@ -207,6 +207,13 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         }
     }
     let (ways, vars) = opened.ways(&hosts)?;
+    let careless = open::careless(&ways);
+    if let (true, Some(first)) = (journey.needs_catalog, careless.first()) {
+        return Err(Failure::new(Kind::CouldNotStart, "archives do not go where host keys are not checked")
+            .saw(first.clone())
+            .why("an archive holds every secret of a platform, and whoever sits in between would have it")
+            .mend("take host key checking off nowhere: record the keys (ssh-keyscan), or -o StrictHostKeyChecking=accept-new"));
+    }
     opened.introduce(&ways).await?;
     let catalog = match (journey.needs_catalog, opened.settings.catalogs.first()) {
         (true, Some(root)) => Some(Catalog::open(root)?),
@@ -245,7 +252,7 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     let mut lines = journey.first.clone();
     lines.extend(plan.lines());
     telling.events.tell(Event::Plan { title: journey.title.clone(), lines });
-    for warning in opened.inventory.warnings() {
+    for warning in opened.inventory.warnings().iter().chain(&careless) {
         telling.events.warn(None, warning.clone());
     }
     let info = RunInfo {

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -14,9 +15,9 @@ use russh::client::{Config, DisconnectReason};
 use russh::keys::PublicKeyOrCertificate;
 use russh::keys::ssh_key::Algorithm;
 use russh::keys::ssh_key::PublicKey;
-use russh::{cipher, compression};
+use russh::{cipher, compression, kex, mac};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::auth::{self, Identities};
@@ -103,7 +104,79 @@ pub struct Target {
     pub become_plan: Become,
     /// What the connections of the run share.
     pub hub: Hub,
+    /// Host key checking was switched off: new keys are taken with a warning, and nothing that moves archives runs so.
+    pub careless: bool,
+    /// A command whose input and output are the connection, instead of a socket.
+    pub proxy: Option<Proxy>,
+    /// Which addresses to take, and where to come from.
+    pub socket: Socket,
+    /// Algorithms that the operator wants.
+    pub algorithms: Algorithms,
+    /// `ServerAliveInterval` in seconds and `ServerAliveCountMax`; never slower than our own.
+    pub alive: Option<(u64, u64)>,
+    /// What ssh_config allows and ferry does not have: told when nothing lets us in.
+    pub notes: Vec<String>,
 }
+
+/// A `ProxyCommand`, tokens filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// A line for the operator's shell.
+    pub command: String,
+    /// Variables that it does not inherit.
+    pub hide: Vec<String>,
+}
+
+/// `AddressFamily`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// `inet`.
+    V4,
+    /// `inet6`.
+    V6,
+}
+
+/// What our end of the socket is to be like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Socket {
+    /// Addresses of this family only.
+    pub family: Option<Family>,
+    /// `BindAddress`.
+    pub bind: Option<std::net::IpAddr>,
+}
+
+/// `KexAlgorithms`, `Ciphers`, `MACs` and `HostKeyAlgorithms` as written, with `+`, `-`, `^` and patterns.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Algorithms {
+    /// Key exchange.
+    pub kex: Option<String>,
+    /// Ciphers.
+    pub ciphers: Option<String>,
+    /// Message authentication.
+    pub macs: Option<String>,
+    /// Types of host keys.
+    pub host_keys: Option<String>,
+}
+
+/// Names of signatures that keys may be offered with (`PubkeyAcceptedAlgorithms`).
+pub const SIGNATURES: &[&str] = &[
+    "ssh-ed25519-cert-v01@openssh.com",
+    "ecdsa-sha2-nistp256-cert-v01@openssh.com",
+    "ecdsa-sha2-nistp384-cert-v01@openssh.com",
+    "ecdsa-sha2-nistp521-cert-v01@openssh.com",
+    "sk-ssh-ed25519-cert-v01@openssh.com",
+    "sk-ecdsa-sha2-nistp256-cert-v01@openssh.com",
+    "rsa-sha2-512-cert-v01@openssh.com",
+    "rsa-sha2-256-cert-v01@openssh.com",
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+];
 
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -123,10 +196,22 @@ impl Target {
     pub fn wrong(&self) -> Vec<Failure> {
         let known = KnownHosts::load(&self.known_hosts).map(|known| known.warnings().to_vec());
         let mut wrong = known.unwrap_or_else(|failure| vec![failure]);
-        wrong.extend(self.identities.named.iter().filter_map(|path| self.identities.read(path).err()));
-        self.identities.read_usual();
+        wrong.extend(self.identities.wrong());
+        wrong.extend(self.algorithms.wrong().map(|what| Failure::new(Kind::CouldNotStart, what).on(&self.host)));
         wrong.extend(self.jump.iter().flat_map(|hop| hop.wrong()));
         wrong
+    }
+
+    /// The servers on the way whose keys are taken unseen, each a sentence.
+    pub(in crate::remote) fn careless(&self) -> Vec<String> {
+        let mut all = self.jump.as_ref().map(|hop| hop.careless()).unwrap_or_default();
+        if self.careless {
+            all.push(format!(
+                "host key checking is switched off for {}: a new key is taken and recorded unseen; a changed one is refused all the same",
+                self.host
+            ));
+        }
+        all
     }
 
     /// The servers on the way, the nearest first.
@@ -149,6 +234,9 @@ impl Target {
             && self.known_hosts == other.known_hosts
             && self.host_key_alias == other.host_key_alias
             && self.strict == other.strict
+            && self.proxy == other.proxy
+            && self.socket == other.socket
+            && self.algorithms == other.algorithms
             && self.identities.same_as(&other.identities)
     }
 
@@ -195,7 +283,41 @@ async fn connect_once(target: &Target, lane: Lane) -> Result<SshSession, Failure
     let road = road(target, lane).await?;
     let through = road.through.is_some();
     let made = over(road.stream, target, lane, road.round_trip, road.through).await;
-    made.map_err(|failure| if through { failure.within(target.through()) } else { failure })
+    match made {
+        Err(failure) if through => Err(failure.within(target.through())),
+        Err(failure) => Err(match road.said {
+            Some(said) => said.explain(failure).await,
+            None => failure,
+        }),
+        made => made,
+    }
+}
+
+/// What a `ProxyCommand` says on its standard error, the first 4 KiB.
+#[derive(Clone, Default)]
+struct Complaint(Arc<Mutex<Vec<u8>>>);
+
+impl Complaint {
+    async fn hear(self, mut from: tokio::process::ChildStderr) {
+        use tokio::io::AsyncReadExt as _;
+        let mut buffer = [0; 1024];
+        while let Ok(count) = from.read(&mut buffer).await {
+            if count == 0 {
+                return;
+            }
+            let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let room = 4096_usize.saturating_sub(heard.len()).min(count);
+            heard.extend_from_slice(buffer.get(..room).unwrap_or_default());
+        }
+    }
+
+    /// The command's words with a failure, where it said any. It may still be about to.
+    async fn explain(&self, failure: Failure) -> Failure {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let said = crate::secret::clean(heard.trim_ascii());
+        if said.is_empty() { failure } else { failure.why(format!("the ProxyCommand said: {said}")) }
+    }
 }
 
 /// A stream of bytes to a server, on which nothing was said yet.
@@ -205,16 +327,27 @@ struct Road {
     round_trip: Option<Duration>,
     /// The bastion's connection that it runs through.
     through: Option<SshSession>,
+    /// What the `ProxyCommand` complains about.
+    said: Option<Complaint>,
     /// Our place among the handshakes with this server.
     _door: Option<OwnedSemaphorePermit>,
 }
 
 /// Makes the way to a server: a socket, or a tunnel through the jump host, which is reached first.
 async fn road(target: &Target, lane: Lane) -> Result<Road, Failure> {
+    if let Some(proxy) = &target.proxy {
+        let _door = target.hub.door(target).await;
+        let (stream, said) = proxy.start().map_err(|error| {
+            unreachable(target, "the ProxyCommand could not be started")
+                .saw(format!("{}: {error}", proxy.command))
+                .within(target.step())
+        })?;
+        return Ok(Road { stream: Box::new(stream), round_trip: None, through: None, said: Some(said), _door });
+    }
     let Some(hop) = &target.jump else {
         let _door = target.hub.door(target).await;
         let (stream, round_trip) = tcp(target).await.map_err(|failure| failure.within(target.step()))?;
-        return Ok(Road { stream: Box::new(stream), round_trip: Some(round_trip), through: None, _door });
+        return Ok(Road { stream: Box::new(stream), round_trip: Some(round_trip), through: None, said: None, _door });
     };
     let reached = Box::pin(connect(hop, lane));
     let bastion = match lane {
@@ -233,6 +366,7 @@ async fn road(target: &Target, lane: Lane) -> Result<Road, Failure> {
                 stream: Box::new(channel.into_stream()),
                 round_trip: Some(began.elapsed()),
                 through: Some(bastion),
+                said: None,
                 _door,
             });
         }
@@ -272,7 +406,7 @@ pub async fn introduce(target: &Target, ask: Decide<'_>) -> Result<(), Failure> 
     }
     let Ok(road) = road(target, Lane::Control).await else { return Ok(()) };
     let met = Arc::new(Mutex::new(None));
-    let config = config(2 << 20, known.algorithms(name, port), Vec::new());
+    let config = config(2 << 20, target, known.algorithms(name, port), Vec::new());
     let client = Client {
         target: target.clone(),
         known,
@@ -310,7 +444,7 @@ async fn tcp(target: &Target) -> Result<(TcpStream, Duration), Failure> {
     let looked_up =
         tokio::time::timeout(target.timeout, tokio::net::lookup_host((target.address.as_str(), target.port))).await;
     let addresses: Vec<SocketAddr> = match looked_up {
-        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Ok(addresses)) => addresses.filter(|address| target.socket.takes(address)).collect(),
         Ok(Err(error)) => {
             return Err(unreachable(target, format!("the name {} could not be resolved", target.address))
                 .saw(error.to_string())
@@ -330,7 +464,7 @@ async fn tcp(target: &Target) -> Result<(TcpStream, Duration), Failure> {
     let mut last = unreachable(target, format!("the name {} has no address", target.address)).within("DNS").again();
     for address in addresses {
         let began = Instant::now();
-        match tokio::time::timeout(target.timeout, TcpStream::connect(address)).await {
+        match tokio::time::timeout(target.timeout, target.socket.connect(address)).await {
             Ok(Ok(stream)) => {
                 tune(&stream);
                 return Ok((stream, began.elapsed()));
@@ -359,6 +493,25 @@ async fn tcp(target: &Target) -> Result<(TcpStream, Duration), Failure> {
         }
     }
     Err(last)
+}
+
+impl Socket {
+    fn takes(&self, address: &SocketAddr) -> bool {
+        let same_as_bound = self.bind.is_none_or(|bind| bind.is_ipv4() == address.is_ipv4());
+        same_as_bound
+            && match self.family {
+                None => true,
+                Some(Family::V4) => address.is_ipv4(),
+                Some(Family::V6) => address.is_ipv6(),
+            }
+    }
+
+    async fn connect(&self, address: SocketAddr) -> std::io::Result<TcpStream> {
+        let Some(bind) = self.bind else { return TcpStream::connect(address).await };
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.bind(SocketAddr::new(bind, 0))?;
+        socket.connect(address).await
+    }
 }
 
 /// No delay for small packets; a peer that acknowledges nothing for 45 s is dead, also while we
@@ -404,7 +557,7 @@ async fn handshake(
 ) -> Result<SshSession, Failure> {
     let known = KnownHosts::load(&target.known_hosts)?;
     let (name, port) = target.lookup();
-    let config = config(window, known.algorithms(name, port), known.certificate_algorithms(name, port));
+    let config = config(window, target, known.algorithms(name, port), known.certificate_algorithms(name, port));
     let refusal = Arc::new(Mutex::new(None));
     let ended = Arc::new(Mutex::new(None));
     let banner = Arc::new(Mutex::new(Vec::new()));
@@ -434,7 +587,7 @@ async fn handshake(
         }
     };
     tracing::debug!(host = %target.host, "key exchange done, host key accepted");
-    auth::authenticate(&mut handle, target).await?;
+    auth::authenticate(&mut handle, target, &ended).await?;
     tracing::info!(host = %target.host, "authenticated");
     Ok(SshSession {
         inner: Arc::new(Inner {
@@ -482,24 +635,137 @@ const CIPHERS: &[cipher::Name] = &[
     cipher::AES_128_CTR,
 ];
 
-fn config(window: u32, keys: Vec<Algorithm>, certificates: Vec<Algorithm>) -> Config {
+const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
+
+/// russh's own order, and behind it the curves of NIST, which a FIPS server may have only.
+fn key_exchanges() -> Vec<kex::Name> {
+    let mut all = russh::Preferred::DEFAULT.kex.to_vec();
+    for name in [kex::ECDH_SHA2_NISTP256, kex::ECDH_SHA2_NISTP384, kex::ECDH_SHA2_NISTP521] {
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    all
+}
+
+/// What of `ours` is left of an algorithm list. Names that russh adds for its own signalling stay.
+fn chosen<N: AsRef<str> + Copy>(spec: Option<&str>, ours: &[N]) -> Vec<N> {
+    let Some(spec) = spec else { return ours.to_vec() };
+    let signal = |name: &str| name.starts_with("ext-info-") || name.starts_with("kex-strict-");
+    let names: Vec<&str> = ours.iter().map(AsRef::as_ref).filter(|name| !signal(name)).collect();
+    let wanted = super::config::algorithms(spec, &names, &names);
+    let mut chosen: Vec<N> =
+        wanted.iter().filter_map(|name| ours.iter().find(|known| known.as_ref() == name).copied()).collect();
+    chosen.extend(ours.iter().filter(|name| signal(name.as_ref())));
+    chosen
+}
+
+impl Algorithms {
+    /// A list of which ferry has nothing: nobody could be reached with it.
+    fn wrong(&self) -> impl Iterator<Item = String> + use<'_> {
+        let some = |names: Vec<&str>| {
+            names.iter().any(|name| !name.starts_with("ext-info-") && !name.starts_with("kex-strict-"))
+        };
+        let kex = key_exchanges();
+        let lists = [
+            ("KexAlgorithms", &self.kex, some(chosen(self.kex.as_deref(), &kex).iter().map(AsRef::as_ref).collect())),
+            (
+                "Ciphers",
+                &self.ciphers,
+                some(chosen(self.ciphers.as_deref(), CIPHERS).iter().map(AsRef::as_ref).collect()),
+            ),
+            ("MACs", &self.macs, some(chosen(self.macs.as_deref(), MACS).iter().map(AsRef::as_ref).collect())),
+            ("HostKeyAlgorithms", &self.host_keys, !self.of_host_keys(super::known_hosts::all_algorithms()).is_empty()),
+        ];
+        lists.into_iter().filter(|(_, spec, some)| spec.is_some() && !some).map(|(name, spec, _)| {
+            format!(
+                "{name} {}: ferry has none of these (SHA-1 and CBC are never used)",
+                spec.as_deref().unwrap_or_default()
+            )
+        })
+    }
+
+    /// What of these types of host keys is wanted, in the order that the operator wrote; their own where nothing is wanted.
+    fn of_host_keys(&self, ours: Vec<Algorithm>) -> Vec<Algorithm> {
+        let Some(spec) = self.host_keys.as_deref() else { return ours };
+        let names: Vec<&str> = ours.iter().map(Algorithm::as_str).collect();
+        let wanted = super::config::algorithms(spec, &names, &names);
+        wanted.iter().filter_map(|name| ours.iter().find(|known| known.as_str() == name).cloned()).collect()
+    }
+}
+
+fn config(window: u32, target: &Target, keys: Vec<Algorithm>, certificates: Vec<Algorithm>) -> Config {
+    // 10 s times 3, and whatever the socket notices: a dead peer is known within a minute.
+    let (interval, count) = target.alive.unwrap_or((10, 3));
     let mut config = Config {
         window_size: window,
         maximum_packet_size: 32 << 10,
         channel_buffer_size: 100,
-        // 10 s times 3, and whatever the socket notices: a dead peer is known within a minute.
-        keepalive_interval: Some(Duration::from_secs(10)),
-        keepalive_max: 3,
+        keepalive_interval: Some(Duration::from_secs(interval.clamp(1, 10))),
+        keepalive_max: usize::try_from(count.clamp(1, 3)).unwrap_or(3),
         inactivity_timeout: Some(Duration::from_secs(55)),
         nodelay: true,
         client_id: russh::SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-ferry_", env!("CARGO_PKG_VERSION")))),
         ..Config::default()
     };
-    config.preferred.cipher = Cow::Borrowed(CIPHERS);
-    config.preferred.key = Cow::Owned(keys);
+    let algorithms = &target.algorithms;
+    config.preferred.kex = Cow::Owned(chosen(algorithms.kex.as_deref(), &key_exchanges()));
+    config.preferred.cipher = Cow::Owned(chosen(algorithms.ciphers.as_deref(), CIPHERS));
+    config.preferred.mac = Cow::Owned(chosen(algorithms.macs.as_deref(), MACS));
+    config.preferred.key = Cow::Owned(algorithms.of_host_keys(keys));
     config.preferred.host_key_certificates = Cow::Owned(certificates);
     config.preferred.compression = Cow::Owned(vec![compression::NONE]);
     config
+}
+
+/// The pipes of a `ProxyCommand`. It is ended with the connection.
+struct Piped {
+    pipes: tokio::io::Join<tokio::process::ChildStdout, tokio::process::ChildStdin>,
+    _child: tokio::process::Child,
+}
+
+impl Proxy {
+    fn start(&self) -> std::io::Result<(Piped, Complaint)> {
+        let mut command = tokio::process::Command::new("/bin/sh");
+        command.arg("-c").arg(format!("exec {}", self.command));
+        for name in &self.hide {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        // A Ctrl-C at the terminal is ferry's to decide about.
+        command.process_group(0);
+        let mut child = command.spawn()?;
+        let said = Complaint::default();
+        if let Some(err) = child.stderr.take() {
+            tokio::spawn(said.clone().hear(err));
+        }
+        match (child.stdout.take(), child.stdin.take()) {
+            (Some(out), Some(input)) => Ok((Piped { pipes: tokio::io::join(out, input), _child: child }, said)),
+            _ => Err(std::io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+}
+
+impl AsyncRead for Piped {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.pipes).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Piped {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.pipes).poll_write(cx, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.pipes).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.pipes).poll_shutdown(cx)
+    }
 }
 
 /// Keeps the first bytes of what the server says, to tell a wrong port from a failed key exchange.

@@ -513,7 +513,7 @@ fn lookup_name(host: &str, port: u16) -> String {
 }
 
 /// Types in the order in which they are asked for when nothing is recorded.
-fn all_algorithms() -> Vec<Algorithm> {
+pub(super) fn all_algorithms() -> Vec<Algorithm> {
     vec![
         Algorithm::Ed25519,
         Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },

@@ -9,12 +9,16 @@
 //! window is not woken when the connection dies: every write races with the reading half. A channel
 //! that nobody reads stops the whole connection: bulk streams get a connection of their own.
 
+mod agent;
 pub mod auth;
+mod certificate;
+pub mod config;
 pub mod connect;
 pub mod hub;
 pub mod keys;
 pub mod known_hosts;
 pub mod options;
+mod password;
 pub mod serve;
 
 use std::collections::VecDeque;
