@@ -190,6 +190,17 @@ impl Child {
         }
     }
 
+    /// Gives a piece back: it is the next that is heard. Empty pieces are nothing.
+    fn unread(&mut self, piece: Piece) {
+        match (self, &piece) {
+            (_, Piece::Out(bytes) | Piece::Err(bytes)) if bytes.is_empty() => {}
+            (Self::Ssh(child), _) => child.unread(piece),
+            (Self::Local(child), _) => child.unread(piece),
+            // Nothing is read ahead from these.
+            (Self::Fake(_) | Self::Shell(_), _) => {}
+        }
+    }
+
     /// Closes standard input.
     pub async fn close_input(&mut self) {
         match self {

@@ -22,28 +22,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::{Child, Exit, Piece, Said, Session, gather, too_long};
-use crate::failure::Failure;
+use super::{Child, Exit, Piece, Said, Session, gather, quote, too_long};
+use crate::failure::{Failure, Kind};
 
-/// The loop. `n` is the nonce of the next script, `k` how many lines it has, or how many bytes when `m` is `b`: many
-/// lines are slow to read one by one. Redirections are made by `exec` in the subshell itself: busybox undoes those of a
-/// group before it runs the trap of an exit.
-const LOOP: &str = r#"exec 3>&1 4>&2
+/// What runs one script: `n` is its nonce, `s` the script. Redirections are made by `exec` in the subshell itself: busybox
+/// undoes those of a group before it runs the trap of an exit.
+const RUN: &str = r#"exec 3>&1 4>&2
 nl='
 '
-while read -r n m k; do
-  s=
-  if [ "$m" = b ]; then
-    s=$(head -c "$k"; echo x)
-    s=${s%x}
-    [ ${#s} -eq "$k" ] || exit 97
-  else
-    while [ "$k" -gt 0 ]; do
-      IFS= read -r l || exit 97
-      s=$s$l$nl
-      k=$((k - 1))
-    done
-  fi
+run() {
   r=$(
     exec 5>&1
     {
@@ -58,6 +45,27 @@ while read -r n m k; do
   )
   printf '%s %s\n' "$n" "${r:-?}"
   printf '%s %s\n' "$n" "${r:-?}" >&2
+}
+"#;
+
+/// The loop. A request is the nonce, how the script is sent, and how many lines it has (`l`), or how many bytes (`b`): many
+/// lines are slow to read one by one. The first script comes with the loop itself, in one breath: what follows a script
+/// that is read by `head` could be lost, for busybox's reads ahead.
+const LOOP: &str = r#"run
+while read -r n m k; do
+  s=
+  if [ "$m" = b ]; then
+    s=$(head -c "$k"; echo x)
+    s=${s%x}
+    [ ${#s} -eq "$k" ] || exit 97
+  else
+    while [ "$k" -gt 0 ]; do
+      IFS= read -r l || exit 97
+      s=$s$l$nl
+      k=$((k - 1))
+    done
+  fi
+  run
 done
 exit 0"#;
 
@@ -103,8 +111,9 @@ impl Shell {
         if !sent {
             // Nothing of a request runs before all of it is there: it may be sent once more, to a new shell.
             *slot = None;
-            let mut child = session.open_root(LOOP).await?;
-            child.write(request.as_bytes()).await?;
+            let first = quote(script.trim_end_matches('\n'))
+                .map_err(|nul| Failure::new(Kind::CouldNotStart, nul.to_string()))?;
+            let child = session.open_root(&format!("{RUN}n={nonce}\ns={first}\n{LOOP}")).await?;
             *slot = Some(Open { session: session.clone(), child });
         }
         let ends = [End::new(&nonce), End::new(&nonce)];

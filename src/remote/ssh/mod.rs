@@ -191,6 +191,11 @@ impl SshChild {
         None
     }
 
+    pub(super) fn unread(&mut self, piece: Piece) {
+        self.kept_bytes += size(&piece);
+        self.kept.push_front(piece);
+    }
+
     fn lost(&self) -> Failure {
         let what = if self.session.is_closed() {
             "the connection to the host is gone"
