@@ -1022,3 +1022,119 @@ fn a_node_with_room_comes_before_one_that_tells_nothing() {
     assert_eq!(gates.node.as_deref(), Some("dr-2"));
     assert!(gates.why_node.contains("not dr-1: no room"), "{}", gates.why_node);
 }
+
+#[test]
+fn nothing_is_permitted_without_a_node_or_without_its_folder() {
+    let gates = good().gates();
+    assert!(gates.permit().is_ok());
+    for change in [
+        |gates: &mut RestoreGates| gates.node = None,
+        |gates: &mut RestoreGates| gates.work_dir = None,
+        |gates: &mut RestoreGates| (gates.node, gates.work_dir) = (None, None),
+    ] {
+        let mut gates = gates.clone();
+        change(&mut gates);
+        assert!(gates.permit().is_err());
+    }
+}
+
+#[test]
+fn only_hooks_that_still_run_refuse() {
+    let with = |jobs: Vec<KubeJob>| {
+        let mut case = good();
+        case.gravity(0).kube_jobs = Some(jobs);
+        refused(&case.gates())
+    };
+    let done = KubeJob { active: false, ..job("anypoint-backup-1a2b3c") };
+    assert!(with(vec![done.clone()]).is_empty(), "one that has ended does not");
+    assert!(with(vec![job("nightly-report")]).is_empty(), "nor one that is no hook");
+    assert_eq!(with(vec![done, job("anypoint-restore-4d5e6f")]), ["active".to_owned()].into());
+    // Two nodes tell of the same one: it is told once.
+    let mut case = good();
+    for at in 0..2 {
+        case.gravity(at).kube_jobs = Some(vec![job("anypoint-restore-4d5e6f")]);
+    }
+    assert_eq!(case.gates().findings.iter().filter(|row| row.gate == "active").count(), 1);
+}
+
+#[test]
+fn what_a_point_lacks_is_told_whether_or_not_it_is_called_complete() {
+    let warned = |complete: bool, lacks: &[&str]| {
+        let mut case = good();
+        case.point.complete = complete;
+        case.point.lacks = lacks.iter().map(|lack| (*lack).to_owned()).collect();
+        let gates = case.gates();
+        assert!(gates.permit().is_ok());
+        gates.findings.iter().filter(|row| row.gate == "verdict" && row.severity == Severity::Warn).count()
+    };
+    assert_eq!((warned(true, &[]), warned(true, &["no AMV"]), warned(false, &[]), warned(false, &["x"])), (0, 1, 1, 1));
+}
+
+#[test]
+fn a_main_node_that_no_host_is_counts_by_what_gravity_says_of_it() {
+    // Nobody failed to be reached: the inventory has no host for the third main node.
+    let mut case = good();
+    lose_third(&mut case);
+    let gates = case.gates();
+    assert!(refused(&gates).is_empty(), "{:?}", gates.findings);
+    let told = |gates: &RestoreGates, severity: Severity| {
+        gates
+            .findings
+            .iter()
+            .any(|row| row.gate == "health" && row.severity == severity && row.what.contains("not looked at"))
+    };
+    assert!(told(&gates, Severity::Warn), "{:?}", gates.findings);
+    case.each_status(|status| status.nodes[2].status = "degraded".into());
+    let gates = case.gates();
+    assert!(told(&gates, Severity::Refuse), "{:?}", gates.findings);
+}
+
+#[test]
+fn a_certificate_is_warned_of_a_month_before_its_end_and_begins_at_its_second() {
+    let of = |begin: i64, end: i64| {
+        let mut case = good();
+        let seen = CertificateSeen { not_before: Some(NOW + begin), not_after: Some(NOW + end), ..certificate() };
+        case.each_target(|target| target.certificate = Look::Seen(seen.clone()));
+        let gates = case.gates();
+        gates.findings.iter().filter(|row| row.gate == "certificate").map(|row| row.severity).max().unwrap()
+    };
+    assert_eq!(of(-DAY, 31 * DAY), Severity::Pass);
+    assert_eq!(of(-DAY, 29 * DAY), Severity::Warn);
+    assert_eq!(of(0, 300 * DAY), Severity::Pass);
+    assert_eq!(of(1, 300 * DAY), Severity::Refuse);
+}
+
+#[test]
+fn every_gate_that_is_fine_says_so_with_what_was_seen() {
+    let gates = good().gates();
+    let passed = |gate: &str, what: &str| {
+        gates.findings.iter().any(|row| row.gate == gate && row.severity == Severity::Pass && row.what.contains(what))
+    };
+    for (gate, what) in [
+        ("active", "no operation"),
+        ("health", "3 of 3 nodes healthy"),
+        ("health", "10 pods"),
+        ("dns", "anypoint.example is 10.2.0.100 on 3 of 3 nodes"),
+        ("certificate", "dr-1, dr-2, dr-3"),
+        ("space", "%"),
+        ("identity", "pce-dr"),
+    ] {
+        assert!(passed(gate, what), "{gate}: {what}: {:#?}", gates.findings);
+    }
+    // Passing rows need no reason and nothing to mend.
+    assert!(gates.findings.iter().filter(|row| row.severity == Severity::Pass).all(|row| row.mend.is_empty()));
+    // A sick node takes the sentence of health away.
+    let mut sick = good();
+    sick.each_status(|status| {
+        status.state = "degraded".into();
+        status.nodes[1].status = "degraded".into();
+    });
+    let sick = sick.gates();
+    assert!(refused(&sick).contains("health"), "{:?}", sick.findings);
+    assert!(
+        !sick
+            .findings
+            .iter()
+            .any(|row| row.gate == "health" && row.what.contains("nodes healthy") && row.severity == Severity::Pass)
+    );
+}
