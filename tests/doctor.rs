@@ -237,6 +237,11 @@ fn a_real_sshd_tells_its_limits_and_sudo_how_it_is_given() {
     let fact = |name: &str| host["facts"][name].as_str().unwrap_or_default().to_owned();
     assert!(fact("server").starts_with("OpenSSH_"), "{host}");
     assert_eq!(fact("user"), "ops with /bin/bash");
+    assert!(
+        fact("login").starts_with("login by ") && fact("login").contains("(ssh-ed25519 SHA256:"),
+        "{}",
+        fact("login")
+    );
     assert_eq!(fact("root"), "root by sudo");
     assert_eq!(fact("sudo_password"), "sudo by password");
     finds(host, "warn sshd", "MaxAuthTries is 2");

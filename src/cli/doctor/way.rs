@@ -144,8 +144,24 @@ impl<'a> Looker<'a> {
             careful(target);
             let first = first_hop(target);
             let through = hops(target);
-            match self.door(first).await {
-                Ok((time, greeting)) => {
+            if target.careless {
+                seen.found.push(
+                    Found::warn("host key", "host key checking is switched off for it")
+                        .why("backup, restore, migrate, drill and transfer refuse to run so")
+                        .mend("record its key: ssh-keyscan; and remove ansible_host_key_checking: false"),
+                );
+            }
+            let door = match &first.proxy {
+                // What the command reaches only the real attempt can tell.
+                Some(_) => {
+                    seen.facts.push(("proxy", "by ProxyCommand".to_owned()));
+                    None
+                }
+                None => Some(self.door(first).await),
+            };
+            match door {
+                None => {}
+                Some(Ok((time, greeting))) => {
                     let where_ = if through > 0 { format!("jump host {} ", first.address) } else { String::new() };
                     seen.facts.push(("server", format!("{where_}{}", greeting.software())));
                     seen.facts.push(("tcp", milliseconds(time)));
@@ -155,7 +171,7 @@ impl<'a> Looker<'a> {
                     }
                     seen.found.extend(judge(&greeting, first));
                 }
-                Err(found) => {
+                Some(Err(found)) => {
                     // The real attempt would say the same again.
                     seen.found.push(*found);
                     return;
@@ -175,7 +191,8 @@ impl<'a> Looker<'a> {
             }
         };
         let took = began.elapsed();
-        seen.facts.push(("login", format!("login {}", milliseconds(took))));
+        let by = if let Session::Ssh(ssh) = &session { format!(" by {}", ssh.logged_in_by()) } else { String::new() };
+        seen.facts.push(("login", format!("login{by} in {}", milliseconds(took))));
         if took > SLOW {
             seen.found.push(
                 Found::warn("login", format!("logging in took {:.1} s", took.as_secs_f64()))

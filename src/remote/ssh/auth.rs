@@ -420,9 +420,11 @@ struct Login<'a> {
     rsa: Option<Option<HashAlg>>,
     /// How many attempts the server has judged.
     judged: usize,
+    /// What the server took.
+    by: Vec<String>,
 }
 
-/// Logs in.
+/// Logs in, and says by what: `publickey id_ed25519 (…)`, `password`; several where the server wanted several.
 ///
 /// # Errors
 /// [`Kind::Unreachable`] with what was tried and what the server still offers; [`Kind::CouldNotStart`] for a
@@ -431,7 +433,7 @@ pub(super) async fn authenticate(
     handle: &mut Handle<Client>,
     target: &Target,
     ended: &Mutex<Option<String>>,
-) -> Result<(), Failure> {
+) -> Result<String, Failure> {
     let mut login = Login {
         handle,
         target,
@@ -443,12 +445,13 @@ pub(super) async fn authenticate(
         left: target.timeout.max(PATIENCE),
         rsa: None,
         judged: 0,
+        by: Vec::new(),
     };
     login.run().await.map_err(|failure| failure.on(&target.host).within("authentication"))
 }
 
 impl Login<'_> {
-    async fn run(&mut self) -> Result<(), Failure> {
+    async fn run(&mut self) -> Result<String, Failure> {
         let methods = &self.target.identities.methods;
         'stage: for _ in 0..MOST_STAGES {
             for method in methods {
@@ -461,7 +464,7 @@ impl Login<'_> {
                     Method::Password => self.password().await?,
                 };
                 match step {
-                    Step::In => return Ok(()),
+                    Step::In => return Ok(std::mem::take(&mut self.by).join(", then ")),
                     Step::Partly => {
                         self.offered.clear();
                         continue 'stage;
@@ -474,7 +477,7 @@ impl Login<'_> {
                 let user = self.target.user.clone();
                 let asked = tokio::time::timeout(self.left, self.handle.authenticate_none(user)).await;
                 match asked.map_err(|_| self.slow("whether anybody may log in", true))? {
-                    Ok(AuthResult::Success) => return Ok(()),
+                    Ok(AuthResult::Success) => return Ok("nothing: the server lets anybody in".to_owned()),
                     Ok(AuthResult::Failure { remaining_methods, .. }) => self.offers = Some(remaining_methods.to_vec()),
                     Err(error) => return Err(self.over(&error.to_string()).await),
                 }
@@ -722,6 +725,7 @@ impl Login<'_> {
                     return Err(failure);
                 }
                 Ok(Ok(Reply::Success)) => {
+                    self.by.push("keyboard-interactive".to_owned());
                     permit.into_iter().for_each(Permit::taken);
                     return Ok(Step::In);
                 }
@@ -797,7 +801,10 @@ impl Login<'_> {
     /// What the server's answer means; notes it.
     async fn judge(&mut self, what: String, result: AuthResult) -> Result<Step, Failure> {
         match result {
-            AuthResult::Success => Ok(Step::In),
+            AuthResult::Success => {
+                self.by.push(what);
+                Ok(Step::In)
+            }
             // russh says so when the connection is over; a server that takes nothing more is as good as that.
             AuthResult::Failure { remaining_methods, partial_success: false } if remaining_methods.is_empty() => {
                 Err(self.over(&what).await)
@@ -806,6 +813,7 @@ impl Login<'_> {
                 self.judged += 1;
                 self.offers = Some(remaining_methods.to_vec());
                 let (word, step) = if partial_success {
+                    self.by.push(what.clone());
                     ("accepted, and more is wanted", Step::Partly)
                 } else {
                     ("refused", Step::No)

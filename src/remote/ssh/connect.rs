@@ -587,13 +587,14 @@ async fn handshake(
         }
     };
     tracing::debug!(host = %target.host, "key exchange done, host key accepted");
-    auth::authenticate(&mut handle, target, &ended).await?;
+    let by = auth::authenticate(&mut handle, target, &ended).await?;
     tracing::info!(host = %target.host, "authenticated");
     Ok(SshSession {
         inner: Arc::new(Inner {
             handle,
             host: target.host.clone(),
             become_plan: target.become_plan.clone(),
+            by,
             ended,
             _through: through,
         }),

@@ -43,6 +43,8 @@ struct Inner {
     handle: russh::client::Handle<connect::Client>,
     host: String,
     become_plan: Become,
+    /// What logged us in.
+    by: String,
     /// Why the connection ended, once it has.
     ended: Arc<Mutex<Option<String>>>,
     /// The bastion's connection that this one runs through: it lives as long as we do.
@@ -72,6 +74,11 @@ impl SshSession {
 
     pub(super) fn become_plan(&self) -> &Become {
         &self.inner.become_plan
+    }
+
+    /// What logged us in, for people: the key, or the method.
+    pub fn logged_in_by(&self) -> &str {
+        &self.inner.by
     }
 
     /// Why the connection ended, in the server's or the socket's words.
