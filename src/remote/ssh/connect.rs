@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use russh::client::{Config, DisconnectReason};
 use russh::keys::PublicKeyOrCertificate;
@@ -114,15 +114,20 @@ fn unreachable(target: &Target, what: impl Into<String>) -> Failure {
 /// [`Kind::Unreachable`] with the chain of steps and the one that failed; [`Kind::CouldNotStart`]
 /// when a key or known_hosts file here is wrong.
 pub async fn connect(target: &Target, lane: Lane) -> Result<SshSession, Failure> {
+    let began = Instant::now();
     let mut attempt = 0;
     loop {
         attempt += 1;
         tracing::info!(host = %target.host, address = %target.address, port = target.port, user = %target.user, attempt, "connecting");
         match connect_once(target, lane).await {
             // sshd drops handshakes at random when many come at once (MaxStartups). A host that is not
-            // there now is for the caller to try again, who knows how long that is worth while.
+            // there now is for the caller to try again, who knows how long that is worth while; and one
+            // that kept us waiting for a whole step would do so each time.
             Err(failure)
-                if failure.again && attempt < 4 && !failure.chain.iter().any(|step| step == "TCP" || step == "DNS") =>
+                if failure.again
+                    && attempt < 4
+                    && began.elapsed() < target.timeout
+                    && !failure.chain.iter().any(|step| step == "TCP" || step == "DNS") =>
             {
                 let jitter: u64 = rand::random_range(50..250);
                 tokio::time::sleep(Duration::from_millis(jitter * attempt)).await;
