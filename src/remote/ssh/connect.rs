@@ -22,6 +22,7 @@ use super::known_hosts::{KnownHosts, Offered, Verdict};
 use super::{Inner, SshSession};
 use crate::failure::{Failure, Kind};
 use crate::remote::sudo::Become;
+use crate::secret::clean;
 
 /// A byte stream that SSH can be spoken over: a socket, a tunnel through a bastion, a test's pipe.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -265,7 +266,7 @@ async fn handshake(
         known,
         refusal: Arc::clone(&refusal),
         ended: Arc::clone(&ended),
-        seen_key: false,
+        accepted: None,
     };
     let stream = Overheard { stream, heard: Arc::clone(&banner) };
     let shaking = russh::client::connect_stream(Arc::new(config), stream, client);
@@ -285,7 +286,10 @@ async fn handshake(
         }
     };
     tracing::debug!(host = %target.host, "key exchange done, host key accepted");
-    auth::authenticate(&mut handle, target).await?;
+    if let Err(failure) = auth::authenticate(&mut handle, target).await {
+        let why = ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        return Err(why.map_or(failure.clone(), |why| broke_off(failure, &why)));
+    }
     tracing::info!(host = %target.host, "authenticated");
     Ok(SshSession {
         inner: Arc::new(Inner {
@@ -296,6 +300,25 @@ async fn handshake(
             _through: through,
         }),
     })
+}
+
+/// What [`Client::disconnected`] puts before the server's own words.
+const GOODBYE: &str = "the server ended it: ";
+
+/// russh tells a connection that was lost during authentication as a refusal. A refusal it is only where the
+/// server said so, and no other way is left.
+fn broke_off(failure: Failure, why: &str) -> Failure {
+    if why == russh::Error::NoAuthMethod.to_string() {
+        return failure;
+    }
+    let before = failure.seen.map(|seen| format!("; before that: {seen}")).unwrap_or_default();
+    let mut broken = Failure::new(Kind::Unreachable, "the connection ended during authentication")
+        .saw(format!("{why}{before}"))
+        .why("a server ends the connection after MaxAuthTries keys")
+        .within("authentication");
+    broken.host = failure.host;
+    // One that said goodbye meant it.
+    if why.starts_with(GOODBYE) { broken } else { broken.again() }
 }
 
 fn handshake_failure(target: &Target, heard: &[u8], error: String) -> Failure {
@@ -397,8 +420,8 @@ pub(super) struct Client {
     known: KnownHosts,
     refusal: Arc<Mutex<Option<Failure>>>,
     ended: Arc<Mutex<Option<String>>>,
-    /// A re-key shows the key again: the verdict of the first time holds for the same key only.
-    seen_key: bool,
+    /// The fingerprint of the key that was accepted, were russh to show one again: the verdict holds for this one only.
+    accepted: Option<String>,
 }
 
 type Answer = Result<(), russh::Error>;
@@ -411,14 +434,19 @@ impl russh::client::Handler for Client {
             PublicKeyOrCertificate::PublicKey { key, .. } => Offered::PublicKey(key.clone()),
             PublicKeyOrCertificate::Certificate(certificate) => Offered::Certificate(certificate.clone()),
         };
+        // russh asks once. The key of a re-key is not asked about: it comes from the peer that proved the first
+        // one, inside the connection that this proof protects.
+        if let Some(accepted) = &self.accepted {
+            return Ok(*accepted == offered.fingerprint());
+        }
         // accept-new waits for a lock on the file: not on a thread that others need.
-        let (target, known, again) = (self.target.clone(), self.known.clone(), self.seen_key);
-        let judged = tokio::task::spawn_blocking(move || judge(&target, &known, &offered, again)).await;
+        let (target, known, shown) = (self.target.clone(), self.known.clone(), offered.fingerprint());
+        let judged = tokio::task::spawn_blocking(move || judge(&target, &known, &offered)).await;
         let judged = judged
             .unwrap_or_else(|error| Err(Failure::new(Kind::Bug, "a host key was not judged").saw(error.to_string())));
         match judged {
             Ok(()) => {
-                self.seen_key = true;
+                self.accepted = Some(shown);
                 Ok(true)
             }
             Err(failure) => {
@@ -503,7 +531,11 @@ impl russh::client::Handler for Client {
 
     async fn disconnected(&mut self, reason: DisconnectReason<russh::Error>) -> Result<(), russh::Error> {
         let (text, result) = match reason {
-            DisconnectReason::ReceivedDisconnect(info) => (format!("the server ended it: {}", info.message), Ok(())),
+            DisconnectReason::ReceivedDisconnect(info) => {
+                // Up to 256 KiB of a host's words.
+                let said: String = clean(info.message.as_bytes()).chars().take(300).collect();
+                (format!("{GOODBYE}{said}"), Ok(()))
+            }
             DisconnectReason::Error(error) => (error.to_string(), Err(error)),
         };
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
@@ -512,7 +544,7 @@ impl russh::client::Handler for Client {
 }
 
 /// What a verdict means for this connection.
-fn judge(target: &Target, known: &KnownHosts, offered: &Offered, again: bool) -> Result<(), Failure> {
+fn judge(target: &Target, known: &KnownHosts, offered: &Offered) -> Result<(), Failure> {
     let (name, port) = target.lookup();
     let shown = offered.fingerprint();
     let entry = if port == 22 { name.to_owned() } else { format!("[{name}]:{port}") };
@@ -521,7 +553,6 @@ fn judge(target: &Target, known: &KnownHosts, offered: &Offered, again: bool) ->
     };
     match known.check(name, port, None, offered, std::time::SystemTime::now()) {
         Verdict::Match { .. } | Verdict::CaSigned { .. } => Ok(()),
-        Verdict::Unknown if again => Ok(()),
         Verdict::Unknown => match (target.strict, offered, target.known_hosts.first()) {
             (Strict::AcceptNew, Offered::PublicKey(key), Some(file)) => KnownHosts::accept_new(file, name, port, key, target.hash_known_hosts),
             _ => Err(unreachable(target, "the host key is not known here")
