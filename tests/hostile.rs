@@ -113,7 +113,12 @@ fn target(home: &Path, port: u16, case: &Case) -> Target {
         address: "127.0.0.1".to_owned(),
         port,
         user: "ops".to_owned(),
-        identities: Identities::new(vec![home.join("home/.ssh/id_ed25519")], Vec::new(), None, Arc::new(|_: &Path| None)),
+        identities: Identities::new(
+            vec![home.join("home/.ssh/id_ed25519")],
+            Vec::new(),
+            None,
+            Arc::new(|_: &Path| None),
+        ),
         known_hosts: vec![home.join("home/.ssh/known_hosts")],
         host_key_alias: None,
         strict: if case.known == Known::AcceptNew { Strict::AcceptNew } else { Strict::Yes },
@@ -234,7 +239,10 @@ fn client(case: &Case, home: &Home, port: u16) -> Process {
         }
     };
     home.environment(&mut process);
-    process.env(WHICH, case.name).env("FERRY_HOSTILE_PORT", port.to_string()).env("FERRY_CONFIG", home.at("ferry.toml"));
+    process
+        .env(WHICH, case.name)
+        .env("FERRY_HOSTILE_PORT", port.to_string())
+        .env("FERRY_CONFIG", home.at("ferry.toml"));
     process
 }
 

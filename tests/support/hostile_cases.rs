@@ -237,7 +237,8 @@ const FINE: &[&str] = &["exit code 0"];
 const AUTH: &[&str] = &["connect: Unreachable", "authentication"];
 
 pub fn all() -> Vec<Case> {
-    [before_kex(), in_kex(), in_authentication(), on_channels(), writing(), asking(), jobs(), files(), program()].concat()
+    [before_kex(), in_kex(), in_authentication(), on_channels(), writing(), asking(), jobs(), files(), program()]
+        .concat()
 }
 
 fn before_kex() -> Vec<Case> {
@@ -274,9 +275,7 @@ fn before_kex() -> Vec<Case> {
             w.raw(b"SSH-2.0-a\0b\r\n")?;
             w.linger()
         }),
-        case("a web server", Run, NOT_SSH, |w| {
-            w.raw(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-        }),
+        case("a web server", Run, NOT_SSH, |w| w.raw(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")),
         case("an alert of TLS", Run, NOT_SSH, |w| {
             w.raw([21, 3, 3, 0, 2, 2, 40])?;
             w.linger()
@@ -422,7 +421,8 @@ fn in_kex() -> Vec<Case> {
             spoiled(w, Kex { reply, ..Kex::default() })
         }),
         case("a point that is too short", Run, KEX_FAILED, |w| {
-            let reply = |blob: &[u8], at: &[u8], sig: &[u8]| packet(ECDH_REPLY).string(blob).string(&at[1..]).string(sig);
+            let reply =
+                |blob: &[u8], at: &[u8], sig: &[u8]| packet(ECDH_REPLY).string(blob).string(&at[1..]).string(sig);
             spoiled(w, Kex { reply, ..Kex::default() })
         }),
         case("a reply of nothing", Run, KEX_FAILED, |w| {
@@ -682,12 +682,17 @@ fn on_channels() -> Vec<Case> {
             w.send(&packet(OPEN_FAILURE).number(channel).number(2).string(ACTS_TEXT).string(ACTS_TEXT))?;
             w.serve()
         }),
-        case("a channel is refused for an unknown reason", Run, &["run: Unreachable", "refused to open a channel"], |w| {
-            w.up()?;
-            let channel = w.asked()?;
-            w.send(&packet(OPEN_FAILURE).number(channel).number(u32::MAX).string("no").string(""))?;
-            w.serve()
-        }),
+        case(
+            "a channel is refused for an unknown reason",
+            Run,
+            &["run: Unreachable", "refused to open a channel"],
+            |w| {
+                w.up()?;
+                let channel = w.asked()?;
+                w.send(&packet(OPEN_FAILURE).number(channel).number(u32::MAX).string("no").string(""))?;
+                w.serve()
+            },
+        ),
         case("the command is refused", Run, &["the server refused to run a command"], |w| {
             w.up()?;
             w.confirm(1 << 20, 1 << 15)?;
@@ -1238,7 +1243,8 @@ fn jobs() -> Vec<Case> {
         case("a log at another offset", Follow, &["follow: Unknown", "garbled", "0 bytes"], |w| {
             answering(w, |script| {
                 let n = nonce(script);
-                format!("\n@{n} hello 1\n@{n} D 5 4\nlog\n\n@{n} d 9\n@{n} state done 0 flock 0\n\n@{n} bye\n").into_bytes()
+                format!("\n@{n} hello 1\n@{n} D 5 4\nlog\n\n@{n} d 9\n@{n} state done 0 flock 0\n\n@{n} bye\n")
+                    .into_bytes()
             })
         }),
         case("a log whose pieces overlap", Follow, &["follow: Unknown", "garbled", "4 bytes"], |w| {
