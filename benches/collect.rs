@@ -63,6 +63,13 @@ async fn main() {
         timeout: Duration::from_secs(20),
         jump: None,
         become_plan: Become::root(None),
+        hub: ferry::remote::ssh::hub::Hub::default(),
+        careless: false,
+        proxy: None,
+        socket: ferry::remote::ssh::connect::Socket::default(),
+        algorithms: ferry::remote::ssh::connect::Algorithms::default(),
+        alive: None,
+        notes: Vec::new(),
     };
     let way = Way::Ssh(Box::new(target));
     let _ = std::fs::remove_file(&args.destination);

@@ -281,24 +281,103 @@ pub trait Recorder: Send {
     /// The disk's own error. The caller of `commit` gets it; a told event that cannot be kept is
     /// counted and reported at the next commit.
     fn record(&mut self, event: &Stamped, durable: bool) -> std::io::Result<()>;
+
+    /// Keeps lines of one host that came together, as if each were recorded as an [`Event::Line`].
+    ///
+    /// # Errors
+    /// As [`record`](Self::record).
+    fn lines(&mut self, batch: &Batch) -> std::io::Result<()> {
+        batch.each().try_for_each(|event| self.record(&event, false))
+    }
+}
+
+/// Lines of one host that came together: what is done once for a line is then done once for many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// When they came, UTC.
+    pub at: jiff::Timestamp,
+    /// The first line's place in the run; the others follow without gaps.
+    pub seq: u64,
+    /// The inventory's name of the host, washed.
+    pub host: Arc<str>,
+    /// Where they came from.
+    pub stream: Stream,
+    /// The lines, washed, each with a line feed behind it. Never empty.
+    pub text: String,
+    /// How many lines there are.
+    pub count: usize,
+}
+
+impl Batch {
+    /// The last line's place in the run.
+    pub fn last_seq(&self) -> u64 {
+        self.seq + self.count.saturating_sub(1) as u64
+    }
+
+    /// The lines, without their line feeds.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        self.text.split_inclusive('\n').map(|line| line.strip_suffix('\n').unwrap_or(line))
+    }
+
+    fn stamped(&self, number: usize, line: &str) -> Stamped {
+        let event = Event::Line { host: self.host.to_string(), stream: self.stream, text: line.to_owned() };
+        Stamped { at: self.at, seq: self.seq + number as u64, event }
+    }
+
+    /// Each line as the event that it is.
+    pub fn each(&self) -> impl Iterator<Item = Stamped> {
+        self.lines().enumerate().map(|(number, line)| self.stamped(number, line))
+    }
 }
 
 /// How many lines may wait for a slow window before further ones are skipped.
 const WAITING_LINES: usize = 2_000;
+/// How many bytes of lines may wait for a window before further ones are skipped.
+const WAITING_BYTES: usize = 4 << 20;
+/// How long a window that wants every line may hold up those who read from hosts, while it takes nothing. No
+/// longer: a connection that is not read from for a minute is dead.
+const MOST_HELD: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// What waits for a window.
+enum Item {
+    Event(Arc<Stamped>),
+    /// Lines; so many bytes and lines of them were taken already.
+    Lines(Arc<Batch>, usize, usize),
+}
 
 #[derive(Default)]
 struct Queue {
     idle: bool,
-    waiting: VecDeque<Arc<Stamped>>,
+    waiting: VecDeque<Item>,
     lines: usize,
+    bytes: usize,
     skipped: u64,
     closed: bool,
+    /// It wants every line: see [`Window::patient`].
+    patient: bool,
+    /// How much it took so far, in items: whether it moves.
+    taken: u64,
+}
+
+impl Queue {
+    fn full(&self) -> bool {
+        self.bytes >= WAITING_BYTES || !self.patient && self.lines >= WAITING_LINES
+    }
 }
 
 /// A window's end of the door: it takes events in order, on a thread of its own.
 #[derive(Clone, Default)]
 pub struct Window {
     queue: Arc<(Mutex<Queue>, Condvar)>,
+}
+
+/// What a window gets that takes lines in batches.
+#[derive(Debug, Clone)]
+pub enum Taken {
+    /// Lines of one host that came together.
+    Lines(Arc<Batch>),
+    /// Anything else; never an [`Event::Line`] that came in a batch.
+    Seen(Seen),
 }
 
 /// What a window gets.
@@ -319,16 +398,44 @@ impl Window {
         self.queue.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A window that wants every line, for a file or a program that reads along: whoever reads from hosts waits
+    /// for it ([`Events::room`]), unless it takes nothing for ten seconds. Not for a terminal: a screen never
+    /// holds up what is read.
+    pub fn patient() -> Self {
+        let window = Self::default();
+        window.lock().patient = true;
+        window
+    }
+
     fn push(&self, event: &Arc<Stamped>) {
         let mut queue = self.lock();
         let is_line = matches!(event.event, Event::Line { .. } | Event::Progress { .. });
-        if is_line && queue.lines >= WAITING_LINES {
+        if is_line && queue.full() {
             queue.skipped += u64::from(matches!(event.event, Event::Line { .. }));
         } else {
             queue.lines += usize::from(is_line);
-            queue.waiting.push_back(Arc::clone(event));
+            queue.bytes += line_bytes(event);
+            queue.waiting.push_back(Item::Event(Arc::clone(event)));
         }
         self.queue.1.notify_one();
+    }
+
+    fn push_lines(&self, batch: &Arc<Batch>) {
+        let mut queue = self.lock();
+        if queue.full() {
+            queue.skipped += batch.count as u64;
+        } else {
+            queue.lines += batch.count;
+            queue.bytes += batch.text.len();
+            queue.waiting.push_back(Item::Lines(Arc::clone(batch), 0, 0));
+        }
+        self.queue.1.notify_one();
+    }
+
+    /// Whether it wants every line and cannot take more now, and how much it took so far.
+    fn holds_up(&self) -> Option<u64> {
+        let queue = self.lock();
+        (queue.patient && !queue.closed && queue.full()).then_some(queue.taken)
     }
 
     fn close(&self) {
@@ -351,31 +458,74 @@ impl Window {
 
     /// Waits for the next event, at most `patience`.
     pub fn next(&self, patience: std::time::Duration) -> Seen {
+        match self.next_of(patience, false) {
+            Taken::Seen(seen) => seen,
+            Taken::Lines(batch) => batch.each().next().map_or(Seen::Quiet, |event| Seen::Event(Arc::new(event))),
+        }
+    }
+
+    /// As [`next`](Self::next), and lines that came together are taken together.
+    pub fn take(&self, patience: std::time::Duration) -> Taken {
+        self.next_of(patience, true)
+    }
+
+    fn next_of(&self, patience: std::time::Duration, together: bool) -> Taken {
         let mut queue = self.lock();
         if queue.waiting.is_empty() && !queue.idle {
             queue.idle = true;
             self.queue.1.notify_all();
         }
         loop {
-            if let Some(event) = queue.waiting.pop_front() {
+            if let Some(item) = queue.waiting.pop_front() {
                 queue.idle = false;
-                if matches!(event.event, Event::Line { .. } | Event::Progress { .. }) {
-                    queue.lines -= 1;
-                }
-                return Seen::Event(event);
+                queue.taken += 1;
+                return match item {
+                    Item::Event(event) => {
+                        if matches!(event.event, Event::Line { .. } | Event::Progress { .. }) {
+                            queue.lines -= 1;
+                            queue.bytes -= line_bytes(&event);
+                        }
+                        Taken::Seen(Seen::Event(event))
+                    }
+                    Item::Lines(batch, 0, _) if together => {
+                        queue.lines -= batch.count;
+                        queue.bytes -= batch.text.len();
+                        Taken::Lines(batch)
+                    }
+                    Item::Lines(batch, from, number) => {
+                        let rest = batch.text.get(from..).unwrap_or_default();
+                        let line = rest.split_inclusive('\n').next().unwrap_or_default();
+                        let to = from + line.len();
+                        queue.lines -= 1;
+                        queue.bytes -= line.len();
+                        let event = Arc::new(batch.stamped(number, line.strip_suffix('\n').unwrap_or(line)));
+                        if to < batch.text.len() {
+                            queue.waiting.push_front(Item::Lines(batch, to, number + 1));
+                        }
+                        Taken::Seen(Seen::Event(event))
+                    }
+                };
             }
             if queue.skipped > 0 {
-                return Seen::Skipped(std::mem::take(&mut queue.skipped));
+                return Taken::Seen(Seen::Skipped(std::mem::take(&mut queue.skipped)));
             }
             if queue.closed {
-                return Seen::End;
+                return Taken::Seen(Seen::End);
             }
             let (back, timeout) = self.queue.1.wait_timeout(queue, patience).unwrap_or_else(PoisonError::into_inner);
             queue = back;
             if timeout.timed_out() && queue.waiting.is_empty() && queue.skipped == 0 && !queue.closed {
-                return Seen::Quiet;
+                return Taken::Seen(Seen::Quiet);
             }
         }
+    }
+}
+
+/// What an event counts among the bytes of lines that wait.
+fn line_bytes(event: &Stamped) -> usize {
+    match &event.event {
+        Event::Line { text, .. } => text.len() + 1,
+        _ => 0,
     }
 }
 
@@ -459,6 +609,67 @@ impl Events {
         })
     }
 
+    /// Tells lines of a host that came together, as [`Lines::chunks`] gives them: line feeds stand between them,
+    /// and one may stand at the end. They are masked and cleaned here, each as it would be alone.
+    pub fn lines(&self, host: &str, stream: Stream, chunk: &[u8]) {
+        let mut text = self.washed_lines(chunk);
+        if !text.ends_with('\n') || chunk.is_empty() {
+            text.push('\n');
+        }
+        let count = text.bytes().filter(|byte| *byte == b'\n').count();
+        let host: Arc<str> = clean(host.as_bytes()).into();
+        let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        let seq = door.seq + 1;
+        door.seq += count as u64;
+        let batch = Arc::new(Batch { at: jiff::Timestamp::now(), seq, host, stream, text, count });
+        if let Some(recorder) = door.recorder.as_mut()
+            && let Err(error) = recorder.lines(&batch)
+        {
+            door.lost.get_or_insert(error.to_string());
+        }
+        for window in &door.windows {
+            window.push_lines(&batch);
+        }
+    }
+
+    /// Several lines in one text, each masked and cleaned.
+    fn washed_lines(&self, chunk: &[u8]) -> String {
+        // Most of what hosts say is harmless as it is, which is seen by two looks at all of it.
+        if is_plain(chunk) && !self.masker.finds(chunk) {
+            return String::from_utf8_lossy(chunk).into_owned();
+        }
+        let mut text = String::with_capacity(chunk.len() + 64);
+        for line in chunk.split_inclusive(|byte| *byte == b'\n') {
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            text.push_str(&self.wash(&String::from_utf8_lossy(line)));
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Waits until the windows that want every line ([`Window::patient`]) can take more; not longer than one of
+    /// them goes without taking anything for ten seconds. For whoever reads a host's output, between two pieces.
+    pub async fn room(&self) {
+        let mut held: Option<(u64, std::time::Instant)> = None;
+        loop {
+            let taken = {
+                let door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+                door.windows.iter().filter_map(Window::holds_up).min()
+            };
+            let Some(taken) = taken else { return };
+            match held {
+                Some((before, since)) if before == taken => {
+                    if since.elapsed() > MOST_HELD {
+                        return;
+                    }
+                }
+                _ => held = Some((taken, std::time::Instant::now())),
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    }
+
     /// Tells one line of a host. `bytes` without its line end.
     pub fn line(&self, host: &str, stream: Stream, bytes: &[u8]) {
         self.tell(Event::Line { host: host.to_owned(), stream, text: String::from_utf8_lossy(bytes).into_owned() });
@@ -512,6 +723,11 @@ impl Events {
         })
     }
 
+    /// A text of one line as this door would let it pass, for what is shown without being told.
+    pub fn washed_text(&self, text: &str) -> String {
+        self.wash(text)
+    }
+
     fn wash(&self, text: &str) -> String {
         clean(self.masker.mask(text).as_bytes())
     }
@@ -552,6 +768,13 @@ impl std::fmt::Debug for Events {
     }
 }
 
+/// Whether bytes are ASCII in which nothing acts on a terminal: line feeds and tabs, no other control characters.
+fn is_plain(bytes: &[u8]) -> bool {
+    // No way out of the loop before its end: so it is done for many bytes at once.
+    let acts = |byte: u8| (byte < 0x20 && byte != b'\n' && byte != b'\t') || byte >= 0x7f;
+    !bytes.iter().fold(false, |found, byte| found | acts(*byte))
+}
+
 /// Cuts a stream of bytes into lines, with a bound on a line's length: a longer one is told in
 /// pieces. Memory is never more than that bound.
 #[derive(Debug, Default)]
@@ -562,6 +785,8 @@ pub struct Lines {
 
 /// Longest line in bytes that is told in one piece.
 pub const LONGEST_LINE: usize = 16 << 10;
+/// From so many bytes on a chunk of lines is handed over.
+const CHUNK: usize = 64 << 10;
 
 impl Lines {
     /// Nothing seen yet.
@@ -578,26 +803,62 @@ impl Lines {
     /// Takes bytes and hands every finished line to `each`, without `\n` and a `\r` before it.
     pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let mut piece = piece;
-            while self.rest.len() + piece.len() > LONGEST_LINE {
-                let (now, later) = piece.split_at((LONGEST_LINE - self.rest.len()).min(piece.len()));
-                self.rest.extend_from_slice(now);
-                let whole = self.masker.cut(&self.rest);
-                // What is nothing but the beginning of a secret is told all the same: it must come to an end.
-                let whole = if whole == 0 { self.rest.len() } else { whole };
-                each(self.rest.get(..whole).unwrap_or_default());
-                self.rest.drain(..whole);
-                piece = later;
-            }
-            self.rest.extend_from_slice(piece);
-            if self.rest.last() == Some(&b'\n') {
-                self.rest.pop();
-                if self.rest.last() == Some(&b'\r') {
-                    self.rest.pop();
+            self.piece(piece, &mut each);
+        }
+    }
+
+    /// As [`Lines::feed`], but hands over lines that came together in one chunk, tens of KiB at most: line feeds stand between them, and behind the last or not. A `\r` before a line feed is left to the
+    /// event door.
+    pub fn chunks(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) {
+        let mut left = bytes;
+        while !left.is_empty() {
+            let window = left.get(..LONGEST_LINE).unwrap_or(left);
+            let to = if self.rest.is_empty() {
+                // Whole lines are handed over where they lie, as far as none of them is too long.
+                let mut end = 0;
+                while let Some(ahead) = left.get(end..).filter(|ahead| !ahead.is_empty() && end < CHUNK) {
+                    let ahead = ahead.get(..LONGEST_LINE).unwrap_or(ahead);
+                    let Some(at) = ahead.iter().rposition(|byte| *byte == b'\n') else { break };
+                    end += at + 1;
                 }
-                each(&self.rest);
-                self.rest.clear();
+                if end > 0 {
+                    let (chunk, later) = left.split_at(end);
+                    each(chunk);
+                    left = later;
+                    continue;
+                }
+                window.len()
+            } else {
+                // The end of the line that was begun.
+                window.iter().position(|byte| *byte == b'\n').map_or(window.len(), |at| at + 1)
+            };
+            let (piece, later) = left.split_at(to);
+            self.piece(piece, &mut each);
+            left = later;
+        }
+    }
+
+    /// Takes bytes that hold at most one line feed, at their end.
+    fn piece(&mut self, piece: &[u8], each: &mut impl FnMut(&[u8])) {
+        let mut piece = piece;
+        while self.rest.len() + piece.len() > LONGEST_LINE {
+            let (now, later) = piece.split_at((LONGEST_LINE - self.rest.len()).min(piece.len()));
+            self.rest.extend_from_slice(now);
+            let whole = self.masker.cut(&self.rest);
+            // What is nothing but the beginning of a secret is told all the same: it must come to an end.
+            let whole = if whole == 0 { self.rest.len() } else { whole };
+            each(self.rest.get(..whole).unwrap_or_default());
+            self.rest.drain(..whole);
+            piece = later;
+        }
+        self.rest.extend_from_slice(piece);
+        if self.rest.last() == Some(&b'\n') {
+            self.rest.pop();
+            if self.rest.last() == Some(&b'\r') {
+                self.rest.pop();
             }
+            each(&self.rest);
+            self.rest.clear();
         }
     }
 
@@ -681,6 +942,75 @@ mod tests {
         lines.end(|line| seen.push(line.to_vec()));
         let sizes: Vec<usize> = seen.iter().map(Vec::len).collect();
         assert_eq!(sizes, [1, 2, 0, LONGEST_LINE, LONGEST_LINE, 3]);
+    }
+
+    /// What is told in batches is what would have been told line by line.
+    #[test]
+    fn lines_that_come_together_are_told_as_they_would_be_alone() {
+        let masker = Masker::new();
+        masker.learn(&"hunter22".into());
+        let long = [vec![b'x'; LONGEST_LINE + 5], b"\n".to_vec()].concat();
+        let texts: [&[u8]; 7] = [
+            b"one\ntwo\r\n\n three\thunter22\nlast",
+            b"\n\n",
+            b"\x1b[31mred\x1b[0m\n\xff\xfe\nhunter22hunter22\n",
+            "\u{202e}é日本\nplain\n".as_bytes(),
+            &long,
+            &[b'y'; 3 * LONGEST_LINE],
+            b"",
+        ];
+        for text in texts {
+            for step in [1, 3, 1000, text.len().max(1)] {
+                let (one, many) = (Kept::default(), Kept::default());
+                let alone = Events::new(masker.clone(), Some(Box::new(one.clone())), vec![]);
+                let window = Window::default();
+                let together = Events::new(masker.clone(), Some(Box::new(many.clone())), vec![window.clone()]);
+                let (mut a, mut b) = (Lines::sparing(&masker), Lines::sparing(&masker));
+                for piece in text.chunks(step) {
+                    a.feed(piece, |line| alone.line("h", Stream::Out, line));
+                    b.chunks(piece, |chunk| together.lines("h", Stream::Out, chunk));
+                }
+                a.end(|line| alone.line("h", Stream::Out, line));
+                b.end(|line| together.lines("h", Stream::Out, line));
+                let of = |kept: &Kept| -> Vec<(u64, Event)> {
+                    kept.0.lock().unwrap().iter().map(|event| (event.seq, event.event.clone())).collect()
+                };
+                assert_eq!(of(&one), of(&many), "{step} {text:?}");
+                together.close();
+                let mut shown = Vec::new();
+                while let Seen::Event(event) = window.next(Duration::from_millis(1)) {
+                    shown.push((event.seq, event.event.clone()));
+                }
+                assert_eq!(shown, of(&many), "{step} {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_patient_window_holds_up_who_reads_until_it_takes() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let window = Window::patient();
+        let events = Events::new(Masker::new(), None, vec![window.clone()]);
+        let chunk = [vec![b'x'; 1023], b"\n".to_vec()].concat().repeat(16);
+        let reader = std::thread::spawn(move || {
+            let mut bytes = 0;
+            loop {
+                match window.take(Duration::from_secs(5)) {
+                    Taken::Lines(batch) => bytes += batch.text.len(),
+                    Taken::Seen(Seen::End) => return bytes,
+                    Taken::Seen(other) => panic!("{other:?}"),
+                }
+            }
+        });
+        let told = 40 << 20;
+        runtime.block_on(async {
+            for _ in 0..told / chunk.len() {
+                events.lines("h", Stream::Out, &chunk);
+                events.room().await;
+            }
+        });
+        events.close();
+        assert_eq!(reader.join().unwrap(), told);
     }
 
     #[test]

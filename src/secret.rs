@@ -5,7 +5,7 @@
 //! (settings, cli) and where text goes (event, report).
 
 use std::borrow::Cow;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 pub use secrecy::{ExposeSecret, SecretString};
 
@@ -20,6 +20,22 @@ const SHORTEST: usize = 4;
 #[derive(Clone, Default)]
 pub struct Masker {
     values: Arc<RwLock<Vec<SecretString>>>,
+    /// Finds any of the values in one look; made anew when one is learned, none while that is due or where it
+    /// cannot be made.
+    finder: Arc<RwLock<Finder>>,
+}
+
+/// One look for all values.
+#[derive(Default)]
+enum Finder {
+    /// No value is known.
+    #[default]
+    Nothing,
+    /// A value was learned since.
+    Due,
+    /// It cannot be made: each value is looked for alone.
+    Cannot,
+    Made(regex::bytes::Regex),
 }
 
 impl Masker {
@@ -56,6 +72,38 @@ impl Masker {
             }
         }
         values.sort_by_key(|value| std::cmp::Reverse(value.expose_secret().len()));
+        if !values.is_empty() {
+            *self.finder.write().unwrap_or_else(PoisonError::into_inner) = Finder::Due;
+        }
+    }
+
+    /// Whether any known secret is in `bytes`.
+    pub fn finds(&self, bytes: &[u8]) -> bool {
+        let due = match &*self.finder.read().unwrap_or_else(PoisonError::into_inner) {
+            Finder::Nothing => return false,
+            Finder::Made(finder) => return finder.is_match(bytes),
+            Finder::Cannot => false,
+            Finder::Due => true,
+        };
+        // The lock of the values is always taken before the finder's.
+        if !due {
+            return self.any(bytes);
+        }
+        let Ok(values) = self.values.read() else { return true };
+        let forms: Vec<String> = values.iter().map(|value| regex::escape(value.expose_secret())).collect();
+        let pattern = zeroize::Zeroizing::new(forms.join("|"));
+        forms.into_iter().for_each(|form| drop(zeroize::Zeroizing::new(form)));
+        let made = regex::bytes::RegexBuilder::new(&pattern).size_limit(64 << 20).build();
+        *self.finder.write().unwrap_or_else(PoisonError::into_inner) = made.map_or(Finder::Cannot, Finder::Made);
+        drop(values);
+        self.any(bytes)
+    }
+
+    /// Each value looked for alone.
+    fn any(&self, bytes: &[u8]) -> bool {
+        let Ok(values) = self.values.read() else { return true };
+        let within = |value: &[u8]| bytes.windows(value.len()).any(|window| window == value);
+        values.iter().any(|value| within(value.expose_secret().as_bytes()))
     }
 
     /// Where `bytes` may be cut, at their end or before it, so that no known secret that stands there, or that
@@ -78,6 +126,9 @@ impl Masker {
 
     /// `text` with every known secret replaced by [`MASK`].
     pub fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if !self.finds(text.as_bytes()) {
+            return Cow::Borrowed(text);
+        }
         let Ok(values) = self.values.read() else { return Cow::Borrowed(MASK) };
         let mut text = Cow::Borrowed(text);
         for value in values.iter() {
@@ -105,14 +156,19 @@ pub fn clean(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut out = String::with_capacity(text.len());
     let mut rest = text.as_ref();
-    while let Some(c) = rest.chars().next() {
+    while !rest.is_empty() {
+        // What is harmless is copied in runs: most lines are one run.
+        let run = rest.bytes().position(|byte| (byte < 0x20 && byte != b'\t') || byte >= 0x7f).unwrap_or(rest.len());
+        let (harmless, other) = rest.split_at(run);
+        out.push_str(harmless);
+        rest = other;
+        let Some(c) = rest.chars().next() else { break };
         if let Some(after) = skip_sgr(rest) {
             rest = after;
             continue;
         }
         rest = rest.get(c.len_utf8()..).unwrap_or("");
         match c {
-            '\t' => out.push(c),
             c if (c as u32) < 0x20 || (c as u32) == 0x7f => out.push_str(&format!("\\x{:02x}", c as u32)),
             c if misleads(c) => out.push_str(&format!("\\u{{{:x}}}", c as u32)),
             c => out.push(c),
@@ -184,6 +240,19 @@ mod tests {
         assert_eq!(masker.mask("pa%22ss%20w0rd"), "********");
         assert_eq!(masker.mask("nothing"), "nothing");
         assert!(!format!("{masker:?}").contains("w0rd"));
+    }
+
+    #[test]
+    fn one_look_finds_any_of_many_secrets() {
+        let masker = Masker::new();
+        assert!(!masker.finds(b"anything"));
+        for number in 0..300 {
+            masker.learn(&format!("s3cr(t.*{number:04}").into());
+            assert!(masker.finds(format!("x s3cr(t.*{number:04} y").as_bytes()));
+        }
+        assert!(masker.finds(b"s3cr(t.*0000"));
+        assert!(!masker.finds(b"s3cr(tXX0000") && !masker.finds(b""));
+        assert_eq!(masker.mask("a s3cr(t.*0123 b s3cr(t.*0299"), "a ******** b ********");
     }
 
     #[test]

@@ -492,6 +492,13 @@ fn a_write_to_a_frozen_peer_ends_within_a_minute() {
         timeout: Duration::from_secs(10),
         jump: None,
         become_plan: ferry::remote::sudo::Become::off(),
+        hub: ferry::remote::ssh::hub::Hub::default(),
+        careless: false,
+        proxy: None,
+        socket: ferry::remote::ssh::connect::Socket::default(),
+        algorithms: ferry::remote::ssh::connect::Algorithms::default(),
+        alive: None,
+        notes: Vec::new(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let took: Vec<(Fault, Duration)> = runtime.block_on(async {

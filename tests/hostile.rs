@@ -22,7 +22,8 @@ use cases::{Case, Drive, Known};
 use ferry::failure::Failure;
 use ferry::job::{Follow, Jobs, Manner};
 use ferry::remote::ssh::auth::Identities;
-use ferry::remote::ssh::connect::{Lane, Strict, Target, connect};
+use ferry::remote::ssh::connect::{Algorithms, Lane, Socket, Strict, Target, connect};
+use ferry::remote::ssh::hub::Hub;
 use ferry::remote::ssh::serve::KeyPair;
 use ferry::remote::sudo::{Become, Password};
 use ferry::remote::{Command, Said, Session, Way};
@@ -126,6 +127,13 @@ fn target(home: &Path, port: u16, case: &Case) -> Target {
         timeout: Duration::from_secs(2),
         jump: None,
         become_plan: Become::root(Some(password)),
+        hub: Hub::default(),
+        careless: false,
+        proxy: None,
+        socket: Socket::default(),
+        algorithms: Algorithms::default(),
+        alive: None,
+        notes: Vec::new(),
     }
 }
 
@@ -158,19 +166,25 @@ async fn drive(case: &Case, home: &Path, port: u16) -> String {
             Ok(said) => heard(&said),
             Err(failure) => told("run", &failure),
         },
+        Drive::Long => match session.run(&Command::shell("true".to_owned()), Duration::from_secs(60)).await {
+            Ok(said) => heard(&said),
+            Err(failure) => told("run", &failure),
+        },
         Drive::Root => match session.run_root("echo done", PATIENCE).await {
             Ok(said) => heard(&said),
             Err(failure) => told("root", &failure),
         },
         Drive::Write => match session.open(&Command::shell("cat".to_owned())).await {
-            Ok(mut child) => match tokio::time::timeout(Duration::from_secs(5), child.write(&vec![7; 1 << 20])).await {
-                Ok(Ok(())) => {
-                    child.close_input().await;
-                    format!("written, {:?}", tokio::time::timeout(PATIENCE, child.exit()).await)
+            Ok(mut child) => {
+                match tokio::time::timeout(Duration::from_secs(5), child.write(&vec![7; 16 << 20])).await {
+                    Ok(Ok(())) => {
+                        child.close_input().await;
+                        format!("written, {:?}", tokio::time::timeout(PATIENCE, child.exit()).await)
+                    }
+                    Ok(Err(failure)) => told("write", &failure),
+                    Err(_) => "still waiting to write".to_owned(),
                 }
-                Ok(Err(failure)) => told("write", &failure),
-                Err(_) => "still waiting to write".to_owned(),
-            },
+            }
             Err(failure) => told("open", &failure),
         },
         Drive::List => match Jobs::new(session.clone()).list().await {

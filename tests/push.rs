@@ -495,6 +495,13 @@ fn way(node: &RealNode, port: u16) -> Way {
         timeout: Duration::from_secs(10),
         jump: None,
         become_plan: Become::root(password),
+        hub: ferry::remote::ssh::hub::Hub::default(),
+        careless: false,
+        proxy: None,
+        socket: ferry::remote::ssh::connect::Socket::default(),
+        algorithms: ferry::remote::ssh::connect::Algorithms::default(),
+        alive: None,
+        notes: Vec::new(),
     }))
 }
 

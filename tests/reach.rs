@@ -241,6 +241,150 @@ fn one_jump_host_in_both_spellings() {
     }
 }
 
+#[test]
+fn ssh_config_leads_through_two_bastions_and_through_a_command() {
+    let desk = Desk::new();
+    let start =
+        |hostname: &str| RealNode::start(pce::with_key(Opts { hostname: hostname.into(), ..Opts::default() }, &desk));
+    let (one, two, node) = (start("bastion-1"), start("bastion-2"), start("prod-1"));
+    let known = [&one, &two, &node].map(|node| std::fs::read_to_string(&node.known_hosts_path).unwrap()).concat();
+    let known = desk.put("all-three", &known);
+    let only = |name: &str, of: &[&RealNode]| {
+        desk.put(
+            name,
+            &of.iter().map(|node| std::fs::read_to_string(&node.known_hosts_path).unwrap()).collect::<String>(),
+        )
+    };
+    let block = |name: &str, node: &RealNode, more: &str| {
+        format!("Host {name}\n  HostName 127.0.0.1\n  Port {}\n  {more}\n", node.port)
+    };
+    let common = |known: &Path| {
+        format!(
+            "Host *\n  User ops\n  IdentityFile {}\n  IdentityAgent none\n  UserKnownHostsFile {}\n  GlobalKnownHostsFile /dev/null\n",
+            desk.key.display(),
+            known.display()
+        )
+    };
+    let write = |road: &str, known: &Path| {
+        let text =
+            block("b1", &one, "") + &block("b2", &two, "ProxyJump b1") + &block("target", &node, road) + &common(known);
+        desk.put("ssh_config", &text)
+    };
+    // Nothing but the name is in the inventory: the rest is the operator's ssh_config.
+    let config = write("ProxyJump b2", &known);
+    one_host(&desk, &["ansible_host: target".to_owned(), format!("ansible_ssh_common_args: -F {}", config.display())]);
+    let logins = |node: &RealNode| node.log().matches("Accepted publickey").count();
+    let before = [&one, &two, &node].map(logins);
+    let (code, answer, out) = ping(&desk, &[]);
+    assert_eq!(code, Some(0), "{}", said(&out));
+    assert_eq!(answer["name"], "prod-1");
+    assert_eq!([&one, &two, &node].map(logins), before.map(|count| count + 1), "each hop once");
+    // Each hop's key is checked: without the middle one's, it is named, and the last is not reached.
+    write("ProxyJump b2", &only("without-two", &[&one, &node]));
+    let (code, answer, out) = ping(&desk, &[]);
+    assert_eq!(code, Some(4), "{}", said(&out));
+    assert_eq!(answer["failure"]["what"], "the host key is not known here", "{answer:#}");
+    assert_eq!(answer["failure"]["chain"][0], "through jump host 127.0.0.1", "{answer:#}");
+    assert_eq!(logins(&node), before[2] + 1);
+    // Written as a list it is the same way.
+    write("ProxyJump b1,b2", &known);
+    assert_eq!(ping(&desk, &[]).0, Some(0));
+    // A command instead of a socket; a secret that the operator named is not in its environment.
+    let seen = desk.at("seen-by-the-command");
+    let road = format!("ProxyCommand sh -c 'env > {}; exec ssh -F {} -W %h:%p b2'", seen.display(), config.display());
+    write(&road, &known);
+    let mut ferry = desk.ferry();
+    ferry.args(["ping", "prod-1", "--json", "--become-password-env", "MY_SECRET"]).env("MY_SECRET", "no such sesame");
+    let out = pce::finish(ferry.spawn().unwrap(), 60);
+    assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    let env = std::fs::read_to_string(&seen).unwrap();
+    assert!(env.contains("PATH=") && !env.contains("MY_SECRET") && !env.contains("sesame"), "{env}");
+    write("ProxyCommand false", &known);
+    let (code, answer, _) = ping(&desk, &[]);
+    assert_eq!((code, answer["failure"]["kind"].as_str()), (Some(4), Some("unreachable")), "{answer:#}");
+    // A way that leads to itself is told before any host is touched.
+    let before = logins(&one);
+    write("ProxyJump target", &known);
+    let (code, _, out) = ping(&desk, &[]);
+    assert_eq!(code, Some(1), "{}", said(&out));
+    assert!(said(&out).contains("lead in a circle"), "{}", said(&out));
+    assert_eq!(logins(&one), before);
+}
+
+#[test]
+fn hosts_behind_a_bastion_share_its_connection() {
+    let desk = Desk::new();
+    let start =
+        |hostname: &str| RealNode::start(pce::with_key(Opts { hostname: hostname.into(), ..Opts::default() }, &desk));
+    let (bastion, node) = (start("bastion"), start("node"));
+    let both = [&node, &bastion].map(|node| std::fs::read_to_string(&node.known_hosts_path).unwrap()).concat();
+    let known = desk.put("both", &both);
+    let hosts: String = (1..=12).map(|number| format!("        h{number}: {{}}\n")).collect();
+    desk.put(
+        "inventory.yml",
+        &format!(
+            "all:\n  children:\n    prod:\n      vars:\n        ansible_host: 127.0.0.1\n        ansible_port: {}\n        ansible_user: ops\n        ansible_private_key_file: {}\n        ansible_ssh_common_args: \"{} -J ops@127.0.0.1:{}\"\n      hosts:\n{hosts}",
+            node.port,
+            desk.key.display(),
+            pce::trusting(&known),
+            bastion.port
+        ),
+    );
+    let (at_bastion, at_node) =
+        (bastion.log().matches("Accepted publickey").count(), node.log().matches("Accepted publickey").count());
+    let out = desk.run(&["ping", "prod", "-f", "12"]);
+    assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    // sshd's MaxStartups is 10 by default, and 12 hosts come at once: no handshake was dropped.
+    assert!(!node.log().contains("drop connection") && !bastion.log().contains("drop connection"), "{}", node.log());
+    assert_eq!(bastion.log().matches("Accepted publickey").count(), at_bastion + 1);
+    assert_eq!(node.log().matches("Accepted publickey").count(), at_node + 12);
+}
+
+#[test]
+fn host_key_checking_that_is_switched_off_takes_new_keys_and_moves_no_archive() {
+    let desk = Desk::new();
+    let node = RealNode::start(pce::with_key(Opts::default(), &desk));
+    let known = desk.put("nobody", "");
+    let lines = |more: &str| {
+        let args = format!(
+            "-o IdentityAgent=none -o UserKnownHostsFile={} -o GlobalKnownHostsFile=/dev/null -o HashKnownHosts=no {more}",
+            known.display()
+        );
+        way(node.port, &desk.key, &args)
+    };
+    let spellings: [(&str, Vec<String>, Option<&str>); 3] = [
+        ("ssh's option", lines("-o StrictHostKeyChecking=no"), None),
+        ("a variable", [lines(""), vec!["ansible_host_key_checking: false".to_owned()]].concat(), None),
+        ("Ansible's variable of the environment", lines(""), Some("False")),
+    ];
+    for (name, vars, env) in spellings {
+        std::fs::write(&known, "").unwrap();
+        one_host(&desk, &vars);
+        let run = |args: &[&str]| {
+            let mut ferry = desk.ferry();
+            ferry.args(args);
+            env.map(|value| ferry.env("ANSIBLE_HOST_KEY_CHECKING", value));
+            pce::finish(ferry.spawn().unwrap(), 60)
+        };
+        // No archive goes such a way, and no host is touched.
+        let out = run(&["backup", "prod"]);
+        assert_eq!(out.status.code(), Some(1), "{name}: {}", said(&out));
+        assert!(said(&out).contains("archives do not go where host keys are not checked"), "{name}: {}", said(&out));
+        assert_eq!(std::fs::read_to_string(&known).unwrap(), "", "{name}");
+        let out = run(&["ping", "prod-1"]);
+        assert_eq!(out.status.code(), Some(0), "{name}: {}", said(&out));
+        assert!(said(&out).contains("host key checking is switched off"), "{name}: {}", said(&out));
+        let recorded = std::fs::read_to_string(&known).unwrap();
+        assert!(recorded.contains(&format!("[127.0.0.1]:{}", node.port)), "{name}: {recorded}");
+        // A changed key is refused all the same.
+        let other = std::fs::read_to_string(desk.key.with_extension("pub")).unwrap();
+        let fields: Vec<&str> = other.split_whitespace().collect();
+        std::fs::write(&known, format!("[127.0.0.1]:{} {} {}\n", node.port, fields[0], fields[1])).unwrap();
+        let out = run(&["ping", "prod-1"]);
+        assert_eq!(out.status.code(), Some(4), "{name}: {}", said(&out));
+    }
+}
+
 /// A server of the test's own that does this with each connection.
 struct Odd {
     port: u16,
@@ -595,6 +739,13 @@ fn a_session_over_any_stream_of_bytes() {
             timeout: Duration::from_secs(10),
             jump: None,
             become_plan: Become::off(),
+            hub: ferry::remote::ssh::hub::Hub::default(),
+            careless: false,
+            proxy: None,
+            socket: ferry::remote::ssh::connect::Socket::default(),
+            algorithms: ferry::remote::ssh::connect::Algorithms::default(),
+            alive: None,
+            notes: Vec::new(),
         };
         let (near, far) = tokio::io::duplex(4096);
         let serving = tokio::spawn(serve_stream(far, options.clone()));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 /// Backs up, restores and moves Anypoint Platform PCE clusters over SSH.
 ///
@@ -17,6 +17,22 @@ pub(super) struct Cli {
     pub(super) command: Command,
 }
 
+impl Cli {
+    /// Reads a command line, its first word the program's name.
+    ///
+    /// # Errors
+    /// It is wrong, or asks for help or the version.
+    pub(super) fn read(words: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Self, clap::Error> {
+        // Of all commands only `exec` has a command of its own to bound: there --timeout is about that, and what each
+        // step of connecting may take is -T alone, or --connect-timeout.
+        let command = Self::command().mut_subcommand("exec", |exec| {
+            exec.mut_arg("timeout", |arg| arg.long("connect-timeout"))
+                .mut_arg("command_timeout", |arg| arg.long("timeout").visible_alias("task-timeout"))
+        });
+        Self::from_arg_matches(&command.try_get_matches_from(words)?)
+    }
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -24,6 +40,10 @@ pub(super) enum Command {
     Init(InitArgs),
     /// Reach every host: user, root, system, disk; one line a host
     Ping(PingArgs),
+    /// This machine and the way to every host: what will go wrong tonight. Changes nothing
+    Doctor(DoctorArgs),
+    /// Run one command on hosts: ferry exec PATTERN -- CMD ARGS…
+    Exec(ExecArgs),
     /// Back up a cluster into a verified recovery point
     Backup(BackupArgs),
     /// Restore a recovery point into a cluster: destroys what the cluster holds
@@ -84,6 +104,12 @@ pub(super) struct Common {
     /// Become root with sudo where the inventory says nothing
     #[arg(short = 'b', long = "become")]
     pub(super) become_on: bool,
+    /// Ask for the password to log in with
+    #[arg(short = 'k', long = "ask-pass")]
+    pub(super) ask_pass: bool,
+    /// Read the password to log in with from this file
+    #[arg(long, visible_alias = "conn-pass-file", value_name = "FILE", conflicts_with = "ask_pass")]
+    pub(super) connection_password_file: Option<PathBuf>,
     /// Ask for sudo's password
     #[arg(short = 'K', long = "ask-become-pass")]
     pub(super) ask_become_pass: bool,
@@ -120,6 +146,9 @@ pub(super) struct Common {
     /// The run that is carried on. Never typed here: `runs resume` sets it
     #[arg(skip)]
     pub(super) resume: Option<super::resume::Given>,
+    /// How `exec` shows what hosts say. Never typed here: `exec` sets it
+    #[arg(skip)]
+    pub(super) exec: Option<super::exec::Speech>,
 }
 
 impl Common {
@@ -132,6 +161,7 @@ impl Common {
         self.inventory.iter().for_each(|value| option("--inventory", Some(value)));
         self.extra_vars.iter().for_each(|value| option("--extra-vars", Some(value)));
         option("--user", self.user.as_deref());
+        option("--connection-password-file", path(&self.connection_password_file).as_deref());
         option("--become-password-file", path(&self.become_password_file).as_deref());
         option("--become-password-env", self.become_password_env.as_deref());
         option("--key-passphrase-file", path(&self.key_passphrase_file).as_deref());
@@ -141,6 +171,7 @@ impl Common {
         option("--catalog", self.catalog.as_deref());
         option("--run-dir", path(&self.run_dir).as_deref());
         words.extend(self.become_on.then(|| "--become".to_owned()));
+        words.extend(self.ask_pass.then(|| "--ask-pass".to_owned()));
         words.extend(self.ask_become_pass.then(|| "--ask-become-pass".to_owned()));
         words.iter().map(|word| format!(" {}", quoted(word))).collect()
     }
@@ -174,6 +205,61 @@ pub(super) struct PingArgs {
     /// As JSON
     #[arg(long)]
     pub(super) json: bool,
+    /// Shared options
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// `ferry doctor`
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// Which hosts, an Ansible pattern
+    #[arg(default_value = "all")]
+    pub(super) pattern: String,
+    /// What is well, too
+    #[arg(long)]
+    pub(super) all: bool,
+    /// As JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Shared options
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// `ferry exec`
+///
+/// What stands behind `--` is one command: each word arrives there as it is, no shell reads it and nothing in it is a
+/// template. A single word with blanks is cut into words first, by quotes as in `-a`, and is refused when it
+/// holds what only a shell understands. For a shell: -m shell -a 'TEXT'.
+#[derive(Debug, Args)]
+pub(super) struct ExecArgs {
+    /// Which hosts, an Ansible pattern
+    pub(super) pattern: String,
+    /// The command and its words, as they are
+    #[arg(last = true, value_name = "CMD")]
+    pub(super) words: Vec<String>,
+    /// The module: command, shell, raw, ping, …
+    #[arg(short = 'm', long = "module-name", visible_alias = "module", value_name = "MODULE")]
+    pub(super) module: Option<String>,
+    /// The module's arguments: its free text, k=v words or a JSON object; templates are rendered
+    #[arg(short = 'a', long = "args", value_name = "ARGS", allow_hyphen_values = true)]
+    pub(super) args: Option<String>,
+    /// Seconds that the command may take on a host; then it is ended there (also --task-timeout)
+    #[arg(long = "task-timeout", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(super) command_timeout: Option<u64>,
+    /// One line a host
+    #[arg(short = 'o', long = "one-line")]
+    pub(super) one_line: bool,
+    /// At the end, hosts that said the same under one heading
+    #[arg(long, conflicts_with = "one_line")]
+    pub(super) gather: bool,
+    /// Run nothing: say where it would run
+    #[arg(short = 'C', long)]
+    pub(super) check: bool,
+    /// List the hosts and stop
+    #[arg(long)]
+    pub(super) list_hosts: bool,
     /// Shared options
     #[command(flatten)]
     pub(super) common: Common,

@@ -53,7 +53,7 @@ async fn gather(world: &World, hosts: &[String]) -> (Vec<(String, Listed)>, Vec<
 async fn list(pattern: &str, as_json: bool, common: &Common) -> Result<u8, Failure> {
     let opened = open::open(common, None)?;
     let hosts = opened.select(pattern, common.limit.as_deref())?;
-    let world = ping::world(&opened, &hosts)?;
+    let world = ping::world(&opened, &hosts).await?;
     let (jobs, failures) = gather(&world, &hosts).await;
     if as_json {
         let all: Vec<_> = jobs
@@ -113,7 +113,7 @@ fn journal_is_here(opened: &open::Opened, job: &str) -> bool {
 async fn attach(id: &str, common: Common) -> Result<u8, Failure> {
     let opened = open::open(&common, None)?;
     let hosts = opened.select("all", common.limit.as_deref())?;
-    let world = ping::world(&opened, &hosts)?;
+    let world = ping::world(&opened, &hosts).await?;
     let (host, job) = find(&world, &hosts, id).await?;
     let cluster = job.cluster.clone();
     if let (Some(cluster), true, true) =
@@ -203,7 +203,7 @@ async fn attach(id: &str, common: Common) -> Result<u8, Failure> {
 async fn cancel(id: &str, hook: bool, yes: bool, common: &Common) -> Result<u8, Failure> {
     let opened = open::open(common, None)?;
     let hosts = opened.select("all", common.limit.as_deref())?;
-    let world = ping::world(&opened, &hosts)?;
+    let world = ping::world(&opened, &hosts).await?;
     let (host, job) = find(&world, &hosts, id).await?;
     if !yes
         && !prompt::yes(&format!("End job {} ({}, {}) on {host}?", job.id, job.kind, job.state), "say so with --yes")?
@@ -257,7 +257,7 @@ async fn cancel(id: &str, hook: bool, yes: bool, common: &Common) -> Result<u8, 
 async fn remove(id: &str, yes: bool, common: &Common) -> Result<u8, Failure> {
     let opened = open::open(common, None)?;
     let hosts = opened.select("all", common.limit.as_deref())?;
-    let world = ping::world(&opened, &hosts)?;
+    let world = ping::world(&opened, &hosts).await?;
     let (host, job) = find(&world, &hosts, id).await?;
     let question =
         format!("Remove job {} ({}, {}) and its archive from {host}? They are gone then.", job.id, job.kind, job.state);
@@ -344,7 +344,7 @@ fn told(folders: &[Folder]) -> String {
 async fn staging(pattern: &str, yes: bool, as_json: bool, common: &Common) -> Result<u8, Failure> {
     let opened = open::open(common, None)?;
     let hosts = opened.select(pattern, common.limit.as_deref())?;
-    let world = ping::world(&opened, &hosts)?;
+    let world = ping::world(&opened, &hosts).await?;
     let (mut folders, mut failures) = look(&opened, &world, hosts).await;
     let put = |text: &str| Sink::stdout().put(&opened.masker.mask(text));
     if !as_json && folders.is_empty() && failures.is_empty() {

@@ -6,6 +6,8 @@
 mod args;
 mod backup;
 mod demo;
+mod doctor;
+mod exec;
 mod init;
 mod jobs;
 mod open;
@@ -23,8 +25,6 @@ mod sandbox;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
-use clap::Parser as _;
-
 use crate::event;
 use crate::failure::{Failure, Kind};
 use crate::report::Sink;
@@ -34,7 +34,7 @@ use args::{Cli, Command};
 
 /// Parses, calls, and turns the outcome into an exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
             let wrong = error.use_stderr();
@@ -78,6 +78,9 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
     match cli.command {
         Command::Init(args) => init::run(&args),
         Command::Ping(args) => block_on(ping::run(args)),
+        Command::Doctor(args) => block_on(doctor::run(args)),
+        // Beside the connections that it reads from: every piece would wake another thread else.
+        Command::Exec(args) => block_on(async { tokio::spawn(exec::run(args)).await.unwrap_or_else(gone) }),
         Command::Backup(args) => block_on(backup::run(args)),
         Command::Restore(args) => block_on(restore::run(args)),
         Command::Run(args) => block_on(run::run(args)),
@@ -88,6 +91,14 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Playbooks(command) => playbooks::run(&command),
         Command::Sandbox(command) => sandbox::run(command),
         Command::Demo(args) => demo::run(&args),
+    }
+}
+
+/// A task that did not come to its end: it panicked.
+fn gone<T>(error: tokio::task::JoinError) -> Result<T, Failure> {
+    match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(error) => Err(Failure::new(Kind::Bug, "the work was given up").saw(error.to_string())),
     }
 }
 

@@ -18,8 +18,9 @@ use crate::name::HostName;
 use crate::remote::Way;
 use crate::remote::reach::{Defaults, Reach};
 use crate::remote::ssh::auth::{AskPassphrase, Identities};
+use crate::remote::ssh::config::Here;
 use crate::remote::ssh::keys;
-use crate::secret::{Masker, SecretString};
+use crate::secret::{ExposeSecret as _, Masker, SecretString};
 use crate::settings::{Flags, Settings};
 
 /// Settings, inventory and how to reach hosts.
@@ -62,6 +63,36 @@ pub(super) fn who() -> Who {
     }
 }
 
+/// What makes the ways to these hosts less safe than they should be, each said once.
+pub(super) fn careless(ways: &BTreeMap<String, Way>) -> Vec<String> {
+    let mut all: Vec<String> = ways.values().flat_map(Way::careless).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// The name of the user that we are, by this machine's users as ssh takes it; the environment's where they do not
+/// know it (a directory server's user).
+fn login_name() -> String {
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let known = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid).then(|| name.to_owned())
+    });
+    known.unwrap_or_else(|| who().user)
+}
+
+/// `ANSIBLE_HOST_KEY_CHECKING`, as Ansible reads a truth; `None` when it says nothing that is one.
+fn host_key_checking() -> Option<bool> {
+    match std::env::var("ANSIBLE_HOST_KEY_CHECKING").ok()?.to_lowercase().as_str() {
+        "false" | "no" | "off" | "0" | "f" | "n" => Some(false),
+        "true" | "yes" | "on" | "1" | "t" | "y" => Some(true),
+        _ => None,
+    }
+}
+
 /// `-e`: `k=v` words, JSON, or `@FILE`.
 fn extra_vars(given: &[String]) -> Result<Map<String, Value>, Failure> {
     let wrong = |what: String| Failure::new(Kind::Usage, what);
@@ -97,10 +128,27 @@ fn extra_vars(given: &[String]) -> Result<Map<String, Value>, Failure> {
     Ok(extra)
 }
 
-fn become_password(common: &Common, settings: &Settings) -> Result<Option<SecretString>, Failure> {
+/// The password to log in with, asked for once.
+fn login_password(common: &Common, settings: &Settings) -> Result<Option<SecretString>, Failure> {
+    if common.ask_pass {
+        return prompt::secret("SSH password", "--connection-password-file FILE").map(Some);
+    }
+    let file = common.connection_password_file.clone().or_else(|| settings.connection_password_file.clone());
+    file.map(|path| prompt::secret_file(&path)).transpose()
+}
+
+/// sudo's password. As in Ansible, nothing typed where both were asked for means the one to log in with.
+fn become_password(
+    common: &Common,
+    settings: &Settings,
+    login: Option<&SecretString>,
+) -> Result<Option<SecretString>, Failure> {
     if common.ask_become_pass {
-        return prompt::secret("BECOME password", "--become-password-file FILE, or --become-password-env NAME")
-            .map(Some);
+        let question = if common.ask_pass { "BECOME password[defaults to SSH password]" } else { "BECOME password" };
+        let typed = prompt::secret(question, "--become-password-file FILE, or --become-password-env NAME")?;
+        return Ok(Some(
+            login.filter(|_| common.ask_pass && typed.expose_secret().is_empty()).cloned().unwrap_or(typed),
+        ));
     }
     if let Some(name) = &common.become_password_env {
         return prompt::secret_env(name).map(Some);
@@ -150,21 +198,34 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| PathBuf::from("/"));
     let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
     let ask = ask_passphrase(common, &masker)?;
+    let login_password = login_password(common, &settings)?;
+    let become_password = become_password(common, &settings, login_password.as_ref())?;
     let reach = Reach::new(Defaults {
-        user: common.user.clone().or_else(|| settings.remote_user.clone()).unwrap_or_else(|| who().user),
+        user: common.user.clone().or_else(|| settings.remote_user.clone()),
         become_on: common.become_on,
         private_key: common.private_key.clone().or_else(|| settings.private_key_file.clone()),
         ssh_common_args: common.ssh_common_args.clone(),
-        become_password: become_password(common, &settings)?,
+        login_password,
+        become_password,
         agent: agent.clone(),
-        home,
+        here: Here {
+            home,
+            user: login_name(),
+            uid: rustix::process::getuid().as_raw(),
+            machine: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            env: |name| std::env::var(name).ok(),
+        },
+        hide: common.become_password_env.iter().cloned().collect(),
+        host_key_checking: host_key_checking(),
         identities: Identities::new(Vec::new(), Vec::new(), agent, ask),
+        timeout_given: common.timeout.is_some(),
         timeout: common
             .timeout
             .map(|seconds| Duration::from_secs(seconds.max(1)))
             .or(settings.timeout)
             .unwrap_or(Duration::from_secs(10)),
         masker: masker.clone(),
+        person: prompt::somebody(),
     });
     let inventory_paths = settings.inventory.clone();
     Ok(Opened { settings, inventory, extra, reach, masker, inventory_paths })
@@ -223,6 +284,19 @@ impl Opened {
             Some(failure) => Err(failure),
             None => Ok((ways, all)),
         }
+    }
+
+    /// Asks about host keys that nobody recorded, where somebody can be asked.
+    ///
+    /// # Errors
+    /// As [`Way::introduce`].
+    pub(super) async fn introduce(&self, ways: &BTreeMap<String, Way>) -> Result<(), Failure> {
+        if prompt::somebody() {
+            for way in ways.values() {
+                way.introduce(&|question| crate::modules::Ask::ask(&prompt::Person, question)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Hosts of a pattern, narrowed by `--limit`.

@@ -15,8 +15,12 @@ use crate::report::tables::Table;
 use crate::secret::clean_json;
 
 /// A world for commands that look and keep no run.
-pub(super) fn world(opened: &open::Opened, hosts: &[String]) -> Result<World, Failure> {
+pub(super) async fn world(opened: &open::Opened, hosts: &[String]) -> Result<World, Failure> {
     let (ways, vars) = opened.ways(hosts)?;
+    for warning in open::careless(&ways) {
+        crate::report::Sink::stderr().put(&format!("warning: {warning}\n"));
+    }
+    opened.introduce(&ways).await?;
     let now = jiff::Timestamp::now();
     let run = RunInfo {
         id: RunId::at(now),
@@ -44,7 +48,7 @@ pub(super) fn world(opened: &open::Opened, hosts: &[String]) -> Result<World, Fa
 pub(super) async fn run(args: PingArgs) -> Result<u8, Failure> {
     let opened = open::open(&args.common, None)?;
     let hosts = opened.select(&args.pattern, args.common.limit.as_deref())?;
-    let world = world(&opened, &hosts)?;
+    let world = world(&opened, &hosts).await?;
     let world = &world;
     let answers: Vec<(String, Result<modules::Done, Failure>)> = futures::stream::iter(hosts)
         .map(|host| async move {

@@ -12,10 +12,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::Parser as _;
-
 use super::args::{Cli, Command, Common, Confirmation, JobsCommand, ResumeArgs};
-use super::{backup, jobs, open, restore, run, runs};
+use super::{backup, exec, jobs, open, restore, run, runs};
 use crate::digest::Sha256;
 use crate::event::{Event, Events};
 use crate::failure::{Failure, Kind};
@@ -256,7 +254,7 @@ async fn repeat(args: ResumeArgs, given: Given, runs: PathBuf) -> Result<u8, Fai
             .saw(format!("{}: {error}", cwd.display()))
             .why("relative paths of its command line begin there")
     })?;
-    let cli = Cli::try_parse_from(then.command).map_err(|error| {
+    let cli = Cli::read(then.command.iter().map(std::ffi::OsString::from)).map_err(|error| {
         Failure::new(Kind::CouldNotStart, format!("this ferry does not understand the command line of run {id}"))
             .saw(format!("{typed}: {}", error.to_string().lines().next().unwrap_or_default()))
             .mend("carry it on with the ferry that wrote it, or start the command anew")
@@ -286,6 +284,10 @@ async fn repeat(args: ResumeArgs, given: Given, runs: PathBuf) -> Result<u8, Fai
             args.confirmation = confirmed(args.confirmation, confirmation);
             run::run(args).await
         }
+        Command::Exec(mut args) => {
+            args.common = mine(args.common);
+            exec::run(args).await
+        }
         Command::Jobs(JobsCommand::Attach { job, common }) => {
             jobs::run(JobsCommand::Attach { job, common: Box::new(mine(*common)) }).await
         }
@@ -301,9 +303,14 @@ fn anchored(mut common: Common) -> Result<Common, Failure> {
         std::path::absolute(path)
             .map_err(|error| Failure::new(Kind::CouldNotStart, format!("{}: {error}", path.display())))
     };
-    for path in [&mut common.become_password_file, &mut common.key_passphrase_file, &mut common.private_key]
-        .into_iter()
-        .flatten()
+    for path in [
+        &mut common.connection_password_file,
+        &mut common.become_password_file,
+        &mut common.key_passphrase_file,
+        &mut common.private_key,
+    ]
+    .into_iter()
+    .flatten()
     {
         *path = absolute(path)?;
     }
@@ -331,6 +338,8 @@ fn anchored(mut common: Common) -> Result<Common, Failure> {
 fn merged(theirs: Common, own: Common, given: Given, runs: PathBuf) -> Common {
     let password = own.ask_become_pass || own.become_password_file.is_some() || own.become_password_env.is_some();
     let become_by = if password { own.clone() } else { theirs.clone() };
+    let login = own.ask_pass || own.connection_password_file.is_some();
+    let login_by = if login { own.clone() } else { theirs.clone() };
     Common {
         inventory: if own.inventory.is_empty() { theirs.inventory } else { own.inventory },
         limit: own.limit.or(theirs.limit),
@@ -338,6 +347,8 @@ fn merged(theirs: Common, own: Common, given: Given, runs: PathBuf) -> Common {
         forks: own.forks.or(theirs.forks),
         user: own.user.or(theirs.user),
         become_on: own.become_on || theirs.become_on,
+        ask_pass: login_by.ask_pass,
+        connection_password_file: login_by.connection_password_file,
         ask_become_pass: become_by.ask_become_pass,
         become_password_file: become_by.become_password_file,
         become_password_env: become_by.become_password_env,
@@ -351,6 +362,7 @@ fn merged(theirs: Common, own: Common, given: Given, runs: PathBuf) -> Common {
         run_dir: Some(runs),
         verbose: own.verbose.max(theirs.verbose),
         resume: Some(given),
+        exec: None,
     }
 }
 

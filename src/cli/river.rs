@@ -102,8 +102,14 @@ fn begin_telling(opened: &Opened, common: &Common, started: jiff::Timestamp) -> 
             .mend("name another with --run-dir DIR")
     };
     let journal = journal::Journal::create(&dir).map_err(cannot)?;
-    let window = Window::default();
-    let shown = report::spawn(window.clone(), output(common.output)).map_err(cannot)?;
+    let (window, shown) = match common.exec {
+        Some(speech) => speech.open(output(common.output), &dir).map_err(cannot)?,
+        None => {
+            let window = Window::default();
+            let shown = report::spawn(window.clone(), output(common.output)).map_err(cannot)?;
+            (window, shown)
+        }
+    };
     trace(&dir, common.verbose, &opened.masker);
     let events = Events::new(opened.masker.clone(), Some(Box::new(journal)), vec![window]);
     Ok(Telling { events, windows: vec![shown], dir, id })
@@ -201,6 +207,14 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         }
     }
     let (ways, vars) = opened.ways(&hosts)?;
+    let careless = open::careless(&ways);
+    if let (true, Some(first)) = (journey.needs_catalog, careless.first()) {
+        return Err(Failure::new(Kind::CouldNotStart, "archives do not go where host keys are not checked")
+            .saw(first.clone())
+            .why("an archive holds every secret of a platform, and whoever sits in between would have it")
+            .mend("take host key checking off nowhere: record the keys (ssh-keyscan), or -o StrictHostKeyChecking=accept-new"));
+    }
+    opened.introduce(&ways).await?;
     let catalog = match (journey.needs_catalog, opened.settings.catalogs.first()) {
         (true, Some(root)) => Some(Catalog::open(root)?),
         (true, None) => {
@@ -238,7 +252,7 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     let mut lines = journey.first.clone();
     lines.extend(plan.lines());
     telling.events.tell(Event::Plan { title: journey.title.clone(), lines });
-    for warning in opened.inventory.warnings() {
+    for warning in opened.inventory.warnings().iter().chain(&careless) {
         telling.events.warn(None, warning.clone());
     }
     let info = RunInfo {
@@ -255,6 +269,10 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     };
     let mut world =
         World::new(telling.events.clone(), info, journey.choices.clone(), journey.cluster.clone(), ways, vars, catalog);
+    world.before = earlier.as_ref().map(|earlier| earlier.done.of_cluster(&plan)).unwrap_or_default();
+    if let Some(speech) = journey.common.exec {
+        world.limits = speech.limits();
+    }
     if prompt::somebody() && matches!(journey.common.output, OutputKind::Human | OutputKind::Plain) {
         world.person = Some(Arc::new(prompt::Person));
     }

@@ -11,7 +11,7 @@ use crate::playbook::{Playbook, Step};
 use crate::report::Sink;
 
 /// Whether any task of the items calls one of these modules.
-fn calls(items: &[Step], names: &[&str]) -> bool {
+pub(super) fn calls(items: &[Step], names: &[&str]) -> bool {
     items.iter().any(|item| match item {
         Step::Task(task) => names.contains(&task.module),
         Step::Block(block) => [&block.block, &block.rescue, &block.always].iter().any(|part| calls(part, names)),

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use super::Done;
 use super::amv_backup::{copy, find_node, forget_tool};
 use super::follow::{self, Listener, Running, follow, run_log};
-use super::restoring::{AMV_RESTORE, FoundRestore, OnNode, RestoreMeta, erases_amv, evaluate, need_lock, tell};
+use super::restoring::{
+    AMV_RESTORE, FoundRestore, OnNode, RestoreMeta, done_before, erases_amv, evaluate, need_lock, tell,
+};
 use super::world::World;
 use crate::amv::{self, Action, AmvFacts, AmvOptions, AmvRestore, Outcome, Question, Verdict};
 use crate::catalog::ArchiveKind;
@@ -87,6 +89,13 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
         return Ok(Done::skipped("the point has no AMV archive"));
     }
     need_lock(world).await?;
+    // Its job was cleaned up: only the journal tells of it.
+    if let (None, Some(before)) = (&found, done_before(world, "amv_restore", &point)) {
+        let mut work = world.work.lock().await;
+        work.restoring.amv_restored = true;
+        work.restoring.amv_report = before.result.get("told").and_then(Value::as_str).map(str::to_owned);
+        return Ok(Done::ok(format!("run {} did it; never twice", before.run), before.result.clone()));
+    }
     let (job, meta) = match found {
         Some(found) => take_over(world, found),
         None => start(world, hosts).await?,
@@ -287,7 +296,7 @@ async fn judge(
             world.job_is_over();
             return Ok(Done::changed(
                 format!("{} on {}, {told}", meta.point, job.host),
-                json!({"node": job.host, "job": job.id, "point": meta.point, "report": report}),
+                json!({"node": job.host, "job": job.id, "point": meta.point, "told": told, "report": report}),
             ));
         }
         Outcome::Mismatch(lines) => {

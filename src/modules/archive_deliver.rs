@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::restoring::{OnNode, erases_amv, need_lock};
+use super::restoring::{OnNode, done_before, erases_amv, need_lock};
 use super::{Done, World};
 use crate::catalog::{Archive, ArchiveKind, Point};
 use crate::event::Event;
@@ -24,13 +24,19 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
     };
     need_lock(world).await?;
     let amv = point.manifest.archive(ArchiveKind::Amv).filter(|_| erases_amv(world, &point)).cloned();
+    let amv = amv.filter(|_| found_amv.is_some() || done_before(world, "amv_restore", &point).is_none());
     // A restore that has begun has its archives already; AMV's may be missing still.
-    if let Some(found) = found.or(found_amv) {
+    let begun = found.or(found_amv).map(|found| (found.host, found.meta.amv_host, found.meta.amv_archive));
+    let begun = begun.or_else(|| {
+        let before = ["gravity_restore", "amv_restore"].iter().find_map(|part| done_before(world, part, &point))?;
+        Some((before.result.get("node")?.as_str()?.to_owned(), None, None))
+    });
+    if let Some((first, amv_host, amv_archive)) = begun {
         if let Some(archive) = amv {
-            let (host, path) = match found.meta.amv_archive.clone() {
-                Some(path) => (found.meta.amv_host.clone().unwrap_or(found.host), path),
+            let (host, path) = match amv_archive {
+                Some(path) => (amv_host.unwrap_or(first), path),
                 None => {
-                    let (facts, options) = super::amv_restore::ready(world, &found.host, archive.bytes).await?;
+                    let (facts, options) = super::amv_restore::ready(world, &first, archive.bytes).await?;
                     let path = format!("{}/restore-{}/amv-{}.tar.gz", options.backup_dir, point.id(), point.id());
                     (facts.host, path)
                 }

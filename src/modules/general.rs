@@ -9,8 +9,8 @@ use crate::event::{Lines, Stream};
 use crate::failure::{Failure, Kind};
 use crate::remote::{Command, Exit, Piece, quote};
 
-/// How much of each stream `register` keeps, in bytes.
-const KEPT: usize = 1 << 20;
+/// How long a command that was told to end may take for it, in seconds, before it is killed.
+const TO_END: u64 = 5;
 
 /// What a host says about itself: user, root, system, disk.
 const PING: &str = r#"
@@ -27,7 +27,7 @@ pub(super) async fn ping(world: &World, host: &str) -> Result<Done, Failure> {
     let began = std::time::Instant::now();
     let session = world.session(host).await?;
     let mark = format!("@@{:032x}", rand::random::<u128>());
-    let said = session.run_root(&format!("M={mark}\n{PING}"), Duration::from_secs(60)).await?;
+    let said = world.shell(host).run(&session, &format!("M={mark}\n{PING}"), Duration::from_secs(60)).await?;
     let text = said.text();
     let find = |key: &str| {
         text.lines()
@@ -63,33 +63,72 @@ fn words(args: &Map<String, Value>) -> Result<Vec<String>, Failure> {
     shlex::split(text).ok_or_else(|| wrong("command: a quote is not closed").saw(text.to_owned()))
 }
 
+/// A script that runs `words`, and has them ended after so many seconds by the host's own `timeout`, where it has one:
+/// coreutils' ends all that the command started, those of other makes know no second signal.
+fn ended_after(words: &str, seconds: u64) -> String {
+    format!(
+        "if timeout -k {TO_END} 9 true 2>/dev/null; then exec timeout -k {TO_END} {seconds} {words}; fi\n\
+         if timeout 9 true 2>/dev/null; then exec timeout {seconds} {words}; fi\n\
+         exec {words}"
+    )
+}
+
+/// Runs a command, and waits no longer for it than it may take.
 pub(super) async fn command(
     world: &World,
     module: &str,
     host: &str,
     args: &Map<String, Value>,
 ) -> Result<Done, Failure> {
+    let Some(seconds) = world.limits.seconds.filter(|_| !world.choices.check) else {
+        return run_command(world, module, host, args).await;
+    };
+    // To connect and to become root have limits of their own.
+    world.session(host).await?;
+    // The host ends the command by itself; we only go when it does not.
+    let most = Duration::from_secs(seconds.saturating_add(2 * TO_END));
+    match tokio::time::timeout(most, run_command(world, module, host, args)).await {
+        Ok(ended) => ended,
+        Err(_) => Err(Failure::new(
+            Kind::Unknown,
+            format!("the command took more than {seconds} s and could not be ended there"),
+        )
+        .on(host)
+        .why("either the host has no `timeout`, or it does not answer any more: the command may run on")),
+    }
+}
+
+async fn run_command(world: &World, module: &str, host: &str, args: &Map<String, Value>) -> Result<Done, Failure> {
     if world.choices.check {
         return Ok(Done::skipped("skipped in --check: what it changes is not known"));
     }
     let nul = |_| Failure::new(Kind::CouldNotStart, "a NUL cannot be part of a command line");
-    let (line, shown): (String, Value) = if module == "shell" {
+    let limit = world.limits.seconds;
+    let (line, shown): (String, Value) = if module == "command" {
+        let words = words(args)?;
+        let line = Command::words(&words).map_err(nul)?;
+        let line = limit.map_or_else(|| format!("exec {line}"), |seconds| ended_after(line.as_str(), seconds));
+        (line, json!(words))
+    } else {
         let text = args
             .get("cmd")
             .and_then(Value::as_str)
-            .ok_or_else(|| Failure::new(Kind::CouldNotStart, "shell: cmd is missing"))?;
-        (text.to_owned(), json!(text))
-    } else {
-        let words = words(args)?;
-        (format!("exec {}", Command::words(&words).map_err(nul)?), json!(words))
+            .ok_or_else(|| Failure::new(Kind::CouldNotStart, format!("{module}: cmd is missing")))?;
+        let line = match limit {
+            Some(seconds) => ended_after(&format!("/bin/sh -c {}", quote(text).map_err(nul)?), seconds),
+            None => text.to_owned(),
+        };
+        (line, json!(text))
     };
     let line = match args.get("chdir").and_then(Value::as_str) {
         Some(folder) => format!("cd {} || exit 2\n{line}", quote(folder).map_err(nul)?),
         None => line,
     };
     let session = world.session(host).await?;
-    let mut child = session.open_root(&line).await?;
-    child.close_input().await;
+    let began = std::time::Instant::now();
+    let kept_most = world.limits.kept;
+    let mut cut = false;
+    let mut child = world.shell(host).start(&session, &line).await?;
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let masker = world.events.masker();
     let (mut out_lines, mut err_lines) = (Lines::sparing(masker), Lines::sparing(masker));
@@ -98,16 +137,18 @@ pub(super) async fn command(
             Piece::Out(bytes) => (bytes, &mut out, &mut out_lines, Stream::Out),
             Piece::Err(bytes) => (bytes, &mut err, &mut err_lines, Stream::Err),
         };
-        lines.feed(bytes, |line| world.events.line(host, stream, line));
+        lines.chunks(bytes, |chunk| world.events.lines(host, stream, chunk));
         // What `register` keeps is bounded; the host's log has it all.
-        let room = KEPT.saturating_sub(kept.len()).min(bytes.len());
+        let room = kept_most.saturating_sub(kept.len()).min(bytes.len());
+        cut |= room < bytes.len();
         kept.extend_from_slice(bytes.get(..room).unwrap_or_default());
+        world.events.room().await;
     }
     out_lines.end(|line| world.events.line(host, Stream::Out, line));
     err_lines.end(|line| world.events.line(host, Stream::Err, line));
     let exit = child.exit().await;
     for kept in [&mut out, &mut err] {
-        if kept.len() >= KEPT {
+        if kept.len() >= kept_most {
             kept.truncate(masker.cut(kept));
         }
     }
@@ -125,13 +166,22 @@ pub(super) async fn command(
             .saw(why.clone()));
         }
     };
-    let result = json!({
+    let late = limit.filter(|seconds| [124, 137, 143].contains(&rc) && began.elapsed().as_secs() >= *seconds);
+    let message = match late {
+        Some(seconds) => format!("took more than {seconds} s and was ended there"),
+        None if rc == 0 => String::new(),
+        None => exit.to_string(),
+    };
+    let mut result = json!({
         "changed": true, "cmd": shown, "rc": rc, "stdout": out, "stderr": err,
         "stdout_lines": out.lines().collect::<Vec<_>>(), "stderr_lines": err.lines().collect::<Vec<_>>(),
-        "failed": rc != 0, "msg": if rc == 0 { "" } else { "non-zero return code" },
+        "failed": rc != 0, "msg": if late.is_some() { message.as_str() } else if rc == 0 { "" } else { "non-zero return code" },
     });
+    if let (true, Some(result)) = (cut, result.as_object_mut()) {
+        result.insert("cut".to_owned(), json!(true));
+    }
     let outcome = if rc == 0 { crate::event::Outcome::Changed } else { crate::event::Outcome::Failed };
-    Ok(Done { outcome, message: if rc == 0 { String::new() } else { format!("{exit}") }, result })
+    Ok(Done { outcome, message, result })
 }
 
 pub(super) fn debug(args: &Map<String, Value>) -> Done {

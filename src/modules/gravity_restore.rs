@@ -9,7 +9,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::follow::{self, Running, follow, run_log};
-use super::restoring::{FoundRestore, GRAVITY_RESTORE, OnNode, RestoreMeta, evaluate, find_point, need_lock, tell};
+use super::restoring::{
+    FoundRestore, GRAVITY_RESTORE, OnNode, RestoreMeta, done_before, evaluate, find_point, need_lock, tell,
+};
 use super::{Done, World};
 use crate::catalog::ArchiveKind;
 use crate::failure::{Failure, Kind};
@@ -28,7 +30,18 @@ pub(super) async fn run(world: &World, hosts: &[String], args: &Map<String, Valu
         return Ok(Done::skipped("--check restores nothing"));
     }
     need_lock(world).await?;
-    let found = world.work.lock().await.restoring.found.clone();
+    let (found, point) = {
+        let work = world.work.lock().await;
+        (work.restoring.found.clone(), work.restoring.point.clone())
+    };
+    // Its job was cleaned up: nothing on a node tells of it any more, only the journal does.
+    if let (None, Some(point)) = (&found, &point)
+        && let Some(before) = done_before(world, "gravity_restore", point)
+    {
+        let seconds = before.result.get("seconds").and_then(Value::as_f64).unwrap_or_default();
+        world.work.lock().await.restoring.restored_seconds = Some(seconds);
+        return Ok(Done::ok(format!("run {} did it; never twice", before.run), before.result.clone()));
+    }
     let (job, meta) = match found {
         Some(found) => take_over(world, found),
         None => start(world, hosts, args).await?,
@@ -232,13 +245,15 @@ async fn judge(
                 .and_then(|listed| listed.started)
                 .map(|started| jiff::Timestamp::now().as_second() as f64 - started as f64);
             let mut work = world.work.lock().await;
-            work.restoring.restored_seconds = Some(seconds.unwrap_or_default().max(0.0));
+            let seconds = seconds.unwrap_or_default().max(0.0);
+            work.restoring.restored_seconds = Some(seconds);
             work.restoring.jobs.push((job.host.clone(), job.id.clone(), digest));
             drop(work);
             world.job_is_over();
             Ok(Done::changed(
                 format!("{} on {}", meta.point, job.host),
-                json!({"node": job.host, "job": job.id, "point": meta.point, "rc": rc}),
+                json!({"node": job.host, "job": job.id, "point": meta.point, "rc": rc, "seconds": seconds,
+                       "safety": meta.safety, "amv": meta.amv_archive.is_some()}),
             ))
         }
         other => {

@@ -28,7 +28,7 @@ pub mod world;
 
 use serde_json::{Map, Value};
 
-pub use world::{Ask, Choices, JobMeta, OurJob, RestoreChoices, RunInfo, World};
+pub use world::{Ask, Before, Choices, JobMeta, Limits, OurJob, RestoreChoices, RunInfo, World};
 
 use crate::event::Outcome;
 use crate::failure::{Failure, Kind};
@@ -96,6 +96,11 @@ pub const TABLE: &[ModuleSpec] = &[
             arg("cmd", ArgKind::Str, false, "the text for sh"),
             arg("chdir", ArgKind::Path, false, "the folder to run it in"),
         ],
+    },
+    ModuleSpec {
+        name: "raw",
+        free_form: true,
+        args: &[arg("cmd", ArgKind::Str, false, "the text for sh, and nothing else")],
     },
     ModuleSpec {
         name: "debug",
@@ -186,7 +191,7 @@ pub fn scope(module: &str) -> Scope {
 pub async fn on_host(world: &World, module: &str, host: &str, args: &Map<String, Value>) -> Result<Done, Failure> {
     match module {
         "ping" => general::ping(world, host).await,
-        "command" | "shell" => general::command(world, module, host, args).await,
+        "command" | "shell" | "raw" => general::command(world, module, host, args).await,
         "debug" => Ok(general::debug(args)),
         "assert" => general::assert(args),
         "fail" => Err(general::fail(args)),

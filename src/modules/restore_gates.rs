@@ -1,10 +1,12 @@
 //! `restore_gates`: looks, asks every gate, shows the whole table, and asks for the confirmation. A
 //! restore that an earlier run started is taken over without asking again.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::restoring::{can_back_up, digest_of, erases_amv, evaluate, facts_of, find_point, look_for_jobs, tell};
-use super::{Done, World};
+use super::restoring::{
+    can_back_up, digest_of, done_before, erases_amv, evaluate, facts_of, find_point, look_for_jobs, tell,
+};
+use super::{Before, Done, World};
 use crate::catalog::ArchiveKind;
 use crate::event::Severity;
 use crate::failure::{Failure, Kind};
@@ -43,18 +45,13 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
         );
         world.events.note(Some(&found.host), text.clone());
         if erases {
-            confirm(world, cluster.as_str(), true).await;
-            let erase = world.work.lock().await.restoring.erase_amv.clone();
-            if erase.as_deref() != Some(cluster.as_str()) {
-                return Err(Failure::new(
-                    Kind::Refused,
-                    "erasing AMV's data was not confirmed when this restore began",
-                )
-                .within("gate confirmation")
-                .mend(format!("--erase-amv {cluster}, or --only gravity")));
-            }
+            confirmed_to_erase(world, cluster.as_str()).await?;
         }
         return Ok(Done::ok(text, json!({"taken_over": true, "point": point.id()})));
+    }
+    let part = if world.choices.wants("gravity") { "gravity_restore" } else { "amv_restore" };
+    if let Some(before) = done_before(world, part, &point) {
+        return restored_before(world, before, erases && done_before(world, "amv_restore", &point).is_none()).await;
     }
     if let Some(archive) = gravity {
         let read = point.clone();
@@ -101,6 +98,45 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
         format!("{node}: {}", gates.why_node),
         json!({"node": node, "point": point.id(), "lacks": facts.lacks, "pending": gates.pending}),
     ))
+}
+
+/// The run that is carried on has restored already and tidied up: its gates were asked, and asking them again
+/// would measure what it restored.
+async fn restored_before(world: &World, before: &Before, erases: bool) -> Result<Done, Failure> {
+    let cluster = world.cluster()?.to_string();
+    let word = |name: &str| before.result.get(name).and_then(Value::as_str);
+    let (node, job) = (word("node").unwrap_or("?"), word("job").unwrap_or("?"));
+    let text = format!(
+        "run {} restored this point already (job {job} on {node}): its gates were asked and confirmed then",
+        before.run
+    );
+    world.events.note(None, text.clone());
+    {
+        let mut work = world.work.lock().await;
+        work.restoring.confirm = Some(cluster.clone());
+        let amv_too = before.result.get("amv").and_then(Value::as_bool) == Some(true);
+        work.restoring.erase_amv =
+            if amv_too { Some(cluster.clone()) } else { world.choices.restore.erase_amv.clone() };
+        if let Some(safety) = word("safety") {
+            work.restoring.safety = SafetyBackup::Taken(safety.to_owned());
+        }
+    }
+    if erases {
+        confirmed_to_erase(world, &cluster).await?;
+    }
+    Ok(Done::ok(text, json!({"taken_over": true, "point": before.result.get("point")})))
+}
+
+/// Asks for the erasing of AMV's data where it was not confirmed when the restore began.
+async fn confirmed_to_erase(world: &World, cluster: &str) -> Result<(), Failure> {
+    confirm(world, cluster, true).await;
+    let erase = world.work.lock().await.restoring.erase_amv.clone();
+    if erase.as_deref() == Some(cluster) {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::Refused, "erasing AMV's data was not confirmed when this restore began")
+        .within("gate confirmation")
+        .mend(format!("--erase-amv {cluster}, or --only gravity")))
 }
 
 /// The cluster's name, typed at the terminal; when AMV's data will be erased, once more for that.

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::world::World;
+use super::world::{Before, World};
 use super::{gravity_backup, gravity_facts};
 use crate::catalog::{Archive, ArchiveKind, Point, Verdict, Who};
 use crate::digest::{Hasher, Sha256};
@@ -138,6 +139,12 @@ pub struct Restoring {
     pub amv_saved: Option<String>,
     /// Whether the cluster is well again.
     pub settled: Option<gravity::Settled>,
+}
+
+/// What an earlier run that is carried on restored already, by the module that did it, when it was this point.
+pub(super) fn done_before<'a>(world: &'a World, module: &str, point: &Point) -> Option<&'a Before> {
+    let before = world.before.get(module)?;
+    (before.result.get("point").and_then(Value::as_str) == Some(point.id().as_str())).then_some(before)
 }
 
 fn verdict(verdict: Verdict) -> PointVerdict {

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, json};
 
-use super::restoring::{need_lock, set_backup_aside};
+use super::restoring::{done_before, need_lock, set_backup_aside};
 use super::{Done, World, archive_collect, gravity_backup, gravity_preflight, node_logs, point_seal};
 use crate::catalog::Verdict;
 use crate::event::Outcome;
@@ -19,7 +19,11 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
         if work.restoring.point.is_none() {
             return Err(Failure::new(Kind::Refused, "safety_backup needs restore_gates before it in the playbook"));
         }
-        (work.restoring.safety.clone(), work.restoring.found.is_some() || work.restoring.found_amv.is_some())
+        let restoring = &work.restoring;
+        let before = restoring.point.as_ref().is_some_and(|point| {
+            ["gravity_restore", "amv_restore"].iter().any(|part| done_before(world, part, point).is_some())
+        });
+        (restoring.safety.clone(), restoring.found.is_some() || restoring.found_amv.is_some() || before)
     };
     if taken_over {
         return Ok(Done::skipped("the restore has begun already"));

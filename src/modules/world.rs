@@ -17,6 +17,7 @@ use crate::gravity::{NodeFacts, Preflight, ProbeOptions};
 use crate::job::watch::Watch;
 use crate::job::{Jobs, Listed};
 use crate::name::{ClusterName, JobId, PointId, RunId};
+use crate::remote::shell::Shell;
 use crate::remote::ssh::connect::Lane;
 use crate::remote::{Session, Way};
 
@@ -178,6 +179,30 @@ pub struct Work {
     pub restoring: super::restoring::Restoring,
 }
 
+/// What a module about a whole cluster did in an earlier run that is carried on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Before {
+    /// That run.
+    pub run: String,
+    /// What it ended with.
+    pub result: Value,
+}
+
+/// Bounds of each command on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// After so many seconds a command is ended there; it takes as long as it takes without.
+    pub seconds: Option<u64>,
+    /// How much of each stream a result keeps, in bytes. The host's log has all of it.
+    pub kept: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { seconds: None, kept: 1 << 20 }
+    }
+}
+
 /// What modules may reach.
 pub struct World {
     /// The door.
@@ -196,8 +221,13 @@ pub struct World {
     pub catalog: Option<Catalog>,
     /// Who can be asked; `None` without a terminal.
     pub person: Option<Arc<dyn Ask>>,
+    /// Bounds of each command on a host.
+    pub limits: Limits,
+    /// What earlier runs that are carried on did to the cluster, by the module's name.
+    pub before: BTreeMap<String, Before>,
     /// What was found so far.
     pub work: tokio::sync::Mutex<Work>,
+    shells: Mutex<BTreeMap<String, Shell>>,
     sessions: tokio::sync::Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<Option<Session>>>>>,
     started: Mutex<Option<Running>>,
     job_state: Mutex<String>,
@@ -224,7 +254,10 @@ impl World {
             vars,
             catalog,
             person: None,
+            limits: Limits::default(),
+            before: BTreeMap::new(),
             work: tokio::sync::Mutex::default(),
+            shells: Mutex::default(),
             sessions: tokio::sync::Mutex::default(),
             started: Mutex::default(),
             job_state: Mutex::default(),
@@ -247,6 +280,11 @@ impl World {
         let session = self.way(host)?.connect(Lane::Control).await?;
         *slot = Some(session.clone());
         Ok(session)
+    }
+
+    /// The shell that stays open on a host, for tasks.
+    pub fn shell(&self, host: &str) -> Shell {
+        self.shells.lock().unwrap_or_else(PoisonError::into_inner).entry(host.to_owned()).or_default().clone()
     }
 
     /// Forgets the control connection to a host: one that is frozen is not yet closed, and the next

@@ -73,6 +73,10 @@ pub struct LocalChild {
 }
 
 impl LocalChild {
+    pub(super) fn unread(&mut self, piece: Piece) {
+        self.kept.push_front(piece);
+    }
+
     pub(super) async fn next(&mut self) -> Option<Piece> {
         match self.kept.pop_front() {
             Some(piece) => Some(piece),

@@ -11,6 +11,7 @@ pub mod command;
 pub mod fake;
 pub mod local;
 pub mod reach;
+pub mod shell;
 pub mod ssh;
 pub mod sudo;
 
@@ -51,6 +52,26 @@ impl Way {
         match self {
             Self::Ssh(target) => target.wrong(),
             Self::Local(_) | Self::Fake(_) => Vec::new(),
+        }
+    }
+
+    /// What makes this way less safe than it should be, each a sentence; empty where nothing does. Nothing that moves
+    /// archives goes by such a way.
+    pub fn careless(&self) -> Vec<String> {
+        match self {
+            Self::Ssh(target) => target.careless(),
+            Self::Local(_) | Self::Fake(_) => Vec::new(),
+        }
+    }
+
+    /// Meets hosts whose keys nobody recorded and asks about them, before anything else is done.
+    ///
+    /// # Errors
+    /// As [`ssh::connect::introduce`].
+    pub async fn introduce(&self, ask: ssh::connect::Decide<'_>) -> Result<(), Failure> {
+        match self {
+            Self::Ssh(target) => ssh::connect::introduce(target, ask).await,
+            Self::Local(_) | Self::Fake(_) => Ok(()),
         }
     }
 
@@ -138,6 +159,8 @@ pub enum Child {
     Local(local::LocalChild),
     /// Scripted.
     Fake(fake::FakeChild),
+    /// A script in a shell that stays open.
+    Shell(Box<shell::Task>),
 }
 
 impl Child {
@@ -148,6 +171,7 @@ impl Child {
             Self::Ssh(child) => child.next().await,
             Self::Local(child) => child.next().await,
             Self::Fake(child) => child.next().await,
+            Self::Shell(task) => task.next().await,
         }
     }
 
@@ -162,6 +186,18 @@ impl Child {
             Self::Ssh(child) => child.write(bytes).await,
             Self::Local(child) => child.write(bytes).await,
             Self::Fake(child) => child.write(bytes).await,
+            Self::Shell(_) => Err(Failure::new(Kind::Bug, "a script in a shared shell has no input")),
+        }
+    }
+
+    /// Gives a piece back: it is the next that is heard. Empty pieces are nothing.
+    fn unread(&mut self, piece: Piece) {
+        match (self, &piece) {
+            (_, Piece::Out(bytes) | Piece::Err(bytes)) if bytes.is_empty() => {}
+            (Self::Ssh(child), _) => child.unread(piece),
+            (Self::Local(child), _) => child.unread(piece),
+            // Nothing is read ahead from these.
+            (Self::Fake(_) | Self::Shell(_), _) => {}
         }
     }
 
@@ -171,6 +207,7 @@ impl Child {
             Self::Ssh(child) => child.close_input().await,
             Self::Local(child) => child.close_input().await,
             Self::Fake(child) => child.close_input().await,
+            Self::Shell(_) => {}
         }
     }
 
@@ -181,6 +218,7 @@ impl Child {
             Self::Ssh(child) => child.exit_seen(),
             Self::Local(child) => child.exit_seen().await,
             Self::Fake(child) => child.exit_seen(),
+            Self::Shell(task) => task.exit_seen(),
         }
     }
 }
@@ -252,6 +290,15 @@ impl Session {
         match tokio::time::timeout(patience + Duration::from_secs(60), work).await {
             Ok(said) => said,
             Err(_) => Err(too_long(self.host(), patience)),
+        }
+    }
+
+    /// Whether this is the same conversation as `other`, not only one with the same host.
+    fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Ssh(this), Self::Ssh(other)) => this.same(other),
+            (Self::Local(_), Self::Local(_)) => self.host() == other.host(),
+            _ => false,
         }
     }
 

@@ -10,41 +10,55 @@ use serde_json::{Map, Value};
 
 use super::Way;
 use super::local::LocalSession;
-use super::ssh::auth::Identities;
-use super::ssh::connect::{Strict, Target};
-use super::ssh::options::{self, SshOptions};
+use super::ssh::auth::{Identities, LoginPassword, Method};
+use super::ssh::config::{self, Files, Here, Hop, Resolved};
+use super::ssh::connect::{self, Algorithms, Family, Proxy, Socket, Strict, Target};
+use super::ssh::hub::Hub;
+use super::ssh::options::{self, Given};
 use super::sudo::{Become, Password};
 use crate::failure::{Failure, Kind};
 use crate::secret::{ExposeSecret as _, Masker, SecretString};
 
 /// What the command line and the environment say where a host's variables say nothing.
 pub struct Defaults {
-    /// `-u`, else the user who runs ferry.
-    pub user: String,
+    /// `-u`.
+    pub user: Option<String>,
     /// `-b`.
     pub become_on: bool,
     /// `--private-key`.
     pub private_key: Option<PathBuf>,
     /// `--ssh-common-args`.
     pub ssh_common_args: Option<String>,
+    /// `-k` or the connection password file.
+    pub login_password: Option<SecretString>,
     /// `-K` or the password file.
     pub become_password: Option<SecretString>,
     /// `SSH_AUTH_SOCK`.
     pub agent: Option<PathBuf>,
-    /// The home of whoever runs ferry: `~/.ssh` is there.
-    pub home: PathBuf,
+    /// Who runs ferry, and where: what ssh_config may ask about.
+    pub here: Here,
+    /// Variables with secrets that the operator named: what ferry starts does not inherit them.
+    pub hide: Vec<String>,
+    /// `ANSIBLE_HOST_KEY_CHECKING`.
+    pub host_key_checking: Option<bool>,
     /// Keys that were read, and who to ask for passphrases.
     pub identities: Identities,
     /// Limit of each step of connecting.
     pub timeout: Duration,
+    /// That limit was given (`--timeout`): it goes before ssh_config's `ConnectTimeout`.
+    pub timeout_given: bool,
     /// Where secrets are made known.
     pub masker: Masker,
+    /// Somebody sits at a terminal and can be asked about host keys.
+    pub person: bool,
 }
 
 /// Makes ways. One for a run: passwords of equal value are one password, tried once.
 pub struct Reach {
     defaults: Defaults,
     passwords: Mutex<HashMap<String, Arc<Password>>>,
+    logins: Mutex<HashMap<String, Arc<LoginPassword>>>,
+    hub: Hub,
 }
 
 /// A variable's value as text, whatever scalar it was written as.
@@ -70,10 +84,42 @@ fn truth(vars: &Map<String, Value>, name: &str) -> Result<Option<bool>, String> 
     }
 }
 
+/// What is wrong: a sentence of our own, or what a file's reader said with its place.
+struct Wrong(Failure);
+
+impl From<String> for Wrong {
+    fn from(what: String) -> Self {
+        Self(Failure::new(Kind::CouldNotStart, what))
+    }
+}
+
+impl From<Failure> for Wrong {
+    fn from(failure: Failure) -> Self {
+        Self(failure)
+    }
+}
+
+/// More hops than this are a circle, or a mistake.
+const MOST_HOPS: usize = 8;
+
+/// What is wanted of one server, besides what ssh_config says.
+struct Wanted<'a> {
+    /// The inventory's name, or the jump host's.
+    host: &'a str,
+    /// The name that ssh_config is asked about.
+    address: &'a str,
+    user: Option<String>,
+    port: Option<u16>,
+    timeout: Option<Duration>,
+    key: Option<PathBuf>,
+    /// Host key checking was switched off.
+    unchecked: bool,
+}
+
 impl Reach {
     /// With these defaults.
     pub fn new(defaults: Defaults) -> Self {
-        Self { defaults, passwords: Mutex::default() }
+        Self { defaults, passwords: Mutex::default(), logins: Mutex::default(), hub: Hub::default() }
     }
 
     fn password(&self, value: SecretString) -> Arc<Password> {
@@ -82,121 +128,276 @@ impl Reach {
         Arc::clone(passwords.entry(value.expose_secret().to_owned()).or_insert_with(|| Password::new(value)))
     }
 
+    /// The password to log in with: of the variable, else of the command line. Equal ones are one, tried once.
+    fn login_password(&self, vars: &Map<String, Value>) -> Option<Arc<LoginPassword>> {
+        let value = text(vars, &["ansible_password", "ansible_ssh_pass", "ansible_ssh_password"])
+            .map(|(_, password)| SecretString::from(password))
+            .or_else(|| self.defaults.login_password.clone())
+            .filter(|value| !value.expose_secret().is_empty())?;
+        self.defaults.masker.learn(&value);
+        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Arc::clone(logins.entry(value.expose_secret().to_owned()).or_insert_with(|| LoginPassword::new(value))))
+    }
+
     /// The way to one host.
     ///
     /// # Errors
     /// [`Kind::CouldNotStart`] with the variable, what was seen and what was expected.
     pub fn way(&self, host: &str, vars: &Map<String, Value>) -> Result<Way, Failure> {
-        self.make(host, vars).map_err(|what| Failure::new(Kind::CouldNotStart, what).on(host))
+        self.make(host, vars).map_err(|Wrong(failure)| failure.on(host))
     }
 
-    fn make(&self, host: &str, vars: &Map<String, Value>) -> Result<Way, String> {
+    fn make(&self, host: &str, vars: &Map<String, Value>) -> Result<Way, Wrong> {
         let become_plan = self.become_plan(vars)?;
         match text(vars, &["ansible_connection"]).map(|(_, kind)| kind).as_deref() {
             None | Some("ssh" | "smart") => {}
             Some("local") => return Ok(Way::Local(LocalSession::new(host, become_plan))),
-            Some(other) => return Err(format!("ansible_connection: {other:?} is not built: ssh or local expected")),
-        }
-        for (name, why) in [
-            ("ansible_password", "login with a password is not built yet: use a key"),
-            ("ansible_ssh_pass", "login with a password is not built yet: use a key"),
-            ("ansible_ssh_password", "login with a password is not built yet: use a key"),
-        ] {
-            if vars.get(name).is_some_and(|value| !value.is_null()) {
-                return Err(format!("{name}: {why}"));
+            Some(other) => {
+                return Err(format!("ansible_connection: {other:?} is not built: ssh or local expected").into());
             }
         }
-        let mut given = SshOptions::default();
+        let (mut given, mut from) = (Given::default(), None);
         for name in ["ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args"] {
             if let Some((_, value)) = text(vars, &[name]) {
                 options::parse(&value, &mut given).map_err(|what| format!("{name}: {what}"))?;
+                from = Some(name);
             }
         }
         if let Some(value) = &self.defaults.ssh_common_args {
             options::parse(value, &mut given).map_err(|what| format!("--ssh-common-args: {what}"))?;
+            from = Some("--ssh-common-args");
         }
-        if truth(vars, "ansible_host_key_checking")? == Some(false)
-            || truth(vars, "ansible_ssh_host_key_checking")? == Some(false)
-        {
-            return Err("ansible_host_key_checking: false is not honoured: an archive with every secret of a platform goes over \
-                        this connection. Write -o StrictHostKeyChecking=accept-new to take new keys; a changed one is always refused"
-                .to_owned());
-        }
+        let address = text(vars, &["ansible_host", "ansible_ssh_host"]).map(|(_, address)| address);
         let port = match text(vars, &["ansible_port", "ansible_ssh_port"]) {
-            Some((name, port)) => {
-                port.parse().ok().filter(|port| *port > 0).ok_or(format!("{name}: {port:?}: 1 to 65535 expected"))?
-            }
-            None => given.port.unwrap_or(22),
+            Some((name, port)) => Some(
+                port.parse().ok().filter(|port| *port > 0).ok_or(format!("{name}: {port:?}: 1 to 65535 expected"))?,
+            ),
+            None => None,
         };
         let timeout = match text(vars, &["ansible_ssh_timeout", "ansible_timeout"]) {
-            Some((name, seconds)) => Duration::from_secs(
+            Some((name, seconds)) => Some(Duration::from_secs(
                 seconds.parse().ok().filter(|s| *s > 0).ok_or(format!("{name}: {seconds:?}: seconds expected"))?,
-            ),
-            None => given.connect_timeout.map_or(self.defaults.timeout, Duration::from_secs),
+            )),
+            None => self.defaults.timeout_given.then_some(self.defaults.timeout),
         };
+        let unchecked = [truth(vars, "ansible_host_key_checking")?, truth(vars, "ansible_ssh_host_key_checking")?]
+            .into_iter()
+            .flatten()
+            .next()
+            .or(self.defaults.host_key_checking)
+            == Some(false);
         let key = text(vars, &["ansible_private_key_file", "ansible_ssh_private_key_file"])
-            .map(|(_, path)| self.expand(&path));
-        let mut named: Vec<PathBuf> = key.or_else(|| self.defaults.private_key.clone()).into_iter().collect();
-        named.extend(given.identities.iter().cloned());
-        let strict = match given.strict.as_deref() {
-            None | Some("yes" | "true" | "ask") => Strict::Yes,
+            .map(|(_, path)| self.expand(&path))
+            .or_else(|| self.defaults.private_key.clone());
+        let user =
+            text(vars, &["ansible_user", "ansible_ssh_user"]).map(|(_, user)| user).or(self.defaults.user.clone());
+        let wanted = Wanted { host, address: address.as_deref().unwrap_or(host), user, port, timeout, key, unchecked };
+        let mut target = self.target(&wanted, &given, &mut Vec::new()).map_err(|Wrong(mut failure)| {
+            // What no file is to blame for, the options are: their variable has a place in the inventory.
+            if let (None, Some(from)) = (&failure.place, from) {
+                failure.what = format!("{from}: {}", failure.what);
+            }
+            Wrong(failure)
+        })?;
+        target.identities.password = self.login_password(vars);
+        target.become_plan = become_plan;
+        Ok(Way::Ssh(Box::new(target)))
+    }
+
+    /// One server, by what is wanted, then the options, then ssh_config; and the servers on the way to it. `on_the_way` are
+    /// those that are being resolved: one that leads to itself is an error.
+    fn target(&self, wanted: &Wanted<'_>, given: &Given, on_the_way: &mut Vec<String>) -> Result<Target, Wrong> {
+        let here = &self.defaults.here;
+        let files = match &given.file {
+            Some(file) => Files::only(&self.expand(&file.display().to_string())),
+            None => Files::usual(&here.home),
+        };
+        let asked = wanted.address;
+        let mut first = given.options.clone();
+        // Match blocks see the user that the variables say.
+        if let Some(user) = &wanted.user {
+            first.insert(0, ("User".to_owned(), format!("\"{}\"", user.replace('\\', "\\\\").replace('"', "\\\""))));
+        }
+        let resolved = config::resolve(asked, &first, &files, here)?;
+        let port = wanted.port.or(resolved.port()).unwrap_or(22);
+        let user = resolved.value("user").map_or_else(|| here.user.clone(), str::to_owned);
+        let path = |text: &str| resolved.path(text, asked, port, &user, here);
+        let paths = |name: &str| -> Result<Vec<PathBuf>, String> {
+            let list = resolved.list(name).iter().filter(|path| !path.eq_ignore_ascii_case("none"));
+            list.map(|text| path(text)).collect()
+        };
+        // What the command line names must be there; what ssh_config names is tried when it is.
+        let said: Vec<PathBuf> =
+            given.all("identityfile").map(|text| path(text.trim_matches('"'))).collect::<Result<_, _>>()?;
+        let mut named: Vec<PathBuf> = wanted.key.clone().into_iter().collect();
+        named.extend(said.iter().filter(|path| !named.contains(path)).cloned().collect::<Vec<_>>());
+        let mut usual: Vec<PathBuf> = paths("identityfile")?.into_iter().filter(|path| !named.contains(path)).collect();
+        if named.is_empty() && resolved.list("identityfile").is_empty() {
+            usual = ["id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk"]
+                .iter()
+                .map(|name| self.home(&format!(".ssh/{name}")))
+                .collect();
+        }
+        let agent = match resolved.value("identityagent") {
+            Some("none") => None,
+            Some("SSH_AUTH_SOCK") | None => self.defaults.agent.clone(),
+            Some(name) if name.starts_with('$') && !name.starts_with("${") => {
+                (here.env)(name.get(1..).unwrap_or_default()).map(PathBuf::from)
+            }
+            Some(text) => Some(path(text)?),
+        };
+        let mut identities = self.defaults.identities.with(named, usual, agent);
+        identities.certificates = paths("certificatefile")?;
+        identities.identities_only = resolved.yes("identitiesonly") == Some(true);
+        let allowed = |name: &str| !matches!(resolved.value(name), Some("no" | "false"));
+        identities.methods = Method::order(
+            resolved.value("preferredauthentications"),
+            allowed("pubkeyauthentication"),
+            allowed("kbdinteractiveauthentication"),
+            allowed("passwordauthentication"),
+        );
+        identities.batch = resolved.yes("batchmode") == Some(true);
+        identities.accepted = resolved.value("pubkeyacceptedalgorithms").map(|spec| {
+            let all = connect::SIGNATURES;
+            config::algorithms(spec, all, all)
+        });
+        let careless = wanted.unchecked && resolved.value("stricthostkeychecking").is_none()
+            || resolved.value("stricthostkeychecking") == Some("no");
+        let strict = match resolved.value("stricthostkeychecking") {
+            _ if careless => Strict::AcceptNew,
             Some("accept-new") => Strict::AcceptNew,
-            Some(other) => {
-                return Err(format!("StrictHostKeyChecking={other} is not honoured: yes or accept-new expected"));
+            None | Some("ask") if self.defaults.person && !identities.batch => Strict::Ask,
+            _ => Strict::Yes,
+        };
+        let mut known_hosts = paths("userknownhostsfile")?;
+        if resolved.list("userknownhostsfile").is_empty() {
+            known_hosts = vec![self.home(".ssh/known_hosts"), self.home(".ssh/known_hosts2")];
+        }
+        match resolved.list("globalknownhostsfile") {
+            [] => known_hosts.extend(["/etc/ssh/ssh_known_hosts".into(), "/etc/ssh/ssh_known_hosts2".into()]),
+            list => {
+                known_hosts.extend(list.iter().filter(|path| !path.eq_ignore_ascii_case("none")).map(PathBuf::from));
+            }
+        }
+        let (jump, proxy) = self.road(wanted, given, &resolved, (port, &user), on_the_way)?;
+        let text = |name: &str| resolved.value(name).map(str::to_owned);
+        Ok(Target {
+            host: wanted.host.to_owned(),
+            address: resolved.host_name.clone(),
+            port,
+            identities,
+            known_hosts,
+            host_key_alias: text("hostkeyalias"),
+            strict,
+            careless,
+            hash_known_hosts: resolved.yes("hashknownhosts") == Some(true),
+            timeout: wanted
+                .timeout
+                .or_else(|| resolved.seconds("connecttimeout").filter(|s| *s > 0).map(Duration::from_secs))
+                .unwrap_or(self.defaults.timeout),
+            jump: jump.map(Box::new),
+            proxy,
+            socket: Socket {
+                family: match resolved.value("addressfamily") {
+                    Some("inet") => Some(Family::V4),
+                    Some("inet6") => Some(Family::V6),
+                    _ => None,
+                },
+                bind: match resolved.value("bindaddress") {
+                    Some(text) => {
+                        Some(text.parse().map_err(|_| format!("BindAddress {text:?}: an IP address expected"))?)
+                    }
+                    None => None,
+                },
+            },
+            algorithms: Algorithms {
+                kex: text("kexalgorithms"),
+                ciphers: text("ciphers"),
+                macs: text("macs"),
+                host_keys: text("hostkeyalgorithms"),
+            },
+            alive: resolved
+                .seconds("serveraliveinterval")
+                .filter(|seconds| *seconds > 0)
+                .map(|seconds| (seconds, resolved.number("serveralivecountmax").unwrap_or(3))),
+            notes: resolved.notes.clone(),
+            become_plan: Become::off(),
+            hub: self.hub.clone(),
+            user,
+        })
+    }
+
+    /// What lies before a server: its jump hosts, the last one with the others before it, or a command.
+    fn road(
+        &self,
+        wanted: &Wanted<'_>,
+        given: &Given,
+        resolved: &Resolved,
+        (port, user): (u16, &str),
+        on_the_way: &mut Vec<String>,
+    ) -> Result<(Option<Target>, Option<Proxy>), Wrong> {
+        let command = resolved.proxy_command(wanted.address, port, user)?;
+        if let Some(command) = command {
+            return Ok((None, Some(Proxy { command, hide: self.defaults.hide.clone() })));
+        }
+        let hops = resolved.proxy_jump();
+        let Some((last, before)) = hops.split_last() else { return Ok((None, None)) };
+        let name = format!("{}:{port}", resolved.host_name);
+        if on_the_way.contains(&name) || on_the_way.len() > MOST_HOPS {
+            on_the_way.push(name);
+            return Err(format!("the jump hosts lead in a circle: {}", on_the_way.join(" < ")).into());
+        }
+        on_the_way.push(name);
+        // A jump host is asked about in ssh_config by its own name, as ssh does. What the options say about trust, keys and
+        // algorithms holds for it as well, where its own blocks say nothing: the operator gave them for this connection.
+        let mut options = Given { options: Vec::new(), file: given.file.clone() };
+        let jump = match before {
+            [] => None,
+            before => {
+                let spell = |hop: &Hop| {
+                    let user = hop.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+                    let port = hop.port.map(|port| format!(":{port}")).unwrap_or_default();
+                    let host = if hop.host.contains(':') { format!("[{}]", hop.host) } else { hop.host.clone() };
+                    format!("{user}{host}{port}")
+                };
+                Some(before.iter().map(spell).collect::<Vec<_>>().join(","))
             }
         };
-        let agent = match given.identity_agent.as_deref() {
-            Some("none") => None,
-            Some(path) => Some(self.expand(path)),
-            None => self.defaults.agent.clone(),
-        };
-        let agent = if given.identities_only == Some(true) { None } else { agent };
-        let known_hosts = [
-            given
-                .user_known_hosts
-                .clone()
-                .unwrap_or_else(|| vec![self.home(".ssh/known_hosts"), self.home(".ssh/known_hosts2")]),
-            given
-                .global_known_hosts
-                .clone()
-                .unwrap_or_else(|| vec!["/etc/ssh/ssh_known_hosts".into(), "/etc/ssh/ssh_known_hosts2".into()]),
-        ]
-        .concat();
-        let usual = if named.is_empty() {
-            ["id_ed25519", "id_ecdsa", "id_rsa"].iter().map(|name| self.home(&format!(".ssh/{name}"))).collect()
-        } else {
-            Vec::new()
-        };
-        let user = text(vars, &["ansible_user", "ansible_ssh_user"])
-            .map(|(_, user)| user)
-            .or(given.user.clone())
-            .unwrap_or_else(|| self.defaults.user.clone());
-        let address =
-            text(vars, &["ansible_host", "ansible_ssh_host"]).map(|(_, address)| address).or(given.host_name.clone());
-        let mut target = Target {
-            host: host.to_owned(),
-            address: address.unwrap_or_else(|| host.to_owned()),
-            port,
-            user,
-            identities: self.defaults.identities.with(named, usual, agent),
-            known_hosts,
-            host_key_alias: given.host_key_alias.clone(),
-            strict,
-            hash_known_hosts: given.hash_known_hosts.unwrap_or(false),
-            timeout,
-            jump: None,
-            become_plan,
-        };
-        if let Some(jump) = given.jump.filter(|jump| !jump.is_empty()) {
-            let (user, address, port) = options::hop(&jump)?;
-            let mut hop = target.clone();
-            (hop.address, hop.port, hop.host_key_alias) = (address.clone(), port.unwrap_or(22), None);
-            hop.host = address;
-            hop.user = user.unwrap_or_else(|| self.defaults.user.clone());
-            hop.become_plan = Become::off();
-            target.jump = Some(Box::new(hop));
+        if let Some(jump) = jump {
+            options.add("ProxyJump", jump);
         }
-        Ok(Way::Ssh(Box::new(target)))
+        for name in [
+            "identityfile",
+            "certificatefile",
+            "identityagent",
+            "identitiesonly",
+            "userknownhostsfile",
+            "globalknownhostsfile",
+            "stricthostkeychecking",
+            "hashknownhosts",
+            "kexalgorithms",
+            "ciphers",
+            "macs",
+            "hostkeyalgorithms",
+            "pubkeyacceptedalgorithms",
+            "connecttimeout",
+        ] {
+            given.all(name).for_each(|value| options.add(name, value));
+        }
+        let hop = Wanted {
+            host: &last.host,
+            address: &last.host,
+            user: last.user.clone(),
+            port: last.port,
+            timeout: wanted.timeout,
+            key: wanted.key.clone(),
+            unchecked: wanted.unchecked,
+        };
+        let hop = self
+            .target(&hop, &options, on_the_way)
+            .map_err(|Wrong(failure)| Wrong(failure.within(format!("jump host {}", last.host))))?;
+        on_the_way.pop();
+        Ok((Some(hop), None))
     }
 
     fn become_plan(&self, vars: &Map<String, Value>) -> Result<Become, String> {
@@ -227,7 +428,7 @@ impl Reach {
     }
 
     fn home(&self, below: &str) -> PathBuf {
-        self.defaults.home.join(below)
+        self.defaults.here.home.join(below)
     }
 
     fn expand(&self, path: &str) -> PathBuf {

@@ -10,6 +10,11 @@
 //! answer the same whether or not a ticket is cached. The bootstrap reads the script by its exact
 //! length before anything of it runs: a cut script runs nothing. No PTY: with one, sudo reads
 //! ahead and swallows what follows.
+//!
+//! Where no password was given nothing can be asked for: sudo gets `-n` instead, which never reads its input, and the
+//! script is sent at once, which saves a round trip. What the script says then follows the ready nonce in the
+//! same breath, on both streams. When that way ends in anything but a clear answer (a login shell ate part of the
+//! script, a refusal in another language), the waiting way is gone once: nothing has run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -103,6 +108,11 @@ pub enum Denied {
 }
 
 impl Denied {
+    /// Nothing more would be learnt by asking in another way.
+    fn is_clear(self) -> bool {
+        matches!(self, Self::PasswordNeeded | Self::NotAllowed | Self::RequireTty | Self::NoSudo | Self::Expired)
+    }
+
     fn failure(self, host: &str, user: &str, said: &[u8]) -> Failure {
         // A host that failed, exit 2: gates are ferry's own, and sudo is none of them.
         let kind = match self {
@@ -132,12 +142,12 @@ impl Denied {
     }
 }
 
-/// The shell line that reads `length` bytes of script and runs them. One line without line feeds,
+/// The shell line that says that it is there, on both streams, and reads `length` bytes of script and runs them. One line without line feeds,
 /// so that every login shell passes it on.
 fn bootstrap(nonce: &str, length: usize) -> String {
     format!(
         "LC_ALL=C; export LC_ALL; PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; \
-         printf \"%s\\n\" {nonce}; s=$(head -c {length}); [ ${{#s}} -eq {length} ] || exit 97; eval \"$s\""
+         printf \"%s\\n\" {nonce}; printf \"%s\\n\" {nonce} >&2; s=$(head -c {length}); [ ${{#s}} -eq {length} ] || exit 97; eval \"$s\""
     )
 }
 
@@ -145,6 +155,27 @@ fn bootstrap(nonce: &str, length: usize) -> String {
 const CUT: i32 = 97;
 
 pub(super) async fn open_root(session: &Session, script: &str) -> Result<Child, Failure> {
+    let plan = session.become_plan();
+    // A scripted host says what its script says to the exchange that its tests know.
+    let nothing_to_ask = (!plan.on || plan.password.is_none()) && !matches!(session, Session::Fake(_));
+    if nothing_to_ask {
+        match exchange(session, script, true).await? {
+            Ok(child) => return Ok(child),
+            Err((denied, said)) if denied.is_clear() => {
+                return Err(denied.failure(session.host(), &session.become_plan().user, &said));
+            }
+            // Nothing of the script has run: the bootstrap reads it to its last byte first.
+            Err((denied, _)) => tracing::debug!(host = session.host(), %denied, "once more, waiting for the shell"),
+        }
+    }
+    match exchange(session, script, false).await? {
+        Ok(child) => Ok(child),
+        Err((denied, said)) => Err(denied.failure(session.host(), &session.become_plan().user, &said)),
+    }
+}
+
+/// One way to the shell; refused with sudo's answer and what was said with it.
+async fn exchange(session: &Session, script: &str, at_once: bool) -> Result<Result<Child, (Denied, Vec<u8>)>, Failure> {
     let plan = session.become_plan().clone();
     let host = session.host().to_owned();
     // The shell's $( ) drops line feeds at the end, and the length must still agree.
@@ -153,9 +184,12 @@ pub(super) async fn open_root(session: &Session, script: &str) -> Result<Child, 
     let (prompt, ready) = (format!("ferry-{nonce:032x}-password"), format!("ferry-{nonce:032x}-ready"));
     let boot = quote(&bootstrap(&ready, script.len())).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
     let line = if plan.on {
-        let mut words = vec![plan.exe.clone(), "-H".into(), "-k".into(), "-S".into()];
+        let mut words =
+            vec![plan.exe.clone(), "-H".into(), "-k".into(), if at_once { "-n".into() } else { "-S".into() }];
         words.extend(plan.flags.iter().cloned());
-        words.extend(["-p".into(), prompt.clone()]);
+        if !at_once {
+            words.extend(["-p".into(), prompt.clone()]);
+        }
         if plan.user != "root" {
             words.extend(["-u".into(), plan.user.clone()]);
         }
@@ -165,12 +199,14 @@ pub(super) async fn open_root(session: &Session, script: &str) -> Result<Child, 
         format!("exec /bin/sh -c {boot}")
     };
     tracing::debug!(host, become_user = %plan.user, become_on = plan.on, bytes = script.len(), "opening a shell");
-    let child = session.open(&Command::shell(line)).await?;
-    let mut talk = Talk { child, out: Vec::new(), err: Vec::new(), sent_at: None };
+    let mut child = session.open(&Command::shell(line)).await?;
+    // A refusal may close its input before it has taken all: the answer says more than the write.
+    let sent = if at_once { child.write(script.as_bytes()).await.is_ok() } else { false };
+    let mut talk = Talk { child, out: Vec::new(), err: Vec::new(), sent_at: None, at_once };
     let talked = tokio::time::timeout(PATIENCE, talk.until_ready(&plan, &prompt, &ready)).await;
     match talked {
         Ok(Ok(())) => {}
-        Ok(Err(Stop::Denied(denied))) => return Err(denied.failure(&host, &plan.user, &talk.err)),
+        Ok(Err(Stop::Denied(denied))) => return Ok(Err((denied, talk.err))),
         Ok(Err(Stop::Failure(failure))) => return Err(failure),
         Err(_) if plan.on => return Err(Denied::Silent.failure(&host, &plan.user, &talk.err)),
         Err(_) => {
@@ -180,9 +216,17 @@ pub(super) async fn open_root(session: &Session, script: &str) -> Result<Child, 
                 .again());
         }
     }
+    let (after_out, after_err) = talk.after(&ready);
     let Talk { mut child, .. } = talk;
-    child.write(script.as_bytes()).await?;
-    Ok(child)
+    if !sent {
+        child.write(script.as_bytes()).await?;
+        return Ok(Ok(child));
+    }
+    // In this order: what is given back last is heard first.
+    for piece in [Piece::Err(after_err.into()), Piece::Out(after_out.into())] {
+        child.unread(piece);
+    }
+    Ok(Ok(child))
 }
 
 enum Stop {
@@ -196,6 +240,8 @@ struct Talk {
     err: Vec<u8>,
     /// How much each stream had said when the password was sent.
     sent_at: Option<(usize, usize)>,
+    /// The script was sent already: what it says follows at once.
+    at_once: bool,
 }
 
 /// What sudo and PAM say about a password or account whose time is over.
@@ -220,7 +266,7 @@ impl Talk {
         let mut guard = None;
         let mut sent = false;
         loop {
-            if find(&self.out, ready).is_some() {
+            if self.is_ready(ready) {
                 if let (true, Some(password)) = (sent, &plan.password) {
                     password.state.store(PROVEN, Ordering::SeqCst);
                 }
@@ -289,6 +335,28 @@ impl Talk {
         }
     }
 
+    /// True when the shell has said that it is there, on both streams. A wrapper may have merged them.
+    fn is_ready(&self, ready: &str) -> bool {
+        let Some(at) = find(&self.out, ready) else { return false };
+        let merged = self.out.get(at + ready.len()..).is_some_and(|rest| find(rest, ready).is_some());
+        // Nothing of the script can be among what came before, where it was not sent yet.
+        !self.at_once || merged || find(&self.err, ready).is_some()
+    }
+
+    /// What each stream said behind the word that the shell is there.
+    fn after(&self, ready: &str) -> (Vec<u8>, Vec<u8>) {
+        let behind = |said: &[u8]| {
+            let mut rest = said;
+            while let Some(at) = find(rest, ready) {
+                rest = rest.get(at + ready.len()..).unwrap_or_default();
+                rest = rest.strip_prefix(b"\r").unwrap_or(rest);
+                rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+            }
+            rest.to_vec()
+        };
+        (behind(&self.out), if find(&self.err, ready).is_some() { behind(&self.err) } else { Vec::new() })
+    }
+
     /// True when the prompt's nonce is in what came since the last call; takes it out.
     fn take_prompt(&mut self, prompt: &str) -> bool {
         for said in [&mut self.err, &mut self.out] {
@@ -315,7 +383,9 @@ impl Talk {
         let text = [self.err.as_slice(), self.out.as_slice()].concat();
         let text = String::from_utf8_lossy(&text).to_lowercase();
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-        if says(&["you must have a tty", "a terminal is required", "no tty present"]) && !sent {
+        if self.at_once && says(&["a password is required"]) {
+            Denied::PasswordNeeded
+        } else if says(&["you must have a tty", "a terminal is required", "no tty present"]) && !sent {
             Denied::RequireTty
         } else if says(EXPIRED) {
             Denied::Expired

@@ -26,7 +26,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::event::{Event, Recorder, Stamped, Stream};
+use crate::event::{Batch, Event, Recorder, Stamped, Stream};
 use crate::failure::{Failure, Kind, Place};
 use crate::secret::clean;
 
@@ -124,6 +124,10 @@ impl Journal {
 impl Recorder for Journal {
     fn record(&mut self, event: &Stamped, durable: bool) -> io::Result<()> {
         self.keeper.lock().unwrap_or_else(PoisonError::into_inner).record(event, durable)
+    }
+
+    fn lines(&mut self, batch: &Batch) -> io::Result<()> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner).lines(batch)
     }
 }
 
@@ -363,19 +367,55 @@ impl Keeper {
     }
 
     fn line(&mut self, event: &Stamped, host: &str, stream: Stream, text: &str) -> io::Result<()> {
-        let second = event.at.as_second();
-        if self.clock.0 != second {
-            self.clock = (second, event.at.strftime("%Y-%m-%dT%H:%M:%S").to_string());
+        let time = self.time(event.at);
+        self.wait(host, event.at, event.seq, text.len() + 64, 1, |waiting| put_line(waiting, &time, stream, text))
+    }
+
+    fn lines(&mut self, batch: &Batch) -> io::Result<()> {
+        if !self.begun {
+            return Err(invalid("a journal begins with run_started".to_owned()));
         }
+        let lead = format!("{} {} | ", self.time(batch.at), mark(batch.stream));
+        let size = batch.text.len() + batch.count * lead.len();
+        self.wait(&batch.host, batch.at, batch.last_seq(), size, batch.count as u64, |waiting| {
+            waiting.reserve(size);
+            // The door has cleaned the lines, and they are cut at their line feeds.
+            for line in batch.text.split_inclusive('\n') {
+                waiting.extend_from_slice(lead.as_bytes());
+                waiting.extend_from_slice(line.as_bytes());
+            }
+        })
+    }
+
+    /// A time as host logs have it; its second is put into words once.
+    fn time(&mut self, at: Timestamp) -> String {
+        let second = at.as_second();
+        if self.clock.0 != second {
+            self.clock = (second, at.strftime("%Y-%m-%dT%H:%M:%S").to_string());
+        }
+        format!("{}.{:03}Z", self.clock.1, at.subsec_millisecond())
+    }
+
+    /// Lets `count` lines of a host wait that `put` writes, about `size` bytes, the last of them with this time
+    /// and place in the run; writes all that waits when it is enough.
+    fn wait(
+        &mut self,
+        host: &str,
+        at: Timestamp,
+        seq: u64,
+        size: usize,
+        count: u64,
+        put: impl FnOnce(&mut Vec<u8>),
+    ) -> io::Result<()> {
         let index = match self.index.get(host) {
             Some(index) => *index,
             None => self.new_log(host),
         };
         let Some(log) = self.logs.get_mut(index) else { return Ok(()) };
         let refused_lately =
-            log.refused.is_some_and(|at| event.at.duration_since(at).unsigned_abs() < Duration::from_secs(1));
-        if log.waiting.len() + text.len() + 64 > MOST_WAITING && refused_lately {
-            log.lost += 1;
+            log.refused.is_some_and(|then| at.duration_since(then).unsigned_abs() < Duration::from_secs(1));
+        if log.waiting.len() + size > MOST_WAITING && refused_lately {
+            log.lost += count;
             return Err(io::Error::new(
                 io::ErrorKind::StorageFull,
                 format!("{}: no room for further lines", log.path.display()),
@@ -384,12 +424,8 @@ impl Keeper {
         if log.waiting.is_empty() {
             self.pending.push(index);
         }
-        let millis = event.at.subsec_millisecond();
-        let digit = |n: i32| b'0' + u8::try_from(n % 10).unwrap_or(0);
-        log.waiting.extend_from_slice(self.clock.1.as_bytes());
-        log.waiting.extend_from_slice(&[b'.', digit(millis / 100), digit(millis / 10), digit(millis), b'Z']);
-        put_line(&mut log.waiting, "", stream, text);
-        log.last = (event.at, event.seq);
+        put(&mut log.waiting);
+        log.last = (at, seq);
         if log.waiting.len() >= ENOUGH && !refused_lately {
             // What could not be written waits and is tried again; nothing is lost yet.
             let _ = self.flush_log(index);

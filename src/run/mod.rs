@@ -340,10 +340,11 @@ impl Runner<'_> {
                 };
                 (host, ended, began.elapsed().as_secs_f64())
             })
-            .buffered(self.forks);
+            // Not in their order: a host that is slow must not keep those behind it waiting for a place.
+            .buffer_unordered(self.forks);
         let mut flow = Flow::On;
         let fatal = self.flag(state.play.play.any_errors_fatal.as_ref(), &Scope::of_data(&self.extra));
-        // Each is told as soon as it and those before it have ended: what the journal holds is not run again.
+        // Each is told as soon as it has ended: what the journal holds is not run again.
         while let Some((host, ended, seconds)) = ending.next().await {
             let failed = match ended {
                 Ended::Now(ended) => self.end(task, number, &host, ended, seconds),

@@ -13,7 +13,8 @@
 //! * `run_once` counts for all hosts: done when it was done on any, run again when any host of
 //!   the play runs something again.
 //! * Modules of scope *cluster* always run: they look for themselves at what is there, and take
-//!   over what they find.
+//!   over what they find. What they ended with is told to them ([`Resume::of_cluster`]): a restore whose job was
+//!   cleaned up has left nothing that could be found, and must not happen again.
 //!
 //! A command that was cut off in the middle may have done its work: it runs again, as it would when a
 //! person typed it again. The journal's events are told, not flushed: what a power cut took of
@@ -26,7 +27,7 @@ use serde_json::Value;
 use super::{shown, size};
 use crate::event::{Event, Outcome};
 use crate::failure::{Failure, Kind};
-use crate::modules::{self, Scope};
+use crate::modules::{self, Before, Scope};
 use crate::plan::Plan;
 use crate::playbook::{Step, Task};
 use crate::secret::MASK;
@@ -60,6 +61,8 @@ pub struct Resume {
     done: BTreeMap<(usize, String), Recorded>,
     /// Blocks that were mended, by the number of their first task, and the host.
     rescued: BTreeSet<(usize, String)>,
+    /// Tasks about the whole cluster that changed something, by the task's number: the last word of each.
+    cluster: BTreeMap<usize, Before>,
 }
 
 /// Every task of a plan with its number.
@@ -134,12 +137,25 @@ impl Resume {
                     };
                     self.done.insert((*number, host.clone()), recorded);
                 }
+                Event::TaskEnded { outcome: Outcome::Changed, result, number, .. } => {
+                    let before = Before { run: run.to_owned(), result: result.clone() };
+                    self.cluster.insert(*number, before);
+                }
                 Event::Rescued { first, hosts } => {
                     self.rescued.extend(hosts.iter().map(|host| (*first, host.clone())));
                 }
                 _ => {}
             }
         }
+    }
+
+    /// What modules of scope *cluster* changed, by the module's name.
+    pub fn of_cluster(&self, plan: &Plan) -> BTreeMap<String, Before> {
+        let tasks = numbered(plan);
+        self.cluster
+            .iter()
+            .filter_map(|(number, before)| Some((tasks.get(number)?.module.to_owned(), before.clone())))
+            .collect()
     }
 
     /// How many tasks are not run again, counted once a host.

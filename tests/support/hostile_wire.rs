@@ -201,6 +201,8 @@ pub struct Wire {
     window: u64,
     /// The number of the client's channel.
     pub channel: u32,
+    /// Packets that go out together.
+    gathered: Option<Vec<u8>>,
 }
 
 fn gone() -> io::Error {
@@ -227,6 +229,7 @@ impl Wire {
             stashed: Vec::new(),
             window: 0,
             channel: 0,
+            gathered: None,
         }
     }
 
@@ -315,7 +318,11 @@ impl Wire {
             plain.extend_from_slice(&tag);
         }
         self.sent = self.sent.wrapping_add(1);
-        self.stream.write_all(&plain)
+        match &mut self.gathered {
+            Some(gathered) => gathered.extend_from_slice(&plain),
+            None => self.stream.write_all(&plain)?,
+        }
+        Ok(())
     }
 
     /// The next payload of the client.
@@ -608,9 +615,28 @@ impl Wire {
 
     /// The exchange that a script of ferry is opened with, from the line that was to be run; returns the script.
     pub fn shell(&mut self, line: &str) -> io::Result<String> {
+        self.ready(line)?;
+        self.script(line)
+    }
+
+    /// What the shell says when it is there, on both streams.
+    pub fn ready(&mut self, line: &str) -> io::Result<()> {
         let ready = format!("{}\n", word(line, "ferry-", "-ready"));
         self.out(ready.as_bytes())?;
-        self.script(line)
+        self.err(ready.as_bytes())
+    }
+
+    /// The end of a script: of the channel, or, where the script runs in a shell that stays open, as its loop tells it.
+    pub fn done(&mut self, script: &str) -> io::Result<()> {
+        let nonce = between(script, "\nn=", "\n");
+        if nonce.starts_with("@@") {
+            let end = format!("{nonce} 0\n");
+            self.out(end.as_bytes())?;
+            return self.err(end.as_bytes());
+        }
+        self.eof()?;
+        self.status(0)?;
+        self.close()
     }
 
     /// The script that follows after the shell has said that it is ready.
@@ -631,9 +657,19 @@ impl Wire {
         let line = self.next_command()?;
         let script = self.shell(&line)?;
         self.out(&answer(&script))?;
-        self.eof()?;
-        self.status(0)?;
-        self.close()
+        self.done(&script)
+    }
+
+    /// Many packets in one write.
+    pub fn burst(&mut self, payload: &Packet, count: usize) -> io::Result<()> {
+        let direct = std::mem::replace(&mut self.gathered, Some(Vec::new()));
+        for _ in 0..count {
+            self.send(payload)?;
+        }
+        match std::mem::replace(&mut self.gathered, direct) {
+            Some(bytes) => self.stream.write_all(&bytes),
+            None => Ok(()),
+        }
     }
 }
 

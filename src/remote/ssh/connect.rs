@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -13,11 +14,14 @@ use std::time::{Duration, Instant};
 use russh::client::{ChannelOpenHandle, Config, DisconnectReason, Msg, Session};
 use russh::keys::PublicKeyOrCertificate;
 use russh::keys::ssh_key::Algorithm;
-use russh::{Channel, cipher, compression};
+use russh::keys::ssh_key::PublicKey;
+use russh::{Channel, cipher, compression, kex, mac};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::auth::{self, Identities};
+use super::hub::Hub;
 use super::known_hosts::{KnownHosts, Offered, Verdict};
 use super::{Inner, SshSession};
 use crate::failure::{Failure, Kind};
@@ -33,6 +37,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 pub enum Strict {
     /// Refuse it (OpenSSH's `yes`; ours without a terminal).
     Yes,
+    /// Ask the person at the terminal before the run begins ([`introduce`]); what was not accepted then is refused
+    /// (OpenSSH's `ask`; ours at a terminal).
+    Ask,
     /// Write it down and go on (OpenSSH's `accept-new`).
     AcceptNew,
 }
@@ -42,8 +49,31 @@ pub enum Strict {
 pub enum Lane {
     /// Commands and logs.
     Control,
-    /// One stream of an archive: a window that fills a long link (32 MiB).
+    /// One stream of an archive: a window that fills a long link.
     Bulk,
+}
+
+impl Lane {
+    /// The window to open, in bytes, for a peer that is one `round_trip` away (`None`: not known).
+    ///
+    /// russh opens the window again when half of it is used, so a stream gets half a window a round trip: twice the link's
+    /// rate times the round trip fills it, here up to 10 Gbit/s. No more than that: what sshd may send and the
+    /// link does not take lies in its own buffer, and it moves that about with every packet. On loopback 32 MiB instead
+    /// of 2 cost half as much again of wall time.
+    fn window(self, round_trip: Option<Duration>) -> u32 {
+        const LEAST: u64 = 2 << 20;
+        const MOST: u64 = 32 << 20;
+        const BYTES_A_MICROSECOND: u64 = 1250;
+        let wanted = match (self, round_trip) {
+            (Self::Control, _) => LEAST,
+            (Self::Bulk, None) => MOST,
+            (Self::Bulk, Some(time)) => {
+                let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+                micros.saturating_mul(2 * BYTES_A_MICROSECOND).clamp(LEAST, MOST)
+            }
+        };
+        u32::try_from(wanted).unwrap_or(u32::MAX)
+    }
 }
 
 /// Everything that is needed to reach one host.
@@ -69,11 +99,85 @@ pub struct Target {
     pub hash_known_hosts: bool,
     /// Limit of each step: TCP, handshake, authentication.
     pub timeout: Duration,
-    /// The jump host.
+    /// The last of the jump hosts; it has its own before it, as many as there are.
     pub jump: Option<Box<Target>>,
     /// Who to become there.
     pub become_plan: Become,
+    /// What the connections of the run share.
+    pub hub: Hub,
+    /// Host key checking was switched off: new keys are taken with a warning, and nothing that moves archives runs so.
+    pub careless: bool,
+    /// A command whose input and output are the connection, instead of a socket.
+    pub proxy: Option<Proxy>,
+    /// Which addresses to take, and where to come from.
+    pub socket: Socket,
+    /// Algorithms that the operator wants.
+    pub algorithms: Algorithms,
+    /// `ServerAliveInterval` in seconds and `ServerAliveCountMax`; never slower than our own.
+    pub alive: Option<(u64, u64)>,
+    /// What ssh_config allows and ferry does not have: told when nothing lets us in.
+    pub notes: Vec<String>,
 }
+
+/// A `ProxyCommand`, tokens filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// A line for the operator's shell.
+    pub command: String,
+    /// Variables that it does not inherit.
+    pub hide: Vec<String>,
+}
+
+/// `AddressFamily`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// `inet`.
+    V4,
+    /// `inet6`.
+    V6,
+}
+
+/// What our end of the socket is to be like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Socket {
+    /// Addresses of this family only.
+    pub family: Option<Family>,
+    /// `BindAddress`.
+    pub bind: Option<std::net::IpAddr>,
+}
+
+/// `KexAlgorithms`, `Ciphers`, `MACs` and `HostKeyAlgorithms` as written, with `+`, `-`, `^` and patterns.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Algorithms {
+    /// Key exchange.
+    pub kex: Option<String>,
+    /// Ciphers.
+    pub ciphers: Option<String>,
+    /// Message authentication.
+    pub macs: Option<String>,
+    /// Types of host keys.
+    pub host_keys: Option<String>,
+}
+
+/// Names of signatures that keys may be offered with (`PubkeyAcceptedAlgorithms`).
+pub const SIGNATURES: &[&str] = &[
+    "ssh-ed25519-cert-v01@openssh.com",
+    "ecdsa-sha2-nistp256-cert-v01@openssh.com",
+    "ecdsa-sha2-nistp384-cert-v01@openssh.com",
+    "ecdsa-sha2-nistp521-cert-v01@openssh.com",
+    "sk-ssh-ed25519-cert-v01@openssh.com",
+    "sk-ecdsa-sha2-nistp256-cert-v01@openssh.com",
+    "rsa-sha2-512-cert-v01@openssh.com",
+    "rsa-sha2-256-cert-v01@openssh.com",
+    "ssh-ed25519",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+    "rsa-sha2-512",
+    "rsa-sha2-256",
+];
 
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -93,10 +197,53 @@ impl Target {
     pub fn wrong(&self) -> Vec<Failure> {
         let known = KnownHosts::load(&self.known_hosts).map(|known| known.warnings().to_vec());
         let mut wrong = known.unwrap_or_else(|failure| vec![failure]);
-        wrong.extend(self.identities.named.iter().filter_map(|path| self.identities.read(path).err()));
-        self.identities.read_usual();
+        wrong.extend(self.identities.wrong());
+        wrong.extend(self.algorithms.wrong().map(|what| Failure::new(Kind::CouldNotStart, what).on(&self.host)));
         wrong.extend(self.jump.iter().flat_map(|hop| hop.wrong()));
         wrong
+    }
+
+    /// The servers on the way whose keys are taken unseen, each a sentence.
+    pub(in crate::remote) fn careless(&self) -> Vec<String> {
+        let mut all = self.jump.as_ref().map(|hop| hop.careless()).unwrap_or_default();
+        if self.careless {
+            all.push(format!(
+                "host key checking is switched off for {}: a new key is taken and recorded unseen; a changed one is refused all the same",
+                self.host
+            ));
+        }
+        all
+    }
+
+    /// The servers on the way, the nearest first.
+    pub(super) fn chain(&self) -> String {
+        let before = self.jump.as_ref().map(|hop| hop.chain() + " > ").unwrap_or_default();
+        format!("{before}{}:{}", self.address, self.port)
+    }
+
+    /// Whether a connection to `other` may serve for this one: the same server by the same way, the same user, let in
+    /// by the same means, trusted by the same files. What is done there afterwards does not matter.
+    pub(super) fn same_as(&self, other: &Self) -> bool {
+        let jump = match (&self.jump, &other.jump) {
+            (None, None) => true,
+            (Some(this), Some(other)) => this.same_as(other),
+            _ => false,
+        };
+        jump && self.address == other.address
+            && self.port == other.port
+            && self.user == other.user
+            && self.known_hosts == other.known_hosts
+            && self.host_key_alias == other.host_key_alias
+            && self.strict == other.strict
+            && self.proxy == other.proxy
+            && self.socket == other.socket
+            && self.algorithms == other.algorithms
+            && self.identities.same_as(&other.identities)
+    }
+
+    /// The step of a failure on the way through the jump host.
+    fn through(&self) -> String {
+        format!("through jump host {}", self.jump.as_ref().map_or("", |hop| &hop.address))
     }
 
     fn lookup(&self) -> (&str, u16) {
@@ -139,43 +286,171 @@ pub async fn connect(target: &Target, lane: Lane) -> Result<SshSession, Failure>
 }
 
 async fn connect_once(target: &Target, lane: Lane) -> Result<SshSession, Failure> {
-    let Some(hop) = &target.jump else {
-        let stream = tcp(target).await.map_err(|failure| failure.within(target.step()))?;
-        return connect_over(stream, target, lane, None).await;
-    };
-    let through = || format!("through jump host {}", hop.address);
-    let bastion = Box::pin(connect(hop, lane)).await.map_err(|failure| failure.on(&target.host).within(through()))?;
-    let tunnel =
-        bastion.inner.handle.channel_open_direct_tcpip(target.address.clone(), u32::from(target.port), "127.0.0.1", 0);
-    let channel = match tokio::time::timeout(target.timeout, tunnel).await {
-        Ok(Ok(channel)) => channel,
-        Ok(Err(error)) => {
-            return Err(unreachable(
-                target,
-                format!("the jump host could not reach {} port {}", target.address, target.port),
-            )
-            .saw(error.to_string())
-            .mend(format!("on the jump host: nc -vz {} {}", target.address, target.port))
-            .within(through()));
-        }
-        Err(_) => {
-            return Err(unreachable(
-                target,
-                format!("the jump host did not reach {} within {} s", target.address, target.timeout.as_secs()),
-            )
-            .again()
-            .within(through()));
-        }
-    };
-    connect_over(channel.into_stream(), target, lane, Some(bastion)).await.map_err(|failure| failure.within(through()))
+    let road = road(target, lane).await?;
+    let through = road.through.is_some();
+    let made = over(road.stream, target, lane, road.round_trip, road.through).await;
+    match made {
+        Err(failure) if through => Err(failure.within(target.through())),
+        Err(failure) => Err(match road.said {
+            Some(said) => said.explain(failure).await,
+            None => failure,
+        }),
+        made => made,
+    }
 }
 
-/// Name and TCP, each address in turn.
-async fn tcp(target: &Target) -> Result<TcpStream, Failure> {
+/// What a `ProxyCommand` says on its standard error, the first 4 KiB.
+#[derive(Clone, Default)]
+struct Complaint(Arc<Mutex<Vec<u8>>>);
+
+impl Complaint {
+    async fn hear(self, mut from: tokio::process::ChildStderr) {
+        use tokio::io::AsyncReadExt as _;
+        let mut buffer = [0; 1024];
+        while let Ok(count) = from.read(&mut buffer).await {
+            if count == 0 {
+                return;
+            }
+            let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let room = 4096_usize.saturating_sub(heard.len()).min(count);
+            heard.extend_from_slice(buffer.get(..room).unwrap_or_default());
+        }
+    }
+
+    /// The command's words with a failure, where it said any. It may still be about to.
+    async fn explain(&self, failure: Failure) -> Failure {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let said = crate::secret::clean(heard.trim_ascii());
+        if said.is_empty() { failure } else { failure.why(format!("the ProxyCommand said: {said}")) }
+    }
+}
+
+/// A stream of bytes to a server, on which nothing was said yet.
+struct Road {
+    stream: Box<dyn Stream>,
+    /// How long the way there and back is; `None` when that is not known.
+    round_trip: Option<Duration>,
+    /// The bastion's connection that it runs through.
+    through: Option<SshSession>,
+    /// What the `ProxyCommand` complains about.
+    said: Option<Complaint>,
+    /// Our place among the handshakes with this server.
+    _door: Option<OwnedSemaphorePermit>,
+}
+
+/// Makes the way to a server: a socket, or a tunnel through the jump host, which is reached first.
+async fn road(target: &Target, lane: Lane) -> Result<Road, Failure> {
+    if let Some(proxy) = &target.proxy {
+        let _door = target.hub.door(target).await;
+        let (stream, said) = proxy.start().map_err(|error| {
+            unreachable(target, "the ProxyCommand could not be started")
+                .saw(format!("{}: {error}", proxy.command))
+                .within(target.step())
+        })?;
+        return Ok(Road { stream: Box::new(stream), round_trip: None, through: None, said: Some(said), _door });
+    }
+    let Some(hop) = &target.jump else {
+        let _door = target.hub.door(target).await;
+        let (stream, round_trip) = tcp(target).await.map_err(|failure| failure.within(target.step()))?;
+        return Ok(Road { stream: Box::new(stream), round_trip: Some(round_trip), through: None, said: None, _door });
+    };
+    let reached = Box::pin(connect(hop, lane));
+    let bastion = match lane {
+        Lane::Control => target.hub.bastion(hop, reached).await,
+        Lane::Bulk => reached.await,
+    };
+    let bastion = bastion.map_err(|failure| failure.on(&target.host).within(target.through()))?;
+    let _door = target.hub.door(target).await;
+    // The jump host answers when its connection stands: that takes the round trip to it and on to the target.
+    let began = Instant::now();
+    let tunnel =
+        bastion.inner.handle.channel_open_direct_tcpip(target.address.clone(), u32::from(target.port), "127.0.0.1", 0);
+    let failure = match tokio::time::timeout(target.timeout, tunnel).await {
+        Ok(Ok(channel)) => {
+            return Ok(Road {
+                stream: Box::new(channel.into_stream()),
+                round_trip: Some(began.elapsed()),
+                through: Some(bastion),
+                said: None,
+                _door,
+            });
+        }
+        Ok(Err(error)) => {
+            unreachable(target, format!("the jump host could not reach {} port {}", target.address, target.port))
+                .saw(error.to_string())
+                .mend(format!("on the jump host: nc -vz {} {}", target.address, target.port))
+        }
+        Err(_) => unreachable(
+            target,
+            format!("the jump host did not reach {} within {} s", target.address, target.timeout.as_secs()),
+        )
+        .again(),
+    };
+    Err(failure.within(target.through()))
+}
+
+/// What a person decides about a key that nobody recorded.
+pub type Decide<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
+
+/// Meets the servers on the way to `target` whose keys nobody recorded, where [`Strict::Ask`] holds, and asks the person
+/// about each: `yes`, or the fingerprint typed, records the key. For the time before a run begins: a question in its
+/// middle would be drawn over, and outlast the server's patience. A server that is not reached is not asked
+/// about; the run will say why.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`] when a known_hosts file cannot be read or written.
+pub async fn introduce(target: &Target, ask: Decide<'_>) -> Result<(), Failure> {
+    if let Some(hop) = &target.jump {
+        Box::pin(introduce(hop, ask)).await?;
+    }
+    let (name, port) = target.lookup();
+    let known = KnownHosts::load(&target.known_hosts)?;
+    let (Strict::Ask, Some(file)) = (target.strict, target.known_hosts.first()) else { return Ok(()) };
+    if known.records(name, port) {
+        return Ok(());
+    }
+    let Ok(road) = road(target, Lane::Control).await else { return Ok(()) };
+    let met = Arc::new(Mutex::new(None));
+    let config = config(2 << 20, target, known.algorithms(name, port), Vec::new());
+    let client = Client {
+        target: target.clone(),
+        known,
+        refusal: Arc::default(),
+        ended: Arc::default(),
+        accepted: None,
+        meet: Some(Arc::clone(&met)),
+    };
+    let shaking = russh::client::connect_stream(Arc::new(config), road.stream, client);
+    let _ = tokio::time::timeout(target.timeout, shaking).await;
+    let Some(key) = met.lock().unwrap_or_else(PoisonError::into_inner).take() else { return Ok(()) };
+    let offered = Offered::PublicKey(key.clone());
+    let shown = offered.fingerprint();
+    let entry = if port == 22 { name.to_owned() } else { format!("[{name}]:{port}") };
+    let via = target.jump.as_ref().map(|hop| format!(", through {}", hop.chain())).unwrap_or_default();
+    let question = format!(
+        "The host key of {entry} (host {}, {}:{}{via}) is recorded nowhere here.\n  {shown}\n\
+         Compare it with the host's own: ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub there.\n\
+         Record it in {}? Type yes, no, or the fingerprint: ",
+        target.host,
+        target.address,
+        target.port,
+        file.display(),
+    );
+    let answer = ask(&question).unwrap_or_default();
+    let answer = answer.trim();
+    if answer.eq_ignore_ascii_case("yes") || answer == shown {
+        KnownHosts::accept_new(file, name, port, &key, target.hash_known_hosts)?;
+    }
+    Ok(())
+}
+
+/// Name and TCP, each address in turn; and how long the address that answered took to.
+async fn tcp(target: &Target) -> Result<(TcpStream, Duration), Failure> {
     let looked_up =
         tokio::time::timeout(target.timeout, tokio::net::lookup_host((target.address.as_str(), target.port))).await;
     let addresses: Vec<SocketAddr> = match looked_up {
-        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Ok(addresses)) => addresses.filter(|address| target.socket.takes(address)).collect(),
         Ok(Err(error)) => {
             return Err(unreachable(target, format!("the name {} could not be resolved", target.address))
                 .saw(error.to_string())
@@ -194,10 +469,11 @@ async fn tcp(target: &Target) -> Result<TcpStream, Failure> {
     };
     let mut last = unreachable(target, format!("the name {} has no address", target.address)).within("DNS").again();
     for address in addresses {
-        match tokio::time::timeout(target.timeout, TcpStream::connect(address)).await {
+        let began = Instant::now();
+        match tokio::time::timeout(target.timeout, target.socket.connect(address)).await {
             Ok(Ok(stream)) => {
                 tune(&stream);
-                return Ok(stream);
+                return Ok((stream, began.elapsed()));
             }
             Ok(Err(error)) => {
                 let refused = error.kind() == std::io::ErrorKind::ConnectionRefused;
@@ -225,6 +501,25 @@ async fn tcp(target: &Target) -> Result<TcpStream, Failure> {
     Err(last)
 }
 
+impl Socket {
+    fn takes(&self, address: &SocketAddr) -> bool {
+        let same_as_bound = self.bind.is_none_or(|bind| bind.is_ipv4() == address.is_ipv4());
+        same_as_bound
+            && match self.family {
+                None => true,
+                Some(Family::V4) => address.is_ipv4(),
+                Some(Family::V6) => address.is_ipv6(),
+            }
+    }
+
+    async fn connect(&self, address: SocketAddr) -> std::io::Result<TcpStream> {
+        let Some(bind) = self.bind else { return TcpStream::connect(address).await };
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.bind(SocketAddr::new(bind, 0))?;
+        socket.connect(address).await
+    }
+}
+
 /// No delay for small packets; a peer that acknowledges nothing for 45 s is dead, also while we
 /// are blocked in a write, when no keepalive is sent.
 fn tune(stream: &TcpStream) {
@@ -246,18 +541,29 @@ pub async fn connect_over(
     lane: Lane,
     through: Option<SshSession>,
 ) -> Result<SshSession, Failure> {
-    handshake(stream, target, lane, through).await.map_err(|failure| failure.within(target.step()))
+    over(stream, target, lane, None, through).await
+}
+
+async fn over(
+    stream: impl Stream,
+    target: &Target,
+    lane: Lane,
+    round_trip: Option<Duration>,
+    through: Option<SshSession>,
+) -> Result<SshSession, Failure> {
+    let window = lane.window(round_trip);
+    handshake(stream, target, window, through).await.map_err(|failure| failure.within(target.step()))
 }
 
 async fn handshake(
     stream: impl Stream,
     target: &Target,
-    lane: Lane,
+    window: u32,
     through: Option<SshSession>,
 ) -> Result<SshSession, Failure> {
     let known = KnownHosts::load(&target.known_hosts)?;
     let (name, port) = target.lookup();
-    let config = config(lane, known.algorithms(name, port), known.certificate_algorithms(name, port));
+    let config = config(window, target, known.algorithms(name, port), known.certificate_algorithms(name, port));
     let refusal = Arc::new(Mutex::new(None));
     let ended = Arc::new(Mutex::new(None));
     let banner = Arc::new(Mutex::new(Vec::new()));
@@ -267,6 +573,7 @@ async fn handshake(
         refusal: Arc::clone(&refusal),
         ended: Arc::clone(&ended),
         accepted: None,
+        meet: None,
     };
     let stream = Overheard { stream, heard: Arc::clone(&banner) };
     let shaking = russh::client::connect_stream(Arc::new(config), stream, client);
@@ -286,10 +593,7 @@ async fn handshake(
         }
     };
     tracing::debug!(host = %target.host, "key exchange done, host key accepted");
-    if let Err(failure) = auth::authenticate(&mut handle, target).await {
-        let why = ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        return Err(why.map_or(failure.clone(), |why| broke_off(failure, &why)));
-    }
+    auth::authenticate(&mut handle, target, &ended).await?;
     tracing::info!(host = %target.host, "authenticated");
     Ok(SshSession {
         inner: Arc::new(Inner {
@@ -300,25 +604,6 @@ async fn handshake(
             _through: through,
         }),
     })
-}
-
-/// What [`Client::disconnected`] puts before the server's own words.
-const GOODBYE: &str = "the server ended it: ";
-
-/// russh tells a connection that was lost during authentication as a refusal. A refusal it is only where the
-/// server said so, and no other way is left.
-fn broke_off(failure: Failure, why: &str) -> Failure {
-    if why == russh::Error::NoAuthMethod.to_string() {
-        return failure;
-    }
-    let before = failure.seen.map(|seen| format!("; before that: {seen}")).unwrap_or_default();
-    let mut broken = Failure::new(Kind::Unreachable, "the connection ended during authentication")
-        .saw(format!("{why}{before}"))
-        .why("a server ends the connection after MaxAuthTries keys")
-        .within("authentication");
-    broken.host = failure.host;
-    // One that said goodbye meant it.
-    if why.starts_with(GOODBYE) { broken } else { broken.again() }
 }
 
 fn handshake_failure(target: &Target, heard: &[u8], error: String) -> Failure {
@@ -356,27 +641,137 @@ const CIPHERS: &[cipher::Name] = &[
     cipher::AES_128_CTR,
 ];
 
-fn config(lane: Lane, keys: Vec<Algorithm>, certificates: Vec<Algorithm>) -> Config {
+const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
+
+/// russh's own order, and behind it the curves of NIST, which a FIPS server may have only.
+fn key_exchanges() -> Vec<kex::Name> {
+    let mut all = russh::Preferred::DEFAULT.kex.to_vec();
+    for name in [kex::ECDH_SHA2_NISTP256, kex::ECDH_SHA2_NISTP384, kex::ECDH_SHA2_NISTP521] {
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    all
+}
+
+/// What of `ours` is left of an algorithm list. Names that russh adds for its own signalling stay.
+fn chosen<N: AsRef<str> + Copy>(spec: Option<&str>, ours: &[N]) -> Vec<N> {
+    let Some(spec) = spec else { return ours.to_vec() };
+    let signal = |name: &str| name.starts_with("ext-info-") || name.starts_with("kex-strict-");
+    let names: Vec<&str> = ours.iter().map(AsRef::as_ref).filter(|name| !signal(name)).collect();
+    let wanted = super::config::algorithms(spec, &names, &names);
+    let mut chosen: Vec<N> =
+        wanted.iter().filter_map(|name| ours.iter().find(|known| known.as_ref() == name).copied()).collect();
+    chosen.extend(ours.iter().filter(|name| signal(name.as_ref())));
+    chosen
+}
+
+impl Algorithms {
+    /// A list of which ferry has nothing: nobody could be reached with it.
+    fn wrong(&self) -> impl Iterator<Item = String> + use<'_> {
+        let some = |names: Vec<&str>| {
+            names.iter().any(|name| !name.starts_with("ext-info-") && !name.starts_with("kex-strict-"))
+        };
+        let kex = key_exchanges();
+        let lists = [
+            ("KexAlgorithms", &self.kex, some(chosen(self.kex.as_deref(), &kex).iter().map(AsRef::as_ref).collect())),
+            (
+                "Ciphers",
+                &self.ciphers,
+                some(chosen(self.ciphers.as_deref(), CIPHERS).iter().map(AsRef::as_ref).collect()),
+            ),
+            ("MACs", &self.macs, some(chosen(self.macs.as_deref(), MACS).iter().map(AsRef::as_ref).collect())),
+            ("HostKeyAlgorithms", &self.host_keys, !self.of_host_keys(super::known_hosts::all_algorithms()).is_empty()),
+        ];
+        lists.into_iter().filter(|(_, spec, some)| spec.is_some() && !some).map(|(name, spec, _)| {
+            format!(
+                "{name} {}: ferry has none of these (SHA-1 and CBC are never used)",
+                spec.as_deref().unwrap_or_default()
+            )
+        })
+    }
+
+    /// What of these types of host keys is wanted, in the order that the operator wrote; their own where nothing is wanted.
+    fn of_host_keys(&self, ours: Vec<Algorithm>) -> Vec<Algorithm> {
+        let Some(spec) = self.host_keys.as_deref() else { return ours };
+        let names: Vec<&str> = ours.iter().map(Algorithm::as_str).collect();
+        let wanted = super::config::algorithms(spec, &names, &names);
+        wanted.iter().filter_map(|name| ours.iter().find(|known| known.as_str() == name).cloned()).collect()
+    }
+}
+
+fn config(window: u32, target: &Target, keys: Vec<Algorithm>, certificates: Vec<Algorithm>) -> Config {
+    // 10 s times 3, and whatever the socket notices: a dead peer is known within a minute.
+    let (interval, count) = target.alive.unwrap_or((10, 3));
     let mut config = Config {
-        window_size: match lane {
-            Lane::Control => 2 << 20,
-            Lane::Bulk => 32 << 20,
-        },
+        window_size: window,
         maximum_packet_size: 32 << 10,
         channel_buffer_size: 100,
-        // 10 s times 3, and whatever the socket notices: a dead peer is known within a minute.
-        keepalive_interval: Some(Duration::from_secs(10)),
-        keepalive_max: 3,
+        keepalive_interval: Some(Duration::from_secs(interval.clamp(1, 10))),
+        keepalive_max: usize::try_from(count.clamp(1, 3)).unwrap_or(3),
         inactivity_timeout: Some(Duration::from_secs(55)),
         nodelay: true,
         client_id: russh::SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-ferry_", env!("CARGO_PKG_VERSION")))),
         ..Config::default()
     };
-    config.preferred.cipher = Cow::Borrowed(CIPHERS);
-    config.preferred.key = Cow::Owned(keys);
+    let algorithms = &target.algorithms;
+    config.preferred.kex = Cow::Owned(chosen(algorithms.kex.as_deref(), &key_exchanges()));
+    config.preferred.cipher = Cow::Owned(chosen(algorithms.ciphers.as_deref(), CIPHERS));
+    config.preferred.mac = Cow::Owned(chosen(algorithms.macs.as_deref(), MACS));
+    config.preferred.key = Cow::Owned(algorithms.of_host_keys(keys));
     config.preferred.host_key_certificates = Cow::Owned(certificates);
     config.preferred.compression = Cow::Owned(vec![compression::NONE]);
     config
+}
+
+/// The pipes of a `ProxyCommand`. It is ended with the connection.
+struct Piped {
+    pipes: tokio::io::Join<tokio::process::ChildStdout, tokio::process::ChildStdin>,
+    _child: tokio::process::Child,
+}
+
+impl Proxy {
+    fn start(&self) -> std::io::Result<(Piped, Complaint)> {
+        let mut command = tokio::process::Command::new("/bin/sh");
+        command.arg("-c").arg(format!("exec {}", self.command));
+        for name in &self.hide {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        // A Ctrl-C at the terminal is ferry's to decide about.
+        command.process_group(0);
+        let mut child = command.spawn()?;
+        let said = Complaint::default();
+        if let Some(err) = child.stderr.take() {
+            tokio::spawn(said.clone().hear(err));
+        }
+        match (child.stdout.take(), child.stdin.take()) {
+            (Some(out), Some(input)) => Ok((Piped { pipes: tokio::io::join(out, input), _child: child }, said)),
+            _ => Err(std::io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+}
+
+impl AsyncRead for Piped {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.pipes).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Piped {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.pipes).poll_write(cx, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.pipes).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.pipes).poll_shutdown(cx)
+    }
 }
 
 /// Keeps the first bytes of what the server says, to tell a wrong port from a failed key exchange.
@@ -422,6 +817,8 @@ pub(super) struct Client {
     ended: Arc<Mutex<Option<String>>>,
     /// The fingerprint of the key that was accepted, were russh to show one again: the verdict holds for this one only.
     accepted: Option<String>,
+    /// The key is only met: it goes here, and the connection ends.
+    meet: Option<Arc<Mutex<Option<PublicKey>>>>,
 }
 
 type Answer = Result<(), russh::Error>;
@@ -438,6 +835,12 @@ impl russh::client::Handler for Client {
         // one, inside the connection that this proof protects.
         if let Some(accepted) = &self.accepted {
             return Ok(*accepted == offered.fingerprint());
+        }
+        if let Some(met) = &self.meet {
+            if let Offered::PublicKey(key) = offered {
+                *met.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
+            }
+            return Ok(false);
         }
         // accept-new waits for a lock on the file: not on a thread that others need.
         let (target, known, shown) = (self.target.clone(), self.known.clone(), offered.fingerprint());
@@ -534,7 +937,7 @@ impl russh::client::Handler for Client {
             DisconnectReason::ReceivedDisconnect(info) => {
                 // Up to 256 KiB of a host's words.
                 let said: String = clean(info.message.as_bytes()).chars().take(300).collect();
-                (format!("{GOODBYE}{said}"), Ok(()))
+                (format!("the server ended it: {said}"), Ok(()))
             }
             DisconnectReason::Error(error) => (error.to_string(), Err(error)),
         };
@@ -579,5 +982,19 @@ fn judge(target: &Target, known: &KnownHosts, offered: &Offered) -> Result<(), F
             .saw(format!("{shown}, by {}:{line}", file.display()))
             .why("somebody marked this key as stolen or retired")),
         Verdict::Unfit { why } => Err(unreachable(target, "the host key is not fit to be one").saw(why)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_fits_the_way() {
+        let window = |micros| Lane::Bulk.window(Some(Duration::from_micros(micros))) >> 20;
+        assert_eq!((window(50), window(800), window(4_200), window(80_000)), (2, 2, 10, 32));
+        assert_eq!(Lane::Bulk.window(None), 32 << 20);
+        assert_eq!(Lane::Bulk.window(Some(Duration::MAX)), 32 << 20);
+        assert_eq!(Lane::Control.window(Some(Duration::from_secs(1))), 2 << 20);
     }
 }

@@ -9,7 +9,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use russh::keys::ssh_key;
+use russh::keys::ssh_key::{self, Algorithm};
 use russh::keys::{Error, PrivateKey, decode_secret_key};
 use zeroize::Zeroizing;
 
@@ -86,6 +86,11 @@ pub fn load(path: &Path, passphrase: Option<&SecretString>) -> Result<PrivateKey
             .saw("more than 1 MiB")
             .mend("name the file with the private key"));
     }
+    if bytes.starts_with(b"SSH PRIVATE KEY FILE FORMAT 1.1") {
+        return Err(failure("is a key of SSH protocol 1")
+            .why("that protocol is broken, and no server of today speaks it")
+            .mend("make a new key: ssh-keygen -t ed25519"));
+    }
     let Ok(text) = std::str::from_utf8(&bytes) else {
         return Err(failure("is not text")
             .why("expected a key that begins with -----BEGIN … PRIVATE KEY-----; a binary (DER) key is not read")
@@ -102,6 +107,19 @@ pub fn load(path: &Path, passphrase: Option<&SecretString>) -> Result<PrivateKey
             .mend(format!("chmod 600 {shown}")));
     }
     decode(text, passphrase, path)
+}
+
+/// The public half that a private key in OpenSSH's format shows without its passphrase. `None` for every other file.
+pub(super) fn public_half(path: &Path) -> Option<ssh_key::PublicKey> {
+    let mut text = Zeroizing::new(String::new());
+    File::open(path).ok()?.take(LARGEST).read_to_string(&mut text).ok()?;
+    public_part(&text)
+}
+
+fn public_part(text: &str) -> Option<ssh_key::PublicKey> {
+    let unix = Zeroizing::new(text.replace('\r', ""));
+    let begin = unix.find("-----BEGIN OPENSSH")?;
+    PrivateKey::from_openssh(unix.get(begin..)?).ok().map(|key| key.public_key().clone())
 }
 
 /// The key in the text of the file `path`.
@@ -133,6 +151,14 @@ fn decode(text: &str, passphrase: Option<&SecretString>, path: &Path) -> Result<
             .why("expected OpenSSH's or a PEM format")
             .mend(format!("puttygen {shown} -O private-openssh -o {shown}.openssh")));
     }
+    if first.starts_with("---- BEGIN SSH2 ") {
+        return Err(failure("is in the format of ssh.com (Tectia)")
+            .at(place(at))
+            .why("expected OpenSSH's or a PEM format")
+            .mend(format!(
+                "ssh-keygen -i -f {shown} > {shown}.openssh   (with a passphrase: take it off with ssh-keygen-g3 first)"
+            )));
+    }
     let begins = text.lines().enumerate().find_map(|(at, line)| Some((at + 1, Form::of(line)?)));
     let Some((at, form)) = begins else {
         return Err(failure("holds no private key that is known here")
@@ -148,11 +174,28 @@ fn decode(text: &str, passphrase: Option<&SecretString>, path: &Path) -> Result<
     }
     let pem_encrypted = text.lines().any(|line| line.starts_with("Proc-Type:") && line.contains("ENCRYPTED"));
     let convert = format!("ssh-keygen -p -f {shown}");
-    if form == Form::Dsa {
-        return Err(failure("is a DSA key")
+    let dsa = || {
+        failure("is a DSA key")
             .at(place(at))
             .why("OpenSSH servers have refused these since 2015")
-            .mend("make a new key: ssh-keygen -t ed25519"));
+            .mend("make a new key: ssh-keygen -t ed25519")
+    };
+    if form == Form::Dsa {
+        return Err(dsa());
+    }
+    // Told without a passphrase: with one it would be of no more use.
+    if let Some(public) = public_part(text) {
+        match public.algorithm() {
+            Algorithm::Dsa => return Err(dsa()),
+            Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256 => {
+                return Err(failure("belongs to a security key (FIDO), which signs only through an agent")
+                    .at(place(at))
+                    .saw(public.algorithm().as_str())
+                    .why("the file holds a handle; the key itself never leaves the device")
+                    .mend(format!("ssh-add {shown}, with SSH_AUTH_SOCK set, and name the same file")));
+            }
+            _ => {}
+        }
     }
     if pem_encrypted && form != Form::Pkcs1 {
         return Err(failure("is an encrypted EC key in the old PEM form, which is not supported")
@@ -361,6 +404,9 @@ mod tests {
         refused(&yard.file("other", "hello\n"), None, "no private key that is known");
         refused(&yard.file("x.ppk", "PuTTY-User-Key-File-3: ssh-ed25519\n"), None, "PuTTY");
         refused(&yard.file("dsa", "-----BEGIN DSA PRIVATE KEY-----\nAA\n-----END DSA PRIVATE KEY-----\n"), None, "DSA");
+        refused(&yard.file("ssh1", b"SSH PRIVATE KEY FILE FORMAT 1.1\n\0\xff"), None, "SSH protocol 1");
+        let tectia = "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\nP2/56wAA\n---- END SSH2 ENCRYPTED PRIVATE KEY ----\n";
+        refused(&yard.file("tectia", tectia), None, "ssh.com");
         refused(&yard.file("large", "x".repeat(2 << 20)), None, "too large");
         let text = std::fs::read_to_string(&good).unwrap();
         refused(&yard.file("cut", &text[..text.len() - 40]), None, "cut short");
@@ -381,6 +427,45 @@ mod tests {
         }
         std::fs::set_permissions(&good, std::fs::Permissions::from_mode(0o400)).unwrap();
         assert!(load(&good, None).is_ok());
+    }
+
+    /// As ssh-keygen writes it, with a device that nobody has.
+    #[test]
+    fn a_security_key_is_named_as_what_it_is() {
+        use base64::Engine as _;
+        let string = |bytes: &[u8]| [&u32::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat();
+        let name = string(b"sk-ssh-ed25519@openssh.com");
+        let public = [name.clone(), string(&[7; 32]), string(b"ssh:")].concat();
+        let mut private = [
+            [1, 2, 3, 4, 1, 2, 3, 4].to_vec(),
+            public.clone(),
+            vec![1],
+            string(b"handle"),
+            string(b""),
+            string(b"comment"),
+        ]
+        .concat();
+        private.extend((1_u8..).take((8 - private.len() % 8) % 8));
+        let whole = [
+            b"openssh-key-v1\0".to_vec(),
+            string(b"none"),
+            string(b"none"),
+            string(b""),
+            vec![0, 0, 0, 1],
+            string(&public),
+            string(&private),
+        ]
+        .concat();
+        let text = base64::engine::general_purpose::STANDARD.encode(whole);
+        let lines: Vec<&str> = text.as_bytes().chunks(70).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        let yard = Yard::new();
+        let file = yard.file(
+            "id_ed25519_sk",
+            format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{}\n-----END OPENSSH PRIVATE KEY-----\n", lines.join("\n")),
+        );
+        let failure = refused(&file, None, "security key");
+        assert!(failure.mend.unwrap().starts_with(&format!("ssh-add {}", file.display())));
+        assert_eq!(public_half(&file).unwrap().algorithm(), Algorithm::SkEd25519);
     }
 
     proptest::proptest! {

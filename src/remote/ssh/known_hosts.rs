@@ -263,6 +263,13 @@ impl KnownHosts {
         })
     }
 
+    /// Whether any line is about this host: a key, an authority or a revoked key.
+    pub fn records(&self, host: &str, port: u16) -> bool {
+        [Marker::None, Marker::Authority, Marker::Revoked]
+            .into_iter()
+            .any(|marker| !self.recorded_algorithms(host, port, marker).is_empty())
+    }
+
     /// Key types to ask the host for, most wanted first: the recorded ones, then the rest. A host
     /// with several keys then shows the one that is recorded. `ssh-rsa` with SHA-1 is never in it.
     pub fn algorithms(&self, host: &str, port: u16) -> Vec<Algorithm> {
@@ -506,7 +513,7 @@ fn lookup_name(host: &str, port: u16) -> String {
 }
 
 /// Types in the order in which they are asked for when nothing is recorded.
-fn all_algorithms() -> Vec<Algorithm> {
+pub(super) fn all_algorithms() -> Vec<Algorithm> {
     vec![
         Algorithm::Ed25519,
         Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },

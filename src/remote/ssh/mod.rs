@@ -9,11 +9,16 @@
 //! window is not woken when the connection dies: every write races with the reading half. A channel
 //! that nobody reads stops the whole connection: bulk streams get a connection of their own.
 
+mod agent;
 pub mod auth;
+mod certificate;
+pub mod config;
 pub mod connect;
+pub mod hub;
 pub mod keys;
 pub mod known_hosts;
 pub mod options;
+mod password;
 pub mod serve;
 
 use std::collections::VecDeque;
@@ -62,6 +67,10 @@ impl std::fmt::Debug for SshSession {
 impl SshSession {
     pub(super) fn host(&self) -> &str {
         &self.inner.host
+    }
+
+    pub(super) fn same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     pub(super) fn become_plan(&self) -> &Become {
@@ -162,6 +171,11 @@ impl SshChild {
             }
         }
         None
+    }
+
+    pub(super) fn unread(&mut self, piece: Piece) {
+        self.kept_bytes += size(&piece) + PIECE_COST;
+        self.kept.push_front(piece);
     }
 
     fn lost(&self) -> Failure {

@@ -1,77 +1,37 @@
 //! What `ansible_ssh_common_args` and its kin say: ssh's own command-line options, read by
-//! ssh's rules. What ferry honours is taken; what changes nothing about who is reached is passed
-//! over; everything else is an error by name, never ignored.
+//! ssh's rules into options of ssh_config, in order. What they mean together with the operator's files is
+//! config's business. What ferry cannot do is an error by name, never ignored.
 
 use std::path::PathBuf;
 
-/// What the options ask for. Empty where they say nothing. The first value wins, as in ssh.
+use super::config::Hop;
+
+/// The options of a command line, in order: the first value wins, as in ssh.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SshOptions {
-    /// `-J`, `ProxyJump`: `[user@]host[:port]`; `Some("")` means `none`.
-    pub jump: Option<String>,
-    /// `-p`, `Port`.
-    pub port: Option<u16>,
-    /// `-l`, `User`.
-    pub user: Option<String>,
-    /// `HostName`.
-    pub host_name: Option<String>,
-    /// `-i`, `IdentityFile`, in order.
-    pub identities: Vec<PathBuf>,
-    /// `IdentitiesOnly`.
-    pub identities_only: Option<bool>,
-    /// `IdentityAgent`; `Some("none")` means no agent.
-    pub identity_agent: Option<String>,
-    /// `UserKnownHostsFile`.
-    pub user_known_hosts: Option<Vec<PathBuf>>,
-    /// `GlobalKnownHostsFile`.
-    pub global_known_hosts: Option<Vec<PathBuf>>,
-    /// `HostKeyAlias`.
-    pub host_key_alias: Option<String>,
-    /// `StrictHostKeyChecking`, lower case.
-    pub strict: Option<String>,
-    /// `ConnectTimeout` in seconds.
-    pub connect_timeout: Option<u64>,
-    /// `HashKnownHosts`.
-    pub hash_known_hosts: Option<bool>,
+pub struct Given {
+    /// Keyword and value, as ssh_config writes them.
+    pub options: Vec<(String, String)>,
+    /// `-F`: read this file instead of the usual two; `none` for no file.
+    pub file: Option<PathBuf>,
 }
 
-/// Options that change speed or noise, not who is reached nor what is trusted.
-const HARMLESS: &[&str] = &[
-    "controlmaster",
-    "controlpersist",
-    "controlpath",
-    "compression",
-    "loglevel",
-    "serveraliveinterval",
-    "serveralivecountmax",
-    "tcpkeepalive",
-    "batchmode",
-    "forwardagent",
-    "forwardx11",
-    "requesttty",
-    "addkeystoagent",
-    "preferredauthentications",
-    "pubkeyauthentication",
-    "passwordauthentication",
-    "kbdinteractiveauthentication",
-    "gssapiauthentication",
-    "ipqos",
-    "visualhostkey",
-    "updatehostkeys",
-    "verifyhostkeydns",
-    "checkhostip",
-    "connectionattempts",
-    "exitonforwardfailure",
-    "clearallforwardings",
-    "numberofpasswordprompts",
-    "escapechar",
-];
+impl Given {
+    /// Adds an option behind those that are there.
+    pub fn add(&mut self, keyword: &str, value: impl Into<String>) {
+        self.options.push((keyword.to_owned(), value.into()));
+    }
+
+    /// The values of an option, in order.
+    pub fn all<'a>(&'a self, keyword: &'a str) -> impl Iterator<Item = &'a str> {
+        self.options.iter().filter(move |(name, _)| name.eq_ignore_ascii_case(keyword)).map(|(_, value)| value.as_str())
+    }
+}
 
 /// Reads options out of one variable's text.
 ///
 /// # Errors
 /// One sentence that names the option and what is wrong with it.
-pub fn parse(text: &str, into: &mut SshOptions) -> Result<(), String> {
+pub fn parse(text: &str, into: &mut Given) -> Result<(), String> {
     let words = shlex::split(text).ok_or("a quote is not closed")?;
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
@@ -81,15 +41,15 @@ pub fn parse(text: &str, into: &mut SshOptions) -> Result<(), String> {
         let mut flags = flags.chars();
         while let Some(flag) = flags.next() {
             match flag {
-                'C' | 'q' | 'x' | 'T' | 'a' | 'v' | 'k' | 'n' => {}
-                'J' | 'p' | 'l' | 'i' | 'o' | 'S' | 'e' => {
+                // Noise, forwarding of X11 and agent (never followed), compression.
+                'C' | 'q' | 'x' | 'X' | 'Y' | 'T' | 't' | 'a' | 'A' | 'v' | 'k' | 'K' | 'n' | 'g' | 'y' => {}
+                '4' => into.add("AddressFamily", "inet"),
+                '6' => into.add("AddressFamily", "inet6"),
+                'J' | 'p' | 'l' | 'i' | 'o' | 'F' | 'b' | 'B' | 'c' | 'm' | 'I' | 'S' | 'e' | 'E' | 'L' | 'R' | 'D' => {
                     let glued: String = flags.by_ref().collect();
                     let value =
                         if glued.is_empty() { words.next().ok_or(format!("-{flag} needs a value"))? } else { glued };
                     take(flag, &value, into)?;
-                }
-                'F' => {
-                    return Err("-F (another ssh_config) is not built yet; write its options here with -o".to_owned());
                 }
                 other => return Err(format!("-{other} is an option that ferry cannot honour")),
             }
@@ -98,129 +58,52 @@ pub fn parse(text: &str, into: &mut SshOptions) -> Result<(), String> {
     Ok(())
 }
 
-fn take(flag: char, value: &str, into: &mut SshOptions) -> Result<(), String> {
-    match flag {
-        'J' => set("proxyjump", value, into),
-        'p' => set("port", value, into),
-        'l' => set("user", value, into),
-        'i' => set("identityfile", value, into),
+fn take(flag: char, value: &str, into: &mut Given) -> Result<(), String> {
+    let keyword = match flag {
+        'J' => "ProxyJump",
+        'p' => "Port",
+        'l' => "User",
+        'i' => "IdentityFile",
+        'b' => "BindAddress",
+        'B' => "BindInterface",
+        'c' => "Ciphers",
+        'm' => "MACs",
+        'I' => "PKCS11Provider",
+        'F' => {
+            into.file.get_or_insert_with(|| PathBuf::from(value));
+            return Ok(());
+        }
         'o' => {
             let at = value
                 .find(|c: char| c == '=' || c.is_whitespace())
                 .ok_or(format!("-o {value}: expected Option=value"))?;
             let (name, rest) = value.split_at(at);
             let rest = rest.trim_start().strip_prefix('=').unwrap_or(rest.trim_start()).trim();
-            set(&name.trim().to_lowercase(), rest, into)
+            into.add(name.trim(), rest);
+            return Ok(());
         }
-        _ => Ok(()),
-    }
-}
-
-fn yes_no(name: &str, value: &str) -> Result<bool, String> {
-    match value.to_lowercase().as_str() {
-        "yes" | "true" => Ok(true),
-        "no" | "false" => Ok(false),
-        _ => Err(format!("{name} {value:?}: yes or no expected")),
-    }
-}
-
-fn set(name: &str, value: &str, into: &mut SshOptions) -> Result<(), String> {
-    let value = value.trim_matches('"');
-    if value.is_empty() {
-        return Err(format!("{name} has no value"));
-    }
-    let paths = || value.split_whitespace().map(expand).collect::<Result<Vec<_>, _>>();
-    match name {
-        "proxyjump" => {
-            if value.contains(',') {
-                return Err(format!("ProxyJump {value}: several hops are not built yet, one is"));
-            }
-            into.jump.get_or_insert(if value.eq_ignore_ascii_case("none") { String::new() } else { value.to_owned() });
-        }
-        "port" => {
-            let port =
-                value.parse().ok().filter(|port| *port > 0).ok_or(format!("Port {value:?}: 1 to 65535 expected"))?;
-            into.port.get_or_insert(port);
-        }
-        "user" => {
-            into.user.get_or_insert(value.to_owned());
-        }
-        "hostname" => {
-            into.host_name.get_or_insert(value.to_owned());
-        }
-        "identityfile" => into.identities.push(expand(value)?),
-        "identitiesonly" => {
-            into.identities_only.get_or_insert(yes_no(name, value)?);
-        }
-        "identityagent" => {
-            into.identity_agent.get_or_insert(value.to_owned());
-        }
-        "userknownhostsfile" => {
-            let paths = paths()?;
-            into.user_known_hosts.get_or_insert(paths);
-        }
-        "globalknownhostsfile" => {
-            let paths = paths()?;
-            into.global_known_hosts.get_or_insert(paths);
-        }
-        "hostkeyalias" => {
-            into.host_key_alias.get_or_insert(value.to_owned());
-        }
-        "stricthostkeychecking" => {
-            let value = value.to_lowercase();
-            if !["yes", "no", "off", "ask", "accept-new", "true", "false"].contains(&value.as_str()) {
-                return Err(format!("StrictHostKeyChecking {value:?}: yes, no, ask or accept-new expected"));
-            }
-            into.strict.get_or_insert(value);
-        }
-        "connecttimeout" => {
-            let seconds =
-                value.parse().ok().filter(|s| *s > 0).ok_or(format!("ConnectTimeout {value:?}: seconds expected"))?;
-            into.connect_timeout.get_or_insert(seconds);
-        }
-        "hashknownhosts" => {
-            into.hash_known_hosts.get_or_insert(yes_no(name, value)?);
-        }
-        name if HARMLESS.contains(&name) => {}
-        "proxycommand" => return Err("ProxyCommand is not built yet; ProxyJump (-J) is".to_owned()),
-        other => return Err(format!("{other} is an option that ferry cannot honour")),
-    }
+        // A control socket, the escape character, a log file, forwarded ports: none of it is done, and nothing depends on it.
+        _ => return Ok(()),
+    };
+    // One argument of a command line is one word of a line.
+    let quoted = if value.contains([' ', '\t', '#', '"', '\\']) {
+        format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+    } else {
+        value.to_owned()
+    };
+    into.add(keyword, quoted);
     Ok(())
 }
 
-/// `~/` is the home of whoever runs ferry; ssh's `%` tokens are refused rather than misread.
-fn expand(path: &str) -> Result<PathBuf, String> {
-    if path.contains('%') && !path.contains("%%") {
-        return Err(format!("{path}: tokens such as %h are not built yet"));
-    }
-    Ok(match path.strip_prefix("~/") {
-        Some(rest) => std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default().join(rest),
-        None => PathBuf::from(path),
-    })
-}
-
-/// A hop as `-J` writes it: `[user@]host[:port]`, with brackets around an IPv6 address.
+/// Reads `[user@]host[:port]`, one jump host.
 ///
 /// # Errors
-/// One sentence.
-pub fn hop(text: &str) -> Result<(Option<String>, String, Option<u16>), String> {
-    let text = text.strip_prefix("ssh://").unwrap_or(text);
-    let (user, rest) = match text.rsplit_once('@') {
-        Some((user, rest)) => (Some(user.to_owned()), rest),
-        None => (None, text),
-    };
-    let (host, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, port)) => (host, port.strip_prefix(':')),
-        None => match rest.rsplit_once(':') {
-            Some((host, port)) if !host.contains(':') => (host, Some(port)),
-            _ => (rest, None),
-        },
-    };
-    let port = port.map(|port| port.parse().map_err(|_| format!("{text:?}: the port is no number"))).transpose()?;
-    if host.is_empty() || host.starts_with('-') {
-        return Err(format!("{text:?} is no jump host: [user@]host[:port] expected"));
+/// A sentence about what is wrong with it.
+pub fn hop(text: &str) -> Result<Hop, String> {
+    match super::config::hops(text)?.as_slice() {
+        [one] => Ok(one.clone()),
+        _ => Err(format!("{text:?}: one jump host expected")),
     }
-    Ok((user, host.to_owned(), port))
 }
 
 #[cfg(test)]
@@ -228,44 +111,45 @@ pub fn hop(text: &str) -> Result<(Option<String>, String, Option<u16>), String> 
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<SshOptions, String> {
-        let mut options = SshOptions::default();
-        parse(text, &mut options).map(|()| options)
+    fn given(text: &str) -> Given {
+        let mut given = Given::default();
+        parse(text, &mut given).unwrap();
+        given
     }
 
     #[test]
-    fn reads_what_ssh_reads() {
-        let options = read("-J ops@bastion.example -o StrictHostKeyChecking=accept-new -p2222 -oUserKnownHostsFile='/a /b' -o 'Port 99'").unwrap();
-        assert_eq!(options.jump.as_deref(), Some("ops@bastion.example"));
-        assert_eq!(options.port, Some(2222), "the first value wins");
-        assert_eq!(options.user_known_hosts.unwrap(), [PathBuf::from("/a"), PathBuf::from("/b")]);
-        assert_eq!(read("-C -o ControlMaster=auto -o ControlPersist=60s").unwrap(), SshOptions::default());
-        assert_eq!(read("-Cqi /k").unwrap().identities, [PathBuf::from("/k")]);
-        assert_eq!(read("-o ProxyJump=none").unwrap().jump.as_deref(), Some(""));
+    fn options_come_in_order_and_in_every_spelling() {
+        let read =
+            given("-J ops@bastion:2222 -o 'ProxyCommand=nc %h %p' -oPort=23 -p24 -i ~/a -i '/b c' -qC -4 -F /x -F /y");
+        let shown: Vec<String> = read.options.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(
+            shown,
+            [
+                "ProxyJump=ops@bastion:2222",
+                "ProxyCommand=nc %h %p",
+                "Port=23",
+                "Port=24",
+                "IdentityFile=~/a",
+                "IdentityFile=\"/b c\"",
+                "AddressFamily=inet"
+            ]
+        );
+        assert_eq!(read.file, Some(PathBuf::from("/x")));
+        assert_eq!(given("-o \"User ops\"").options, [("User".to_owned(), "ops".to_owned())]);
     }
 
     #[test]
-    fn refuses_by_name_what_it_cannot_honour() {
-        for (text, word) in [
-            ("-o ProxyCommand='nc %h %p'", "ProxyCommand"),
-            ("-F /x", "-F"),
-            ("-o BindAddress=1.2.3.4", "bindaddress"),
-            ("-J a,b", "several hops"),
-            ("host", "no option"),
-            ("-o Port=0", "Port"),
-            ("-p", "needs a value"),
-            ("-o 'x", "quote"),
+    fn what_cannot_be_honoured_is_named() {
+        for (text, what) in [
+            ("-W host:1", "-W is an option that ferry cannot honour"),
+            ("bastion", "only options can stand here"),
+            ("-J", "-J needs a value"),
+            ("-o Port", "expected Option=value"),
+            ("-i 'a", "a quote is not closed"),
+            ("-N", "-N is an option"),
         ] {
-            let error = read(text).unwrap_err();
-            assert!(error.contains(word), "{text}: {error}");
+            let wrong = parse(text, &mut Given::default()).unwrap_err();
+            assert!(wrong.contains(what), "{text}: {wrong}");
         }
-    }
-
-    #[test]
-    fn hops() {
-        assert_eq!(hop("ops@b:2222").unwrap(), (Some("ops".into()), "b".into(), Some(2222)));
-        assert_eq!(hop("[::1]:22").unwrap(), (None, "::1".into(), Some(22)));
-        assert_eq!(hop("::1").unwrap(), (None, "::1".into(), None));
-        assert!(hop("-oProxyCommand=x").is_err());
     }
 }

@@ -1,0 +1,256 @@
+//! `ferry exec PATTERN -- CMD`: one command on many hosts.
+//!
+//! What lives here: turning what was typed into a play of one task. What does not: carrying it out (`run`, as for
+//! every playbook: forks, become, journal, host logs) and how what hosts say is shown (`report::exec`).
+//!
+//! Words behind `--` are words: no shell reads them, and nothing in them is a template
+//! (`--format '{{.Names}}'` arrives as it is). What `-a` holds is what Ansible's `-a` holds: templates
+//! are rendered, and `shell` and `raw` give it to a shell.
+
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use serde_json::{Value, json};
+
+use super::args::ExecArgs;
+use super::open;
+use super::river::{self, Journey};
+use crate::digest::Hasher;
+use crate::event::Window;
+use crate::failure::{Failure, Kind};
+use crate::modules::{self, Choices, Limits, Scope};
+use crate::name::nearest;
+use crate::playbook::{Playbook, Step};
+use crate::report::{Output, Sink, exec};
+
+/// How `exec` speaks, and the bounds of its command.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Speech {
+    form: exec::Form,
+    /// `--timeout`.
+    seconds: Option<u64>,
+}
+
+impl Speech {
+    /// The window and its thread. `dir` is the run's folder.
+    pub(super) fn open(self, output: Output, dir: &Path) -> std::io::Result<(Window, JoinHandle<()>)> {
+        exec::open(self.form, output, dir)
+    }
+
+    /// What is kept of each host's output: that which is shown at the end is kept until then.
+    pub(super) fn limits(self) -> Limits {
+        let kept = if self.form == exec::Form::Stream { 64 << 10 } else { 256 << 10 };
+        Limits { seconds: self.seconds, kept }
+    }
+}
+
+fn usage(what: impl Into<String>) -> Failure {
+    Failure::new(Kind::Usage, what)
+}
+
+/// The module's arguments as they were given.
+enum Given {
+    /// The words of a command, as they are.
+    Words(Vec<String>),
+    /// `-a`.
+    Text(String),
+}
+
+/// The first character outside of quotes that only a shell understands.
+fn for_a_shell(text: &str) -> Option<char> {
+    let mut quote = None;
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some('\''), '\'') | (Some('"'), '"') => quote = None,
+            (Some('"'), '$' | '`') | (None, '|' | '&' | ';' | '<' | '>' | '$' | '`' | '(' | ')' | '\n') => {
+                return Some(c);
+            }
+            (None, '\'' | '"') => quote = Some(c),
+            (None | Some('"'), '\\') => {
+                chars.next();
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+fn given(args: &ExecArgs, module: &str) -> Result<Given, Failure> {
+    let wants_a_shell = "a text for a shell: -m shell -a 'TEXT'; words for one command: -- CMD ARG…";
+    match (&args.args, args.words.as_slice()) {
+        (Some(_), [_, ..]) => Err(usage("the command is given twice: with -a and behind --").mend("leave one of them")),
+        (Some(text), []) => Ok(Given::Text(text.clone())),
+        (None, []) if ["command", "shell", "raw"].contains(&module) => {
+            Err(usage("there is nothing to run").mend("ferry exec PATTERN -- CMD ARG…, or -m MODULE -a ARGS"))
+        }
+        (None, []) => Ok(Given::Text(String::new())),
+        (None, words) if module != "command" => Ok(Given::Text(words.join(" "))),
+        // As `ansible -a 'uptime -p'`: one text is cut into words. That it is not given to a shell must not be
+        // learned from what goes wrong there.
+        (None, [one]) if one.contains(char::is_whitespace) => match for_a_shell(one) {
+            Some(c) => Err(usage(format!("{c:?} means something to a shell only, and no shell reads this command"))
+                .saw(one.clone())
+                .mend(wants_a_shell)),
+            None => shlex::split(one).filter(|words| !words.is_empty()).map(Given::Words).ok_or_else(|| {
+                usage("a quote is not closed, or there is no word").saw(one.clone()).mend(wants_a_shell)
+            }),
+        },
+        (None, words) if words.first().is_some_and(String::is_empty) => {
+            Err(usage("the command's name is empty").mend(wants_a_shell))
+        }
+        (None, words) => Ok(Given::Words(words.to_vec())),
+    }
+}
+
+/// Text that a template gives back as it is.
+fn literal(word: &str) -> String {
+    let mut out = String::with_capacity(word.len());
+    let mut chars = word.chars().peekable();
+    while let Some(c) = chars.next() {
+        match (c, chars.peek()) {
+            ('{', Some('{' | '%' | '#')) => out.push_str("{{ '{' }}"),
+            (c, _) => out.push(c),
+        }
+    }
+    out
+}
+
+/// The play of one task.
+fn playbook(pattern: &str, module: &str, given: Given) -> Result<Playbook, Failure> {
+    let arguments = match &given {
+        // The words take their place below: they need not be YAML.
+        Given::Words(_) => json!({"argv": ["true"]}),
+        Given::Text(text) if text.trim_start().starts_with('{') && !text.trim_start().starts_with("{{") => {
+            serde_json::from_str(text)
+                .map_err(|error| usage(format!("-a is no JSON object: {error}")).saw(text.clone()))?
+        }
+        Given::Text(text) if text.is_empty() => Value::Null,
+        Given::Text(text) => json!(text),
+    };
+    let play = json!([{"name": "exec", "hosts": "all", "gather_facts": false, "tasks": [{"name": module, module: arguments}]}]);
+    let mut playbook = Playbook::parse("-a", &play.to_string(), &modules::table()).map_err(|failure| {
+        // The place is in a text of ours.
+        let bare = |failure: Failure| Failure { kind: Kind::Usage, place: None, snippet: None, ..failure };
+        let more = failure.more.iter().cloned().map(bare).collect();
+        bare(Failure { more, ..failure })
+    })?;
+    for play in &mut playbook.plays {
+        play.hosts.text = literal(pattern);
+        let Given::Words(words) = &given else { continue };
+        for step in &mut play.tasks {
+            if let Step::Task(task) = step {
+                for (name, _, value) in &mut task.args {
+                    if name == "argv" {
+                        *value = words.iter().map(|word| Value::String(literal(word))).collect();
+                    }
+                }
+            }
+        }
+    }
+    Ok(playbook)
+}
+
+pub(super) async fn run(mut args: ExecArgs) -> Result<u8, Failure> {
+    if args.list_hosts {
+        let hosts = open::open(&args.common, None)?.select(&args.pattern, args.common.limit.as_deref())?;
+        Sink::stdout().put(&format!("{}\n", hosts.join("\n")));
+        return Ok(0);
+    }
+    let table = modules::table();
+    let wanted = args.module.clone().unwrap_or_else(|| "command".to_owned());
+    let Some(spec) = table.get(&wanted) else {
+        let ours: Vec<&str> = table.names().filter(|name| modules::scope(name) == Scope::Host).collect();
+        let near = nearest(&wanted, ours.iter().copied(), 2);
+        let failure = usage(format!("there is no module {wanted:?}"));
+        return Err(match near.is_empty() {
+            true => failure.mend(format!("ferry has {}", ours.join(", "))),
+            false => failure.mend(format!("did you mean {}?", near.join(" or "))),
+        });
+    };
+    let module = spec.name;
+    if modules::scope(module) == Scope::Cluster {
+        return Err(usage(format!(
+            "the module {module} is about a whole cluster, and works with what steps before it found"
+        ))
+        .mend("ferry backup, ferry restore, or a playbook: ferry run"));
+    }
+    let given = given(&args, module)?;
+    let words = match &given {
+        Given::Words(words) => words.iter().any(|word| word.contains('\0')),
+        Given::Text(text) => text.contains('\0'),
+    };
+    if words {
+        return Err(usage("a NUL cannot be part of a command line"));
+    }
+    let mut hasher = Hasher::new();
+    hasher.update(json!([&args.pattern, module, &args.words, &args.args]).to_string().as_bytes());
+    let title = match &given {
+        Given::Words(words) => crate::remote::Command::words(words).map(|line| line.to_string()).unwrap_or_default(),
+        Given::Text(text) => format!("{module} {text}").trim_end().to_owned(),
+    };
+    let playbook = playbook(&args.pattern, module, given)?;
+    let opened = open::open(&args.common, None)?;
+    opened.select(&args.pattern, args.common.limit.as_deref())?;
+    let form = match (args.one_line, args.gather) {
+        (true, _) => exec::Form::OneLine,
+        (_, true) => exec::Form::Gather,
+        _ => exec::Form::Stream,
+    };
+    args.common.exec = Some(Speech { form, seconds: args.command_timeout });
+    let choices = Choices {
+        check: args.check,
+        only: Vec::new(),
+        label: None,
+        waive: Default::default(),
+        patience: river::patience()?,
+        restore: Default::default(),
+    };
+    river::flow(Journey {
+        opened,
+        playbooks: vec![playbook],
+        playbook_digest: Some(hasher.finish()),
+        cluster: None,
+        choices,
+        common: args.common,
+        title,
+        first: Vec::new(),
+        needs_catalog: false,
+    })
+    .await
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::template::{Scope as Names, Templater};
+
+    #[test]
+    fn words_are_never_templates() {
+        for word in
+            ["{{.Names}}", "{{{{", "{%x%}", "{# c #}", "{", "{{", "a{{b}}c", "{{ '{' }}", "${x}", "é\n", "{%", "}}%}"]
+        {
+            let rendered = Templater::new().render(&literal(word), None, &Names::new()).unwrap();
+            assert_eq!(rendered, Value::String(word.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_only_a_shell_understands_is_seen() {
+        for (text, expected) in [
+            ("uptime -p", None),
+            ("echo 'a | b' \"c;d\" e\\|f", None),
+            ("echo '$HOME'", None),
+            ("ls *.log", None),
+            ("a | b", Some('|')),
+            ("echo \"$HOME\"", Some('$')),
+            ("echo \"\\$HOME\"", None),
+            ("a && b", Some('&')),
+            ("a > f", Some('>')),
+            ("(a)", Some('(')),
+        ] {
+            assert_eq!(for_a_shell(text), expected, "{text}");
+        }
+    }
+}

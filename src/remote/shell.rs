@@ -1,0 +1,398 @@
+//! A `sh` that stays open on a host, as the become user, and runs one script after another: one
+//! connection a host, one round trip a task, one sudo.
+//!
+//! What lives here: the loop on the host, the frames that keep what a script says apart from everything
+//! else, and when a shell is given up. What does not: how it is opened (sudo), which host it is for
+//! (modules). Jobs and archives have channels of their own; nothing waits behind them.
+//!
+//! The frames. Each script runs in a subshell with its input from /dev/null and its two outputs in pipes of its own,
+//! which two `cat` copy to the channel. Only when both have seen the end, which means that nobody holds those pipes any
+//! more, the loop says the script's nonce and its exit code, on standard output and on standard error. So
+//! bytes of any kind may pass, a last line needs no line feed, a process that a script left behind cannot speak into
+//! the next one's output (as over `ssh`, its output is waited for), and neither stream can overtake
+//! the other's end. The nonce is new for each script and on the host it is known to the loop only.
+//!
+//! A script is sent by its exact number of lines: one that was cut runs nothing. The loop ends with its input,
+//! so with the connection, and leaves nothing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::{Child, Exit, Piece, Said, Session, gather, quote, too_long};
+use crate::failure::{Failure, Kind};
+
+/// What runs one script: `n` is its nonce, `s` the script. Redirections are made by `exec` in the subshell itself: busybox
+/// undoes those of a group before it runs the trap of an exit.
+const RUN: &str = r#"exec 3>&1 4>&2
+nl='
+'
+run() {
+  r=$(
+    exec 5>&1
+    {
+      {
+        (
+          exec </dev/null 2>&1 1>&6 3>&- 4>&- 5>&- 6>&-
+          eval "$s"
+        )
+        echo $? >&5
+      } | cat >&4 5>&- 6>&-
+    } 6>&1 | cat >&3 5>&-
+  )
+  printf '%s %s\n' "$n" "${r:-?}"
+  printf '%s %s\n' "$n" "${r:-?}" >&2
+}
+"#;
+
+/// The loop. A request is the nonce, how the script is sent, and how many lines it has (`l`), or how many bytes (`b`): many
+/// lines are slow to read one by one. The first script comes with the loop itself, in one breath: what follows a script
+/// that is read by `head` could be lost, for busybox's reads ahead.
+const LOOP: &str = r#"run
+while read -r n m k; do
+  s=
+  if [ "$m" = b ]; then
+    s=$(head -c "$k"; echo x)
+    s=${s%x}
+    [ ${#s} -eq "$k" ] || exit 97
+  else
+    while [ "$k" -gt 0 ]; do
+      IFS= read -r l || exit 97
+      s=$s$l$nl
+      k=$((k - 1))
+    done
+  fi
+  run
+done
+exit 0"#;
+
+/// From so many bytes on a script is sent by its length.
+const LONG: usize = 4 << 10;
+
+/// One host's shell, opened when it is first needed. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Shell {
+    slot: Arc<Mutex<Option<Open>>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    session: Session,
+    child: Child,
+}
+
+impl Shell {
+    /// Runs `script` in the shell of `session`, which is opened when it is not yet. The script's input is empty. While
+    /// another script runs in the shell, this one gets a channel of its own.
+    ///
+    /// # Errors
+    /// As [`Session::open_root`].
+    pub async fn start(&self, session: &Session, script: &str) -> Result<Child, Failure> {
+        // A scripted host says what its script says to the exchange that its tests know.
+        let free = if let Session::Fake(_) = session { None } else { Arc::clone(&self.slot).try_lock_owned().ok() };
+        let Some(mut slot) = free else {
+            let mut child = session.open_root(script).await?;
+            child.close_input().await;
+            return Ok(child);
+        };
+        let nonce = format!("@@{:032x}", rand::random::<u128>());
+        let request = request(&nonce, script);
+        // A connection that was made anew has no shell yet.
+        if slot.as_ref().is_some_and(|open| !open.session.same(session)) {
+            *slot = None;
+        }
+        let sent = match slot.as_mut() {
+            Some(open) => open.child.write(request.as_bytes()).await.is_ok(),
+            None => false,
+        };
+        if !sent {
+            // Nothing of a request runs before all of it is there: it may be sent once more, to a new shell.
+            *slot = None;
+            let first = quote(script.trim_end_matches('\n'))
+                .map_err(|nul| Failure::new(Kind::CouldNotStart, nul.to_string()))?;
+            let child = session.open_root(&format!("{RUN}n={nonce}\ns={first}\n{LOOP}")).await?;
+            *slot = Some(Open { session: session.clone(), child });
+        }
+        let ends = [End::new(&nonce), End::new(&nonce)];
+        Ok(Child::Shell(Box::new(Task { slot, ends, ready: VecDeque::new(), lost: None })))
+    }
+
+    /// Runs a short script and gathers what it says, at most [`super::SHORT`] bytes of each stream.
+    ///
+    /// # Errors
+    /// As [`Shell::start`], and [`Kind::Unreachable`](crate::failure::Kind::Unreachable) when it takes longer than
+    /// `patience`.
+    pub async fn run(&self, session: &Session, script: &str, patience: Duration) -> Result<Said, Failure> {
+        let work = async {
+            let child = self.start(session, script).await?;
+            gather(session.host(), child, patience).await
+        };
+        match tokio::time::timeout(patience + Duration::from_secs(60), work).await {
+            Ok(said) => said,
+            Err(_) => Err(too_long(session.host(), patience)),
+        }
+    }
+}
+
+/// What is written to the loop for one script.
+fn request(nonce: &str, script: &str) -> String {
+    let script = script.trim_end_matches('\n');
+    if script.len() >= LONG {
+        format!("{nonce} b {}\n{script}", script.len())
+    } else {
+        format!("{nonce} l {}\n{script}\n", script.split('\n').count())
+    }
+}
+
+/// A script that runs in a shell. When it is dropped before its end was seen, the shell is given up.
+#[derive(Debug)]
+pub struct Task {
+    slot: OwnedMutexGuard<Option<Open>>,
+    /// The ends of standard output and standard error.
+    ends: [End; 2],
+    ready: VecDeque<Piece>,
+    lost: Option<Exit>,
+}
+
+impl Task {
+    pub(super) async fn next(&mut self) -> Option<Piece> {
+        loop {
+            if let Some(piece) = self.ready.pop_front() {
+                return Some(piece);
+            }
+            if self.lost.is_some() || self.ends.iter().all(|end| end.code.is_some()) {
+                return None;
+            }
+            let open = self.slot.as_mut()?;
+            let [out, err] = &mut self.ends;
+            match Box::pin(open.child.next()).await {
+                Some(Piece::Out(bytes)) => out.take(bytes, Piece::Out, &mut self.ready),
+                Some(Piece::Err(bytes)) => err.take(bytes, Piece::Err, &mut self.ready),
+                None => {
+                    // The shell ended under the script: the connection is gone, or the script killed its parent.
+                    let exit = match Box::pin(open.child.exit()).await {
+                        Exit::Lost(why) => Exit::Lost(why),
+                        other => Exit::Lost(format!("the shell that the script ran in ended ({other})")),
+                    };
+                    self.lost = Some(exit);
+                    out.rest(Piece::Out, &mut self.ready);
+                    err.rest(Piece::Err, &mut self.ready);
+                }
+            }
+        }
+    }
+
+    pub(super) fn exit_seen(&self) -> Exit {
+        if let Some(exit) = &self.lost {
+            return exit.clone();
+        }
+        match self.ends.each_ref().map(|end| end.code.as_deref()) {
+            [Some(out), Some(err)] if out == err => match out.parse() {
+                Ok(code) => Exit::Code(code),
+                Err(_) => Exit::Lost("the shell did not learn how the script ended".to_owned()),
+            },
+            _ => Exit::Lost("the script's end was not seen".to_owned()),
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        let ended = self.lost.is_none() && self.ends.iter().all(|end| end.code.is_some());
+        if !ended {
+            *self.slot = None;
+        }
+    }
+}
+
+/// Looks for the end of one stream: the nonce, a blank, the exit code, a line feed, and nothing behind them.
+#[derive(Debug)]
+struct End {
+    nonce: Vec<u8>,
+    /// What came and may be the beginning of the end.
+    held: Vec<u8>,
+    code: Option<String>,
+}
+
+/// The longest that can follow the nonce: a blank, a code, a line feed.
+const TRAILER: usize = 8;
+
+impl End {
+    fn new(nonce: &str) -> Self {
+        Self { nonce: nonce.as_bytes().to_vec(), held: Vec::new(), code: None }
+    }
+
+    fn take(&mut self, bytes: Bytes, wrap: fn(Bytes) -> Piece, ready: &mut VecDeque<Piece>) {
+        if self.code.is_some() {
+            // Nobody but the loop can speak here, and it waits for us: a host that does so all the same is not heard.
+            return;
+        }
+        let bytes = if self.held.is_empty() {
+            bytes
+        } else {
+            let mut joined = std::mem::take(&mut self.held);
+            joined.extend_from_slice(&bytes);
+            Bytes::from(joined)
+        };
+        // Nothing follows the end, so it can only begin this far from the last byte.
+        let from = bytes.len().saturating_sub(self.nonce.len() + TRAILER);
+        let Some(at) = self.begins(&bytes, from) else {
+            ready.push_back(wrap(bytes));
+            return;
+        };
+        let tail = bytes.get(at..).unwrap_or_default();
+        if let Some(code) = tail.strip_suffix(b"\n").and_then(|line| line.get(self.nonce.len() + 1..)) {
+            self.code = Some(String::from_utf8_lossy(code).into_owned());
+        } else {
+            self.held = tail.to_vec();
+        }
+        if at > 0 {
+            ready.push_back(wrap(bytes.slice(..at)));
+        }
+    }
+
+    /// Where the end begins, or may begin when more has come.
+    fn begins(&self, bytes: &[u8], from: usize) -> Option<usize> {
+        (from..bytes.len()).find(|at| {
+            let tail = bytes.get(*at..).unwrap_or_default();
+            let known = tail.len().min(self.nonce.len());
+            tail.get(..known) == self.nonce.get(..known)
+        })
+    }
+
+    /// What was held back and turned out to be no end.
+    fn rest(&mut self, wrap: fn(Bytes) -> Piece, ready: &mut VecDeque<Piece>) {
+        if !self.held.is_empty() {
+            ready.push_back(wrap(Bytes::from(std::mem::take(&mut self.held))));
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::remote::local::LocalSession;
+    use crate::remote::sudo::Become;
+
+    /// This machine, with `words` for the `/bin/sh` that a stand-in for sudo starts.
+    fn with(words: &str, yard: &tempfile::TempDir) -> Session {
+        use std::os::unix::fs::PermissionsExt as _;
+        let sudo = yard.path().join("sudo");
+        let text = format!("#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\nshift 2\nexec {words} \"$@\"\n");
+        std::fs::write(&sudo, text).unwrap();
+        std::fs::set_permissions(&sudo, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let plan = Become { exe: sudo.display().to_string(), ..Become::root(None) };
+        Session::Local(LocalSession::new("here", plan))
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nothing_confuses_a_shell_that_stays_open() {
+        let long = format!("printf %s {}\nprintf ' %s' end", "x".repeat(20_000));
+        let table: &[(&str, &str, &str, Exit)] = &[
+            ("echo hello", "hello\n", "", Exit::Code(0)),
+            ("printf 'no line feed'", "no line feed", "", Exit::Code(0)),
+            ("printf 'a\\000\\377@@b'; printf '@@' >&2; exit 3", "a\0\u{fffd}@@b", "@@", Exit::Code(3)),
+            ("cat; read -r x; echo \"<$x>\"", "<>\n", "", Exit::Code(0)),
+            ("cd /; umask 0; x=leaked; set -e; exec 2>/dev/null; false; echo not reached", "", "", Exit::Code(1)),
+            ("printf %s \"$x\"; umask | tail -c 3; pwd | grep -c '^/$'", "22\n0\n", "", Exit::Code(1)),
+            ("exec false", "", "", Exit::Code(1)),
+            ("(sleep 0.3; echo late) & echo now", "now\nlate\n", "", Exit::Code(0)),
+            ("trap 'echo bye' EXIT; exit 4", "bye\n", "", Exit::Code(4)),
+            ("exec >/dev/null 2>&1; echo nobody hears this", "", "", Exit::Code(0)),
+            ("cat <<'E'\n  two\nlines $x\nE\n", "  two\nlines $x\n", "", Exit::Code(0)),
+            ("kill -9 $(exec sh -c 'echo $PPID')", "", "*", Exit::Code(137)),
+            (
+                "i=0; while [ $i -lt 300 ]; do echo $i; echo $i >&2; i=$((i+1)); done | tail -n 1",
+                "299\n",
+                "*",
+                Exit::Code(0),
+            ),
+            (&long, "*", "", Exit::Code(0)),
+            ("echo 5 >&5 || echo closed", "closed\n", "*", Exit::Code(0)),
+            ("echo last", "last\n", "", Exit::Code(0)),
+        ];
+        for words in ["dash", "bash --posix", "bash", "busybox sh"] {
+            let yard = tempfile::tempdir().unwrap();
+            let session = with(words, &yard);
+            let shell = Shell::default();
+            for (script, out, err, exit) in table {
+                let said = shell.run(&session, script, PATIENCE).await.unwrap();
+                let case = format!("{words}: {}", script.chars().take(60).collect::<String>());
+                let umask = script.contains("umask |");
+                assert_eq!(said.exit, *exit, "{case}: {}", said.err_text());
+                if *out != "*" {
+                    let seen = String::from_utf8_lossy(&said.out).into_owned();
+                    assert!(seen == *out || umask && seen.ends_with("22\n0\n"), "{case}: {seen:?}");
+                }
+                if *err != "*" {
+                    assert_eq!(String::from_utf8_lossy(&said.err), *err, "{case}");
+                }
+            }
+            assert!(shell.slot.lock().await.is_some(), "{words}: one shell ran them all");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_megabyte_of_any_bytes_passes_whole() {
+        let yard = tempfile::tempdir().unwrap();
+        let session = with("dash", &yard);
+        let shell = Shell::default();
+        let bytes: Vec<u8> = (0..1_048_577_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let file = yard.path().join("bytes");
+        std::fs::write(&file, &bytes).unwrap();
+        for _ in 0..3 {
+            let said = shell.run(&session, &format!("cat {f}; cat {f} >&2", f = file.display()), PATIENCE).await;
+            let said = said.unwrap();
+            assert_eq!(said.exit, Exit::Code(0));
+            assert!(said.out == bytes && said.err == bytes, "{} {}", said.out.len(), said.err.len());
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_shell_that_was_lost_is_opened_anew_and_a_busy_one_is_not_waited_for() {
+        let yard = tempfile::tempdir().unwrap();
+        let session = with("dash", &yard);
+        let shell = Shell::default();
+        // The script's parent is the shell itself.
+        let said = shell.run(&session, "echo before; kill -9 $$; sleep 1", PATIENCE).await.unwrap();
+        assert!(matches!(said.exit, Exit::Lost(_)), "{:?}", said.exit);
+        let said = shell.run(&session, "echo again", PATIENCE).await.unwrap();
+        assert_eq!((said.text().as_str(), said.exit), ("again", Exit::Code(0)));
+        // One that is dropped in the middle is given up: its output cannot reach the next.
+        let mut task = shell.start(&session, "echo first; sleep 0.5; echo stray").await.unwrap();
+        assert!(task.next().await.is_some());
+        let beside = shell.run(&session, "echo beside", PATIENCE).await.unwrap();
+        assert_eq!(beside.text(), "beside");
+        drop(task);
+        let said = shell.run(&session, "sleep 0.7; echo own", PATIENCE).await.unwrap();
+        assert_eq!(said.text(), "own");
+    }
+
+    #[test]
+    fn the_end_is_found_however_the_bytes_are_cut() {
+        let whole = b"some @@ output @@0000 without a line feed@@00112233 17\n";
+        for cut in 0..whole.len() {
+            for second in cut..whole.len() {
+                let mut end = End::new("@@00112233");
+                let mut ready = VecDeque::new();
+                for part in [&whole[..cut], &whole[cut..second], &whole[second..]] {
+                    end.take(Bytes::copy_from_slice(part), Piece::Out, &mut ready);
+                }
+                let said: Vec<u8> = ready
+                    .iter()
+                    .flat_map(|piece| match piece {
+                        Piece::Out(bytes) | Piece::Err(bytes) => bytes.to_vec(),
+                    })
+                    .collect();
+                assert_eq!(end.code.as_deref(), Some("17"), "{cut} {second}");
+                assert_eq!(said, b"some @@ output @@0000 without a line feed", "{cut} {second}");
+            }
+        }
+    }
+}
