@@ -170,7 +170,18 @@ pub fn clean(bytes: &[u8]) -> String {
         rest = rest.get(c.len_utf8()..).unwrap_or("");
         match c {
             c if (c as u32) < 0x20 || (c as u32) == 0x7f => out.push_str(&format!("\\x{:02x}", c as u32)),
-            '\u{80}'..='\u{9f}'
+            c if misleads(c) => out.push_str(&format!("\\u{{{:x}}}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Characters beyond ASCII that act on a terminal, or make a text look like another.
+fn misleads(c: char) -> bool {
+    matches!(
+        c,
+        '\u{80}'..='\u{9f}'
             | '\u{ad}'
             | '\u{61c}'
             | '\u{200b}'..='\u{200f}'
@@ -178,8 +189,21 @@ pub fn clean(bytes: &[u8]) -> String {
             | '\u{2060}'..='\u{206f}'
             | '\u{feff}'
             | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}' => out.push_str(&format!("\\u{{{:x}}}", c as u32)),
-            c => out.push(c),
+            | '\u{e0000}'..='\u{e007f}'
+    )
+}
+
+/// A JSON text with the same meaning that cannot act on a terminal: what JSON lets stand in a
+/// string, and [`clean`] would write out, becomes a `\uXXXX` escape (two where UTF-16 needs two).
+pub fn clean_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c == '\u{7f}' || misleads(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(c);
         }
     }
     out
@@ -196,6 +220,15 @@ fn skip_sgr(text: &str) -> Option<&str> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_keeps_its_meaning_and_acts_on_no_terminal() {
+        let value = serde_json::json!({"a\u{9b}": "\u{1b}[2J\u{7f}\u{9b}2J\u{202e}\u{e0041}\n ü \u{1f600}"});
+        let text = clean_json(&serde_json::to_string_pretty(&value).unwrap());
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+        assert!(!text.chars().any(|c| (c.is_control() && c != '\n') || misleads(c)), "{text:?}");
+        assert!(text.contains("ü \u{1f600}") && text.contains("\\udb40\\udc41"), "{text}");
+    }
 
     #[test]
     fn masks_the_forms_in_which_a_secret_comes_back() {

@@ -20,7 +20,7 @@ use crate::report::figures::{human_bytes, human_seconds};
 use crate::report::render::{Style, print_failure};
 use crate::report::tables::Table;
 use crate::report::{Sink, journal};
-use crate::secret::clean;
+use crate::secret::{clean, clean_json};
 
 pub(super) async fn run(command: JobsCommand) -> Result<u8, Failure> {
     match command {
@@ -60,7 +60,7 @@ async fn list(pattern: &str, as_json: bool, common: &Common) -> Result<u8, Failu
             .iter()
             .map(|(host, job)| json!({"host": host, "job": job.id, "kind": job.kind, "cluster": job.cluster, "state": job.state.to_string(), "started": job.started, "out_bytes": job.out_bytes, "meta": job.meta}))
             .collect();
-        Sink::stdout().put(&format!("{}\n", serde_json::to_string_pretty(&all).unwrap_or_default()));
+        Sink::stdout().put(&format!("{}\n", clean_json(&serde_json::to_string_pretty(&all).unwrap_or_default())));
     } else if jobs.is_empty() && failures.is_empty() {
         Sink::stdout().put("no job of ferry is on these hosts\n");
     } else {
@@ -338,7 +338,7 @@ fn told(folders: &[Folder]) -> String {
             value
         })
         .collect();
-    format!("{}\n", serde_json::to_string_pretty(&all).unwrap_or_default())
+    format!("{}\n", clean_json(&serde_json::to_string_pretty(&all).unwrap_or_default()))
 }
 
 async fn staging(pattern: &str, yes: bool, as_json: bool, common: &Common) -> Result<u8, Failure> {

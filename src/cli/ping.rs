@@ -12,6 +12,7 @@ use crate::modules::{self, Choices, RunInfo};
 use crate::name::RunId;
 use crate::report::Sink;
 use crate::report::tables::Table;
+use crate::secret::clean_json;
 
 /// A world for commands that look and keep no run.
 pub(super) async fn world(opened: &open::Opened, hosts: &[String]) -> Result<World, Failure> {
@@ -92,7 +93,7 @@ pub(super) async fn run(args: PingArgs) -> Result<u8, Failure> {
     }
     if args.json {
         let text = serde_json::to_string_pretty(&all).unwrap_or_default();
-        Sink::stdout().put(&format!("{}\n", opened.masker.mask(&text)));
+        Sink::stdout().put(&format!("{}\n", clean_json(&opened.masker.mask(&text))));
     } else {
         table.print();
         for failure in &failures {

@@ -405,8 +405,10 @@ impl Jobs {
         let mut offset = offset;
         let mut pending: Option<Vec<u8>> = None;
         let mut complaint = Vec::new();
+        // The script says nothing on standard error: a node that talks only there is not heard.
+        let mut heard = tokio::time::Instant::now();
         loop {
-            let bytes = match tokio::time::timeout(silence, child.next()).await {
+            let bytes = match tokio::time::timeout_at(heard + silence, child.next()).await {
                 Err(_) => return Err(quiet()),
                 Ok(None) => {
                     let exit = child.exit().await;
@@ -444,6 +446,7 @@ impl Jobs {
                     _ => return Err(garbled(&format!("{:?} at offset {offset}", frame.word(0))).on(host)),
                 }
             }
+            heard = tokio::time::Instant::now();
         }
     }
 

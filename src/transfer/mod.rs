@@ -332,9 +332,11 @@ async fn stream(
     let skipping = Duration::from_secs(offset / SLOWEST);
     // A part of the patience, so that it lasts for another attempt.
     let silence = (pull.patience / 4).max(Duration::from_secs(5));
+    // Only bytes of the archive are progress: a host that complains for ever is silent as well.
+    let mut heard = tokio::time::Instant::now();
     loop {
         let limit = if started { silence } else { silence + skipping };
-        let piece = match tokio::time::timeout(limit, child.next()).await {
+        let piece = match tokio::time::timeout_at(heard + limit, child.next()).await {
             Ok(Some(piece)) => piece,
             Ok(None) => break,
             Err(_) => {
@@ -382,14 +384,22 @@ async fn stream(
         let left = known.bytes - pipe.received - gathered.len() as u64;
         let take = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
         let rest = bytes.split_off(take);
-        if tail.len() < 4096 {
-            tail.extend_from_slice(&rest);
+        tail.extend_from_slice(&rest);
+        if tail.len() > 4096 {
+            // Behind the file stands one line. Whatever else comes has no end that we know of.
+            return Err(Failure::new(Kind::Failed, "the host sends more bytes than the archive has")
+                .on(&pull.host)
+                .saw(format!("{} bytes were promised", known.bytes))
+                .why("something else writes to it, or the host lies")
+                .into());
         }
         gathered.extend_from_slice(&bytes);
         while gathered.len() >= PIECE {
             pipe.give(gathered.split_to(PIECE).freeze()).await?;
             progress(pipe.received, known.bytes);
         }
+        // After the wait for a disk here, which is no silence of the host.
+        heard = tokio::time::Instant::now();
     }
     if !gathered.is_empty() {
         pipe.give(gathered.freeze()).await?;

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use russh::client::{Config, DisconnectReason};
+use russh::client::{ChannelOpenHandle, Config, DisconnectReason, Msg, Session};
 use russh::keys::PublicKeyOrCertificate;
 use russh::keys::ssh_key::Algorithm;
 use russh::keys::ssh_key::PublicKey;
-use russh::{cipher, compression, kex, mac};
+use russh::{Channel, cipher, compression, kex, mac};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
@@ -26,6 +26,7 @@ use super::known_hosts::{KnownHosts, Offered, Verdict};
 use super::{Inner, SshSession};
 use crate::failure::{Failure, Kind};
 use crate::remote::sudo::Become;
+use crate::secret::clean;
 
 /// A byte stream that SSH can be spoken over: a socket, a tunnel through a bastion, a test's pipe.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -261,15 +262,20 @@ fn unreachable(target: &Target, what: impl Into<String>) -> Failure {
 /// [`Kind::Unreachable`] with the chain of steps and the one that failed; [`Kind::CouldNotStart`]
 /// when a key or known_hosts file here is wrong.
 pub async fn connect(target: &Target, lane: Lane) -> Result<SshSession, Failure> {
+    let began = Instant::now();
     let mut attempt = 0;
     loop {
         attempt += 1;
         tracing::info!(host = %target.host, address = %target.address, port = target.port, user = %target.user, attempt, "connecting");
         match connect_once(target, lane).await {
             // sshd drops handshakes at random when many come at once (MaxStartups). A host that is not
-            // there now is for the caller to try again, who knows how long that is worth while.
+            // there now is for the caller to try again, who knows how long that is worth while; and one
+            // that kept us waiting for a whole step would do so each time.
             Err(failure)
-                if failure.again && attempt < 4 && !failure.chain.iter().any(|step| step == "TCP" || step == "DNS") =>
+                if failure.again
+                    && attempt < 4
+                    && began.elapsed() < target.timeout
+                    && !failure.chain.iter().any(|step| step == "TCP" || step == "DNS") =>
             {
                 let jitter: u64 = rand::random_range(50..250);
                 tokio::time::sleep(Duration::from_millis(jitter * attempt)).await;
@@ -412,7 +418,7 @@ pub async fn introduce(target: &Target, ask: Decide<'_>) -> Result<(), Failure> 
         known,
         refusal: Arc::default(),
         ended: Arc::default(),
-        seen_key: false,
+        accepted: None,
         meet: Some(Arc::clone(&met)),
     };
     let shaking = russh::client::connect_stream(Arc::new(config), road.stream, client);
@@ -566,7 +572,7 @@ async fn handshake(
         known,
         refusal: Arc::clone(&refusal),
         ended: Arc::clone(&ended),
-        seen_key: false,
+        accepted: None,
         meet: None,
     };
     let stream = Overheard { stream, heard: Arc::clone(&banner) };
@@ -810,11 +816,13 @@ pub(super) struct Client {
     known: KnownHosts,
     refusal: Arc<Mutex<Option<Failure>>>,
     ended: Arc<Mutex<Option<String>>>,
-    /// A re-key shows the key again: the verdict of the first time holds for the same key only.
-    seen_key: bool,
+    /// The fingerprint of the key that was accepted, were russh to show one again: the verdict holds for this one only.
+    accepted: Option<String>,
     /// The key is only met: it goes here, and the connection ends.
     meet: Option<Arc<Mutex<Option<PublicKey>>>>,
 }
+
+type Answer = Result<(), russh::Error>;
 
 impl russh::client::Handler for Client {
     type Error = russh::Error;
@@ -824,6 +832,11 @@ impl russh::client::Handler for Client {
             PublicKeyOrCertificate::PublicKey { key, .. } => Offered::PublicKey(key.clone()),
             PublicKeyOrCertificate::Certificate(certificate) => Offered::Certificate(certificate.clone()),
         };
+        // russh asks once. The key of a re-key is not asked about: it comes from the peer that proved the first
+        // one, inside the connection that this proof protects.
+        if let Some(accepted) = &self.accepted {
+            return Ok(*accepted == offered.fingerprint());
+        }
         if let Some(met) = &self.meet {
             if let Offered::PublicKey(key) = offered {
                 *met.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
@@ -831,13 +844,13 @@ impl russh::client::Handler for Client {
             return Ok(false);
         }
         // accept-new waits for a lock on the file: not on a thread that others need.
-        let (target, known, again) = (self.target.clone(), self.known.clone(), self.seen_key);
-        let judged = tokio::task::spawn_blocking(move || judge(&target, &known, &offered, again)).await;
+        let (target, known, shown) = (self.target.clone(), self.known.clone(), offered.fingerprint());
+        let judged = tokio::task::spawn_blocking(move || judge(&target, &known, &offered)).await;
         let judged = judged
             .unwrap_or_else(|error| Err(Failure::new(Kind::Bug, "a host key was not judged").saw(error.to_string())));
         match judged {
             Ok(()) => {
-                self.seen_key = true;
+                self.accepted = Some(shown);
                 Ok(true)
             }
             Err(failure) => {
@@ -847,9 +860,86 @@ impl russh::client::Handler for Client {
         }
     }
 
+    // We never ask for forwarding, so a channel that the server opens is one that nobody wants: a dropped
+    // reply refuses it. russh would accept them all and keep each for as long as the connection lives.
+
+    async fn server_channel_open_session(&mut self, _: Channel<Msg>, _: ChannelOpenHandle, _: &mut Session) -> Answer {
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Answer {
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Answer {
+        Ok(())
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Answer {
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Answer {
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Answer {
+        Ok(())
+    }
+
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        _: Channel<Msg>,
+        _: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Answer {
+        Ok(())
+    }
+
     async fn disconnected(&mut self, reason: DisconnectReason<russh::Error>) -> Result<(), russh::Error> {
         let (text, result) = match reason {
-            DisconnectReason::ReceivedDisconnect(info) => (format!("the server ended it: {}", info.message), Ok(())),
+            DisconnectReason::ReceivedDisconnect(info) => {
+                // Up to 256 KiB of a host's words.
+                let said: String = clean(info.message.as_bytes()).chars().take(300).collect();
+                (format!("the server ended it: {said}"), Ok(()))
+            }
             DisconnectReason::Error(error) => (error.to_string(), Err(error)),
         };
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
@@ -858,7 +948,7 @@ impl russh::client::Handler for Client {
 }
 
 /// What a verdict means for this connection.
-fn judge(target: &Target, known: &KnownHosts, offered: &Offered, again: bool) -> Result<(), Failure> {
+fn judge(target: &Target, known: &KnownHosts, offered: &Offered) -> Result<(), Failure> {
     let (name, port) = target.lookup();
     let shown = offered.fingerprint();
     let entry = if port == 22 { name.to_owned() } else { format!("[{name}]:{port}") };
@@ -867,7 +957,6 @@ fn judge(target: &Target, known: &KnownHosts, offered: &Offered, again: bool) ->
     };
     match known.check(name, port, None, offered, std::time::SystemTime::now()) {
         Verdict::Match { .. } | Verdict::CaSigned { .. } => Ok(()),
-        Verdict::Unknown if again => Ok(()),
         Verdict::Unknown => match (target.strict, offered, target.known_hosts.first()) {
             (Strict::AcceptNew, Offered::PublicKey(key), Some(file)) => KnownHosts::accept_new(file, name, port, key, target.hash_known_hosts),
             _ => Err(unreachable(target, "the host key is not known here")

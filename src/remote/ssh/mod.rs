@@ -27,10 +27,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use russh::client::Msg;
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
 
 use super::{Command, Exit, Piece, sudo::Become};
 use crate::failure::{Failure, Kind};
+use crate::secret::clean;
 
 /// How long opening a channel may take.
 const OPENING: Duration = Duration::from_secs(30);
@@ -38,6 +39,8 @@ const OPENING: Duration = Duration::from_secs(30);
 const PACKET: usize = 32 << 10;
 /// Output that is kept while we write, in bytes. A host that floods us instead of reading is cut off.
 const MOST_KEPT: usize = 64 << 20;
+/// What keeping a piece costs beside its bytes: a flood of single bytes counts for what it takes.
+const PIECE_COST: usize = 256;
 
 struct Inner {
     handle: russh::client::Handle<connect::Client>,
@@ -158,37 +161,16 @@ impl std::fmt::Debug for SshChild {
 }
 
 impl SshChild {
-    /// What a message of the channel means to us: a piece, or a note about the end.
-    fn take(&mut self, message: ChannelMsg) -> Option<Piece> {
-        match message {
-            ChannelMsg::Data { data } => Some(Piece::Out(data)),
-            ChannelMsg::ExtendedData { data, ext: 1 } => Some(Piece::Err(data)),
-            ChannelMsg::ExitStatus { exit_status } => {
-                self.exit = Some(Exit::Code(i32::try_from(exit_status).unwrap_or(i32::MAX)));
-                None
-            }
-            ChannelMsg::ExitSignal { signal_name, .. } => {
-                self.exit = Some(Exit::Signal(format!("{signal_name:?}")));
-                None
-            }
-            ChannelMsg::Failure => {
-                self.exit = Some(Exit::Lost("the server refused to run a command".to_owned()));
-                None
-            }
-            _ => None,
-        }
-    }
-
     pub(super) async fn next(&mut self) -> Option<Piece> {
         if let Some(piece) = self.kept.pop_front() {
-            self.kept_bytes -= size(&piece);
+            self.kept_bytes -= size(&piece) + PIECE_COST;
             return Some(piece);
         }
         // OpenSSH says EOF before the exit status: only the channel's own end is the end.
         while !self.ended {
             match self.read.wait().await {
                 Some(message) => {
-                    if let Some(piece) = self.take(message).filter(|piece| size(piece) > 0) {
+                    if let Some(piece) = heed(message, &mut self.exit) {
                         return Some(piece);
                     }
                 }
@@ -199,7 +181,7 @@ impl SshChild {
     }
 
     pub(super) fn unread(&mut self, piece: Piece) {
-        self.kept_bytes += size(&piece);
+        self.kept_bytes += size(&piece) + PIECE_COST;
         self.kept.push_front(piece);
     }
 
@@ -216,24 +198,40 @@ impl SshChild {
         failure
     }
 
+    /// Writes, and hears at the same time: the reading half is what notices that the connection has died.
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         for packet in bytes.chunks(PACKET) {
             if self.ended || self.input_closed {
                 return Err(self.lost());
             }
-            let mut heard = Vec::new();
-            let (sent, closed) = match &self.write {
-                Some(write) => send_while_hearing(write, &mut self.read, packet, &mut heard, self.kept_bytes).await,
-                None => (Err(()), true),
-            };
-            self.ended |= closed;
-            for message in heard {
-                if let Some(piece) = self.take(message) {
-                    self.kept_bytes += size(&piece);
-                    self.kept.push_back(piece);
+            let Some(write) = &self.write else { return Err(self.lost()) };
+            let mut sending = std::pin::pin!(write.data_bytes(Bytes::copy_from_slice(packet)));
+            loop {
+                tokio::select! {
+                    biased;
+                    sent = &mut sending => {
+                        sent.map_err(|_| self.lost())?;
+                        break;
+                    }
+                    message = self.read.wait() => match message {
+                        Some(message) => {
+                            if let Some(piece) = heed(message, &mut self.exit) {
+                                self.kept_bytes += size(&piece) + PIECE_COST;
+                                self.kept.push_back(piece);
+                            }
+                        }
+                        None => {
+                            self.ended = true;
+                            return Err(self.lost());
+                        }
+                    },
+                }
+                if self.kept_bytes > MOST_KEPT {
+                    return Err(Failure::new(Kind::Failed, "the host floods us instead of reading")
+                        .on(self.session.host())
+                        .why("no more than 64 MiB of output is kept while input waits to be taken"));
                 }
             }
-            sent.map_err(|()| self.lost())?;
         }
         Ok(())
     }
@@ -273,35 +271,25 @@ impl Drop for SshChild {
     }
 }
 
-/// Sends one packet while the reading half is drained: it is what notices that the connection has
-/// died. Returns whether it was sent, and whether the channel has ended.
-async fn send_while_hearing(
-    write: &ChannelWriteHalf<Msg>,
-    read: &mut ChannelReadHalf,
-    packet: &[u8],
-    heard: &mut Vec<ChannelMsg>,
-    kept: usize,
-) -> (Result<(), ()>, bool) {
-    let mut sending = std::pin::pin!(write.data_bytes(Bytes::copy_from_slice(packet)));
-    let mut flood = kept;
-    loop {
-        tokio::select! {
-            biased;
-            sent = &mut sending => return (sent.map_err(|_| ()), false),
-            message = read.wait() => match message {
-                Some(message) => {
-                    if let ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } = &message {
-                        flood += data.len();
-                    }
-                    heard.push(message);
-                }
-                None => return (Err(()), true),
-            },
+/// What a message of the channel means to us: a piece, or a note about the end. The rest is dropped
+/// at once, since a server may send any number of it.
+fn heed(message: ChannelMsg, exit: &mut Option<Exit>) -> Option<Piece> {
+    let end = match message {
+        ChannelMsg::Data { data } => return Some(Piece::Out(data)).filter(|piece| size(piece) > 0),
+        ChannelMsg::ExtendedData { data, ext: 1 } => return Some(Piece::Err(data)).filter(|piece| size(piece) > 0),
+        ChannelMsg::ExitStatus { exit_status } => Exit::Code(i32::try_from(exit_status).unwrap_or(i32::MAX)),
+        ChannelMsg::ExitSignal { signal_name: Sig::Custom(name), .. } => {
+            Exit::Signal(clean(name.as_bytes()).chars().take(40).collect())
         }
-        if flood > MOST_KEPT {
-            return (Err(()), false);
-        }
+        ChannelMsg::ExitSignal { signal_name, .. } => Exit::Signal(format!("{signal_name:?}")),
+        ChannelMsg::Failure => Exit::Lost("the server refused to run a command".to_owned()),
+        _ => return None,
+    };
+    // A command ends once. From a server that tells two ends, a success is not believed.
+    if exit.as_ref().is_none_or(Exit::ok) {
+        *exit = Some(end);
     }
+    None
 }
 
 fn size(piece: &Piece) -> usize {
