@@ -383,7 +383,7 @@ impl Wire {
         let secret = agreement::EphemeralPrivateKey::generate(&agreement::X25519, &SystemRandom::new()).unwrap();
         let ours = secret.compute_public_key().unwrap().as_ref().to_vec();
         let peer = agreement::UnparsedPublicKey::new(&agreement::X25519, &theirs);
-        let shared = agreement::agree_ephemeral(secret, &peer, gone(), |shared| Ok(shared.to_vec()))?;
+        let shared = agreement::agree_ephemeral(secret, peer, gone(), |shared| Ok(shared.to_vec()))?;
         let (pair, blob) = host_key(how.seed);
         let start = shared.iter().position(|byte| *byte != 0).unwrap_or(shared.len());
         let mut mpint = shared[start..].to_vec();
@@ -619,11 +619,11 @@ impl Wire {
         self.script(line)
     }
 
-    /// What the shell says when it is there, on both streams.
+    /// What the shell says when it is there.
     pub fn ready(&mut self, line: &str) -> io::Result<()> {
         let ready = format!("{}\n", word(line, "ferry-", "-ready"));
         self.out(ready.as_bytes())?;
-        self.err(ready.as_bytes())
+        if line.contains("-ready >&2") { self.err(ready.as_bytes()) } else { Ok(()) }
     }
 
     /// The end of a script: of the channel, or, where the script runs in a shell that stays open, as its loop tells it.
@@ -662,7 +662,7 @@ impl Wire {
 
     /// Many packets in one write.
     pub fn burst(&mut self, payload: &Packet, count: usize) -> io::Result<()> {
-        let direct = std::mem::replace(&mut self.gathered, Some(Vec::new()));
+        let direct = self.gathered.replace(Vec::new());
         for _ in 0..count {
             self.send(payload)?;
         }
