@@ -269,8 +269,15 @@ fn play(case: &Case) -> Came {
     let began = Instant::now();
     let mut child = process.spawn().unwrap();
     let (mut peak_kib, mut wrong) = (0, Vec::new());
+    // Until its exec is through, the child has the memory of this process, and other cases may have filled that.
+    let own = |pid: u32| {
+        let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environ.windows(WHICH.len()).any(|window| window == WHICH.as_bytes())
+    };
+    let mut is_own = false;
     let status = loop {
-        if let Ok(text) = std::fs::read_to_string(format!("/proc/{}/status", child.id())) {
+        is_own = is_own || own(child.id());
+        if is_own && let Ok(text) = std::fs::read_to_string(format!("/proc/{}/status", child.id())) {
             let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
             let peak: Option<u64> = peak.and_then(|rest| rest.trim().trim_end_matches(" kB").trim().parse().ok());
             peak_kib = peak.unwrap_or(0).max(peak_kib);
