@@ -190,6 +190,11 @@ impl Child {
         }
     }
 
+    /// Whether both outputs come as one, since the command runs on a terminal of the host's.
+    fn has_terminal(&self) -> bool {
+        matches!(self, Self::Ssh(child) if child.terminal)
+    }
+
     /// Gives a piece back: it is the next that is heard. Empty pieces are nothing.
     fn unread(&mut self, piece: Piece) {
         match (self, &piece) {
@@ -233,9 +238,17 @@ impl Session {
     /// [`Kind::Unreachable`] when the connection is gone.
     pub async fn open(&self, command: &Command) -> Result<Child, Failure> {
         match self {
-            Self::Ssh(session) => session.open(command).await.map(Child::Ssh),
+            Self::Ssh(session) => session.open(command, false).await.map(Child::Ssh),
             Self::Local(session) => session.open(command).await.map(Child::Local),
             Self::Fake(session) => session.open(command).await.map(Child::Fake),
+        }
+    }
+
+    /// As [`Session::open`], with a terminal of the host's; `None` where there is none to have.
+    async fn open_with_terminal(&self, command: &Command) -> Result<Option<Child>, Failure> {
+        match self {
+            Self::Ssh(session) => session.open(command, true).await.map(|child| Some(Child::Ssh(child))),
+            Self::Local(_) | Self::Fake(_) => Ok(None),
         }
     }
 

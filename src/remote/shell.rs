@@ -10,7 +10,7 @@
 //! more, the loop says the script's nonce and its exit code, on standard output and on standard error. So
 //! bytes of any kind may pass, a last line needs no line feed, a process that a script left behind cannot speak into
 //! the next one's output (as over `ssh`, its output is waited for), and neither stream can overtake
-//! the other's end. The nonce is new for each script and on the host it is known to the loop only.
+//! the other's end. On a terminal (sudo with requiretty) both are one stream, with one end. The nonce is new for each script and on the host it is known to the loop only.
 //!
 //! A script is sent by its exact number of lines: one that was cut runs nothing. The loop ends with its input,
 //! so with the connection, and leaves nothing.
@@ -44,7 +44,7 @@ run() {
     } 6>&1 | cat >&3 5>&-
   )
   printf '%s %s\n' "$n" "${r:-?}"
-  printf '%s %s\n' "$n" "${r:-?}" >&2
+  [ -t 2 ] || printf '%s %s\n' "$n" "${r:-?}" >&2
 }
 "#;
 
@@ -117,7 +117,8 @@ impl Shell {
             *slot = Some(Open { session: session.clone(), child });
         }
         let ends = [End::new(&nonce), End::new(&nonce)];
-        Ok(Child::Shell(Box::new(Task { slot, ends, ready: VecDeque::new(), lost: None })))
+        let merged = slot.as_ref().is_some_and(|open| open.child.has_terminal());
+        Ok(Child::Shell(Box::new(Task { slot, ends, merged, ready: VecDeque::new(), lost: None })))
     }
 
     /// Runs a short script and gathers what it says, at most [`super::SHORT`] bytes of each stream.
@@ -153,6 +154,8 @@ pub struct Task {
     slot: OwnedMutexGuard<Option<Open>>,
     /// The ends of standard output and standard error.
     ends: [End; 2],
+    /// Both outputs come as the first.
+    merged: bool,
     ready: VecDeque<Piece>,
     lost: Option<Exit>,
 }
@@ -163,7 +166,7 @@ impl Task {
             if let Some(piece) = self.ready.pop_front() {
                 return Some(piece);
             }
-            if self.lost.is_some() || self.ends.iter().all(|end| end.code.is_some()) {
+            if self.lost.is_some() || self.has_ended() {
                 return None;
             }
             let open = self.slot.as_mut()?;
@@ -185,11 +188,17 @@ impl Task {
         }
     }
 
+    fn has_ended(&self) -> bool {
+        let count = if self.merged { 1 } else { 2 };
+        self.ends.iter().take(count).all(|end| end.code.is_some())
+    }
+
     pub(super) fn exit_seen(&self) -> Exit {
         if let Some(exit) = &self.lost {
             return exit.clone();
         }
-        match self.ends.each_ref().map(|end| end.code.as_deref()) {
+        let codes = self.ends.each_ref().map(|end| end.code.as_deref());
+        match if self.merged { [codes[0], codes[0]] } else { codes } {
             [Some(out), Some(err)] if out == err => match out.parse() {
                 Ok(code) => Exit::Code(code),
                 Err(_) => Exit::Lost("the shell did not learn how the script ended".to_owned()),
@@ -201,7 +210,7 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        let ended = self.lost.is_none() && self.ends.iter().all(|end| end.code.is_some());
+        let ended = self.lost.is_none() && self.has_ended();
         if !ended {
             *self.slot = None;
         }

@@ -8,8 +8,8 @@
 //! wrong. The bootstrap prints a second nonce from the other side, and only after that the script is
 //! sent: so a password can never be read as a command, nor a command as a password. `-k` makes the
 //! answer the same whether or not a ticket is cached. The bootstrap reads the script by its exact
-//! length before anything of it runs: a cut script runs nothing. No PTY: with one, sudo reads
-//! ahead and swallows what follows.
+//! length before anything of it runs: a cut script runs nothing. No PTY, unless sudo refuses without one (requiretty):
+//! on a PTY standard error is not told apart and input has no end.
 //!
 //! Where no password was given nothing can be asked for: sudo gets `-n` instead, which never reads its input, and the
 //! script is sent at once, which saves a round trip. What the script says then follows the ready nonce in the
@@ -162,8 +162,10 @@ pub(super) async fn open_root(session: &Session, script: &str) -> Result<Child, 
     // A scripted host says what its script says to the exchange that its tests know.
     let nothing_to_ask = (!plan.on || plan.password.is_none()) && !matches!(session, Session::Fake(_));
     if nothing_to_ask {
-        match exchange(session, script, true).await? {
+        match exchange(session, script, Manner::AtOnce).await? {
             Ok(child) => return Ok(child),
+            // A sudo that wants a terminal says so before it asks for anything.
+            Err((Denied::RequireTty, _)) => {}
             Err((denied, said)) if denied.is_clear() => {
                 return Err(denied.failure(session.host(), &session.become_plan().user, &said));
             }
@@ -171,14 +173,40 @@ pub(super) async fn open_root(session: &Session, script: &str) -> Result<Child, 
             Err((denied, _)) => tracing::debug!(host = session.host(), %denied, "once more, waiting for the shell"),
         }
     }
-    match exchange(session, script, false).await? {
-        Ok(child) => Ok(child),
-        Err((denied, said)) => Err(denied.failure(session.host(), &session.become_plan().user, &said)),
+    let mut refused = match exchange(session, script, Manner::Waiting).await? {
+        Ok(child) => return Ok(child),
+        Err(refused) => refused,
+    };
+    if refused.0 == Denied::RequireTty {
+        // No password was sent: this sudo asks for the terminal first. Only here a terminal is asked for, for with one there
+        // is no end of input and standard error is not told apart.
+        refused = match exchange(session, script, Manner::Terminal).await? {
+            Ok(child) => return Ok(child),
+            Err(refused) => refused,
+        };
     }
+    let (denied, said) = refused;
+    Err(denied.failure(session.host(), &session.become_plan().user, &said))
+}
+
+/// How the script gets to the shell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// With the command, where nothing can be asked for.
+    AtOnce,
+    /// After the shell's word that it is there.
+    Waiting,
+    /// So too, on a terminal of the host's.
+    Terminal,
 }
 
 /// One way to the shell; refused with sudo's answer and what was said with it.
-async fn exchange(session: &Session, script: &str, at_once: bool) -> Result<Result<Child, (Denied, Vec<u8>)>, Failure> {
+async fn exchange(
+    session: &Session,
+    script: &str,
+    manner: Manner,
+) -> Result<Result<Child, (Denied, Vec<u8>)>, Failure> {
+    let at_once = manner == Manner::AtOnce;
     let plan = session.become_plan().clone();
     let host = session.host().to_owned();
     // The shell's $( ) drops line feeds at the end, and the length must still agree.
@@ -203,7 +231,14 @@ async fn exchange(session: &Session, script: &str, at_once: bool) -> Result<Resu
         format!("exec /bin/sh -c {boot}")
     };
     tracing::debug!(host, become_user = %plan.user, become_on = plan.on, bytes = script.len(), "opening a shell");
-    let mut child = session.open(&Command::shell(line)).await?;
+    let command = Command::shell(line);
+    let mut child = match manner {
+        Manner::Terminal => match session.open_with_terminal(&command).await? {
+            Some(child) => child,
+            None => return Ok(Err((Denied::RequireTty, Vec::new()))),
+        },
+        Manner::AtOnce | Manner::Waiting => session.open(&command).await?,
+    };
     // A refusal may close its input before it has taken all: the answer says more than the write.
     let sent = if at_once { child.write(script.as_bytes()).await.is_ok() } else { false };
     let mut talk = Talk { child, out: Vec::new(), err: Vec::new(), sent_at: None, at_once };

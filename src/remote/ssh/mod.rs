@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use russh::client::Msg;
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Pty, Sig};
 
 use super::{Command, Exit, Piece, sudo::Become};
 use crate::failure::{Failure, Kind};
@@ -95,9 +95,34 @@ impl SshSession {
         Failure::new(Kind::Unreachable, "the connection to the host is gone").on(self.host()).saw(why).again()
     }
 
-    pub(super) async fn open(&self, command: &Command) -> Result<SshChild, Failure> {
+    /// Starts a command. With `terminal` it gets one of the host's, in raw mode: every byte passes as it is, nothing is
+    /// echoed, and standard error comes with standard output.
+    pub(super) async fn open(&self, command: &Command, terminal: bool) -> Result<SshChild, Failure> {
         let opening = async {
             let channel = self.inner.handle.channel_open_session().await?;
+            if terminal {
+                // OpenSSH takes what is not named from the host's defaults: all that would change a byte is named.
+                let raw = [
+                    (Pty::ECHO, 0),
+                    (Pty::ICANON, 0),
+                    (Pty::ISIG, 0),
+                    (Pty::IEXTEN, 0),
+                    (Pty::ICRNL, 0),
+                    (Pty::INLCR, 0),
+                    (Pty::IGNCR, 0),
+                    (Pty::ISTRIP, 0),
+                    (Pty::IXON, 0),
+                    (Pty::IXOFF, 0),
+                    (Pty::IXANY, 0),
+                    (Pty::PARMRK, 0),
+                    (Pty::INPCK, 0),
+                    (Pty::OPOST, 0),
+                    (Pty::ONLCR, 0),
+                    (Pty::CS8, 1),
+                    (Pty::PARENB, 0),
+                ];
+                channel.request_pty(false, "dumb", 80, 24, 0, 0, &raw).await?;
+            }
             channel.exec(true, command.as_str().as_bytes()).await?;
             Ok::<_, russh::Error>(channel)
         };
@@ -127,6 +152,7 @@ impl SshSession {
             ended: false,
             exit: None,
             input_closed: false,
+            terminal,
         })
     }
 
@@ -152,6 +178,8 @@ pub struct SshChild {
     ended: bool,
     exit: Option<Exit>,
     input_closed: bool,
+    /// It runs on a terminal: both its outputs come as one.
+    pub(in crate::remote) terminal: bool,
 }
 
 impl std::fmt::Debug for SshChild {
