@@ -273,12 +273,12 @@ pub async fn connect(target: &Target, lane: Lane) -> Result<SshSession, Failure>
             // that kept us waiting for a whole step would do so each time.
             Err(failure)
                 if failure.again
-                    && attempt < 4
+                    && attempt < if failure.what == BUSY { 40 } else { 4 }
                     && began.elapsed() < target.timeout
                     && !failure.chain.iter().any(|step| step == "TCP" || step == "DNS") =>
             {
                 let jitter: u64 = rand::random_range(50..250);
-                tokio::time::sleep(Duration::from_millis(jitter * attempt)).await;
+                tokio::time::sleep(Duration::from_millis(jitter * attempt.min(4))).await;
             }
             other => return other,
         }
@@ -607,9 +607,19 @@ async fn handshake(
     })
 }
 
+/// A server that drops new connections for a moment.
+const BUSY: &str = "the server has too many connections that have not logged in yet";
+
 fn handshake_failure(target: &Target, heard: &[u8], error: String) -> Failure {
     let first = String::from_utf8_lossy(heard.get(..heard.len().min(120)).unwrap_or_default()).trim().to_owned();
-    if heard.is_empty() {
+    if heard.starts_with(b"Exceeded MaxStartups") {
+        unreachable(target, BUSY)
+            .saw(first)
+            .why("sshd drops new connections while too many have not logged in yet (MaxStartups)")
+            .mend("raise MaxStartups in its sshd_config, or go with less forks (-f)")
+            .within("banner")
+            .again()
+    } else if heard.is_empty() {
         unreachable(target, "the server took the connection and sent no SSH banner")
             .saw(error)
             .mend("sshd drops new connections when too many come at once (MaxStartups), or TCP wrappers refuse us: look in its log")
