@@ -142,12 +142,15 @@ impl Denied {
     }
 }
 
-/// The shell line that says that it is there, on both streams, and reads `length` bytes of script and runs them. One line without line feeds,
-/// so that every login shell passes it on.
-fn bootstrap(nonce: &str, length: usize) -> String {
+/// The shell line that says that it is there and reads `length` bytes of script and runs them. One line without line feeds,
+/// so that every login shell passes it on. It says so on both streams where the script is sent at once: only then
+/// anything of the script could stand before it. Elsewhere nobody waits for the second word, and it would be taken
+/// for the script's own.
+fn bootstrap(nonce: &str, length: usize, at_once: bool) -> String {
+    let both = if at_once { format!("printf \"%s\\n\" {nonce} >&2; ") } else { String::new() };
     format!(
         "LC_ALL=C; export LC_ALL; PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; \
-         printf \"%s\\n\" {nonce}; printf \"%s\\n\" {nonce} >&2; s=$(head -c {length}); [ ${{#s}} -eq {length} ] || exit 97; eval \"$s\""
+         printf \"%s\\n\" {nonce}; {both}s=$(head -c {length}); [ ${{#s}} -eq {length} ] || exit 97; eval \"$s\""
     )
 }
 
@@ -182,7 +185,8 @@ async fn exchange(session: &Session, script: &str, at_once: bool) -> Result<Resu
     let script = script.trim_end();
     let nonce: u128 = rand::random();
     let (prompt, ready) = (format!("ferry-{nonce:032x}-password"), format!("ferry-{nonce:032x}-ready"));
-    let boot = quote(&bootstrap(&ready, script.len())).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
+    let boot =
+        quote(&bootstrap(&ready, script.len(), at_once)).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
     let line = if plan.on {
         let mut words =
             vec![plan.exe.clone(), "-H".into(), "-k".into(), if at_once { "-n".into() } else { "-S".into() }];
