@@ -161,6 +161,7 @@ async fn drive(case: &Case, home: &Path, port: u16) -> String {
         Ok(session) => Session::Ssh(session),
         Err(failure) => return told("connect", &failure),
     };
+    let waits = Duration::from_secs(if case.drive == Drive::Flood { 40 } else { 5 });
     let said = match case.drive {
         Drive::Run => match session.run(&Command::shell("true".to_owned()), PATIENCE).await {
             Ok(said) => heard(&said),
@@ -174,17 +175,15 @@ async fn drive(case: &Case, home: &Path, port: u16) -> String {
             Ok(said) => heard(&said),
             Err(failure) => told("root", &failure),
         },
-        Drive::Write => match session.open(&Command::shell("cat".to_owned())).await {
-            Ok(mut child) => {
-                match tokio::time::timeout(Duration::from_secs(5), child.write(&vec![7; 16 << 20])).await {
-                    Ok(Ok(())) => {
-                        child.close_input().await;
-                        format!("written, {:?}", tokio::time::timeout(PATIENCE, child.exit()).await)
-                    }
-                    Ok(Err(failure)) => told("write", &failure),
-                    Err(_) => "still waiting to write".to_owned(),
+        Drive::Write | Drive::Flood => match session.open(&Command::shell("cat".to_owned())).await {
+            Ok(mut child) => match tokio::time::timeout(waits, child.write(&vec![7; 16 << 20])).await {
+                Ok(Ok(())) => {
+                    child.close_input().await;
+                    format!("written, {:?}", tokio::time::timeout(PATIENCE, child.exit()).await)
                 }
-            }
+                Ok(Err(failure)) => told("write", &failure),
+                Err(_) => "still waiting to write".to_owned(),
+            },
             Err(failure) => told("open", &failure),
         },
         Drive::List => match Jobs::new(session.clone()).list().await {

@@ -17,6 +17,8 @@ pub enum Drive {
     Root,
     /// Writes 16 MiB into a command, 5 s.
     Write,
+    /// The same, 40 s.
+    Flood,
     /// Lists the jobs on the node.
     List,
     /// Follows a job.
@@ -1038,7 +1040,7 @@ fn writing() -> Vec<Case> {
                 w.burst(&nothing, 500)?;
             }
         }),
-        case("no window, and output by single bytes", Write, FLOODED, |w| {
+        case("no window, and output by single bytes", Drive::Flood, FLOODED, |w| {
             w.up()?;
             w.confirm(0, 1 << 15)?;
             w.command()?;
@@ -1046,8 +1048,9 @@ fn writing() -> Vec<Case> {
             loop {
                 w.burst(&byte, 500)?;
             }
-        }),
-        case("no window, and much output", Write, FLOODED, |w| {
+        })
+        .limit(60),
+        case("no window, and much output", Drive::Flood, FLOODED, |w| {
             w.up()?;
             w.confirm(0, 1 << 15)?;
             w.command()?;

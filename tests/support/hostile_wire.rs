@@ -619,11 +619,11 @@ impl Wire {
         self.script(line)
     }
 
-    /// What the shell says when it is there, on both streams.
+    /// What the shell says when it is there.
     pub fn ready(&mut self, line: &str) -> io::Result<()> {
         let ready = format!("{}\n", word(line, "ferry-", "-ready"));
         self.out(ready.as_bytes())?;
-        self.err(ready.as_bytes())
+        if line.contains("-ready >&2") { self.err(ready.as_bytes()) } else { Ok(()) }
     }
 
     /// The end of a script: of the channel, or, where the script runs in a shell that stays open, as its loop tells it.
