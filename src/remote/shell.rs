@@ -124,7 +124,7 @@ impl Shell {
     /// Runs a short script and gathers what it says, at most [`super::SHORT`] bytes of each stream.
     ///
     /// # Errors
-    /// As [`Shell::start`], and [`Kind::Unreachable`](crate::failure::Kind::Unreachable) when it takes longer than
+    /// As [`Shell::start`], and [`Kind::Unreachable`] when it takes longer than
     /// `patience`.
     pub async fn run(&self, session: &Session, script: &str, patience: Duration) -> Result<Said, Failure> {
         let work = async {
