@@ -25,6 +25,8 @@ pub enum Drive {
     Follow,
     /// Brings a file here.
     Pull,
+    /// Reaches another host through the server.
+    Through,
     /// The whole program with these words.
     Ferry(&'static [&'static str]),
 }
@@ -243,8 +245,19 @@ const FINE: &[&str] = &["exit code 0"];
 const AUTH: &[&str] = &["connect: Unreachable", "authentication"];
 
 pub fn all() -> Vec<Case> {
-    [before_kex(), in_kex(), in_authentication(), on_channels(), writing(), asking(), jobs(), files(), program()]
-        .concat()
+    [
+        before_kex(),
+        in_kex(),
+        in_authentication(),
+        on_channels(),
+        as_bastion(),
+        writing(),
+        asking(),
+        jobs(),
+        files(),
+        program(),
+    ]
+    .concat()
 }
 
 fn before_kex() -> Vec<Case> {
@@ -559,10 +572,13 @@ fn in_authentication() -> Vec<Case> {
                 w.send(&packet(USERAUTH_FAILURE).string("publickey,password").byte(1))?;
             }
         }),
-        case("refused without another way", Run, UNREACHABLE, |w| {
+        case("refused without another way", Run, &["connect: Unreachable", "does not let ops in", "[1 came]"], |w| {
             w.shaken()?;
             w.service()?;
             w.wait(USERAUTH_REQUEST)?;
+            // Tried again it would count twice where somebody counts (fail2ban).
+            let came = w.seen.connections.load(std::sync::atomic::Ordering::SeqCst);
+            w.note(format!("{came} came"));
             w.send(&packet(USERAUTH_FAILURE).string("").byte(0))?;
             w.serve()
         }),
@@ -774,7 +790,7 @@ fn on_channels() -> Vec<Case> {
             w.close()?;
             w.serve()
         }),
-        case("a signal that acts on terminals", Drive::Ferry(PLAY), &["exit Some("], |w| {
+        case("a signal that acts on terminals", Drive::Ferry(PLAY), &["exit Some(8)"], |w| {
             w.up()?;
             let line = w.next_command()?;
             w.shell(&line)?;
@@ -988,6 +1004,60 @@ fn on_channels() -> Vec<Case> {
     ]
 }
 
+fn as_bastion() -> Vec<Case> {
+    use Drive::Through;
+    const BASTION: &[&str] = &["connect: Unreachable", "through jump host 127.0.0.1"];
+    vec![
+        case(
+            "a bastion that never opens the way",
+            Through,
+            &["connect: Unreachable", "did not reach 192.0.2.1"],
+            |w| {
+                w.up()?;
+                w.asked()?;
+                w.serve()
+            },
+        ),
+        case("a bastion that refuses the way", Through, &["connect: Unreachable", "could not reach 192.0.2.1"], |w| {
+            w.up()?;
+            let channel = w.asked()?;
+            w.send(&packet(OPEN_FAILURE).number(channel).number(1).string(ACTS_TEXT).string(""))?;
+            w.serve()
+        }),
+        case("a bastion that talks garbage for the host behind it", Through, BASTION, |w| {
+            w.up()?;
+            w.confirm(1 << 20, 1 << 15)?;
+            w.out(&ACTS.repeat(100))?;
+            w.serve()
+        }),
+        case("a bastion whose way is closed at once", Through, BASTION, |w| {
+            w.up()?;
+            w.confirm(1 << 20, 1 << 15)?;
+            w.close()?;
+            w.serve()
+        }),
+        case("a bastion whose way has no window", Through, BASTION, |w| {
+            w.up()?;
+            w.confirm(0, 1 << 15)?;
+            w.out(b"SSH-2.0-behind\r\n")?;
+            w.serve()
+        }),
+        case("a bastion that floods for the host behind it", Through, BASTION, |w| {
+            w.up()?;
+            w.confirm(1 << 20, 1 << 15)?;
+            w.out(b"SSH-2.0-behind\r\n")?;
+            loop {
+                w.out(&[0; 32 << 10])?;
+            }
+        }),
+        case("a bastion that freezes", Through, BASTION, |w| {
+            w.up()?;
+            w.confirm(1 << 20, 1 << 15)?;
+            w.freeze()
+        }),
+    ]
+}
+
 fn writing() -> Vec<Case> {
     use Drive::Write;
     const WAITING: &[&str] = &["still waiting to write"];
@@ -1146,7 +1216,7 @@ fn asking() -> Vec<Case> {
             w.reset()
         })
         .passwords(1),
-        case("prints the password back", Drive::Ferry(PING), &["exit Some("], |w| {
+        case("prints the password back", Drive::Ferry(PING), &["exit Some(2)"], |w| {
             let line = w.running()?;
             w.err(prompt(&line).as_bytes())?;
             let payload = w.wait(DATA)?;
@@ -1157,14 +1227,15 @@ fn asking() -> Vec<Case> {
             w.end(1)
         })
         .passwords(1),
-        case("the password in the login banner of sudo, in pieces", Drive::Ferry(PLAY), &["exit Some("], |w| {
+        case("run: the password in pieces", Drive::Ferry(PLAY), &["exit Some(0)"], |w| {
             let line = w.running()?;
-            w.shell(&line)?;
+            let script = w.shell(&line)?;
             for piece in ["correct-ho", "rse-batt", "ery\n"] {
                 w.out(piece.as_bytes())?;
                 std::thread::sleep(Duration::from_millis(50));
             }
-            w.end(0)
+            w.done(&script)?;
+            w.serve()
         }),
         case("a megabyte before the shell begins", Root, &["root: Failed", "sudo ended before"], |w| {
             w.running()?;
@@ -1186,6 +1257,12 @@ fn asking() -> Vec<Case> {
             w.confirm(0, 1 << 15)?;
             let line = w.command()?;
             w.ready(&line)?;
+            w.end(0)
+        }),
+        case("a banner of .bashrc with a prompt of another run", Root, FINE, |w| {
+            let line = w.running()?;
+            w.err(b"ferry-00000000000000000000000000000000-password")?;
+            w.shell(&line)?;
             w.end(0)
         }),
         case("the shell gives the script back", Root, &["exit code 0"], |w| {
@@ -1242,7 +1319,7 @@ fn jobs() -> Vec<Case> {
         case("jobs whose words act on terminals, as JSON", Drive::Ferry(JOBS_JSON), &["exit Some(0)", JOB], |w| {
             answering(w, acting_jobs)
         }),
-        case("a refusal whose words act on terminals", Drive::Ferry(JOBS), &["exit Some("], |w| {
+        case("a refusal whose words act on terminals", Drive::Ferry(JOBS), &["exit Some(7)"], |w| {
             answering(w, |script| {
                 let n = nonce(script).into_bytes();
                 let head = format!("no dir-owner {}\n", ACTS.len()).into_bytes();
@@ -1458,13 +1535,13 @@ fn program() -> Vec<Case> {
         case("ping: names that act on terminals, as JSON", Drive::Ferry(PING_JSON), &["exit Some(0)"], |w| {
             answering(w, |script| ping_answer(script, ACTS, ACTS_TEXT.replace(['\r', '\n', '\u{2028}'], "").as_bytes()))
         }),
-        case("ping: an answer of 40 MiB", Drive::Ferry(PING), &["exit Some("], |w| {
+        case("ping: an answer of 40 MiB", Drive::Ferry(PING), &["exit Some(2)"], |w| {
             answering(w, |script| [ACTS.repeat(1 << 20), ping_answer(script, b"ops", b"Debian")].concat())
         }),
         case("ping: masks that are not ours", Drive::Ferry(PING), &["exit Some(0)", "********"], |w| {
             answering(w, |script| ping_answer(script, b"********", b"********"))
         }),
-        case("ping: an answer that gives the script back", Drive::Ferry(PING), &["exit Some("], |w| {
+        case("ping: an answer that gives the script back", Drive::Ferry(PING), &["exit Some(2)"], |w| {
             answering(w, |script| script.as_bytes().to_vec())
         }),
         case("run: output that acts on terminals", Drive::Ferry(PLAY), &["exit Some(0)"], |w| {
@@ -1481,7 +1558,48 @@ fn program() -> Vec<Case> {
         case("run: masks that are not ours", Drive::Ferry(PLAY), &["exit Some(0)"], |w| {
             answering(w, |_| b"****\n********\n<masked>\n[secret]\n".to_vec())
         }),
-        case("run: an end without a status", Drive::Ferry(PLAY), &["exit Some("], |w| {
+        case("exec: output that acts on terminals", Drive::Ferry(EXEC), &["exit Some(0)"], |w| {
+            let line = w.running()?;
+            let script = w.shell(&line)?;
+            w.out(&[ACTS, b"\n"].concat().repeat(100))?;
+            w.err(&[ACTS, b"\n"].concat().repeat(100))?;
+            w.done(&script)?;
+            w.serve()
+        }),
+        case("exec: a line of 64 MiB", Drive::Ferry(EXEC), &["exit Some(0)"], |w| {
+            let line = w.running()?;
+            let script = w.shell(&line)?;
+            for _ in 0..64 {
+                w.out(&[b'x'; 1 << 20])?;
+            }
+            w.done(&script)?;
+            w.serve()
+        })
+        .limit(60),
+        case("exec: two ends that differ", Drive::Ferry(EXEC), &["exit Some(8)"], |w| {
+            let line = w.running()?;
+            let script = w.shell(&line)?;
+            let nonce = between(&script, "\nn=", "\n");
+            w.out(format!("{nonce} 0\n").as_bytes())?;
+            w.err(format!("{nonce} 1\n").as_bytes())?;
+            w.serve()
+        }),
+        case("exec: a signal that acts on terminals", Drive::Ferry(EXEC), &["exit Some(8)"], |w| {
+            let line = w.running()?;
+            w.shell(&line)?;
+            w.signal(ACTS_TEXT.as_bytes(), b"")?;
+            w.close()?;
+            w.serve()
+        }),
+        case("exec: an end without a status", Drive::Ferry(EXEC), &["exit Some(8)"], |w| {
+            let line = w.running()?;
+            w.shell(&line)?;
+            w.out(b"asked\n")?;
+            w.eof()?;
+            w.close()?;
+            w.serve()
+        }),
+        case("run: an end without a status", Drive::Ferry(PLAY), &["exit Some(8)"], |w| {
             w.up()?;
             let line = w.next_command()?;
             w.shell(&line)?;
@@ -1491,7 +1609,7 @@ fn program() -> Vec<Case> {
             w.serve()
         })
         .limit(60),
-        case("run: goodbye in words that act on terminals", Drive::Ferry(PLAY), &["exit Some("], |w| {
+        case("run: goodbye in words that act on terminals", Drive::Ferry(PLAY), &["exit Some(8)"], |w| {
             w.up()?;
             let line = w.next_command()?;
             w.shell(&line)?;
@@ -1499,7 +1617,7 @@ fn program() -> Vec<Case> {
             w.linger()
         })
         .limit(60),
-        case("run: hangs up in the middle", Drive::Ferry(PLAY), &["exit Some("], |w| {
+        case("run: hangs up in the middle", Drive::Ferry(PLAY), &["exit Some(8)"], |w| {
             w.up()?;
             let line = w.next_command()?;
             w.shell(&line)?;

@@ -697,7 +697,7 @@ impl Login<'_> {
     /// The connection ended behind the password. A server that says goodbye in words has judged it.
     fn hung_up_on(&self, permit: Permit) {
         let said = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.as_ref().is_some_and(|why| why.starts_with(GOODBYE)) {
+        if said.as_ref().is_some_and(|why| why.starts_with(GOODBYE) || no_way_left(why)) {
             permit.refused();
         }
     }
@@ -846,6 +846,11 @@ impl Login<'_> {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let why = self.ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if why.as_deref().is_some_and(no_way_left) {
+            self.note(format!("{during}: refused"));
+            self.offers = Some(Vec::new());
+            return self.failed();
+        }
         let why = clean(why.as_deref().unwrap_or("it was closed").as_bytes()).chars().take(300).collect::<String>();
         let many = self.judged > 0 || why.to_lowercase().contains("too many");
         self.note(format!("{during}: no answer any more"));
@@ -924,6 +929,11 @@ impl Login<'_> {
         }
         .saw(seen)
     }
+}
+
+/// Whether the connection ended because the server refused us and named no other method: russh hangs up itself then.
+fn no_way_left(why: &str) -> bool {
+    why == russh::Error::NoAuthMethod.to_string()
 }
 
 /// How the reason begins when the server itself ended the connection.
