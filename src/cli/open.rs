@@ -28,7 +28,7 @@ pub(super) struct Opened {
     pub(super) settings: Settings,
     pub(super) inventory: Inventory,
     pub(super) extra: Map<String, Value>,
-    pub(super) reach: Reach,
+    pub(super) reach: Arc<Reach>,
     pub(super) masker: Masker,
     pub(super) inventory_paths: Vec<PathBuf>,
 }
@@ -200,7 +200,7 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
     let ask = ask_passphrase(common, &masker)?;
     let login_password = login_password(common, &settings)?;
     let become_password = become_password(common, &settings, login_password.as_ref())?;
-    let reach = Reach::new(Defaults {
+    let reach = Arc::new(Reach::new(Defaults {
         user: common.user.clone().or_else(|| settings.remote_user.clone()),
         become_on: common.become_on,
         private_key: common.private_key.clone().or_else(|| settings.private_key_file.clone()),
@@ -226,7 +226,7 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
             .unwrap_or(Duration::from_secs(10)),
         masker: masker.clone(),
         person: prompt::somebody(),
-    });
+    }));
     let inventory_paths = settings.inventory.clone();
     Ok(Opened { settings, inventory, extra, reach, masker, inventory_paths })
 }
