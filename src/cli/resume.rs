@@ -340,7 +340,8 @@ fn merged(theirs: Common, own: Common, given: Given, runs: PathBuf) -> Common {
     let become_by = if password { own.clone() } else { theirs.clone() };
     let login = own.ask_pass || own.connection_password_file.is_some();
     let login_by = if login { own.clone() } else { theirs.clone() };
-    let vault_by = own.vault.ask_vault_pass || !own.vault.vault_password_file.is_empty() || !own.vault.vault_id.is_empty();
+    let vault_by =
+        own.vault.ask_vault_pass || !own.vault.vault_password_file.is_empty() || !own.vault.vault_id.is_empty();
     let vault = if vault_by { own.vault.clone() } else { theirs.vault.clone() };
     Common {
         inventory: if own.inventory.is_empty() { theirs.inventory } else { own.inventory },

@@ -784,10 +784,7 @@ mod tests {
             read("k: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  3132\n").get("k").unwrap(),
             &serde_json::json!({VAULT_KEY: "$ANSIBLE_VAULT;1.1;AES256\n3132\n"})
         );
-        assert_eq!(
-            read("k: !unsafe '{{ x }}'\n").get("k").unwrap(),
-            &serde_json::json!({UNSAFE_KEY: "{{ x }}"})
-        );
+        assert_eq!(read("k: !unsafe '{{ x }}'\n").get("k").unwrap(), &serde_json::json!({UNSAFE_KEY: "{{ x }}"}));
         let document = Document::read("t.yml", "k: !unsafe [a, 1, {b: '{{ x }}'}]\n").unwrap();
         assert_eq!(
             document.root.to_json().get("k").unwrap(),
@@ -811,7 +808,9 @@ mod tests {
     fn a_bomb_of_aliases_is_refused() {
         let mut text = "a: &a [x, x, x, x, x, x, x, x, x]\n".to_owned();
         for (this, last) in ('b'..='h').zip('a'..) {
-            text.push_str(&format!("{this}: &{this} [*{last}, *{last}, *{last}, *{last}, *{last}, *{last}, *{last}]\n"));
+            text.push_str(&format!(
+                "{this}: &{this} [*{last}, *{last}, *{last}, *{last}, *{last}, *{last}, *{last}]\n"
+            ));
         }
         let failure = Document::read("t.yml", &text).unwrap_err();
         assert!(failure.what.contains("too large"), "{failure:?}");

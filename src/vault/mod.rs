@@ -183,9 +183,7 @@ impl Vault {
                 Err(_) => Err(wrong("what is encrypted here is not text in UTF-8".to_owned())),
             },
             Err(Locked::Damaged(why)) => Err(wrong(format!("this file is no whole vault file: {why}"))),
-            Err(locked) => {
-                Err(wrong(format!("this file is encrypted with Ansible Vault: {locked}")).mend(MEND))
-            }
+            Err(locked) => Err(wrong(format!("this file is encrypted with Ansible Vault: {locked}")).mend(MEND)),
         }
     }
 
@@ -237,13 +235,11 @@ impl Vault {
     fn learn_named(&self, node: &Node) {
         match &node.value {
             Yaml::List(items) => items.iter().for_each(|item| self.learn_named(item)),
-            Yaml::Map(entries) => entries.iter().for_each(|Entry { key, value }| {
-                match (&key.value, &value.value) {
-                    (Yaml::Text(name), Yaml::Text(text) | Yaml::Unsafe(text)) if names_secret(name) => {
-                        self.masker.learn(&SecretString::from(text.clone()));
-                    }
-                    _ => self.learn_named(value),
+            Yaml::Map(entries) => entries.iter().for_each(|Entry { key, value }| match (&key.value, &value.value) {
+                (Yaml::Text(name), Yaml::Text(text) | Yaml::Unsafe(text)) if names_secret(name) => {
+                    self.masker.learn(&SecretString::from(text.clone()));
                 }
+                _ => self.learn_named(value),
             }),
             _ => {}
         }
@@ -308,7 +304,8 @@ mod tests {
     #[test]
     fn a_whole_file_is_opened_and_its_text_is_never_shown() {
         let vault = vault(&[("default", "right")]);
-        let document = vault.document("v.yml", sealed("db_password: hunter22\nx: plainly\n", "default", "right")).unwrap();
+        let document =
+            vault.document("v.yml", sealed("db_password: hunter22\nx: plainly\n", "default", "right")).unwrap();
         assert_eq!(document.root.to_json().get("x").unwrap(), "plainly");
         assert_eq!(vault.masker.mask("hunter22 plainly"), "******** plainly");
         let failure = vault.document("v.yml", sealed("a: hunter22\n\tb", "default", "right")).unwrap_err();
