@@ -83,7 +83,7 @@ impl Vault {
     pub fn open(sources: &Sources, door: &Door<'_>, masker: &Masker) -> Result<Self, Failure> {
         let mut vault = Self::new(masker.clone());
         let mut failures = Vec::new();
-        let asked = sources.ask.then(|| (None, ""));
+        let asked = sources.ask.then_some((None, ""));
         for (label, source) in sources.ids.iter().map(|slug| split(slug)).chain(asked) {
             let id = label.unwrap_or(DEFAULT_ID);
             let loaded = match source {
