@@ -108,7 +108,9 @@ fn newest(runs: &Path) -> Result<PathBuf, Failure> {
     let all = entries.map(|entry| entry.path()).filter(|path| path.join(journal::FILE).is_file());
     // Ids begin with their time.
     all.max().ok_or_else(|| {
-        Failure::new(Kind::CouldNotStart, "there is no run yet").saw(runs.display().to_string()).mend("see: ferry runs list")
+        Failure::new(Kind::CouldNotStart, "there is no run yet")
+            .saw(runs.display().to_string())
+            .mend("see: ferry runs list")
     })
 }
 
@@ -123,9 +125,8 @@ fn replay(args: &ReplayArgs) -> Result<u8, Failure> {
     let dir = find(&open::settings(&[], None, args.run_dir.as_deref(), None)?.runs, &args.run)?;
     let mut reader = journal::Reader::open(&dir.join(journal::FILE))?;
     let window = Window::default();
-    let shown = report::spawn(window.clone(), river::output(args.output)).map_err(|error| {
-        Failure::new(Kind::CouldNotStart, "the screen could not be opened").saw(error.to_string())
-    })?;
+    let shown = report::spawn(window.clone(), river::output(args.output))
+        .map_err(|error| Failure::new(Kind::CouldNotStart, "the screen could not be opened").saw(error.to_string()))?;
     let mut before: Option<jiff::Timestamp> = None;
     let mut trouble = None;
     for event in reader.by_ref() {

@@ -112,9 +112,7 @@ pub fn write(dir: &Path, extra: &dyn Fn(&SealedPoint) -> Extra, to: impl Write) 
         to.flush()?;
         Ok(Written { bytes: to.written, left_out })
     });
-    written.map_err(|error| {
-        Failure::new(Kind::Failed, "the report could not be written").saw(error.to_string())
-    })
+    written.map_err(|error| Failure::new(Kind::Failed, "the report could not be written").saw(error.to_string()))
 }
 
 /// Writes `report.html` into the run's folder: whole or not at all, readable by its owner alone.
@@ -471,7 +469,8 @@ impl Account {
             Event::Progress { what, host, done, total, unit } => self.progress(at, what, host, done, total, unit),
             Event::Found { finding } => {
                 // What went well gives way to what did not.
-                if self.findings.len() >= MOST_FINDINGS && finding.severity != Severity::Pass
+                if self.findings.len() >= MOST_FINDINGS
+                    && finding.severity != Severity::Pass
                     && let Some(place) = self.findings.iter().position(|kept| kept.severity == Severity::Pass)
                 {
                     self.findings.remove(place);
@@ -500,7 +499,12 @@ impl Account {
                     Some(known) => known.state = state,
                     None => {
                         let kind = "taken over".to_owned();
-                        keep(&mut self.jobs, MOST_JOBS, &mut self.more_jobs, Job { job, host, kind, state, cleaned: false });
+                        keep(
+                            &mut self.jobs,
+                            MOST_JOBS,
+                            &mut self.more_jobs,
+                            Job { job, host, kind, state, cleaned: false },
+                        );
                     }
                 }
             }
@@ -542,7 +546,8 @@ impl Account {
     fn remark(&mut self, at: f64, host: Option<String>, text: &str, warning: bool) {
         self.warnings += u64::from(warning);
         let remark = Remark { at, host: host.unwrap_or_default(), text: short(text), warning };
-        if warning && self.remarks.len() >= MOST_REMARKS
+        if warning
+            && self.remarks.len() >= MOST_REMARKS
             && let Some(place) = self.remarks.iter().position(|kept| !kept.warning)
         {
             self.remarks.remove(place);
@@ -770,7 +775,13 @@ impl Page<'_> {
             None => format!("{} on {}", account.user, account.machine),
         };
         let began = account.started.map(when).unwrap_or_default();
-        write!(to, "<p class=\"soft\">Began {} and took {}, started by {}.", text(&began), text(&human_seconds(account.took())), text(&by))?;
+        write!(
+            to,
+            "<p class=\"soft\">Began {} and took {}, started by {}.",
+            text(&began),
+            text(&human_seconds(account.took())),
+            text(&by)
+        )?;
         if let Some(run) = &account.resumes {
             write!(to, " It carried on run {}.", text(run))?;
         }
@@ -784,7 +795,11 @@ impl Page<'_> {
         for point in account.sealed.iter().rev().take(2).rev() {
             let class = if point.verdict == "verified" && point.complete { "good" } else { "warn" };
             let lack = if point.complete { "" } else { ", not complete" };
-            cards.push((format!("recovery point {}/{}", point.cluster, point.point), format!("{}{lack}", point.verdict), class));
+            cards.push((
+                format!("recovery point {}/{}", point.cluster, point.point),
+                format!("{}{lack}", point.verdict),
+                class,
+            ));
         }
         let bytes: u64 = account.verified.iter().map(|(_, _, bytes, _, _)| *bytes).sum();
         if bytes > 0 {
@@ -793,7 +808,11 @@ impl Page<'_> {
         cards.push(("took".to_owned(), human_seconds(account.took()), ""));
         let of = account.steps.iter().map(|step| step.of).max().unwrap_or(0).max(account.steps.len());
         let ended = account.steps.iter().filter(|step| step.ended > 0).count();
-        cards.push(("steps that ended".to_owned(), format!("{} of {}", human_count(ended as u64), human_count(of as u64)), ""));
+        cards.push((
+            "steps that ended".to_owned(),
+            format!("{} of {}", human_count(ended as u64), human_count(of as u64)),
+            "",
+        ));
         let hosts = account.hosts.len() as u64 + account.more_hosts;
         cards.push(("hosts and clusters".to_owned(), human_count(hosts), ""));
         let class = if account.warnings > 0 { "warn" } else { "" };
@@ -842,11 +861,21 @@ impl Page<'_> {
             left_out.push(format!("{} (ferry runs show {})", many(account.more_failures, "more failure"), account.id));
         }
         if !account.unhappy.is_empty() {
-            write!(to, "<div class=\"scroll\"><table class=\"find\"><thead><tr><th>host</th><th>step</th><th>how</th><th>said</th></tr></thead><tbody>")?;
+            write!(
+                to,
+                "<div class=\"scroll\"><table class=\"find\"><thead><tr><th>host</th><th>step</th><th>how</th><th>said</th></tr></thead><tbody>"
+            )?;
             for (host, task, outcome, ignored, message) in &account.unhappy {
                 let word = OUTCOMES.get(place(*outcome)).copied().unwrap_or_default();
                 let word = if *ignored { format!("{word}, ignored") } else { word.to_owned() };
-                write!(to, "<tr><td>{}</td><td>{}</td><td class=\"bad\">{}</td><td>{}</td></tr>", text(host), text(task), text(&word), text(message))?;
+                write!(
+                    to,
+                    "<tr><td>{}</td><td>{}</td><td class=\"bad\">{}</td><td>{}</td></tr>",
+                    text(host),
+                    text(task),
+                    text(&word),
+                    text(message)
+                )?;
             }
             writeln!(to, "</tbody></table></div>")?;
         }
@@ -860,7 +889,12 @@ impl Page<'_> {
         write!(to, "<div class=\"scroll\"><table><tbody>")?;
         for line in &self.account.summary {
             let class = if line.word.to_uppercase() == line.word { "warn w" } else { "w" };
-            write!(to, "<tr><td class=\"{class}\"><b>{}</b></td><td>{}</td></tr>", text(&line.word), text(&short(&line.text)))?;
+            write!(
+                to,
+                "<tr><td class=\"{class}\"><b>{}</b></td><td>{}</td></tr>",
+                text(&line.word),
+                text(&short(&line.text))
+            )?;
         }
         writeln!(to, "</tbody></table></div>")
     }
@@ -873,7 +907,10 @@ impl Page<'_> {
         let mut findings: Vec<&Finding> = account.findings.iter().collect();
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
         if !findings.is_empty() {
-            write!(to, "<div class=\"scroll\"><table class=\"find\"><thead><tr><th>verdict</th><th>gate</th><th>host</th><th>what was seen</th></tr></thead><tbody>")?;
+            write!(
+                to,
+                "<div class=\"scroll\"><table class=\"find\"><thead><tr><th>verdict</th><th>gate</th><th>host</th><th>what was seen</th></tr></thead><tbody>"
+            )?;
         }
         for finding in &findings {
             let (class, word) = match finding.severity {
@@ -881,7 +918,13 @@ impl Page<'_> {
                 Severity::Warn => ("warn", "warning"),
                 Severity::Refuse => ("bad", "refused"),
             };
-            write!(to, "<tr><td class=\"{class} w\">{word}</td><td class=\"w\">{}</td><td>{}</td><td>{}", text(&finding.gate), text(finding.host.as_deref().unwrap_or("")), text(&short(&finding.what)))?;
+            write!(
+                to,
+                "<tr><td class=\"{class} w\">{word}</td><td class=\"w\">{}</td><td>{}</td><td>{}",
+                text(&finding.gate),
+                text(finding.host.as_deref().unwrap_or("")),
+                text(&short(&finding.what))
+            )?;
             if !finding.why.is_empty() {
                 write!(to, "<br><span class=\"soft\">{}</span>", text(&short(&finding.why)))?;
             }
@@ -900,10 +943,18 @@ impl Page<'_> {
     }
 
     fn included(&self, to: &mut impl Write) -> io::Result<()> {
-        write!(to, "<p class=\"soft\">What the vendor's backup holds and what it does not, row by row.</p><div class=\"scroll\"><table><thead><tr><th>part</th><th>in the backup</th><th>where it is, or who covers it</th></tr></thead><tbody>")?;
+        write!(
+            to,
+            "<p class=\"soft\">What the vendor's backup holds and what it does not, row by row.</p><div class=\"scroll\"><table><thead><tr><th>part</th><th>in the backup</th><th>where it is, or who covers it</th></tr></thead><tbody>"
+        )?;
         for row in &self.extra.included {
             let (class, word) = if row.yes { ("good", "yes") } else { ("warn", "NO") };
-            write!(to, "<tr><td>{}</td><td class=\"{class}\">{word}</td><td>{}</td></tr>", text(&row.row), text(&row.note))?;
+            write!(
+                to,
+                "<tr><td>{}</td><td class=\"{class}\">{word}</td><td>{}</td></tr>",
+                text(&row.row),
+                text(&row.note)
+            )?;
         }
         writeln!(to, "</tbody></table></div>")
     }
@@ -913,7 +964,10 @@ impl Page<'_> {
         let end = account.hosts.values().flat_map(|host| &host.bars).map(|bar| f64::from(bar.to));
         let end = end.chain([account.took(), 0.001]).fold(0.0, f64::max);
         let x = |seconds: f64| (seconds / end * 10_000.0).clamp(0.0, 10_000.0);
-        write!(to, "<p class=\"key\"><svg viewBox=\"0 0 9 9\"><rect class=\"o\" width=\"9\" height=\"9\"/></svg>ok <svg viewBox=\"0 0 9 9\"><rect class=\"c\" width=\"9\" height=\"9\"/></svg>changed <svg viewBox=\"0 0 9 9\"><rect class=\"s\" width=\"9\" height=\"9\"/></svg>skipped <svg viewBox=\"0 0 9 9\"><rect class=\"f\" width=\"9\" height=\"9\"/></svg>failed <svg viewBox=\"0 0 9 9\"><rect class=\"k\" width=\"9\" height=\"9\"/></svg>unknown. Point at a bar to see its step.</p>")?;
+        write!(
+            to,
+            "<p class=\"key\"><svg viewBox=\"0 0 9 9\"><rect class=\"o\" width=\"9\" height=\"9\"/></svg>ok <svg viewBox=\"0 0 9 9\"><rect class=\"c\" width=\"9\" height=\"9\"/></svg>changed <svg viewBox=\"0 0 9 9\"><rect class=\"s\" width=\"9\" height=\"9\"/></svg>skipped <svg viewBox=\"0 0 9 9\"><rect class=\"f\" width=\"9\" height=\"9\"/></svg>failed <svg viewBox=\"0 0 9 9\"><rect class=\"k\" width=\"9\" height=\"9\"/></svg>unknown. Point at a bar to see its step.</p>"
+        )?;
         write!(to, "<div class=\"tl\"><span></span><div class=\"axis\">")?;
         for part in 0..5 {
             write!(to, "<span>{}</span>", text(&human_seconds(end * f64::from(part) / 4.0)))?;
@@ -923,14 +977,27 @@ impl Page<'_> {
             write!(to, "<span class=\"soft\">steps</span><svg viewBox=\"0 0 10000 10\" preserveAspectRatio=\"none\">")?;
             for (number, step) in account.steps.iter().enumerate() {
                 let (from, until) = (x(step.from), x(step.to.max(step.from)));
-                write!(to, "<rect class=\"t{}\" x=\"{from:.0}\" width=\"{:.0}\" height=\"10\"><title>{} {} ({})</title></rect>", number % 2, (until - from).max(12.0), step.number, text(&step.name), text(&human_seconds(step.to - step.from)))?;
+                write!(
+                    to,
+                    "<rect class=\"t{}\" x=\"{from:.0}\" width=\"{:.0}\" height=\"10\"><title>{} {} ({})</title></rect>",
+                    number % 2,
+                    (until - from).max(12.0),
+                    step.number,
+                    text(&step.name),
+                    text(&human_seconds(step.to - step.from))
+                )?;
             }
             write!(to, "</svg>")?;
         }
         // With many bars a title is the step's number and how long it took; the table has the names.
         let many_bars = account.bars + account.bad_bars > 2_000;
         for (name, host) in account.hosts.iter().filter(|(_, host)| !host.bars.is_empty()) {
-            write!(to, "<span title=\"{}\">{}</span><svg viewBox=\"0 0 10000 10\" preserveAspectRatio=\"none\">", text(name), text(name))?;
+            write!(
+                to,
+                "<span title=\"{}\">{}</span><svg viewBox=\"0 0 10000 10\" preserveAspectRatio=\"none\">",
+                text(name),
+                text(name)
+            )?;
             for bar in &host.bars {
                 let (from, until) = (x(f64::from(bar.from)), x(f64::from(bar.to)));
                 let step = account.steps.get(bar.step);
@@ -942,13 +1009,22 @@ impl Page<'_> {
                     None => word.to_owned(),
                 };
                 let took = human_seconds(f64::from(bar.to) - f64::from(bar.from));
-                write!(to, "<rect class=\"{}\" x=\"{from:.0}\" width=\"{:.0}\" height=\"10\"><title>{}, {took}</title></rect>", shade(bar.outcome), (until - from).max(12.0), text(&title))?;
+                write!(
+                    to,
+                    "<rect class=\"{}\" x=\"{from:.0}\" width=\"{:.0}\" height=\"10\"><title>{}, {took}</title></rect>",
+                    shade(bar.outcome),
+                    (until - from).max(12.0),
+                    text(&title)
+                )?;
             }
             writeln!(to, "</svg>")?;
         }
         writeln!(to, "</div>")?;
         if account.merged > 0 {
-            left_out.push(format!("{} have no bar of their own in the timeline (journal.jsonl has each)", many(account.merged, "step of a host")));
+            left_out.push(format!(
+                "{} have no bar of their own in the timeline (journal.jsonl has each)",
+                many(account.merged, "step of a host")
+            ));
         }
         if account.more_hosts > 0 {
             left_out.push(format!("{} of hosts beyond the first {MOST_HOSTS}", many(account.more_hosts, "event")));
@@ -969,16 +1045,51 @@ impl Page<'_> {
             chosen.sort_by_key(|step| step.number);
             let left = (steps.len() - chosen.len()) as u64;
             left_out.push(format!("{} that went well and quickly (journal.jsonl)", many(left, "step")));
-            writeln!(to, "<p class=\"soft\">The {} of {} steps that failed somewhere or took longest.</p>", human_count(chosen.len() as u64), human_count(steps.len() as u64))?;
+            writeln!(
+                to,
+                "<p class=\"soft\">The {} of {} steps that failed somewhere or took longest.</p>",
+                human_count(chosen.len() as u64),
+                human_count(steps.len() as u64)
+            )?;
         }
-        write!(to, "<div class=\"scroll\"><table class=\"find\"><thead><tr><th class=\"n\">no.</th><th>step</th><th>how</th><th class=\"n\">took</th><th>slowest</th></tr></thead><tbody>")?;
+        write!(
+            to,
+            "<div class=\"scroll\"><table class=\"find\"><thead><tr><th class=\"n\">no.</th><th>step</th><th>how</th><th class=\"n\">took</th><th>slowest</th></tr></thead><tbody>"
+        )?;
         for step in chosen {
             let bad = step.outcomes.iter().skip(3).sum::<u64>() > 0;
-            let class = if bad { "bad" } else if step.ended > 0 { "good" } else { "warn" };
-            let counts: Vec<String> = OUTCOMES.iter().zip(step.outcomes).filter(|(_, count)| *count > 0).map(|(word, count)| if step.ended == 1 { (*word).to_owned() } else { format!("{word} {}", human_count(count)) }).collect();
+            let class = if bad {
+                "bad"
+            } else if step.ended > 0 {
+                "good"
+            } else {
+                "warn"
+            };
+            let counts: Vec<String> = OUTCOMES
+                .iter()
+                .zip(step.outcomes)
+                .filter(|(_, count)| *count > 0)
+                .map(
+                    |(word, count)| {
+                        if step.ended == 1 { (*word).to_owned() } else { format!("{word} {}", human_count(count)) }
+                    },
+                )
+                .collect();
             let how = if counts.is_empty() { "did not end".to_owned() } else { counts.join(", ") };
-            let slowest = if step.ended > 1 { format!("{} ({})", step.slowest.1, human_seconds(step.slowest.0)) } else { step.slowest.1.clone() };
-            write!(to, "<tr><td class=\"n\">{}</td><td>{}</td><td class=\"{class}\">{}</td><td class=\"n\">{}</td><td>{}</td></tr>", step.number, text(&step.name), text(&how), text(&human_seconds(step.to - step.from)), text(&slowest))?;
+            let slowest = if step.ended > 1 {
+                format!("{} ({})", step.slowest.1, human_seconds(step.slowest.0))
+            } else {
+                step.slowest.1.clone()
+            };
+            write!(
+                to,
+                "<tr><td class=\"n\">{}</td><td>{}</td><td class=\"{class}\">{}</td><td class=\"n\">{}</td><td>{}</td></tr>",
+                step.number,
+                text(&step.name),
+                text(&how),
+                text(&human_seconds(step.to - step.from)),
+                text(&slowest)
+            )?;
         }
         writeln!(to, "</tbody></table></div>")
     }
@@ -986,7 +1097,15 @@ impl Page<'_> {
     fn transfers(&self, to: &mut impl Write, left_out: &mut Vec<String>) -> io::Result<()> {
         let account = self.account;
         for (point, file, bytes, sha256, members) in &account.verified {
-            writeln!(to, "<p class=\"good\"><b>{} is whole</b>: {}, {}, point {}, sha256 <code>{}</code></p>", text(file), text(&human_bytes(*bytes)), many(*members, "member"), text(point), text(sha256))?;
+            writeln!(
+                to,
+                "<p class=\"good\"><b>{} is whole</b>: {}, {}, point {}, sha256 <code>{}</code></p>",
+                text(file),
+                text(&human_bytes(*bytes)),
+                many(*members, "member"),
+                text(point),
+                text(sha256)
+            )?;
         }
         for series in &account.series {
             let rates = series.rates();
@@ -1003,7 +1122,14 @@ impl Page<'_> {
                 "bytes" => format!("{} of {}", human_bytes(series.last.1), human_bytes(total)),
                 unit => format!("{} of {} {unit}", human_count(series.last.1), human_count(total)),
             };
-            writeln!(to, "<h3>{}</h3><p class=\"soft\">{} in {}{}</p>", text(&format!("{host}{}", series.what)), text(&amount), text(&human_seconds(seconds)), text(&mean))?;
+            writeln!(
+                to,
+                "<h3>{}</h3><p class=\"soft\">{} in {}{}</p>",
+                text(&format!("{host}{}", series.what)),
+                text(&amount),
+                text(&human_seconds(seconds)),
+                text(&mean)
+            )?;
             if rates.len() < 2 {
                 continue;
             }
@@ -1013,9 +1139,22 @@ impl Page<'_> {
                 format!("{:.1},{:.1}", (at - first) / (last - first).max(0.001) * 1000.0, 196.0 - rate / top * 180.0)
             };
             let line: Vec<String> = rates.iter().map(spot).collect();
-            write!(to, "<div class=\"chart\"><span class=\"top\">{} at most</span><svg viewBox=\"0 0 1000 200\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"rate over time\"><line x1=\"0\" y1=\"106\" x2=\"1000\" y2=\"106\"/>", text(&human_rate(top)))?;
-            let (left, right) = (line.first().and_then(|spot| spot.split(',').next()).unwrap_or("0"), line.last().and_then(|spot| spot.split(',').next()).unwrap_or("1000"));
-            write!(to, "<polygon points=\"{left},200 {0} {right},200\"/><polyline points=\"{0}\"/></svg><div class=\"axis\"><span>{1}</span><span>{2}</span></div></div>", line.join(" "), text(&human_seconds(first)), text(&human_seconds(last)))?;
+            write!(
+                to,
+                "<div class=\"chart\"><span class=\"top\">{} at most</span><svg viewBox=\"0 0 1000 200\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"rate over time\"><line x1=\"0\" y1=\"106\" x2=\"1000\" y2=\"106\"/>",
+                text(&human_rate(top))
+            )?;
+            let (left, right) = (
+                line.first().and_then(|spot| spot.split(',').next()).unwrap_or("0"),
+                line.last().and_then(|spot| spot.split(',').next()).unwrap_or("1000"),
+            );
+            write!(
+                to,
+                "<polygon points=\"{left},200 {0} {right},200\"/><polyline points=\"{0}\"/></svg><div class=\"axis\"><span>{1}</span><span>{2}</span></div></div>",
+                line.join(" "),
+                text(&human_seconds(first)),
+                text(&human_seconds(last))
+            )?;
             writeln!(to)?;
         }
         if account.more_series > 0 {
@@ -1026,12 +1165,18 @@ impl Page<'_> {
 
     fn hosts(&self, to: &mut impl Write, left_out: &mut Vec<String>) -> io::Result<()> {
         let most = 500;
-        write!(to, "<div class=\"scroll\"><table class=\"find\"><thead><tr><th>host or cluster</th><th class=\"n\">ok</th><th class=\"n\">changed</th><th class=\"n\">skipped</th><th class=\"n\">failed</th><th class=\"n\">unreachable</th><th class=\"n\">unknown</th><th class=\"n\">worked</th></tr></thead><tbody>")?;
+        write!(
+            to,
+            "<div class=\"scroll\"><table class=\"find\"><thead><tr><th>host or cluster</th><th class=\"n\">ok</th><th class=\"n\">changed</th><th class=\"n\">skipped</th><th class=\"n\">failed</th><th class=\"n\">unreachable</th><th class=\"n\">unknown</th><th class=\"n\">worked</th></tr></thead><tbody>"
+        )?;
         let mut hosts: Vec<(&String, &Host)> = self.account.hosts.iter().collect();
         let bad = |host: &Host| host.outcomes.iter().skip(3).sum::<u64>();
         if hosts.len() > most {
             hosts.sort_by_key(|(_, host)| std::cmp::Reverse(bad(host)));
-            left_out.push(format!("{} without failures (journal.jsonl)", many((hosts.len() - most) as u64, "row of a host")));
+            left_out.push(format!(
+                "{} without failures (journal.jsonl)",
+                many((hosts.len() - most) as u64, "row of a host")
+            ));
             hosts.truncate(most);
         }
         for (name, host) in hosts {
@@ -1047,14 +1192,30 @@ impl Page<'_> {
     }
 
     fn jobs(&self, to: &mut impl Write, left_out: &mut Vec<String>) -> io::Result<()> {
-        write!(to, "<div class=\"scroll\"><table class=\"find\"><thead><tr><th>job</th><th>host</th><th>kind</th><th>state</th><th>removed from the node</th></tr></thead><tbody>")?;
+        write!(
+            to,
+            "<div class=\"scroll\"><table class=\"find\"><thead><tr><th>job</th><th>host</th><th>kind</th><th>state</th><th>removed from the node</th></tr></thead><tbody>"
+        )?;
         for job in &self.account.jobs {
             let cleaned = if job.cleaned { "yes" } else { "no" };
-            write!(to, "<tr><td><code>{}</code></td><td>{}</td><td>{}</td><td>{}</td><td>{cleaned}</td></tr>", text(&job.job), text(&job.host), text(&job.kind), text(&job.state))?;
+            write!(
+                to,
+                "<tr><td><code>{}</code></td><td>{}</td><td>{}</td><td>{}</td><td>{cleaned}</td></tr>",
+                text(&job.job),
+                text(&job.host),
+                text(&job.kind),
+                text(&job.state)
+            )?;
         }
         writeln!(to, "</tbody></table></div>")?;
         for (question, answer, by) in &self.account.answers {
-            writeln!(to, "<p>Asked: {}<br>Answered: <b>{}</b> <span class=\"soft\">({})</span></p>", text(&short(question)), text(&short(answer)), text(by))?;
+            writeln!(
+                to,
+                "<p>Asked: {}<br>Answered: <b>{}</b> <span class=\"soft\">({})</span></p>",
+                text(&short(question)),
+                text(&short(answer)),
+                text(by)
+            )?;
         }
         if self.account.more_jobs > 0 {
             left_out.push(many(self.account.more_jobs, "more job"));
@@ -1063,14 +1224,27 @@ impl Page<'_> {
     }
 
     fn remarks(&self, to: &mut impl Write, left_out: &mut Vec<String>) -> io::Result<()> {
-        write!(to, "<div class=\"scroll\"><table class=\"find\"><thead><tr><th class=\"n\">after</th><th></th><th>host</th><th>what</th></tr></thead><tbody>")?;
+        write!(
+            to,
+            "<div class=\"scroll\"><table class=\"find\"><thead><tr><th class=\"n\">after</th><th></th><th>host</th><th>what</th></tr></thead><tbody>"
+        )?;
         for remark in &self.account.remarks {
             let (class, word) = if remark.warning { ("warn w", "warning") } else { ("w soft", "note") };
-            write!(to, "<tr><td class=\"n\">{}</td><td class=\"{class}\">{word}</td><td>{}</td><td>{}</td></tr>", text(&human_seconds(remark.at)), text(&remark.host), text(&remark.text))?;
+            write!(
+                to,
+                "<tr><td class=\"n\">{}</td><td class=\"{class}\">{word}</td><td>{}</td><td>{}</td></tr>",
+                text(&human_seconds(remark.at)),
+                text(&remark.host),
+                text(&remark.text)
+            )?;
         }
         writeln!(to, "</tbody></table></div>")?;
         if self.account.more_remarks > 0 {
-            left_out.push(format!("{} (ferry runs show {})", many(self.account.more_remarks, "more note"), self.account.id));
+            left_out.push(format!(
+                "{} (ferry runs show {})",
+                many(self.account.more_remarks, "more note"),
+                self.account.id
+            ));
         }
         Ok(())
     }
@@ -1079,9 +1253,11 @@ impl Page<'_> {
     fn commands(&self) -> Vec<String> {
         let mut commands = Vec::new();
         if !self.account.command.is_empty() {
-            let words = self.account.command.iter().map(|word| {
-                shlex::try_quote(word).map_or_else(|_| word.clone(), std::borrow::Cow::into_owned)
-            });
+            let words = self
+                .account
+                .command
+                .iter()
+                .map(|word| shlex::try_quote(word).map_or_else(|_| word.clone(), std::borrow::Cow::into_owned));
             commands.push(words.collect::<Vec<_>>().join(" "));
         }
         commands.extend(self.extra.commands.iter().cloned());
@@ -1098,8 +1274,16 @@ impl Page<'_> {
         commands
     }
 
-    fn logs<W: Write>(&self, to: &mut Counted<W>, logs: &[(&String, &Host)], left_out: &mut Vec<String>) -> io::Result<()> {
-        writeln!(to, "<section id=\"logs\"><h2>Logs</h2><p class=\"soft\">What each host said: secrets masked, control characters written out. Search looks at what is shown here; the whole logs are in the run's folder.</p>")?;
+    fn logs<W: Write>(
+        &self,
+        to: &mut Counted<W>,
+        logs: &[(&String, &Host)],
+        left_out: &mut Vec<String>,
+    ) -> io::Result<()> {
+        writeln!(
+            to,
+            "<section id=\"logs\"><h2>Logs</h2><p class=\"soft\">What each host said: secrets masked, control characters written out. Search looks at what is shown here; the whole logs are in the run's folder.</p>"
+        )?;
         let budget = MOST_LOGS.min(LARGEST.saturating_sub(to.written + 200_000));
         // What each may take: those that need little leave theirs to the others; those with failures get four parts.
         let mut wants: Vec<(usize, u64, u64)> = Vec::new();
@@ -1132,10 +1316,21 @@ impl Page<'_> {
                 human_bytes(size)
             };
             let class = if host.failed_at.is_empty() { "" } else { "bad" };
-            writeln!(to, "<details class=\"log\"><summary><b class=\"{class}\">{}</b> <small>{}</small></summary><pre>{}</pre></details>", text(name), text(&remark), shown.html)?;
+            writeln!(
+                to,
+                "<details class=\"log\"><summary><b class=\"{class}\">{}</b> <small>{}</small></summary><pre>{}</pre></details>",
+                text(name),
+                text(&remark),
+                shown.html
+            )?;
         }
         if missing > 0 {
-            left_out.push(format!("{} of the logs of {} ({})", human_bytes(missing), many(cut, "host"), self.dir.join(journal::HOSTS).display()));
+            left_out.push(format!(
+                "{} of the logs of {} ({})",
+                human_bytes(missing),
+                many(cut, "host"),
+                self.dir.join(journal::HOSTS).display()
+            ));
         }
         writeln!(to, "</section>")
     }
