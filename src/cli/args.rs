@@ -519,6 +519,10 @@ pub(super) enum RunsCommand {
         #[arg(long, value_name = "DIR")]
         run_dir: Option<PathBuf>,
     },
+    /// Show a run again as it was, what hosts said included
+    Replay(super::runs::ReplayArgs),
+    /// Write a run's report.html anew: one page that needs no network
+    Report(super::runs::ReportArgs),
     /// Carry a failed or interrupted run on at the step that did not finish
     Resume(Box<ResumeArgs>),
 }

@@ -295,6 +295,7 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     for window in telling.windows {
         let _ = window.join();
     }
+    super::runs::report_after(&telling.dir);
     if let Err(failure) = ended {
         // Everything was done and told; only the journal's last line is missing.
         report::render::print_failure(&failure, report::render::Style::stderr());
