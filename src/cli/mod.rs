@@ -5,6 +5,7 @@
 
 mod args;
 mod backup;
+mod compat;
 mod demo;
 mod doctor;
 mod exec;
@@ -39,7 +40,8 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let wrong = error.use_stderr();
             let _ = error.print();
-            return ExitCode::from(if wrong { Kind::Usage.exit_code() } else { 0 });
+            let code = if compat::on() { 2 } else { Kind::Usage.exit_code() };
+            return ExitCode::from(if wrong { code } else { 0 });
         }
     };
     no_core_dumps();
@@ -48,7 +50,7 @@ pub fn main() -> ExitCode {
         Ok(Ok(code)) => code,
         Ok(Err(failure)) => {
             show_failure(&failure);
-            failure.kind.exit_code()
+            compat::exit_code(&failure)
         }
         Err(_) => {
             Sink::stderr().put("this is a bug in ferry; what was said above may help whoever mends it\n");
@@ -65,7 +67,12 @@ static MASKER: OnceLock<Masker> = OnceLock::new();
 /// Tells a failure where there is no run that would, masked as in a run.
 fn show_failure(failure: &Failure) {
     let masker = MASKER.get_or_init(Masker::new);
-    print_failure(&event::washed_failure(masker, failure), Style::stderr());
+    let failure = event::washed_failure(masker, failure);
+    if compat::on() {
+        crate::report::ansible::print_failure(&failure);
+    } else {
+        print_failure(&failure, Style::stderr());
+    }
 }
 
 /// A core file would hold passwords and keys.

@@ -31,7 +31,7 @@ pub(super) struct Opened {
     pub(super) extra: Map<String, Value>,
     pub(super) reach: Arc<Reach>,
     pub(super) masker: Masker,
-    pub(super) vault: Vault,
+    pub(super) vault: Arc<Vault>,
     pub(super) inventory_paths: Vec<PathBuf>,
 }
 
@@ -268,7 +268,7 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
         person: prompt::somebody(),
     }));
     let inventory_paths = settings.inventory.clone();
-    Ok(Opened { settings, inventory, extra, reach, masker, vault, inventory_paths })
+    Ok(Opened { settings, inventory, extra, reach, masker, vault: Arc::new(vault), inventory_paths })
 }
 
 /// Ways to hosts, and the hosts' variables.

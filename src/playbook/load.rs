@@ -78,8 +78,8 @@ struct Kept {
 pub struct Loader {
     /// The modules that there are.
     pub modules: ModuleTable,
-    /// Reads a text: from disk, decrypted where it is a vault.
-    pub read: Arc<dyn Fn(&Path) -> Result<String, Failure> + Send + Sync>,
+    /// Reads a document: from disk, decrypted where it is a vault.
+    pub read: Arc<dyn Fn(&Path) -> Result<Document, Failure> + Send + Sync>,
     /// Where roles are looked for besides beside the playbook.
     pub roles_path: Vec<PathBuf>,
     /// As Ansible does: arguments and templates are looked at when a task runs.
@@ -100,9 +100,10 @@ impl std::fmt::Debug for Loader {
     }
 }
 
-fn from_disk(path: &Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(Kind::CouldNotStart, format!("{}: {error}", path.display())))
+fn from_disk(path: &Path) -> Result<Document, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(Kind::CouldNotStart, format!("{}: {error}", path.display())))?;
+    Document::read(&path.display().to_string(), &text)
 }
 
 impl Loader {
@@ -199,18 +200,17 @@ impl Loader {
             return Err(Failure::new(Kind::CouldNotStart, "playbooks import one another without an end")
                 .saw(path.display().to_string()));
         }
-        let text = (self.read)(path)?;
-        self.playbook_of(&path.display().to_string(), &text, depth)
+        let document = (self.read)(path)?;
+        self.playbook_of(&path.display().to_string(), &document, depth)
     }
 
     pub(super) fn playbook_text(&self, file: &str, text: &str) -> Result<Playbook, Failure> {
-        self.playbook_of(file, text, 0)
+        self.playbook_of(file, &Document::read(file, text)?, 0)
     }
 
-    fn playbook_of(&self, file: &str, text: &str, depth: usize) -> Result<Playbook, Failure> {
-        let document = Document::read(file, text)?;
+    fn playbook_of(&self, file: &str, document: &Document, depth: usize) -> Result<Playbook, Failure> {
         let within = Within { folder: Arc::new(folder_of(Path::new(file))), role: None, handlers: false, depth };
-        let mut parser = Parser::new(&document, self, within);
+        let mut parser = Parser::new(document, self, within);
         let plays: Vec<Play> = parser.plays();
         match Failure::all(parser.errors) {
             Some(failure) => Err(failure),
@@ -246,8 +246,7 @@ impl Loader {
             return Err(Failure::new(Kind::CouldNotStart, "files of tasks import one another without an end")
                 .saw(path.display().to_string()));
         }
-        let text = (self.read)(path).map_err(|failure| self.unread(path, failure))?;
-        let document = Document::read(&path.display().to_string(), &text)?;
+        let document = (self.read)(path).map_err(|failure| self.unread(path, failure))?;
         let within = Within { folder: Arc::new(folder_of(path)), ..within.clone() };
         let mut parser = Parser::new(&document, self, within);
         let what = if parser.within.handlers { "handlers" } else { "a file of tasks" };
@@ -365,8 +364,7 @@ impl Loader {
     /// # Errors
     /// [`Kind::CouldNotStart`]: it cannot be read, or is no mapping.
     pub fn vars_file(&self, path: &Path) -> Result<Vec<Var>, Failure> {
-        let text = (self.read)(path)?;
-        let document = Document::read(&path.display().to_string(), &text)?;
+        let document = (self.read)(path)?;
         let Yaml::Map(entries) = &document.root.value else {
             if document.root.value == Yaml::Null {
                 return Ok(Vec::new());
@@ -402,8 +400,7 @@ impl Loader {
         let mut wanted = Vec::new();
         let shown = name.rsplit('/').next().unwrap_or(&name).to_owned();
         if let Some(meta) = meta {
-            let source = (self.read)(&meta)?;
-            let document = Document::read(&meta.display().to_string(), &source)?;
+            let document = (self.read)(&meta)?;
             if let Yaml::Map(entries) = &document.root.value {
                 for entry in entries {
                     match entry.name().as_str() {

@@ -458,7 +458,7 @@ fn hunks(one: &[&str], two: &[&str]) -> Vec<String> {
         let back = at - begin;
         let (first_one, first_two) = (line_one - back, line_two - back);
         // A hunk ends where seven lines are the same.
-        let (mut end, mut same) = (at, 0);
+        let (mut end, mut same) = (at, 0_usize);
         while end < all.len() && same <= 6 {
             same = if all.get(end).is_some_and(|(sign, _)| *sign == ' ') { same + 1 } else { 0 };
             end += 1;

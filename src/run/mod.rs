@@ -171,10 +171,6 @@ impl Shared {
         self.inventory.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn goes_on(&self, host: &str) -> bool {
-        self.state().standing.get(host).copied().unwrap_or_default().goes_on()
-    }
-
     fn active(&self, hosts: &[String]) -> Vec<String> {
         let state = self.state();
         hosts.iter().filter(|host| state.standing.get(*host).copied().unwrap_or_default().goes_on()).cloned().collect()

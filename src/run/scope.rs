@@ -25,8 +25,6 @@ pub(super) struct Frame {
     pub(super) data: Map<String, Value>,
     /// What failed within is mended by a `rescue`.
     pub(super) rescuable: bool,
-    /// The parameters of the role that this is.
-    pub(super) role: Option<Arc<Role>>,
     pub(super) up: Option<Arc<Frame>>,
 }
 

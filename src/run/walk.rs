@@ -22,7 +22,7 @@ use crate::template::Scope;
 /// A frame around everything of the play.
 fn root(run: &PlayRun<'_>) -> Arc<Frame> {
     let common = Common { name: None, vars: Vec::new(), ..run.play.play.common.clone() };
-    Arc::new(Frame { common, params: false, data: Map::new(), rescuable: false, role: None, up: None })
+    Arc::new(Frame { common, params: false, data: Map::new(), rescuable: false, up: None })
 }
 
 /// One batch of a play.
@@ -137,16 +137,12 @@ impl Runner<'_> {
     async fn block(&self, run: &PlayRun<'_>, hosts: &[String], block: &Block, outer: &Arc<Frame>) {
         let shared = &self.shared;
         let mut hosts = hosts.to_vec();
-        let role = match &block.stands {
-            Stands::Role(role, key) => {
-                if !role.allow_duplicates {
-                    let state = shared.state();
-                    hosts.retain(|host| !state.roles_done.contains(&(host.clone(), key.clone())));
-                }
-                Some(Arc::clone(role))
-            }
-            _ => None,
-        };
+        if let Stands::Role(role, key) = &block.stands
+            && !role.allow_duplicates
+        {
+            let state = shared.state();
+            hosts.retain(|host| !state.roles_done.contains(&(host.clone(), key.clone())));
+        }
         if hosts.is_empty() {
             return;
         }
@@ -156,7 +152,6 @@ impl Runner<'_> {
                 params: matches!(block.stands, Stands::File | Stands::Role(..)),
                 data: Map::new(),
                 rescuable: rescuable || outer.rescuable,
-                role: role.clone(),
                 up: Some(Arc::clone(outer)),
             })
         };
@@ -910,7 +905,6 @@ impl Runner<'_> {
                 params: true,
                 data,
                 rescuable: frame.rescuable,
-                role: None,
                 up: Some(Arc::clone(frame)),
             });
             if let Action::IncludeRole(query, _) = &task.action {
