@@ -18,6 +18,7 @@ pub mod gravity_backup;
 pub mod gravity_facts;
 pub mod gravity_preflight;
 pub mod gravity_restore;
+pub mod migrate;
 pub mod node_logs;
 pub mod point_seal;
 pub mod restore_gates;
@@ -145,6 +146,10 @@ pub const TABLE: &[ModuleSpec] = &[
         args: &[arg("part", ArgKind::Str, false, "gravity (the default) or amv")],
     },
     ModuleSpec { name: "point_lacks", free_form: false, args: &[arg("part", ArgKind::Str, true, "amv")] },
+    ModuleSpec { name: "migrate_begin", free_form: false, args: &[] },
+    ModuleSpec { name: "migrate_gates", free_form: false, args: &[] },
+    ModuleSpec { name: "migrate_hand_over", free_form: false, args: &[] },
+    ModuleSpec { name: "migrate_end", free_form: false, args: &[] },
     ModuleSpec { name: "restore_gates", free_form: false, args: &[] },
     ModuleSpec { name: "safety_backup", free_form: false, args: &[] },
     ModuleSpec { name: "archive_deliver", free_form: false, args: &[] },
@@ -179,7 +184,8 @@ pub fn scope(module: &str) -> Scope {
         "gravity_facts" | "cluster_lock" | "gravity_preflight" | "gravity_backup" | "archive_collect" | "node_logs"
         | "point_seal" | "node_cleanup" | "point_summary" | "amv_backup" | "point_lacks" | "restore_gates"
         | "safety_backup" | "archive_deliver" | "gravity_restore" | "cluster_settle" | "amv_restore"
-        | "restore_tidy" | "restore_summary" => Scope::Cluster,
+        | "restore_tidy" | "restore_summary" | "migrate_begin" | "migrate_gates" | "migrate_hand_over"
+        | "migrate_end" => Scope::Cluster,
         _ => Scope::Host,
     }
 }
@@ -210,7 +216,12 @@ pub async fn on_cluster(
     hosts: &[String],
     args: &Map<String, Value>,
 ) -> Result<Done, Failure> {
+    world.turn_to(hosts)?;
     match module {
+        "migrate_begin" => migrate::begin(world).await,
+        "migrate_gates" => migrate::gates(world).await,
+        "migrate_hand_over" => migrate::hand_over(world).await,
+        "migrate_end" => migrate::end(world).await,
         "gravity_facts" => gravity_facts::run(world, hosts).await,
         "cluster_lock" => cluster_lock::run(world, hosts).await,
         "gravity_preflight" => gravity_preflight::run(world, hosts).await,
