@@ -50,7 +50,18 @@ fn left_over(cluster: &Cluster) -> Vec<String> {
 }
 
 const MIGRATE: [&str; 12] = [
-    "migrate", "prod", "dr", "--confirm", "dr", "--output", "plain", "--waive", SPACE, "--waive", SAFETY, "--only=gravity",
+    "migrate",
+    "prod",
+    "dr",
+    "--confirm",
+    "dr",
+    "--output",
+    "plain",
+    "--waive",
+    SPACE,
+    "--waive",
+    SAFETY,
+    "--only=gravity",
 ];
 
 fn migrate(cluster: &Cluster, more: &[&str]) -> Ended {

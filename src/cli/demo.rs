@@ -112,8 +112,20 @@ fn steps(dir: &Path, output: OutputKind) -> Result<i32, Failure> {
     say("\nWork goes on in prod; then all of it moves to dr at once: backup, archives across, restore.");
     sandbox::change(dir, "prod", "a day later").map_err(told)?;
     let then = held(dir, "prod").map_err(told)?;
-    let words =
-        ["migrate", "prod", "dr", "--confirm", "dr", "--erase-amv", "dr", "-e", question, "--output", output, "--no-keep"];
+    let words = [
+        "migrate",
+        "prod",
+        "dr",
+        "--confirm",
+        "dr",
+        "--erase-amv",
+        "dr",
+        "-e",
+        question,
+        "--output",
+        output,
+        "--no-keep",
+    ];
     let code = ferry(dir, &words)?;
     if code != 0 {
         return Ok(code);

@@ -60,7 +60,8 @@ pub(super) async fn run(args: MigrateArgs) -> Result<u8, Failure> {
         return Err(Failure::new(Kind::Usage, format!("{source} into {source}: source and target are the same group"))
             .mend("to go back in place: ferry restore POINT --to CLUSTER --in-place"));
     }
-    let of = |cluster: &crate::name::ClusterName| opened.inventory.hosts_of(cluster.as_str()).unwrap_or_default().to_vec();
+    let of =
+        |cluster: &crate::name::ClusterName| opened.inventory.hosts_of(cluster.as_str()).unwrap_or_default().to_vec();
     if let Some(host) = of(&source).iter().find(|host| of(&target).contains(host)) {
         return Err(Failure::new(Kind::CouldNotStart, format!("{host} is in {source} and in {target}"))
             .why("what belongs to both clusters would be saved and overwritten at once")

@@ -82,9 +82,7 @@ fn compare(source: &ClusterIdentity, target: &ClusterIdentity) -> Vec<Finding> {
         row("identity", Severity::Pass, what, "", "")
     }];
     rows.push(match (&source.pce_version, &target.pce_version) {
-        (Some(from), Some(to)) if from == to => {
-            row("version", Severity::Pass, format!("both run PCE {from}"), "", "")
-        }
+        (Some(from), Some(to)) if from == to => row("version", Severity::Pass, format!("both run PCE {from}"), "", ""),
         (from, to) => row(
             "version",
             Severity::Refuse,
@@ -132,7 +130,10 @@ pub(super) async fn gates(world: &World) -> Result<Done, Failure> {
         return Ok(Done::ok("the restore has begun already", json!({"begun": true})));
     }
     if world.choices.check {
-        return Ok(Done::ok("source and target fit; the gates of the restore are asked when there is a point", json!({})));
+        return Ok(Done::ok(
+            "source and target fit; the gates of the restore are asked when there is a point",
+            json!({}),
+        ));
     }
     // AMV is part of it where the source has it; the restore asks again when the point says so.
     let erases = world.choices.wants("amv")
@@ -211,7 +212,9 @@ pub(super) async fn end(world: &World) -> Result<Done, Failure> {
     .await
     .map_err(|error| Failure::new(Kind::Bug, error.to_string()))?;
     match gone {
-        Ok(()) => Ok(Done::changed(format!("{name} was not kept (--no-keep)"), json!({"point": point.id(), "kept": false}))),
+        Ok(()) => {
+            Ok(Done::changed(format!("{name} was not kept (--no-keep)"), json!({"point": point.id(), "kept": false})))
+        }
         Err(error) => {
             let text = format!("{}: {error}; it holds every secret of {}: remove it", spool.display(), migrate.source);
             world.warn(None, format!("the point could not be removed: {text}")).await;
