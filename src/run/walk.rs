@@ -454,7 +454,7 @@ impl Runner<'_> {
             Ok(Some(_)) => Ok(Done::skipped("Conditional result was False")),
             Err(failure) => Err(failure),
         };
-        let name = self.world.cluster.as_ref().map_or_else(|| first.to_owned(), ToString::to_string);
+        let name = self.world.cluster_of(active).map_or_else(|| first.to_owned(), ToString::to_string);
         let ended = Ending::of_cluster(ended);
         let result = ended.result.clone();
         let failed = self.settle(run, frame, task, title, &name, ended, began.elapsed().as_secs_f64());
