@@ -64,7 +64,11 @@ pub fn dump(result: &Map<String, Value>, indent: bool) -> String {
         map.insert("changed".to_owned(), changed.clone());
     }
     let mut names: Vec<&String> =
-        result.keys().filter(|name| !name.starts_with("_ansible_") && *name != "changed").collect();
+        result
+        .keys()
+        // How it came out stands before the result.
+        .filter(|name| !name.starts_with("_ansible_") && !["changed", "failed", "skipped"].contains(&name.as_str()))
+        .collect();
     names.sort();
     for name in names {
         if let Some(value) = result.get(name) {
