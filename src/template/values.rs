@@ -12,12 +12,12 @@ use minijinja::{Error, ErrorKind, Output, State, Value as Jinja};
 use serde_json::{Map, Number, Value};
 
 use super::python;
-use crate::settings::yaml::VAULT_KEY;
+use crate::settings::yaml::{UNSAFE_KEY as KEPT, VAULT_KEY};
 
 /// The key of an `!unsafe` text: text that is never a template.
-pub(super) const UNSAFE_KEY: &str = "__ansible_unsafe";
-/// The key of what `omit` becomes.
-pub(super) const OMIT_KEY: &str = "__ferry_omit";
+pub(super) const UNSAFE_KEY: &str = KEPT;
+/// What `omit` becomes.
+pub(super) const OMITTED: &str = "__omit_place_holder__";
 
 /// What `omit` is inside of a template.
 #[derive(Debug)]
@@ -29,8 +29,12 @@ impl Object for Omit {
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("__omit_place_holder__")
+        f.write_str(OMITTED)
     }
+}
+
+fn omitted(value: &Jinja) -> bool {
+    value.downcast_object_ref::<Omit>().is_some() || value.as_str().is_some_and(|text| text.starts_with(OMITTED))
 }
 
 /// A JSON value for the engine. A `!vault` value becomes one that fails when it is used.
@@ -46,12 +50,12 @@ pub(super) fn from_json(value: &Value) -> Jinja {
         Value::String(text) => Jinja::from(text.as_str()),
         Value::Array(items) => Jinja::from(items.iter().map(from_json).collect::<Vec<_>>()),
         Value::Object(map) if map.len() == 1 && map.contains_key(VAULT_KEY) => {
-            Jinja::from(Error::new(ErrorKind::InvalidOperation, "it is a !vault value, and vault is not built yet"))
+            let text = map.get(VAULT_KEY).and_then(Value::as_str).unwrap_or_default();
+            Jinja::from(Error::new(ErrorKind::InvalidOperation, crate::vault::why_locked(text)))
         }
         Value::Object(map) if map.len() == 1 && map.contains_key(UNSAFE_KEY) => {
             map.get(UNSAFE_KEY).map_or(Jinja::from(()), from_json)
         }
-        Value::Object(map) if map.len() == 1 && map.contains_key(OMIT_KEY) => Jinja::from_object(Omit),
         Value::Object(map) => Jinja::from_pairs(map.iter().map(|(key, value)| (key.clone(), from_json(value)))),
     }
 }
@@ -69,14 +73,14 @@ pub(super) fn to_json(value: &Jinja) -> Result<Value, Error> {
         ValueKind::String => Value::String(value.as_str().unwrap_or_default().to_owned()),
         ValueKind::Bytes => Value::String(String::from_utf8_lossy(value.as_bytes().unwrap_or_default()).into_owned()),
         ValueKind::Seq | ValueKind::Iterable => {
-            let kept = value.try_iter()?.filter(|item| item.downcast_object_ref::<Omit>().is_none());
+            let kept = value.try_iter()?.filter(|item| !omitted(item));
             Value::Array(kept.map(|item| to_json(&item)).collect::<Result<_, _>>()?)
         }
         ValueKind::Map => {
             let mut map = Map::new();
             for key in value.try_iter()? {
                 let inner = value.get_item(&key)?;
-                if inner.downcast_object_ref::<Omit>().is_some() {
+                if omitted(&inner) {
                     continue;
                 }
                 let name = match key.kind() {
@@ -89,7 +93,7 @@ pub(super) fn to_json(value: &Jinja) -> Result<Value, Error> {
             Value::Object(map)
         }
         ValueKind::Invalid => return Err(broken(value)),
-        _ if value.downcast_object_ref::<Omit>().is_some() => serde_json::json!({ OMIT_KEY: true }),
+        _ if value.downcast_object_ref::<Omit>().is_some() => Value::String(OMITTED.to_owned()),
         _ if value.downcast_object_ref::<super::dates::Span>().is_some() => {
             return Err(Error::new(
                 ErrorKind::InvalidOperation,
