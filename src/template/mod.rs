@@ -162,6 +162,7 @@ pub trait HostScopes: Send + Sync + fmt::Debug {
 #[derive(Debug)]
 struct HostVars {
     env: Arc<Environment<'static>>,
+    rewritten: Arc<Rewritten>,
     hosts: Arc<dyn HostScopes>,
 }
 
@@ -236,7 +237,7 @@ pub struct Templater {
 }
 
 /// Texts that were rewritten already: the same one comes once per host and item.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Rewritten {
     known: Mutex<HashMap<(bool, bool, String), Arc<str>>>,
 }
