@@ -703,6 +703,7 @@ impl Object for Context {
             Slot::Data(value) => Some(value.clone()),
             Slot::Hosts(hosts) => Some(minijinja::Value::from_dyn_object(Arc::new(HostVars {
                 env: self.env.clone(),
+                rewritten: self.rewritten.clone(),
                 hosts: hosts.clone(),
             }))),
             Slot::Written(value, place) => {
