@@ -63,6 +63,11 @@ pub fn is_omit(value: &Value) -> bool {
     value.as_str().is_some_and(|text| text.starts_with(values::OMITTED))
 }
 
+/// JSON as Python writes it on one line.
+pub fn json_text(value: &Value) -> String {
+    dump::json(value, None, false, true)
+}
+
 /// The names of the lookups that ferry has: what may stand behind `with_`.
 pub fn lookup_names() -> &'static [&'static str] {
     lookups::NAMES

@@ -240,9 +240,7 @@ impl<'a> Parser<'a> {
     fn compare(&mut self) -> Option<Part> {
         let mut part = self.sum()?;
         loop {
-            let mark = if ["==", "!=", "<", "<=", ">", ">="].iter().any(|sign| self.sign(sign)) {
-                self.take()?
-            } else if self.word("in") {
+            let mark = if self.word("in") || ["==", "!=", "<", "<=", ">", ">="].iter().any(|sign| self.sign(sign)) {
                 self.take()?
             } else if self.word("not") && self.tokens.get(self.at + 1).is_some_and(|token| token.text == "in") {
                 format!("{} {}", self.take()?, self.take()?)
