@@ -196,7 +196,7 @@ impl Child {
     }
 
     /// Gives a piece back: it is the next that is heard. Empty pieces are nothing.
-    fn unread(&mut self, piece: Piece) {
+    pub(crate) fn unread(&mut self, piece: Piece) {
         match (self, &piece) {
             (_, Piece::Out(bytes) | Piece::Err(bytes)) if bytes.is_empty() => {}
             (Self::Ssh(child), _) => child.unread(piece),

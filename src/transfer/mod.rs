@@ -9,8 +9,12 @@
 //! source. A third thread re-reads the destination behind the writer, part by part as they are
 //! synced: that is the only second pass. What it reads is held against the tags of what was written (`echo`).
 
+pub mod carry;
 mod echo;
+pub mod ends;
+mod prove;
 pub mod push;
+mod streams;
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
