@@ -499,7 +499,8 @@ fn typed_variables_fail_with_their_place() {
 
 fn modules() -> ModuleTable {
     const fn arg(name: &'static str, kind: ArgKind, required: bool) -> ArgSpec {
-        ArgSpec { name, kind, required, doc: "what it means" }
+        let spec = ArgSpec::new(name, kind, "what it means");
+        if required { spec.required() } else { spec }
     }
     const COMMAND: &[ArgSpec] = &[
         arg("cmd", ArgKind::Str, false),
@@ -517,10 +518,10 @@ fn modules() -> ModuleTable {
         arg("labels", ArgKind::Map, false),
     ];
     ModuleTable::new(&[
-        ModuleSpec { name: "command", free_form: true, args: COMMAND },
-        ModuleSpec { name: "shell", free_form: true, args: COMMAND },
-        ModuleSpec { name: "debug", free_form: false, args: DEBUG },
-        ModuleSpec { name: "gravity_backup", free_form: false, args: BACKUP },
+        ModuleSpec::new("command", "what it does", COMMAND).free_form(),
+        ModuleSpec::new("shell", "what it does", COMMAND).free_form(),
+        ModuleSpec::new("debug", "what it does", DEBUG),
+        ModuleSpec::new("gravity_backup", "what it does", BACKUP),
     ])
 }
 
