@@ -30,6 +30,7 @@ pub mod restore_summary;
 pub mod restoring;
 pub mod safety_backup;
 pub mod set_fact;
+pub mod transfer;
 pub mod world;
 
 use serde_json::{Map, Value};
@@ -157,6 +158,7 @@ pub const TABLE: &[ModuleSpec] = &[
     of_cluster("point_seal", "Seals the recovery point", &[]),
     of_cluster("node_cleanup", "Removes what a backup left on nodes", &[]),
     of_cluster("point_summary", "What was saved", &[]),
+    transfer::SPEC,
 ];
 
 /// The table as the playbook reader wants it.
@@ -170,7 +172,7 @@ pub fn scope(module: &str) -> Scope {
         "gravity_facts" | "cluster_lock" | "gravity_preflight" | "gravity_backup" | "archive_collect" | "node_logs"
         | "point_seal" | "node_cleanup" | "point_summary" | "amv_backup" | "point_lacks" | "restore_gates"
         | "safety_backup" | "archive_deliver" | "gravity_restore" | "cluster_settle" | "amv_restore"
-        | "restore_tidy" | "restore_summary" => Scope::Cluster,
+        | "restore_tidy" | "restore_summary" | "transfer" => Scope::Cluster,
         _ => Scope::Host,
     }
 }
@@ -224,6 +226,7 @@ pub async fn on_cluster(
         "point_seal" => point_seal::seal(world).await,
         "node_cleanup" => point_seal::cleanup(world).await,
         "point_summary" => point_seal::summary(world).await,
+        "transfer" => transfer::run(world, args).await,
         other => Err(Failure::new(Kind::Bug, format!("no module of scope cluster is called {other}"))),
     }
 }
