@@ -190,6 +190,17 @@ impl Child {
         }
     }
 
+    /// As [`Child::write`], without a copy where the wire takes the bytes as they are.
+    ///
+    /// # Errors
+    /// As [`Child::write`].
+    pub(crate) async fn write_bytes(&mut self, bytes: Bytes) -> Result<(), Failure> {
+        match self {
+            Self::Ssh(child) => child.write_bytes(bytes).await,
+            other => other.write(&bytes).await,
+        }
+    }
+
     /// Whether both outputs come as one, since the command runs on a terminal of the host's.
     fn has_terminal(&self) -> bool {
         matches!(self, Self::Ssh(child) if child.terminal)

@@ -704,9 +704,9 @@ async fn attempt(job: &Job, span: &mut Span, whole: Option<&mpsc::Sender<(u64, B
                         Err(told) if !told.again => told,
                         Ok(at) => {
                             span.landed = at.clamp(span.landed, span.sent);
-                            failure
+                            failure.again()
                         }
-                        Err(_) => failure,
+                        Err(_) => failure.again(),
                     });
                 }
                 job.arrived(span, sink.landed(), span.sent - count, span.sent);

@@ -26,8 +26,8 @@ which_file() { stat -c '%s %i %d %Y %Z' "$F"; }
 # Where descriptor $2 of process $1 stands in its file.
 position() {
   a=
-  while read -r k v; do
-    case $k in pos:) a=$v ;; esac
+  while read -r field value; do
+    case $field in pos:) a=$value ;; esac
   done 2>/dev/null <"/proc/$1/fdinfo/$2"
 }
 settle() { sync "$1" 2>/dev/null || sync; }

@@ -288,7 +288,7 @@ impl Sink {
     /// Hands bytes over; waits while they are not taken.
     pub(super) async fn write(&mut self, bytes: Bytes) -> Result<(), Failure> {
         match self {
-            Self::Host { end, child, .. } => match tokio::time::timeout(STALL, child.write(&bytes)).await {
+            Self::Host { end, child, .. } => match tokio::time::timeout(STALL, child.write_bytes(bytes)).await {
                 Ok(Err(failure)) => Err(failure),
                 Ok(Ok(())) => Ok(()),
                 Err(_) => Err(lost(end, format!("nothing was taken for {} s", STALL.as_secs()))),
