@@ -107,7 +107,7 @@ fn executable(path: &Path, text: &str) {
 /// This machine as a host whose scripts are run by another shell, with that shell's own tools where it brings some.
 fn shell_way(dir: &Path, shell: &str, tools: Option<&Path>) -> Way {
     let exe = dir.join(format!("become-{}", shell.replace([' ', '/'], "-")));
-    let path = tools.map(|tools| format!("PATH={}\nexport PATH\n", tools.display())).unwrap_or_default();
+    let path = tools.map(|tools| format!("PATH={}:$PATH\nexport PATH\n", tools.display())).unwrap_or_default();
     executable(
         &exe,
         &format!("#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\nshift 3\n{path}exec {shell} -c \"$1\"\n"),
@@ -136,7 +136,7 @@ async fn every_shell_and_every_boundary() {
     if long() {
         sizes.extend([2 * MIB - 1, 2 * MIB, 2 * MIB + 1, 16 * MIB, 16 * MIB + 1, 33 * MIB]);
     }
-    for (shell, tools) in [("dash", None), ("bash --posix", None), ("busybox sh", Some(tools.as_path()))] {
+    for (shell, tools) in [("/bin/dash", None), ("/bin/bash --posix", None), ("/bin/busybox sh", Some(tools.as_path()))] {
         let way = shell_way(dir.path(), shell, tools);
         for &size in &sizes {
             let content = bytes(size);
@@ -171,7 +171,7 @@ async fn what_is_odd_is_refused_before_anything_is_sent() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     let text = |name: &str| at(name).to_str().unwrap().to_owned();
-    let way = shell_way(dir.path(), "dash", None);
+    let way = shell_way(dir.path(), "/bin/dash", None);
     std::fs::create_dir(at("folder")).unwrap();
     std::fs::write(at("file"), b"content").unwrap();
     std::fs::write(at("there"), b"older").unwrap();
@@ -416,7 +416,8 @@ async fn cut_anywhere_it_arrives_and_little_is_sent_again() {
             };
             assert!(arrived.as_ref() == Some(&content), "round {round}, way {kind}, cut at {place}: other bytes");
             assert!(
-                moved.sent_again <= u64::from(moved.cuts) * MIB,
+                // What was under way: the server's window of 2 MiB and what the sockets hold.
+                moved.sent_again <= u64::from(moved.cuts) * 3 * MIB,
                 "round {round}, way {kind}: {} bytes again in {} cuts",
                 moved.sent_again,
                 moved.cuts
@@ -453,7 +454,7 @@ async fn a_flip_on_the_wire_ends_the_connection_and_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_changes_bytes_is_found_and_the_chunk_is_sent_again() {
     let dir = tempfile::tempdir().unwrap();
-    let way = shell_way(dir.path(), "dash", None);
+    let way = shell_way(dir.path(), "/bin/dash", None);
     let size = 40 * MIB;
     let content = bytes(size);
     let source = dir.path().join("source");
@@ -501,7 +502,7 @@ async fn a_disk_that_changes_bytes_is_found_and_the_chunk_is_sent_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_left_is_gone_on_with_only_when_it_is_the_same() {
     let dir = tempfile::tempdir().unwrap();
-    let way = shell_way(dir.path(), "dash", None);
+    let way = shell_way(dir.path(), "/bin/dash", None);
     let content = bytes(32 * MIB);
     let (source, path) = (dir.path().join("source"), dir.path().join("arrived"));
     std::fs::write(&source, &content).unwrap();
@@ -551,13 +552,13 @@ async fn what_was_left_is_gone_on_with_only_when_it_is_the_same() {
         std::fs::write(&source, &content).unwrap();
         std::fs::remove_file(&path).unwrap();
     }
-    assert_eq!(names(dir.path()), ["become-dash", "source"]);
+    assert_eq!(names(dir.path()), ["become--bin-dash", "source"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_changes_makes_no_file() {
     let dir = tempfile::tempdir().unwrap();
-    let way = shell_way(dir.path(), "dash", None);
+    let way = shell_way(dir.path(), "/bin/dash", None);
     let content = bytes(24 * MIB);
     let (source, path) = (dir.path().join("source"), dir.path().join("arrived"));
     for to_host in [true, false] {
@@ -599,7 +600,7 @@ async fn a_source_that_changes_makes_no_file() {
                 (_, Ok(_)) => panic!("{how}: it was called moved"),
                 (_, Err(failure)) => {
                     assert!(failure.what.contains("changed while it was read"), "{how}: {failure:?}");
-                    assert_eq!(names(dir.path()), ["become-dash", "source"], "{how}: {failure:?}");
+                    assert_eq!(names(dir.path()), ["become--bin-dash", "source"], "{how}: {failure:?}");
                 }
             }
         }
@@ -685,7 +686,7 @@ fn as_it_is_typed() {
         (vec!["a:x", "b:/x"], 1, "no place for a file"),
         (vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--via", "direct"], 1, "not built yet"),
         (vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--mode", "rw"], 1, "octal"),
-        (vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--owner", "-x"], 1, "USER or USER:GROUP"),
+        (vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--owner=-x"], 1, "USER or USER:GROUP"),
         (vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--limit-rate", "fast"], 5, "--limit-rate"),
         (vec!["a:/x", "b:/var/lib/x/d", "--ssh-common-args", "-o StrictHostKeyChecking=no"], 1, "host keys are not checked"),
     ] {
@@ -713,7 +714,7 @@ async fn a_host_that_lies_about_the_size_gives_no_file() {
             &tools.join("stat"),
             &format!("#!/bin/sh\ncase $2 in\n'%s %i %d %Y %Z') set -- $(/usr/bin/stat \"$@\"); s=$(($1 {more})); shift; echo $s $* ;;\n*) exec /usr/bin/stat \"$@\" ;;\nesac\n"),
         );
-        let way = shell_way(dir.path(), "dash", Some(&tools));
+        let way = shell_way(dir.path(), "/bin/dash", Some(&tools));
         let result = go(&order(on("node-9", &way, source.to_str().unwrap()), here(&path))).await;
         if more == "* 0" {
             // An empty file is what the host says it has, and what is moved.
@@ -797,7 +798,7 @@ async fn sessions_of_sshd_that_are_killed_are_made_anew() {
     .await
     .unwrap();
     assert!(killed >= 2 && moved.cuts >= 2, "{killed} kills, {moved:?}");
-    assert!(moved.sent_again <= u64::from(moved.cuts) * 2 * MIB, "{moved:?}");
+    assert!(moved.sent_again <= u64::from(moved.cuts) * 3 * MIB, "{moved:?}");
     assert!(there(&pair.b, "/var/lib/x/arrived") == Some(content));
 }
 
@@ -830,7 +831,7 @@ async fn keys_that_are_changed_all_the_time_stall_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_to_one_place_make_one_file() {
     let dir = tempfile::tempdir().unwrap();
-    let way = shell_way(dir.path(), "dash", None);
+    let way = shell_way(dir.path(), "/bin/dash", None);
     let content = bytes(24 * MIB);
     let (source, path) = (dir.path().join("source"), dir.path().join("arrived"));
     std::fs::write(&source, &content).unwrap();
@@ -849,7 +850,7 @@ async fn two_to_one_place_make_one_file() {
     let failure = first.await.unwrap().unwrap_err();
     assert!(matches!(failure.kind, Kind::Refused | Kind::Failed | Kind::Unknown), "{failure:?}");
     assert!(std::fs::read(&path).unwrap() == content);
-    assert_eq!(names(dir.path()), ["arrived", "become-dash", "source"]);
+    assert_eq!(names(dir.path()), ["arrived", "become--bin-dash", "source"]);
 }
 
 #[test]

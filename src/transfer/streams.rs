@@ -182,6 +182,8 @@ impl Feed {
                                 (Exit::Lost(why), _) => Err(lost(end, why)),
                                 (Exit::Code(0), Some(after)) if after != identity => Err(changed(end, identity, after)),
                                 (Exit::Code(0), Some(_)) if *left == 0 => Ok(None),
+                                // The script's last word was taken for the file's.
+                                (Exit::Code(0), _) => Err(changed(end, identity, &format!("it ends some {left} bytes earlier"))),
                                 (exit, _) => Err(end.failed(
                                     "the file could not be read there",
                                     &format!("{exit}; {left} bytes did not come; {}", String::from_utf8_lossy(&said)),
