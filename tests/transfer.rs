@@ -120,7 +120,8 @@ fn shell_way(dir: &Path, shell: &str, tools: Option<&Path>) -> Way {
 fn busybox(dir: &Path) -> PathBuf {
     let tools = dir.join("tools");
     std::fs::create_dir(&tools).unwrap();
-    let list = Process::new("busybox").arg("--list").output().expect("this test needs busybox: apt-get install busybox");
+    let list =
+        Process::new("busybox").arg("--list").output().expect("this test needs busybox: apt-get install busybox");
     for name in String::from_utf8(list.stdout).unwrap().lines() {
         let _ = std::os::unix::fs::symlink("/bin/busybox", tools.join(name));
     }
@@ -136,7 +137,8 @@ async fn every_shell_and_every_boundary() {
     if long() {
         sizes.extend([2 * MIB - 1, 2 * MIB, 2 * MIB + 1, 16 * MIB, 16 * MIB + 1, 33 * MIB]);
     }
-    for (shell, tools) in [("/bin/dash", None), ("/bin/bash --posix", None), ("/bin/busybox sh", Some(tools.as_path()))] {
+    for (shell, tools) in [("/bin/dash", None), ("/bin/bash --posix", None), ("/bin/busybox sh", Some(tools.as_path()))]
+    {
         let way = shell_way(dir.path(), shell, tools);
         for &size in &sizes {
             let content = bytes(size);
@@ -225,7 +227,10 @@ async fn what_is_odd_is_refused_before_anything_is_sent() {
     assert_eq!(std::fs::read(at("there")).unwrap(), b"content");
     let meta = std::fs::metadata(at("there")).unwrap();
     assert_eq!((meta.permissions().mode() & 0o7777, meta.uid(), meta.gid()), (0o640, 1, 1));
-    let nobody = Order { owner: Some("nobody-of-that-name".to_owned()), ..order(here(&at("file")), on("node-9", &way, &text("new"))) };
+    let nobody = Order {
+        owner: Some("nobody-of-that-name".to_owned()),
+        ..order(here(&at("file")), on("node-9", &way, &text("new")))
+    };
     let failure = go(&nobody).await.unwrap_err();
     assert!(failure.kind == Kind::Refused && failure.what.contains("cannot be given"), "{failure:?}");
     let mut left = names(dir.path());
@@ -303,7 +308,9 @@ impl Wire {
                             let before = left.load(Ordering::SeqCst);
                             let after = before - i64::try_from(count).unwrap();
                             if before >= 0
-                                && left.compare_exchange(before, after.max(-1), Ordering::SeqCst, Ordering::SeqCst).is_ok()
+                                && left
+                                    .compare_exchange(before, after.max(-1), Ordering::SeqCst, Ordering::SeqCst)
+                                    .is_ok()
                                 && after < 0
                             {
                                 happened.fetch_add(1, Ordering::SeqCst);
@@ -523,7 +530,10 @@ async fn what_was_left_is_gone_on_with_only_when_it_is_the_same() {
         start().await;
         assert!(names(dir.path()).contains(&"arrived.ferry-part.journal".to_owned()));
         let failure = go(&order()).await.unwrap_err();
-        assert!(failure.what.contains("was not finished") && failure.mend.as_ref().unwrap().contains("--resume"), "{failure:?}");
+        assert!(
+            failure.what.contains("was not finished") && failure.mend.as_ref().unwrap().contains("--resume"),
+            "{failure:?}"
+        );
         let moved = go(&Order { resume: true, ..order() }).await.unwrap();
         assert!(moved.kept >= 8 * MIB && moved.kept % (2 * MIB) == 0, "{moved:?}");
         assert!(std::fs::read(&path).unwrap() == content);
@@ -659,22 +669,30 @@ fn as_it_is_typed() {
     let said = typed.ferry(&["transfer", "a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/", "-C"]);
     said.must(0, &["relay: from stream to stream", "would move", "mode 0600", "chunks of 1 MiB", "connections: 1"]);
     assert!(there(&typed.pair.b, "/var/lib/x/archive.tar.gz").is_none());
-    let said = typed.ferry(&["transfer", "a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/", "--mode", "0640", "--owner", "ops"]);
+    let said =
+        typed.ferry(&["transfer", "a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/", "--mode", "0640", "--owner", "ops"]);
     said.must(0, &[&sha, "6 chunks equal at both ends"]);
     assert!(there(&typed.pair.b, "/var/lib/x/archive.tar.gz") == Some(content.clone()));
     let stat = typed.pair.b.exec_in("stat -c '%a %U' /var/lib/x/archive.tar.gz; ls -A /var/lib/x").stdout;
     assert_eq!(String::from_utf8(stat).unwrap(), "640 ops\narchive.tar.gz\n");
     for secret in ["one of a's", "another, of b's"] {
         said.never(secret);
-        assert!(bed::find_in_files(&typed.dir.path().join("runs"), secret.as_bytes()).is_none(), "{secret} was written");
+        assert!(
+            bed::find_in_files(&typed.dir.path().join("runs"), secret.as_bytes()).is_none(),
+            "{secret} was written"
+        );
     }
     typed
         .ferry(&["transfer", "a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/archive.tar.gz"])
         .must(7, &["there is a file of that name already", "--force"]);
     typed.ferry(&["transfer", "a:/var/lib/x/archive.tar.gz", "home", "--limit-rate", "20M"]).must(0, &["straight"]);
     assert!(std::fs::read(typed.dir.path().join("home")).unwrap() == content);
-    typed.ferry(&["transfer", "home", "b:/var/lib/x/archive.tar.gz", "--force", "--streams", "2"]).must(0, &["will be replaced"]);
-    typed.ferry(&["transfer", "a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/by-disk", "--via", "disk"]).must(0, &["spool", &sha]);
+    typed
+        .ferry(&["transfer", "home", "b:/var/lib/x/archive.tar.gz", "--force", "--streams", "2"])
+        .must(0, &["will be replaced"]);
+    typed
+        .ferry(&["transfer", "a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/by-disk", "--via", "disk"])
+        .must(0, &["spool", &sha]);
     assert!(there(&typed.pair.b, "/var/lib/x/by-disk") == Some(content.clone()));
     assert!(bed::find_in_files(&typed.dir.path().join("runs"), &content[..64]).is_none(), "the spool was left");
 
@@ -688,7 +706,11 @@ fn as_it_is_typed() {
         (vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--mode", "rw"], 1, "octal"),
         (vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--owner=-x"], 1, "USER or USER:GROUP"),
         (vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--limit-rate", "fast"], 5, "--limit-rate"),
-        (vec!["a:/x", "b:/var/lib/x/d", "--ssh-common-args", "-o StrictHostKeyChecking=no"], 1, "host keys are not checked"),
+        (
+            vec!["a:/x", "b:/var/lib/x/d", "--ssh-common-args", "-o StrictHostKeyChecking=no"],
+            1,
+            "host keys are not checked",
+        ),
     ] {
         let words: Vec<&str> = ["transfer"].into_iter().chain(words).collect();
         typed.ferry(&words).must(code, &[sentence]);
@@ -707,12 +729,21 @@ async fn a_host_that_lies_about_the_size_gives_no_file() {
     let dir = tempfile::tempdir().unwrap();
     let (source, path) = (dir.path().join("source"), dir.path().join("arrived"));
     std::fs::write(&source, bytes(3 * MIB)).unwrap();
-    for (more, sentence) in [("+ 5", "changed while it was read"), ("- 5", "not the same at both ends"), ("* 0", "changed while it was read")] {
-        let tools = dir.path().join(format!("tools{}", more.len() + usize::from(more.contains('+')) * 7 + usize::from(more.contains('*')) * 9));
+    for (more, sentence) in [
+        ("+ 5", "changed while it was read"),
+        ("- 5", "not the same at both ends"),
+        ("* 0", "changed while it was read"),
+    ] {
+        let tools = dir.path().join(format!(
+            "tools{}",
+            more.len() + usize::from(more.contains('+')) * 7 + usize::from(more.contains('*')) * 9
+        ));
         std::fs::create_dir(&tools).unwrap();
         executable(
             &tools.join("stat"),
-            &format!("#!/bin/sh\ncase $2 in\n'%s %i %d %Y %Z') set -- $(/usr/bin/stat \"$@\"); s=$(($1 {more})); shift; echo $s $* ;;\n*) exec /usr/bin/stat \"$@\" ;;\nesac\n"),
+            &format!(
+                "#!/bin/sh\ncase $2 in\n'%s %i %d %Y %Z') set -- $(/usr/bin/stat \"$@\"); s=$(($1 {more})); shift; echo $s $* ;;\n*) exec /usr/bin/stat \"$@\" ;;\nesac\n"
+            ),
         );
         let way = shell_way(dir.path(), "/bin/dash", Some(&tools));
         let result = go(&order(on("node-9", &way, source.to_str().unwrap()), here(&path))).await;
@@ -723,7 +754,10 @@ async fn a_host_that_lies_about_the_size_gives_no_file() {
             continue;
         }
         let failure = result.unwrap_err();
-        assert!(failure.what.contains(sentence) || failure.what.contains("could not be read there"), "{more}: {failure:?}");
+        assert!(
+            failure.what.contains(sentence) || failure.what.contains("could not be read there"),
+            "{more}: {failure:?}"
+        );
         assert!(!path.exists());
         let _ = std::fs::remove_file(dir.path().join("arrived.ferry-part"));
         let _ = std::fs::remove_file(dir.path().join("arrived.ferry-part.journal"));
@@ -762,7 +796,11 @@ async fn a_disk_that_fills_up_gets_no_name_and_no_leftover() {
             })
             .await
             .unwrap_err();
-            assert!(failure.kind == Kind::Failed && failure.why.as_deref().unwrap_or_default().contains("disk there is full"), "{room}: {failure:?}");
+            assert!(
+                failure.kind == Kind::Failed
+                    && failure.why.as_deref().unwrap_or_default().contains("disk there is full"),
+                "{room}: {failure:?}"
+            );
             std::fs::remove_file(small.join("filler")).unwrap();
             assert_eq!(names(&small), ["older"], "{room}: {failure:?}");
             assert_eq!(std::fs::read(small.join("older")).unwrap(), b"older archive");
@@ -823,7 +861,8 @@ async fn keys_that_are_changed_all_the_time_stall_nothing() {
             let found = survey(&order).await?;
             carry(&order, &found, |_, _| {}).await
         };
-        let moved = tokio::time::timeout(Duration::from_secs(60 + size / MIB * 2), work).await.expect("it hangs").unwrap();
+        let moved =
+            tokio::time::timeout(Duration::from_secs(60 + size / MIB * 2), work).await.expect("it hangs").unwrap();
         assert_eq!((moved.cuts, moved.sha256), (0, Some(Sha256::of(&content))), "way {number}");
     }
 }
@@ -882,10 +921,19 @@ fn killed_it_is_gone_on_with_and_memory_is_bounded() {
         assert!(noted() >= 4);
         child.kill().unwrap();
         child.wait().unwrap();
-        typed.ferry(&[&words[..], &["--force", "--resume", "-C"]].concat()).must(0, &["goes on with the", "will be replaced"]);
+        typed
+            .ferry(&[&words[..], &["--force", "--resume", "-C"]].concat())
+            .must(0, &["goes on with the", "will be replaced"]);
         let said = typed.ferry(&[&words[..], &["--force", "--resume", "--output", "json"]].concat());
         said.must(0, &[]);
-        let kept = said.out.split("\"bytes_kept\":").nth(1).and_then(|rest| rest.split([',', '}']).next()).unwrap().parse::<u64>().unwrap();
+        let kept = said
+            .out
+            .split("\"bytes_kept\":")
+            .nth(1)
+            .and_then(|rest| rest.split([',', '}']).next())
+            .unwrap()
+            .parse::<u64>()
+            .unwrap();
         assert!(kept >= 15 * MIB, "{kept} bytes were kept");
     }
     assert!(std::fs::read(typed.dir.path().join("arrived")).unwrap() == content);
