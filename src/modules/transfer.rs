@@ -106,13 +106,18 @@ fn order(world: &World, args: &Map<String, Value>) -> Result<(Order, Via), Failu
     let (from, to) = (end(world, src, None)?, end(world, dest, name)?);
     let both_hosts = !from.is_here() && !to.is_here();
     if from.is_here() && to.is_here() {
-        return Err(wrong("both ends are here: that is work for cp").saw(format!("{src} {dest}")).mend("name a host: HOST:PATH"));
+        return Err(wrong("both ends are here: that is work for cp")
+            .saw(format!("{src} {dest}"))
+            .mend("name a host: HOST:PATH"));
     }
     let via = match text("via").unwrap_or("auto") {
         "auto" | "relay" => Via::Relay,
         "disk" if both_hosts => Via::Disk,
         "disk" => return Err(wrong("via disk is for two hosts; one end of this one is here already")),
-        "direct" => return Err(wrong("via direct is not built yet").mend("--via relay goes through ferry, and nothing lies on our disk")),
+        "direct" => {
+            return Err(wrong("via direct is not built yet")
+                .mend("--via relay goes through ferry, and nothing lies on our disk"));
+        }
         other => return Err(wrong(format!("there is no way called {other:?}")).mend("auto, relay, disk")),
     };
     let streams = match text("streams").unwrap_or("auto") {
@@ -187,9 +192,10 @@ impl Spool {
     fn make(run: &Path) -> Result<Self, Failure> {
         use std::os::unix::fs::DirBuilderExt as _;
         let dir = run.join("spool");
-        std::fs::DirBuilder::new().mode(0o700).create(&dir).map_err(|error| {
-            wrong("the spool cannot be made").saw(format!("{}: {error}", dir.display()))
-        })?;
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&dir)
+            .map_err(|error| wrong("the spool cannot be made").saw(format!("{}: {error}", dir.display())))?;
         Ok(Self(dir))
     }
 }
@@ -225,7 +231,10 @@ pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done
     }
     let what = format!("{} to {}", order.from.shown(), order.to.shown());
     if world.choices.check {
-        return Ok(Done { effect: Default::default(), ..Done::changed(format!("would move {what}"), json!({"bytes": found.bytes, "would": true})) });
+        return Ok(Done {
+            effect: Default::default(),
+            ..Done::changed(format!("would move {what}"), json!({"bytes": found.bytes, "would": true}))
+        });
     }
     let name = order.to.path.rsplit('/').next().unwrap_or_default().to_owned();
     let moved = match via {
@@ -233,7 +242,8 @@ pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done
         Via::Disk => {
             let spool = Spool::make(&world.run.dir)?;
             let between = End { place: Place::Here, path: spool.0.join("file").display().to_string() };
-            let first = Order { to: between.clone(), force: false, resume: false, mode: 0o600, owner: None, ..order.clone() };
+            let first =
+                Order { to: between.clone(), force: false, resume: false, mode: 0o600, owner: None, ..order.clone() };
             let brought = leg(world, &first, &survey(&first).await?, &format!("fetch {name}")).await?;
             let second = Order { from: between, ..order.clone() };
             let mut moved = leg(world, &second, &survey(&second).await?, &format!("deliver {name}")).await?;

@@ -140,7 +140,8 @@ async fn look(order: &Order, source: &mut Post, target: &mut Post) -> Result<Sur
         (from, to) => return Err(Failure::all([from.err(), to.err()].into_iter().flatten()).unwrap_or_else(bug)),
     };
     let identity = looked_at_source(order, &from)?;
-    let bytes = number(Some(&identity)).ok_or_else(|| order.from.failed("the host's answer was not understood", &from.shown()))?;
+    let bytes = number(Some(&identity))
+        .ok_or_else(|| order.from.failed("the host's answer was not understood", &from.shown()))?;
     let chunk = chunk_size(bytes);
     let free = number(to.get("free")).map(|kib| kib.saturating_mul(1024));
     let resumes = looked_at_target(order, &to, &identity, chunk)?;
@@ -220,7 +221,9 @@ fn looked_at_target(order: &Order, said: &Answer, identity: &str, chunk: u64) ->
         return Err(refused("a folder has the name").mend("end the name with / to put the file into it"));
     }
     if let Some(what) = said.get("odd") {
-        return Err(refused("something else than a file has the name").why(format!("it is {what}")).mend("look at it, then remove it"));
+        return Err(refused("something else than a file has the name")
+            .why(format!("it is {what}"))
+            .mend("look at it, then remove it"));
     }
     if let Some(mode) = said.get("loose") {
         return Err(refused("everybody may put files into that folder")
@@ -239,9 +242,11 @@ fn looked_at_target(order: &Order, said: &Answer, identity: &str, chunk: u64) ->
     match (order.resume, same_source(head, order, identity, chunk)) {
         (true, true) => Ok(Some(number(Some(part)).unwrap_or(0))),
         (true, false) if order.force => Ok(None),
-        (true, false) => Err(refused("what an earlier transfer left there is of another file, or of another state of it")
-            .why("a file that is half of one and half of another is neither")
-            .mend("--force instead of --resume starts over")),
+        (true, false) => {
+            Err(refused("what an earlier transfer left there is of another file, or of another state of it")
+                .why("a file that is half of one and half of another is neither")
+                .mend("--force instead of --resume starts over"))
+        }
         (false, _) if order.force => Ok(None),
         (false, _) => Err(refused("an earlier transfer to that place was not finished")
             .saw(format!("{}.ferry-part", end.shown()))
@@ -447,15 +452,7 @@ async fn proved(
     for (post, side) in [(&mut *source, Side::Source), (&mut *target, Side::Target)] {
         let (asks, asked) = mpsc::unbounded_channel();
         let session = if post.end.is_here() { None } else { Some(post.session().await?) };
-        provers.spawn(prover(
-            post.end.clone(),
-            side,
-            header.to_owned(),
-            session,
-            asked,
-            proof.clone(),
-            order.patience,
-        ));
+        provers.spawn(prover(post.end.clone(), side, header.to_owned(), session, asked, proof.clone(), order.patience));
         asking.push(asks);
     }
     let [ask_source, ask_target] = [asking.first().cloned(), asking.pop()];
@@ -482,8 +479,12 @@ async fn proved(
     let mut tick = tokio::time::interval(Duration::from_millis(200));
     loop {
         if spans.is_empty() && words.is_empty() {
-            let todo: Vec<usize> =
-                chunks.iter().enumerate().filter(|(_, chunk)| !chunk.proven && !chunk.asked).map(|(at, _)| at).collect();
+            let todo: Vec<usize> = chunks
+                .iter()
+                .enumerate()
+                .filter(|(_, chunk)| !chunk.proven && !chunk.asked)
+                .map(|(at, _)| at)
+                .collect();
             if !todo.is_empty() {
                 let cut = cut(&todo, found.streams);
                 let in_one = cut.len() == 1 && todo.len() == count;
@@ -582,7 +583,13 @@ async fn proved(
 }
 
 /// The source is still the same file: then the part gets its name.
-async fn finish(order: &Order, found: &Survey, header: &str, source: &mut Post, target: &mut Post) -> Result<(), Failure> {
+async fn finish(
+    order: &Order,
+    found: &Survey,
+    header: &str,
+    source: &mut Post,
+    target: &mut Post,
+) -> Result<(), Failure> {
     let still = source.ask(&[], "source_look", Duration::from_secs(60)).await?;
     let after = looked_at_source(order, &still)?;
     if after != found.identity {

@@ -37,11 +37,8 @@ impl Echo {
     pub(super) fn tag(&self, at: u64, piece: &[u8]) -> Result<Tag, NoTag> {
         let mut nonce = [0; 12];
         nonce[4..].copy_from_slice(&at.to_be_bytes());
-        let sealed = self.key.seal_in_place_separate_tag(
-            Nonce::assume_unique_for_key(nonce),
-            Aad::from(piece),
-            &mut [],
-        );
+        let sealed =
+            self.key.seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(piece), &mut []);
         let mut tag = [0; 16];
         tag.copy_from_slice(sealed.map_err(|_| NoTag)?.as_ref());
         Ok(Tag(tag))

@@ -197,12 +197,10 @@ impl Post {
             .collect();
         match &said.exit {
             _ if lines.last().is_some_and(|(first, _)| first == "over") => Ok(Answer(lines)),
-            Exit::Lost(why) => {
-                Err(Failure::new(Kind::Unreachable, "the connection ended in the middle of an answer")
-                    .on(self.end.host())
-                    .saw(why.clone())
-                    .again())
-            }
+            Exit::Lost(why) => Err(Failure::new(Kind::Unreachable, "the connection ended in the middle of an answer")
+                .on(self.end.host())
+                .saw(why.clone())
+                .again()),
             exit => Err(self.end.failed(
                 "the host could not do its part of the transfer",
                 &format!("{exit}; {}; {}", said.err_text(), Answer(lines).shown()),

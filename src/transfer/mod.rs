@@ -723,11 +723,7 @@ fn write(
 
 /// Reads back what was synced, and says where the first piece begins that is not what was written. The kernel is asked to
 /// forget the pages first, so that the bytes come from the disk where the file system heeds that.
-fn reread(
-    from: &mut File,
-    parts: &std::sync::mpsc::Receiver<Part>,
-    echo: &echo::Echo,
-) -> std::io::Result<Option<u64>> {
+fn reread(from: &mut File, parts: &std::sync::mpsc::Receiver<Part>, echo: &echo::Echo) -> std::io::Result<Option<u64>> {
     let mut at = 0;
     let mut differs = None;
     let mut buffer = vec![0; PIECE];

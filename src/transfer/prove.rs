@@ -73,7 +73,8 @@ pub(super) async fn prover(
     let result = if end.is_here() {
         here(&end, side, asks, &tell).await
     } else {
-        there(&end, side, &header, first, asks, &tell, patience).await
+        let here = Prover { end: &end, side, header: &header, tell: &tell };
+        here.there(first, asks, patience).await
     };
     if let Err(failure) = result {
         let _ = tell.send(Proof::Broken(if failure.host.is_none() { failure.on(end.host()) } else { failure }));
@@ -151,32 +152,152 @@ fn digest_here(path: &std::path::Path, side: Side, at: u64, length: u64) -> std:
     Ok(hasher.finish())
 }
 
-async fn there(
-    end: &End,
+/// One end that is a host.
+struct Prover<'a> {
+    end: &'a End,
     side: Side,
-    header: &str,
-    mut first: Option<Session>,
-    mut asks: UnboundedReceiver<Ask>,
-    tell: &UnboundedSender<Proof>,
-    patience: Duration,
-) -> Result<(), Failure> {
-    let mut owed: VecDeque<Ask> = VecDeque::new();
-    let mut heard = Instant::now();
-    let mut pause = Duration::from_millis(200);
-    loop {
-        let before = heard;
-        let failure = match talk(end, side, header, &mut first, &mut asks, &mut owed, &mut heard, tell).await {
-            Ok(()) => return Ok(()),
-            Err(failure) => failure,
+    header: &'a str,
+    tell: &'a UnboundedSender<Proof>,
+}
+
+impl Prover<'_> {
+    async fn there(
+        &self,
+        mut first: Option<Session>,
+        mut asks: UnboundedReceiver<Ask>,
+        patience: Duration,
+    ) -> Result<(), Failure> {
+        let mut owed: VecDeque<Ask> = VecDeque::new();
+        let mut heard = Instant::now();
+        let mut pause = Duration::from_millis(200);
+        loop {
+            let before = heard;
+            let failure = match self.talk(&mut first, &mut asks, &mut owed, &mut heard).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => failure,
+            };
+            if heard > before {
+                pause = Duration::from_millis(200);
+            }
+            if !failure.again || heard.elapsed() > patience + SILENCE {
+                return Err(failure);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(15));
+        }
+    }
+
+    /// One connection's worth of questions and answers.
+    async fn talk(
+        &self,
+        first: &mut Option<Session>,
+        asks: &mut UnboundedReceiver<Ask>,
+        owed: &mut VecDeque<Ask>,
+        heard: &mut Instant,
+    ) -> Result<(), Failure> {
+        let Self { end, side, header, .. } = *self;
+        let session = match first.take() {
+            Some(session) => session,
+            None => end.way().connect(Lane::Control).await?,
         };
-        if heard > before {
-            pause = Duration::from_millis(200);
+        let mark = mark();
+        let path = path_here(end, side).to_string_lossy().into_owned();
+        let values = [("P", path), ("H", header.to_owned())];
+        let mut child = session.open_root(&script(end, &mark, &values, "prove")?).await?;
+        for ask in owed.iter() {
+            child.write(line(ask).as_bytes()).await?;
         }
-        if !failure.again || heard.elapsed() > patience + SILENCE {
-            return Err(failure);
+        let mut text = Vec::new();
+        let mut complaint = Vec::new();
+        loop {
+            let silence = if owed.is_empty() { Duration::from_secs(86400 * 365) } else { SILENCE };
+            tokio::select! {
+                biased;
+                piece = tokio::time::timeout(silence, child.next()) => match piece {
+                    Err(_) => {
+                        return Err(Failure::new(Kind::Unreachable, format!("no digest came for {} s", silence.as_secs()))
+                            .on(end.host())
+                            .why("the connection lives, so the disk there may hang")
+                            .again());
+                    }
+                    Ok(None) => {
+                        return Err(match child.exit().await {
+                            Exit::Lost(why) => Failure::new(Kind::Unreachable, "the connection was lost").saw(why).again(),
+                            exit => end.failed("no digest could be made there", &format!("{exit}; {}", String::from_utf8_lossy(&complaint))),
+                        });
+                    }
+                    Ok(Some(Piece::Err(bytes))) => {
+                        if complaint.len() < 4096 {
+                            complaint.extend_from_slice(&bytes);
+                        }
+                    }
+                    Ok(Some(Piece::Out(bytes))) => {
+                        text.extend_from_slice(&bytes);
+                        while let Some(at) = text.iter().position(|byte| *byte == b'\n') {
+                            let rest = text.split_off(at + 1);
+                            let said = std::mem::replace(&mut text, rest);
+                            let said = String::from_utf8_lossy(&said).into_owned();
+                            if let Some((word, rest)) = meant(said.trim_end(), &mark) {
+                                *heard = Instant::now();
+                                self.answer(word, rest, owed)?;
+                            }
+                        }
+                        if text.len() > 64 << 10 {
+                            return Err(end.failed("the host said something else than a digest", ""));
+                        }
+                    }
+                },
+                ask = asks.recv() => match ask {
+                    None => {
+                        child.close_input().await;
+                        // Notes that it still has to take.
+                        let _ = tokio::time::timeout(Duration::from_secs(20), child.exit()).await;
+                        return Ok(());
+                    }
+                    Some(ask) => {
+                        if owed.is_empty() {
+                            *heard = Instant::now();
+                        }
+                        let line = line(&ask);
+                        if matches!(ask, Ask::Digest { .. }) {
+                            owed.push_back(ask);
+                        }
+                        child.write(line.as_bytes()).await?;
+                    }
+                },
+            }
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(15));
+    }
+
+    fn answer(&self, word: &str, rest: &str, owed: &mut VecDeque<Ask>) -> Result<(), Failure> {
+        let Self { end, side, tell, .. } = *self;
+        let (number, digest) = rest.split_once(' ').unwrap_or((rest, ""));
+        let chunk = number.parse::<usize>().ok();
+        let asked = owed.iter().position(|ask| matches!(ask, Ask::Digest { chunk: one, .. } if Some(*one) == chunk));
+        match (word, chunk, asked) {
+            ("digest", Some(chunk), Some(asked)) => {
+                let digest = digest
+                    .parse::<Sha256>()
+                    .map_err(|_| end.failed("the digest there could not be read", &format!("{word} {rest}")))?;
+                owed.remove(asked);
+                let _ = tell.send(Proof::Digest(side, chunk, digest));
+            }
+            ("gone", Some(chunk), Some(asked)) => {
+                owed.remove(asked);
+                let _ = tell.send(Proof::Gone(chunk));
+            }
+            ("proving", _, _) if rest == "none" => {
+                return Err(Failure::new(
+                    Kind::Refused,
+                    "there is no tool for sha256 (openssl, sha256sum, shasum, busybox)",
+                )
+                .on(end.host())
+                .why("nothing counts as moved that was not hashed at both ends"));
+            }
+            // Answers of before a reconnection, and notes taken.
+            _ => {}
+        }
+        Ok(())
     }
 }
 
@@ -188,122 +309,4 @@ fn line(ask: &Ask) -> String {
         }
         Ask::Note { chunk, digest } => format!("j {chunk} {digest}\n"),
     }
-}
-
-/// One connection's worth of questions and answers.
-async fn talk(
-    end: &End,
-    side: Side,
-    header: &str,
-    first: &mut Option<Session>,
-    asks: &mut UnboundedReceiver<Ask>,
-    owed: &mut VecDeque<Ask>,
-    heard: &mut Instant,
-    tell: &UnboundedSender<Proof>,
-) -> Result<(), Failure> {
-    let session = match first.take() {
-        Some(session) => session,
-        None => end.way().connect(Lane::Control).await?,
-    };
-    let mark = mark();
-    let path = path_here(end, side).to_string_lossy().into_owned();
-    let values = [("P", path), ("H", header.to_owned())];
-    let mut child = session.open_root(&script(end, &mark, &values, "prove")?).await?;
-    for ask in owed.iter() {
-        child.write(line(ask).as_bytes()).await?;
-    }
-    let mut text = Vec::new();
-    let mut complaint = Vec::new();
-    loop {
-        let silence = if owed.is_empty() { Duration::from_secs(86400 * 365) } else { SILENCE };
-        tokio::select! {
-            biased;
-            piece = tokio::time::timeout(silence, child.next()) => match piece {
-                Err(_) => {
-                    return Err(Failure::new(Kind::Unreachable, format!("no digest came for {} s", silence.as_secs()))
-                        .on(end.host())
-                        .why("the connection lives, so the disk there may hang")
-                        .again());
-                }
-                Ok(None) => {
-                    return Err(match child.exit().await {
-                        Exit::Lost(why) => Failure::new(Kind::Unreachable, "the connection was lost").saw(why).again(),
-                        exit => end.failed("no digest could be made there", &format!("{exit}; {}", String::from_utf8_lossy(&complaint))),
-                    });
-                }
-                Ok(Some(Piece::Err(bytes))) => {
-                    if complaint.len() < 4096 {
-                        complaint.extend_from_slice(&bytes);
-                    }
-                }
-                Ok(Some(Piece::Out(bytes))) => {
-                    text.extend_from_slice(&bytes);
-                    while let Some(at) = text.iter().position(|byte| *byte == b'\n') {
-                        let rest = text.split_off(at + 1);
-                        let said = std::mem::replace(&mut text, rest);
-                        let said = String::from_utf8_lossy(&said).into_owned();
-                        if let Some((word, rest)) = meant(said.trim_end(), &mark) {
-                            *heard = Instant::now();
-                            answer(end, side, word, rest, owed, tell)?;
-                        }
-                    }
-                    if text.len() > 64 << 10 {
-                        return Err(end.failed("the host said something else than a digest", ""));
-                    }
-                }
-            },
-            ask = asks.recv() => match ask {
-                None => {
-                    child.close_input().await;
-                    // Notes that it still has to take.
-                    let _ = tokio::time::timeout(Duration::from_secs(20), child.exit()).await;
-                    return Ok(());
-                }
-                Some(ask) => {
-                    if owed.is_empty() {
-                        *heard = Instant::now();
-                    }
-                    let line = line(&ask);
-                    if matches!(ask, Ask::Digest { .. }) {
-                        owed.push_back(ask);
-                    }
-                    child.write(line.as_bytes()).await?;
-                }
-            },
-        }
-    }
-}
-
-fn answer(
-    end: &End,
-    side: Side,
-    word: &str,
-    rest: &str,
-    owed: &mut VecDeque<Ask>,
-    tell: &UnboundedSender<Proof>,
-) -> Result<(), Failure> {
-    let (number, digest) = rest.split_once(' ').unwrap_or((rest, ""));
-    let chunk = number.parse::<usize>().ok();
-    let asked = owed.iter().position(|ask| matches!(ask, Ask::Digest { chunk: one, .. } if Some(*one) == chunk));
-    match (word, chunk, asked) {
-        ("digest", Some(chunk), Some(asked)) => {
-            let digest = digest
-                .parse::<Sha256>()
-                .map_err(|_| end.failed("the digest there could not be read", &format!("{word} {rest}")))?;
-            owed.remove(asked);
-            let _ = tell.send(Proof::Digest(side, chunk, digest));
-        }
-        ("gone", Some(chunk), Some(asked)) => {
-            owed.remove(asked);
-            let _ = tell.send(Proof::Gone(chunk));
-        }
-        ("proving", _, _) if rest == "none" => {
-            return Err(Failure::new(Kind::Refused, "there is no tool for sha256 (openssl, sha256sum, shasum, busybox)")
-                .on(end.host())
-                .why("nothing counts as moved that was not hashed at both ends"));
-        }
-        // Answers of before a reconnection, and notes taken.
-        _ => {}
-    }
-    Ok(())
 }

@@ -110,11 +110,8 @@ impl Feed {
             let path = path_here(end, Side::Source);
             let (sender, pieces) = mpsc::channel(WAITING);
             let failed = |error: std::io::Error| end.failed("the file could not be read", &error.to_string());
-            let mut file = std::fs::OpenOptions::new()
-                .read(true)
-                .custom_flags(no_follow())
-                .open(path)
-                .map_err(failed)?;
+            let mut file =
+                std::fs::OpenOptions::new().read(true).custom_flags(no_follow()).open(path).map_err(failed)?;
             file.seek(SeekFrom::Start(from)).map_err(failed)?;
             thread("ferry-read", move || read_here(file, left, &sender))?;
             return Ok(Self::Here { end: end.clone(), pieces, left });
@@ -153,12 +150,16 @@ impl Feed {
                 loop {
                     // Only bytes of the file are progress: a host that complains for ever is silent as well.
                     let Ok(piece) = tokio::time::timeout_at(deadline, child.next()).await else {
-                        return Err(lost(end, format!("nothing came for {} s, so the disk there may hang", silence.as_secs())));
+                        return Err(lost(
+                            end,
+                            format!("nothing came for {} s, so the disk there may hang", silence.as_secs()),
+                        ));
                     };
                     match piece {
                         Some(Piece::Out(mut bytes)) => {
                             if *left > 0 {
-                                let behind = bytes.split_off(bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX)));
+                                let behind =
+                                    bytes.split_off(bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX)));
                                 *left -= bytes.len() as u64;
                                 child.unread(Piece::Out(behind));
                                 return Ok(Some(bytes));
@@ -177,13 +178,16 @@ impl Feed {
                             let exit = child.exit().await;
                             session.close().await;
                             let tail = String::from_utf8_lossy(&tail).into_owned();
-                            let after = meant(tail.trim_end(), mark).filter(|(word, _)| *word == "end").map(|(_, rest)| rest);
+                            let after =
+                                meant(tail.trim_end(), mark).filter(|(word, _)| *word == "end").map(|(_, rest)| rest);
                             return match (exit, after) {
                                 (Exit::Lost(why), _) => Err(lost(end, why)),
                                 (Exit::Code(0), Some(after)) if after != identity => Err(changed(end, identity, after)),
                                 (Exit::Code(0), Some(_)) if *left == 0 => Ok(None),
                                 // The script's last word was taken for the file's.
-                                (Exit::Code(0), _) => Err(changed(end, identity, &format!("it ends some {left} bytes earlier"))),
+                                (Exit::Code(0), _) => {
+                                    Err(changed(end, identity, &format!("it ends some {left} bytes earlier")))
+                                }
                                 (exit, _) => Err(end.failed(
                                     "the file could not be read there",
                                     &format!("{exit}; {left} bytes did not come; {}", String::from_utf8_lossy(&said)),
@@ -231,8 +235,21 @@ fn read_here(file: std::fs::File, mut left: u64, to: &mpsc::Sender<std::io::Resu
 
 /// Where a span's bytes go.
 pub(super) enum Sink {
-    Host { end: End, session: Session, child: Box<Child>, mark: String, writer: u32, at: u64 },
-    Here { end: End, pieces: Option<mpsc::Sender<Bytes>>, thread: Option<std::thread::JoinHandle<std::io::Result<()>>>, landed: Arc<AtomicU64>, at: u64 },
+    Host {
+        end: End,
+        session: Session,
+        child: Box<Child>,
+        mark: String,
+        writer: u32,
+        at: u64,
+    },
+    Here {
+        end: End,
+        pieces: Option<mpsc::Sender<Bytes>>,
+        thread: Option<std::thread::JoinHandle<std::io::Result<()>>>,
+        landed: Arc<AtomicU64>,
+        at: u64,
+    },
 }
 
 impl Sink {
@@ -255,12 +272,7 @@ impl Sink {
         }
         let session = end.way().connect(Lane::Bulk).await?;
         let mark = mark();
-        let values = [
-            ("H", header.to_owned()),
-            ("S", span.to_owned()),
-            ("O", from.to_string()),
-            ("X", to.to_string()),
-        ];
+        let values = [("H", header.to_owned()), ("S", span.to_owned()), ("O", from.to_string()), ("X", to.to_string())];
         let mut child = session.open_root(&script(end, &mark, &values, "target_write")?).await?;
         let said = ready(end, &mut child, &mark, STALL).await?;
         let (writer, at) = said.split_once(' ').unwrap_or_default();
@@ -317,7 +329,9 @@ impl Sink {
                         Ok(Ok(Err(error))) => {
                             let full = matches!(
                                 error.kind(),
-                                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded | std::io::ErrorKind::FileTooLarge
+                                std::io::ErrorKind::StorageFull
+                                    | std::io::ErrorKind::QuotaExceeded
+                                    | std::io::ErrorKind::FileTooLarge
                             );
                             let said = if full { format!("No space left: {error}") } else { error.to_string() };
                             return Err(end.failed("the part could not be written", &said));
@@ -353,10 +367,13 @@ impl Sink {
                     (Exit::Lost(why), _) => Err(lost(end, why)),
                     // Ended from outside: what it had written is asked anew.
                     (Exit::Signal(name), _) => Err(lost(end, format!("the writer there was ended by {name}"))),
-                    (Exit::Code(code), None) if code > 128 => Err(lost(end, format!("the writer there was ended: exit code {code}"))),
-                    (exit, _) => {
-                        Err(end.failed("the host could not write the file", &format!("{exit}; {}", String::from_utf8_lossy(&err))))
+                    (Exit::Code(code), None) if code > 128 => {
+                        Err(lost(end, format!("the writer there was ended: exit code {code}")))
                     }
+                    (exit, _) => Err(end.failed(
+                        "the host could not write the file",
+                        &format!("{exit}; {}", String::from_utf8_lossy(&err)),
+                    )),
                 }
             }
         }
