@@ -252,7 +252,7 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     let mut lines = journey.first.clone();
     lines.extend(plan.lines());
     telling.events.tell(Event::Plan { title: journey.title.clone(), lines });
-    for warning in opened.inventory.warnings().iter().chain(&careless) {
+    for warning in opened.vault.warnings().iter().chain(opened.inventory.warnings()).chain(&careless) {
         telling.events.warn(None, warning.clone());
     }
     let info = RunInfo {
