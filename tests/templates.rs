@@ -24,7 +24,10 @@ const OTHERWISE: &[(&str, &str)] = &[
     ("{{ 1.5e300 * 1e10 }}", "JSON has no infinity: an error says so"),
     ("{% set x = [] %}{% set _ = x.append(1) %}{{ x }}", "a template cannot change a value"),
     ("{% set d = {} %}{% set _ = d.update({'a': 1}) %}{{ d }}", "a template cannot change a value"),
-    ("{{ query('flattened', [1, [2, [3]]], 4) }}", "with_flattened is old and wide-spread: ferry keeps it without a collection"),
+    (
+        "{{ query('flattened', [1, [2, [3]]], 4) }}",
+        "with_flattened is old and wide-spread: ferry keeps it without a collection",
+    ),
     ("{{ 07 if false else 8 }} {{ 1_000 }} {{ 0x1f }} {{ 0b11 }} {{ 0o17 }}", "07 is a number here"),
     ("{{ 'x' | attr('upper') is defined }}", "a method is no value"),
     ("{{ {1: 'a', true: 'b'} | to_json }}", "1 and true are two keys"),
@@ -91,7 +94,9 @@ fn template_files_are_read_as_ansible_reads_them() {
         let got = templater.render_file(text, folder.path(), &FileStyle::default(), None, &scope()).unwrap();
         assert_eq!(got, expected, "{text:?}");
     }
-    for (text, what) in [("#jinja2: nosuch: 1\nx", "nosuch"), ("{% include '../part.j2' %}", "part.j2"), ("{{ nosuch }}", "nosuch")] {
+    for (text, what) in
+        [("#jinja2: nosuch: 1\nx", "nosuch"), ("{% include '../part.j2' %}", "part.j2"), ("{{ nosuch }}", "nosuch")]
+    {
         let failure = templater.render_file(text, folder.path(), &FileStyle::default(), None, &scope()).unwrap_err();
         assert!(format!("{failure:?}").contains(what), "{failure:?}");
     }
@@ -155,16 +160,37 @@ fn what_is_not_defined_is_an_error_wherever_it_is_used() {
     let templater = Templater::new();
     let scope = scope();
     for text in [
-        "nosuch", "not nosuch", "nosuch == 1", "1 != nosuch", "nosuch and true", "nosuch in list", "nosuch > 1", "map.nokey == 1",
-        "nosuch | length > 0", "nosuch is match('x')", "nosuch is none", "hosts[0].nokey == 'x'", "nosuch.a.b == 1", "nosuch ~ 'x' == 'x'",
-        "(nosuch) == ''", "nosuch | bool", "name in nosuch", "nosuch is string",
+        "nosuch",
+        "not nosuch",
+        "nosuch == 1",
+        "1 != nosuch",
+        "nosuch and true",
+        "nosuch in list",
+        "nosuch > 1",
+        "map.nokey == 1",
+        "nosuch | length > 0",
+        "nosuch is match('x')",
+        "nosuch is none",
+        "hosts[0].nokey == 'x'",
+        "nosuch.a.b == 1",
+        "nosuch ~ 'x' == 'x'",
+        "(nosuch) == ''",
+        "nosuch | bool",
+        "name in nosuch",
+        "nosuch is string",
     ] {
         assert!(templater.evaluate_condition(text, None, &scope).is_err(), "{text} was not refused");
     }
     for text in [
-        "nosuch is undefined", "nosuch.a.b is not defined", "nosuch | default(true)", "map.nokey.deeper | default('x') == 'x'",
-        "name is defined and name == 'prod'", "nosuch is defined or true", "nosuch is not defined or nosuch == 1",
-        "'\\d' == '\\\\d'", "name is match('p\\w+')",
+        "nosuch is undefined",
+        "nosuch.a.b is not defined",
+        "nosuch | default(true)",
+        "map.nokey.deeper | default('x') == 'x'",
+        "name is defined and name == 'prod'",
+        "nosuch is defined or true",
+        "nosuch is not defined or nosuch == 1",
+        "'\\d' == '\\\\d'",
+        "name is match('p\\w+')",
     ] {
         assert!(templater.evaluate_condition(text, None, &scope).unwrap(), "{text}");
     }
@@ -193,13 +219,27 @@ fn hostile_templates_end() {
     let templater = Templater::new();
     let scope = scope();
     for text in [
-        "{{ 'a' * 100000000 * 100000000 }}", "{{ range(100000) | product(range(100000)) | list }}", "{{ '%1000000000d' % 1 }}",
-        "{{ 'x'.ljust(9999999999) | length }}", "{{ [1] * 100000000 * 100000000 }}", "{{ 'a' | regex_replace('(a*)*b', '') }}",
-        "{{ ('a' * 40) | regex_search('(a|aa)+$b') }}", "{{ [[[[[[]]]]]] | flatten | permutations(3) | list | length }}",
+        "{{ 'a' * 100000000 * 100000000 }}",
+        "{{ range(100000) | product(range(100000)) | list }}",
+        "{{ '%1000000000d' % 1 }}",
+        "{{ 'x'.ljust(9999999999) | length }}",
+        "{{ [1] * 100000000 * 100000000 }}",
+        "{{ 'a' | regex_replace('(a*)*b', '') }}",
+        "{{ ('a' * 40) | regex_search('(a|aa)+$b') }}",
+        "{{ [[[[[[]]]]]] | flatten | permutations(3) | list | length }}",
         "{{ ((((((((((((((((((((((((((((((((((((((((((((((((((1)))))))))))))))))))))))))))))))))))))))))))))))))) }}",
-        "{% for a in range(99999) %}{% for b in range(99999) %}{{ a }}{% endfor %}{% endfor %}", "{{ '\\' }}", "{{ \"", "{{ {{ }}", "{% raw %}",
-        "{{ n | int(base=99) }}", "{{ '' | random }}", "{{ 'é'[0:1] ~ 'é' | truncate(1, true, '') }}", "{{ 99999999999999999999 ** 9999 }}",
-        "{{ -170141183460469231731687303715884105728 | abs }}", "{{ 1 | batch(0) }}", "{{ 'x' | password_hash('sha512', 'é') }}",
+        "{% for a in range(99999) %}{% for b in range(99999) %}{{ a }}{% endfor %}{% endfor %}",
+        "{{ '\\' }}",
+        "{{ \"",
+        "{{ {{ }}",
+        "{% raw %}",
+        "{{ n | int(base=99) }}",
+        "{{ '' | random }}",
+        "{{ 'é'[0:1] ~ 'é' | truncate(1, true, '') }}",
+        "{{ 99999999999999999999 ** 9999 }}",
+        "{{ -170141183460469231731687303715884105728 | abs }}",
+        "{{ 1 | batch(0) }}",
+        "{{ 'x' | password_hash('sha512', 'é') }}",
     ] {
         let began = std::time::Instant::now();
         let _ = templater.render(text, None, &scope);

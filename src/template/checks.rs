@@ -31,7 +31,8 @@ fn flag(result: &Value, name: &str, test: &str) -> Result<bool, Error> {
         return Err(wrong(format!("the test '{test}' wants what a task registered, not {}", type_name(result))));
     }
     let value = result.get_attr(name)?;
-    Ok(!value.is_undefined() && (value.is_true() && value.as_str().is_none_or(|text| !matches!(text, "0" | "false" | "False"))))
+    Ok(!value.is_undefined()
+        && (value.is_true() && value.as_str().is_none_or(|text| !matches!(text, "0" | "false" | "False"))))
 }
 
 fn changed(result: &Value) -> Result<bool, Error> {
@@ -60,7 +61,17 @@ fn loose(version: &str) -> Vec<Word> {
     let mut out = Vec::new();
     let mut rest = version.trim();
     while let Some(first) = rest.chars().next() {
-        let class = |c: char| if c.is_ascii_digit() { 0 } else if c.is_ascii_lowercase() { 1 } else if c == '.' { 2 } else { 3 };
+        let class = |c: char| {
+            if c.is_ascii_digit() {
+                0
+            } else if c.is_ascii_lowercase() {
+                1
+            } else if c == '.' {
+                2
+            } else {
+                3
+            }
+        };
         let kind = class(first);
         let end = if kind == 2 { 1 } else { rest.find(|c| class(c) != kind).unwrap_or(rest.len()) };
         let (part, after) = rest.split_at(end);
@@ -80,7 +91,9 @@ fn compare_loose(one: &str, other: &str) -> Result<Ordering, Error> {
         let order = match (a, b) {
             (Word::Number(a), Word::Number(b)) => a.cmp(b),
             (Word::Text(a), Word::Text(b)) => a.cmp(b),
-            _ => return Err(wrong("Version comparison failed: '<' not supported between instances of 'str' and 'int'")),
+            _ => {
+                return Err(wrong("Version comparison failed: '<' not supported between instances of 'str' and 'int'"));
+            }
         };
         if order.is_ne() {
             return Ok(order);
@@ -104,7 +117,8 @@ fn strict(version: &str) -> Result<Key, Error> {
         }
         None => (bare, [2, 0]),
     };
-    let mut parts = bare.split('.').map(|part| part.parse::<i128>().map_err(|_| bad())).collect::<Result<Vec<_>, _>>()?;
+    let mut parts =
+        bare.split('.').map(|part| part.parse::<i128>().map_err(|_| bad())).collect::<Result<Vec<_>, _>>()?;
     if !(2..=3).contains(&parts.len()) {
         return Err(bad());
     }
@@ -118,7 +132,8 @@ fn compare_semver(one: &str, other: &str) -> Result<Ordering, Error> {
         let bad = || wrong(format!("Version comparison failed: invalid semantic version '{version}'"));
         let bare = version.trim().split('+').next().unwrap_or_default();
         let (core, tail) = bare.split_once('-').map_or((bare, None), |(core, tail)| (core, Some(tail)));
-        let parts = core.split('.').map(|part| part.parse::<i128>().map_err(|_| bad())).collect::<Result<Vec<_>, _>>()?;
+        let parts =
+            core.split('.').map(|part| part.parse::<i128>().map_err(|_| bad())).collect::<Result<Vec<_>, _>>()?;
         if parts.len() != 3 {
             return Err(bad());
         }
@@ -169,26 +184,39 @@ fn pep440(version: &str) -> Result<(i128, Key, [i128; 5]), Error> {
         (None, None, Some(_)) => -1,
         _ => 3,
     };
-    Ok((number(1).unwrap_or(0), release, [pre_key, number(4).unwrap_or(0), post.unwrap_or(-1), i128::from(dev.is_none()), dev.unwrap_or(0)]))
+    Ok((
+        number(1).unwrap_or(0),
+        release,
+        [pre_key, number(4).unwrap_or(0), post.unwrap_or(-1), i128::from(dev.is_none()), dev.unwrap_or(0)],
+    ))
 }
 
 fn version(value: &Value, args: &Args) -> Result<bool, Error> {
     let (one, other) = (text(value)?, args.text("version")?);
     if one.is_empty() || other.is_empty() {
-        return Err(wrong(if one.is_empty() { "Input version value cannot be empty" } else { "Version parameter to compare against cannot be empty" }));
+        return Err(wrong(if one.is_empty() {
+            "Input version value cannot be empty"
+        } else {
+            "Version parameter to compare against cannot be empty"
+        }));
     }
     let is_strict = args.get("strict").filter(|value| !value.is_none());
     let kind = args.maybe_text("version_type")?;
     if is_strict.is_some() && kind.is_some() {
         return Err(wrong("Cannot specify both 'strict' and 'version_type'"));
     }
-    let kind = kind.unwrap_or_else(|| if is_strict.is_some_and(Value::is_true) { "strict" } else { "loose" }.to_owned());
+    let kind =
+        kind.unwrap_or_else(|| if is_strict.is_some_and(Value::is_true) { "strict" } else { "loose" }.to_owned());
     let order = match kind.as_str() {
         "loose" => compare_loose(&one, &other)?,
         "strict" => strict(&one)?.cmp(&strict(&other)?),
         "semver" | "semantic" => compare_semver(&one, &other)?,
         "pep440" => pep440(&one)?.cmp(&pep440(&other)?),
-        other => return Err(wrong(format!("Invalid version type ({other}). Must be one of: loose, strict, semver, semantic, pep440"))),
+        other => {
+            return Err(wrong(format!(
+                "Invalid version type ({other}). Must be one of: loose, strict, semver, semantic, pep440"
+            )));
+        }
     };
     Ok(match args.text_or("operator", "eq")?.as_str() {
         "==" | "=" | "eq" => order == Ordering::Equal,
@@ -253,8 +281,12 @@ pub(super) fn add(env: &mut Environment<'static>) {
     for name in ["skipped", "skip"] {
         def(env, name, &[], |v, _| flag(v, "skipped", "skipped"));
     }
-    def(env, "finished", &[], |v, _| if v.get_attr("finished")?.is_undefined() { Ok(true) } else { flag(v, "finished", "finished") });
-    def(env, "started", &[], |v, _| if v.get_attr("started")?.is_undefined() { Ok(true) } else { flag(v, "started", "started") });
+    def(env, "finished", &[], |v, _| {
+        if v.get_attr("finished")?.is_undefined() { Ok(true) } else { flag(v, "finished", "finished") }
+    });
+    def(env, "started", &[], |v, _| {
+        if v.get_attr("started")?.is_undefined() { Ok(true) } else { flag(v, "started", "started") }
+    });
     for (name, kind) in [("match", "match"), ("search", "search")] {
         def(env, name, &["pattern", "ignorecase", "multiline"], move |v, args| {
             let subject = v.as_str().map_or_else(|| text(v), |text| Ok(text.to_owned()))?;
@@ -350,7 +382,9 @@ pub(super) fn add(env: &mut Environment<'static>) {
     ];
     for (names, holds) in orders {
         for name in names {
-            def(env, name, &["other"], move |v, args| Ok(holds(compare(v, args.get("other").unwrap_or(&Value::UNDEFINED))?)));
+            def(env, name, &["other"], move |v, args| {
+                Ok(holds(compare(v, args.get("other").unwrap_or(&Value::UNDEFINED))?))
+            });
         }
     }
     for name in ["eq", "equalto", "=="] {
@@ -395,7 +429,9 @@ pub(super) fn add(env: &mut Environment<'static>) {
         def(env, name, &[], |v, _| {
             use std::os::unix::fs::MetadataExt as _;
             let path = text(v)?;
-            let (Ok(here), Ok(up)) = (std::fs::symlink_metadata(&path), std::fs::metadata(format!("{path}/.."))) else { return Ok(false) };
+            let (Ok(here), Ok(up)) = (std::fs::symlink_metadata(&path), std::fs::metadata(format!("{path}/.."))) else {
+                return Ok(false);
+            };
             Ok(here.is_dir() && (here.dev() != up.dev() || here.ino() == up.ino()))
         });
     }
@@ -415,7 +451,8 @@ pub(super) fn add(env: &mut Environment<'static>) {
             Some(all) => items(all)?.contains(&Value::from(scheme)),
             None => true,
         };
-        let netloc = text.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
+        let netloc =
+            text.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
         Ok(known && !netloc.is_empty())
     });
     def(env, "urn", &[], |v, _| Ok(text(v)?.to_lowercase().starts_with("urn:")));

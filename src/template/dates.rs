@@ -43,9 +43,7 @@ impl Date {
         Some(match (method, form) {
             ("strftime", Some(form)) => self.zoned().and_then(|zoned| print(form, &zoned)).map(Value::from),
             ("isoformat", _) => Ok(Value::from(self.0.to_string())),
-            ("timestamp", _) => self
-                .zoned()
-                .map(|zoned| Value::from(zoned.timestamp().as_microsecond() as f64 / 1e6)),
+            ("timestamp", _) => self.zoned().map(|zoned| Value::from(zoned.timestamp().as_microsecond() as f64 / 1e6)),
             ("date", _) => Ok(Date(self.0.date().to_datetime(jiff::civil::Time::midnight())).value()),
             ("weekday", _) => Ok(Value::from(self.0.weekday().to_monday_zero_offset())),
             ("isoweekday", _) => Ok(Value::from(self.0.weekday().to_monday_one_offset())),

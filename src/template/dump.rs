@@ -33,7 +33,11 @@ fn scalar(value: &Value) -> String {
     match value {
         Value::Number(number) if number.is_f64() => {
             let number = number.as_f64().unwrap_or(f64::NAN);
-            if number.is_infinite() { if number > 0.0 { "Infinity" } else { "-Infinity" }.to_owned() } else { float(number) }
+            if number.is_infinite() {
+                if number > 0.0 { "Infinity" } else { "-Infinity" }.to_owned()
+            } else {
+                float(number)
+            }
         }
         other => other.to_string(),
     }
@@ -127,7 +131,8 @@ fn other_type(text: &str) -> bool {
     }
     if let Some((whole, rest)) = bare.split_once('.') {
         let (part, exponent) = rest.split_once(['e', 'E']).map_or((rest, None), |(part, e)| (part, Some(e)));
-        let signed = exponent.is_none_or(|e| e.strip_prefix(['+', '-']).is_some_and(|e| digits(e, decimal) && !e.contains('_')));
+        let signed =
+            exponent.is_none_or(|e| e.strip_prefix(['+', '-']).is_some_and(|e| digits(e, decimal) && !e.contains('_')));
         let head = digits(whole, decimal) && whole.starts_with(|c: char| c.is_ascii_digit());
         if signed && (part.is_empty() || digits(part, decimal)) && (head || (whole.is_empty() && !part.is_empty())) {
             return true;
@@ -135,7 +140,9 @@ fn other_type(text: &str) -> bool {
     }
     // Sexagesimal numbers and dates.
     let parts: Vec<&str> = bare.split(':').collect();
-    if parts.len() > 1 && parts.iter().all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit() || c == '_' || c == '.')) {
+    if parts.len() > 1
+        && parts.iter().all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit() || c == '_' || c == '.'))
+    {
         return true;
     }
     let bytes = text.as_bytes();
@@ -144,7 +151,9 @@ fn other_type(text: &str) -> bool {
         && bytes.get(4) == Some(&b'-')
         && text.get(5..).is_some_and(|rest| {
             let mut parts = rest.splitn(2, '-');
-            let number = |part: Option<&str>| part.is_some_and(|part| (1..=2).contains(&part.len()) && part.chars().all(|c| c.is_ascii_digit()));
+            let number = |part: Option<&str>| {
+                part.is_some_and(|part| (1..=2).contains(&part.len()) && part.chars().all(|c| c.is_ascii_digit()))
+            };
             let month = number(parts.next());
             let day = parts.next().map(|rest| rest.split(['T', 't', ' ']).next().unwrap_or_default());
             month && number(day)
@@ -154,7 +163,13 @@ fn other_type(text: &str) -> bool {
 /// Whether a text may stand without quotes, and whether it needs escapes.
 fn plain(text: &str, flow: bool) -> (bool, bool) {
     let special = text.chars().any(|c| {
-        !(c == '\n' || (' '..='~').contains(&c) || c == '\u{85}' || ('\u{a0}'..='\u{d7ff}').contains(&c) || ('\u{e000}'..='\u{fffd}').contains(&c) || c > '\u{ffff}') || c == '\u{feff}'
+        !(c == '\n'
+            || (' '..='~').contains(&c)
+            || c == '\u{85}'
+            || ('\u{a0}'..='\u{d7ff}').contains(&c)
+            || ('\u{e000}'..='\u{fffd}').contains(&c)
+            || c > '\u{ffff}')
+            || c == '\u{feff}'
     });
     let mut fits = !other_type(text) && !special && !text.contains('\n');
     let first = text.chars().next().unwrap_or(' ');
@@ -266,7 +281,11 @@ impl Writer {
                 '\u{1b}' => "\\e".to_owned(),
                 '\u{85}' => "\\N".to_owned(),
                 '\u{a0}' => "\\_".to_owned(),
-                c if (c.is_ascii() && !c.is_ascii_control()) || (!c.is_control() && !c.is_ascii() && *c != '\u{feff}') => c.to_string(),
+                c if (c.is_ascii() && !c.is_ascii_control())
+                    || (!c.is_control() && !c.is_ascii() && *c != '\u{feff}') =>
+                {
+                    c.to_string()
+                }
                 c if (*c as u32) < 256 => format!("\\x{:02X}", *c as u32),
                 c if (*c as u32) < 65536 => format!("\\u{:04X}", *c as u32),
                 c => format!("\\U{:08X}", *c as u32),

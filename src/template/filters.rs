@@ -8,9 +8,9 @@ use std::cmp::Ordering;
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
+use super::dump;
 use super::python::{self, text, type_name, wrong};
 use super::values::{from_json, to_json};
-use super::dump;
 
 /// The arguments of one call.
 pub(super) struct Args {
@@ -32,13 +32,18 @@ impl Args {
     ) -> Result<Self, Error> {
         let mut args = Self { filter, given: Vec::new(), rest: Vec::new(), named: Vec::new() };
         let star = names.iter().position(|name| *name == "*");
-        let plain: Vec<&str> = names.iter().take(star.unwrap_or(names.len())).copied().filter(|name| *name != "**").collect();
+        let plain: Vec<&str> =
+            names.iter().take(star.unwrap_or(names.len())).copied().filter(|name| *name != "**").collect();
         for (at, value) in positional.iter().enumerate() {
             match plain.get(at) {
                 Some(name) => args.given.push(((*name).to_owned(), value.clone())),
                 None if star.is_some() => args.rest.push(value.clone()),
                 None => {
-                    return Err(wrong(format!("{filter} takes at most {} arguments, not {}", plain.len(), positional.len())));
+                    return Err(wrong(format!(
+                        "{filter} takes at most {} arguments, not {}",
+                        plain.len(),
+                        positional.len()
+                    )));
                 }
             }
         }
@@ -197,7 +202,11 @@ pub(super) fn compare(one: &Value, other: &Value) -> Result<Ordering, Error> {
     Err(wrong(format!("'<' not supported between instances of '{}' and '{}'", type_name(one), type_name(other))))
 }
 
-fn sorted_by(all: Vec<Value>, key: impl Fn(&Value) -> Result<Value, Error>, reverse: bool) -> Result<Vec<Value>, Error> {
+fn sorted_by(
+    all: Vec<Value>,
+    key: impl Fn(&Value) -> Result<Value, Error>,
+    reverse: bool,
+) -> Result<Vec<Value>, Error> {
     let mut keyed = all.into_iter().map(|item| Ok((key(&item)?, item))).collect::<Result<Vec<_>, Error>>()?;
     let mut problem = None;
     keyed.sort_by(|(one, _), (other, _)| {
@@ -222,16 +231,19 @@ fn sort_key(item: &Value, attribute: Option<&Value>, case: bool) -> Result<Value
     let part = |path: &Value| -> Result<Value, Error> {
         let value = dig(item, path)?;
         if value.is_undefined() {
-            return Err(Error::new(ErrorKind::UndefinedError, format!("object of type '{}' has no attribute '{path}'", type_name(item))));
+            return Err(Error::new(
+                ErrorKind::UndefinedError,
+                format!("object of type '{}' has no attribute '{path}'", type_name(item)),
+            ));
         }
         Ok(fold(value))
     };
     match attribute {
         None => Ok(fold(item.clone())),
         Some(path) => match path.as_str().filter(|text| text.contains(',')) {
-            Some(text) => {
-                Ok(Value::from(text.split(',').map(|path| part(&Value::from(path.trim()))).collect::<Result<Vec<_>, _>>()?))
-            }
+            Some(text) => Ok(Value::from(
+                text.split(',').map(|path| part(&Value::from(path.trim()))).collect::<Result<Vec<_>, _>>()?,
+            )),
             None => part(path),
         },
     }
@@ -239,7 +251,9 @@ fn sort_key(item: &Value, attribute: Option<&Value>, case: bool) -> Result<Value
 
 pub(super) fn to_bool(value: &Value) -> Result<Value, Error> {
     Ok(match value.as_str() {
-        Some(text) => Value::from(matches!(text.trim().to_ascii_lowercase().as_str(), "yes" | "on" | "1" | "true" | "y" | "t")),
+        Some(text) => {
+            Value::from(matches!(text.trim().to_ascii_lowercase().as_str(), "yes" | "on" | "1" | "true" | "y" | "t"))
+        }
         None if value.is_none() => Value::from(()),
         None => Value::from(value.kind() != ValueKind::Number || *value == Value::from(1)).pipe_bool(value),
     })
@@ -316,7 +330,9 @@ fn merge(one: &Value, other: &Value, recursive: bool, lists: &str) -> Result<Val
             *old = merge(old, &new, recursive, lists)?;
         } else if is_list(old) && is_list(&new) && lists != "replace" {
             let (before, after) = (items(old)?, items(&new)?);
-            let without = |all: &[Value], those: &[Value]| all.iter().filter(|item| !those.contains(item)).cloned().collect::<Vec<_>>();
+            let without = |all: &[Value], those: &[Value]| {
+                all.iter().filter(|item| !those.contains(item)).cloned().collect::<Vec<_>>()
+            };
             *old = Value::from(match lists {
                 "keep" => before,
                 "append" => [before, after].concat(),
@@ -332,13 +348,18 @@ fn merge(one: &Value, other: &Value, recursive: bool, lists: &str) -> Result<Val
 }
 
 fn combine(value: &Value, args: &Args) -> Result<Value, Error> {
-    let lists = args.named.iter().find(|(name, _)| name == "list_merge").map_or(Ok("replace".to_owned()), |(_, v)| text(v))?;
+    let lists =
+        args.named.iter().find(|(name, _)| name == "list_merge").map_or(Ok("replace".to_owned()), |(_, v)| text(v))?;
     if !["replace", "keep", "append", "prepend", "append_rp", "prepend_rp"].contains(&lists.as_str()) {
-        return Err(wrong(format!("'list_merge' argument can only be equal to one of replace, keep, append, prepend, append_rp, prepend_rp, not {lists}")));
+        return Err(wrong(format!(
+            "'list_merge' argument can only be equal to one of replace, keep, append, prepend, append_rp, prepend_rp, not {lists}"
+        )));
     }
     let recursive = args.named.iter().any(|(name, value)| name == "recursive" && value.is_true());
     if let Some((name, _)) = args.named.iter().find(|(name, _)| name != "list_merge" && name != "recursive") {
-        return Err(wrong(format!("'recursive' and 'list_merge' are the only valid keyword arguments of combine, not {name}")));
+        return Err(wrong(format!(
+            "'recursive' and 'list_merge' are the only valid keyword arguments of combine, not {name}"
+        )));
     }
     let mut all: Vec<Value> = Vec::new();
     for one in std::iter::once(value).chain(&args.rest) {
@@ -417,10 +438,13 @@ fn modulo(one: &Value, other: &Value) -> Result<Value, Error> {
     }
     if let (true, true) = (whole(one), whole(other)) {
         let (one, other) = (i128::try_from(one.clone())?, i128::try_from(other.clone())?);
-        return one.checked_rem_euclid(other).map(|rest| {
-            // Python's remainder has the sign of the divisor.
-            Value::from(if rest != 0 && other < 0 { rest + other } else { rest })
-        }).ok_or_else(|| wrong("integer modulo by zero"));
+        return one
+            .checked_rem_euclid(other)
+            .map(|rest| {
+                // Python's remainder has the sign of the divisor.
+                Value::from(if rest != 0 && other < 0 { rest + other } else { rest })
+            })
+            .ok_or_else(|| wrong("integer modulo by zero"));
     }
     let (one, other) = (f64::try_from(one.clone())?, f64::try_from(other.clone())?);
     if other == 0.0 {
@@ -455,7 +479,11 @@ fn sum(all: Vec<Value>, start: Value) -> Result<Value, Error> {
         } else if whole(&total) && whole(&item) {
             Value::from(i128::try_from(total)?.saturating_add(i128::try_from(item)?))
         } else if total.as_str().is_some() || item.as_str().is_some() || is_list(&total) || is_list(&item) {
-            return Err(wrong(format!("unsupported operand type(s) for +: '{}' and '{}'", type_name(&total), type_name(&item))));
+            return Err(wrong(format!(
+                "unsupported operand type(s) for +: '{}' and '{}'",
+                type_name(&total),
+                type_name(&item)
+            )));
         } else {
             Value::from(numeric(&total)? + numeric(&item)?)
         };
@@ -505,13 +533,17 @@ fn keep(state: &mut State<'_, '_>, value: &Value, args: &Args, attribute: bool, 
                 let mut words = vec![seen];
                 words.extend(more.iter().cloned());
                 if !args.named.is_empty() {
-                    words.push(Value::from(args.named.iter().map(|(k, v)| (k.as_str(), v.clone())).collect::<Kwargs>()));
+                    words
+                        .push(Value::from(args.named.iter().map(|(k, v)| (k.as_str(), v.clone())).collect::<Kwargs>()));
                 }
                 state.perform_test(test, &words)?
             }
             None if seen.is_undefined() => {
                 let path = path.map(ToString::to_string).unwrap_or_default();
-                return Err(Error::new(ErrorKind::UndefinedError, format!("object of type '{}' has no attribute '{path}'", type_name(&item))));
+                return Err(Error::new(
+                    ErrorKind::UndefinedError,
+                    format!("object of type '{}' has no attribute '{path}'", type_name(&item)),
+                ));
             }
             None => seen.is_true(),
         };
@@ -695,7 +727,11 @@ pub(super) fn add(env: &mut Environment<'static>) {
         Ok(number.map_or_else(|| args.get("default").cloned().unwrap_or(Value::from(0.0)), Value::from))
     });
     def(env, "abs", &[], |_, v, _| {
-        if whole(v) { Ok(Value::from(i128::try_from(v.clone())?.saturating_abs())) } else { Ok(Value::from(numeric(v)?.abs())) }
+        if whole(v) {
+            Ok(Value::from(i128::try_from(v.clone())?.saturating_abs()))
+        } else {
+            Ok(Value::from(numeric(v)?.abs()))
+        }
     });
     def(env, "round", &["precision", "method"], |_, v, args| {
         Ok(Value::from(rounded(numeric(v)?, args.int("precision")?.unwrap_or(0), &args.text_or("method", "common")?)?))
@@ -717,7 +753,13 @@ pub(super) fn add(env: &mut Environment<'static>) {
     def(env, "root", &["base"], |_, v, args| {
         let base = args.get("base").map(numeric).transpose()?.unwrap_or(2.0);
         let number = numeric(v)?;
-        Ok(Value::from(if base == 2.0 { number.sqrt() } else if base == 3.0 { number.cbrt() } else { number.powf(1.0 / base) }))
+        Ok(Value::from(if base == 2.0 {
+            number.sqrt()
+        } else if base == 3.0 {
+            number.cbrt()
+        } else {
+            number.powf(1.0 / base)
+        }))
     });
     for name in ["length", "count"] {
         def(env, name, &[], |_, v, _| match v.as_str() {
@@ -729,17 +771,25 @@ pub(super) fn add(env: &mut Environment<'static>) {
             },
         });
     }
-    def(env, "first", &[], |_, v, _| items(v)?.into_iter().next().ok_or_else(|| wrong("No first item, sequence was empty.")));
+    def(env, "first", &[], |_, v, _| {
+        items(v)?.into_iter().next().ok_or_else(|| wrong("No first item, sequence was empty."))
+    });
     def(env, "last", &[], |_, v, _| items(v)?.pop().ok_or_else(|| wrong("No last item, sequence was empty.")));
     def(env, "list", &[], |_, v, _| Ok(Value::from(items(v)?)));
     def(env, "reverse", &[], |_, v, _| match v.as_str() {
         Some(text) => Ok(Value::from(text.chars().rev().collect::<String>())),
         None => Ok(Value::from(items(v)?.into_iter().rev().collect::<Vec<_>>())),
     });
-    def(env, "join", &["d", "attribute"], |_, v, args| Ok(Value::from(join(v, &args.text_or("d", "")?, args.get("attribute").filter(|v| !v.is_none()))?)));
+    def(env, "join", &["d", "attribute"], |_, v, args| {
+        Ok(Value::from(join(v, &args.text_or("d", "")?, args.get("attribute").filter(|v| !v.is_none()))?))
+    });
     def(env, "sort", &["reverse", "case_sensitive", "attribute"], |_, v, args| {
         let case = args.flag("case_sensitive")?;
-        Ok(Value::from(sorted_by(items(v)?, |item| sort_key(item, args.get("attribute"), case), args.flag("reverse")?)?))
+        Ok(Value::from(sorted_by(
+            items(v)?,
+            |item| sort_key(item, args.get("attribute"), case),
+            args.flag("reverse")?,
+        )?))
     });
     for (name, reverse) in [("min", false), ("max", true)] {
         def(env, name, &["case_sensitive", "attribute"], move |_, v, args| {
@@ -788,14 +838,20 @@ pub(super) fn add(env: &mut Environment<'static>) {
         for item in items(v)? {
             let mut key = dig(&item, path)?;
             if key.is_undefined() {
-                key = default.cloned().ok_or_else(|| Error::new(ErrorKind::UndefinedError, format!("object of type '{}' has no attribute '{path}'", type_name(&item))))?;
+                key = default.cloned().ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::UndefinedError,
+                        format!("object of type '{}' has no attribute '{path}'", type_name(&item)),
+                    )
+                })?;
             }
             match groups.iter_mut().find(|(known, _)| *known == key) {
                 Some((_, group)) => group.push(item),
                 None => groups.push((key, vec![item])),
             }
         }
-        let all: Vec<Value> = groups.into_iter().map(|(key, group)| Value::from(vec![key, Value::from(group)])).collect();
+        let all: Vec<Value> =
+            groups.into_iter().map(|(key, group)| Value::from(vec![key, Value::from(group)])).collect();
         Ok(Value::from(sorted_by(all, |pair| sort_key(&pair.get_item_by_index(0)?, None, false), false)?))
     });
     def(env, "batch", &["linecount", "fill_with"], |_, v, args| {
@@ -822,7 +878,9 @@ pub(super) fn add(env: &mut Environment<'static>) {
             let size = each + usize::from(slice < more);
             let mut part: Vec<Value> = all.iter().skip(at).take(size).cloned().collect();
             at += size;
-            if let (Some(fill), true) = (args.get("fill_with").filter(|fill| !fill.is_none()), slice >= more && more > 0) {
+            if let (Some(fill), true) =
+                (args.get("fill_with").filter(|fill| !fill.is_none()), slice >= more && more > 0)
+            {
                 part.push(fill.clone());
             }
             out.push(part);
@@ -830,7 +888,12 @@ pub(super) fn add(env: &mut Environment<'static>) {
         Ok(tuples(out))
     });
     def(env, "items", &[], |_, v, _| {
-        Ok(Value::from(items(v)?.into_iter().map(|key| Ok(Value::from(vec![key.clone(), v.get_item(&key)?]))).collect::<Result<Vec<_>, Error>>()?))
+        Ok(Value::from(
+            items(v)?
+                .into_iter()
+                .map(|key| Ok(Value::from(vec![key.clone(), v.get_item(&key)?])))
+                .collect::<Result<Vec<_>, Error>>()?,
+        ))
     });
     def(env, "dictsort", &["case_sensitive", "by", "reverse"], |_, v, args| {
         if v.kind() != ValueKind::Map {
@@ -841,9 +904,16 @@ pub(super) fn add(env: &mut Environment<'static>) {
             "value" => 1,
             _ => return Err(wrong("You can only sort by either \"key\" or \"value\"")),
         };
-        let pairs = items(v)?.into_iter().map(|key| Ok(Value::from(vec![key.clone(), v.get_item(&key)?]))).collect::<Result<Vec<_>, Error>>()?;
+        let pairs = items(v)?
+            .into_iter()
+            .map(|key| Ok(Value::from(vec![key.clone(), v.get_item(&key)?])))
+            .collect::<Result<Vec<_>, Error>>()?;
         let case = args.flag("case_sensitive")?;
-        Ok(Value::from(sorted_by(pairs, |pair| sort_key(&pair.get_item_by_index(at)?, None, case), args.flag("reverse")?)?))
+        Ok(Value::from(sorted_by(
+            pairs,
+            |pair| sort_key(&pair.get_item_by_index(at)?, None, case),
+            args.flag("reverse")?,
+        )?))
     });
     def(env, "attr", &["name"], |_, v, args| Ok(v.get_attr(&args.text("name")?).unwrap_or(Value::UNDEFINED)));
     def(env, "ternary", &["true_val", "false_val", "none_val"], |_, v, args| {
@@ -876,7 +946,10 @@ pub(super) fn add(env: &mut Environment<'static>) {
             }
             let (key, value) = (item.get_attr(&key_name)?, item.get_attr(&value_name)?);
             if key.is_undefined() || value.is_undefined() {
-                return Err(wrong(format!("items2dict requires each dictionary in the list to contain the keys '{key_name}' and '{value_name}', got {} instead.", text(&item)?)));
+                return Err(wrong(format!(
+                    "items2dict requires each dictionary in the list to contain the keys '{key_name}' and '{value_name}', got {} instead.",
+                    text(&item)?
+                )));
             }
             pairs.push((key, value));
         }
@@ -899,7 +972,9 @@ pub(super) fn add(env: &mut Environment<'static>) {
         }
         Ok(at)
     });
-    def(env, "union", &["other"], |_, v, args| Ok(Value::from(distinct([items(v)?, items(args.need("other")?)?].concat()))));
+    def(env, "union", &["other"], |_, v, args| {
+        Ok(Value::from(distinct([items(v)?, items(args.need("other")?)?].concat())))
+    });
     def(env, "intersect", &["other"], |_, v, args| {
         let other = items(args.need("other")?)?;
         Ok(Value::from(distinct(items(v)?.into_iter().filter(|item| other.contains(item)))))
@@ -923,7 +998,11 @@ pub(super) fn add(env: &mut Environment<'static>) {
         let fill = args.get("fillvalue").cloned().unwrap_or(Value::from(()));
         let lists = std::iter::once(v).chain(&args.rest).map(items).collect::<Result<Vec<_>, _>>()?;
         let count = lists.iter().map(Vec::len).max().unwrap_or(0);
-        Ok(tuples((0..count).map(|at| lists.iter().map(|list| list.get(at).cloned().unwrap_or_else(|| fill.clone())).collect()).collect()))
+        Ok(tuples(
+            (0..count)
+                .map(|at| lists.iter().map(|list| list.get(at).cloned().unwrap_or_else(|| fill.clone())).collect())
+                .collect(),
+        ))
     });
     def(env, "product", &["*", "repeat"], |_, v, args| {
         let lists = std::iter::once(v).chain(&args.rest).map(items).collect::<Result<Vec<_>, _>>()?;
@@ -965,11 +1044,16 @@ pub(super) fn add(env: &mut Environment<'static>) {
         }
         Ok(Value::from(all))
     });
-    def(env, "to_json", &["*", "indent", "sort_keys", "ensure_ascii", "separators", "vault_to_text", "preprocess_unsafe"], |_, v, args| {
-        let ascii = args.get("ensure_ascii").is_none_or(Value::is_true);
-        let indent = args.int("indent")?.and_then(|indent| usize::try_from(indent).ok());
-        Ok(Value::from(dump::json(&to_json(v)?, indent, args.flag("sort_keys")?, ascii)))
-    });
+    def(
+        env,
+        "to_json",
+        &["*", "indent", "sort_keys", "ensure_ascii", "separators", "vault_to_text", "preprocess_unsafe"],
+        |_, v, args| {
+            let ascii = args.get("ensure_ascii").is_none_or(Value::is_true);
+            let indent = args.int("indent")?.and_then(|indent| usize::try_from(indent).ok());
+            Ok(Value::from(dump::json(&to_json(v)?, indent, args.flag("sort_keys")?, ascii)))
+        },
+    );
     def(env, "tojson", &["indent"], |_, v, args| {
         let indent = args.int("indent")?.and_then(|indent| usize::try_from(indent).ok());
         Ok(Value::from(dump::json(&to_json(v)?, indent, true, true)))
@@ -987,19 +1071,24 @@ pub(super) fn add(env: &mut Environment<'static>) {
             .map_err(|error| wrong(format!("from_json: this text is not JSON: {error}")))
     });
     for (name, indent, flow) in [("to_yaml", 2, true), ("to_nice_yaml", 4, false)] {
-        def(env, name, &["indent", "sort_keys", "width", "default_flow_style", "allow_unicode", "explicit_start", "explicit_end"], move |_, v, args| {
-            let style = dump::Style {
-                indent: usize::try_from(args.int("indent")?.unwrap_or(indent)).unwrap_or(2).clamp(1, 32),
-                width: usize::try_from(args.int("width")?.unwrap_or(80)).unwrap_or(80),
-                sort: args.get("sort_keys").is_none_or(Value::is_true),
-                flow: match args.get("default_flow_style").filter(|flow| !flow.is_none()) {
-                    Some(flow) => flow.is_true(),
-                    None => flow,
-                },
-            };
-            let text = dump::yaml(&to_json(v)?, &style);
-            Ok(Value::from(if args.flag("explicit_start")? { format!("---\n{text}") } else { text }))
-        });
+        def(
+            env,
+            name,
+            &["indent", "sort_keys", "width", "default_flow_style", "allow_unicode", "explicit_start", "explicit_end"],
+            move |_, v, args| {
+                let style = dump::Style {
+                    indent: usize::try_from(args.int("indent")?.unwrap_or(indent)).unwrap_or(2).clamp(1, 32),
+                    width: usize::try_from(args.int("width")?.unwrap_or(80)).unwrap_or(80),
+                    sort: args.get("sort_keys").is_none_or(Value::is_true),
+                    flow: match args.get("default_flow_style").filter(|flow| !flow.is_none()) {
+                        Some(flow) => flow.is_true(),
+                        None => flow,
+                    },
+                };
+                let text = dump::yaml(&to_json(v)?, &style);
+                Ok(Value::from(if args.flag("explicit_start")? { format!("---\n{text}") } else { text }))
+            },
+        );
     }
     def(env, "fileglob", &[], |_, v, _| Ok(Value::from(super::lookups::fileglob(&text(v)?))));
     def(env, "from_yaml", &[], |_, v, _| match v.as_str() {

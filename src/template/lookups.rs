@@ -11,11 +11,29 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 use super::filters::{flat, is_list, items, subelements};
 use super::python::{percent, text, wrong};
 
-
 /// The names of the lookups that ferry has.
 pub(crate) const NAMES: &[&str] = &[
-    "dict", "env", "file", "fileglob", "first_found", "flattened", "indexed_items", "items", "lines", "list", "nested",
-    "password", "pipe", "random_choice", "sequence", "subelements", "template", "together", "unvault", "vars", "varnames",
+    "dict",
+    "env",
+    "file",
+    "fileglob",
+    "first_found",
+    "flattened",
+    "indexed_items",
+    "items",
+    "lines",
+    "list",
+    "nested",
+    "password",
+    "pipe",
+    "random_choice",
+    "sequence",
+    "subelements",
+    "template",
+    "together",
+    "unvault",
+    "vars",
+    "varnames",
     "inventory_hostnames",
 ];
 
@@ -124,9 +142,11 @@ fn sequence(term: &str, options: &Options<'_>) -> Result<Vec<Value>, Error> {
         Some(sign * value)
     };
     let (mut start, mut end, mut count, mut stride, mut form) = (None, None, None, None, None);
-    let short = regex::Regex::new(r"^(?:(-?(?:0x)?[0-9a-fA-F]+)-)?(-?(?:0x)?[0-9a-fA-F]+)(?:/(-?(?:0x)?[0-9a-fA-F]+))?(?::(.+))?$")
-        .ok()
-        .and_then(|regex| regex.captures(term.trim()));
+    let short = regex::Regex::new(
+        r"^(?:(-?(?:0x)?[0-9a-fA-F]+)-)?(-?(?:0x)?[0-9a-fA-F]+)(?:/(-?(?:0x)?[0-9a-fA-F]+))?(?::(.+))?$",
+    )
+    .ok()
+    .and_then(|regex| regex.captures(term.trim()));
     if let Some(found) = short {
         let part = |at: usize| found.get(at).and_then(|part| number(part.as_str()));
         (start, end, stride) = (part(1), part(2), part(3));
@@ -201,11 +221,18 @@ fn password(term: &str, around: &dyn Around, options: &Options<'_>) -> Result<St
     use std::io::Write as _;
     use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
     let (path, named) = words(term)?;
-    let option = |name: &str| named.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()).or_else(|| {
-        let value = options.get(name)?;
-        if is_list(&value) { Some(items(&value).ok()?.iter().filter_map(|one| text(one).ok()).collect::<Vec<_>>().join(",")) } else { text(&value).ok() }
-    });
-    let length = option("length").map_or(Ok(20), |length| length.parse::<usize>().map_err(|_| wrong("password: length is a number")))?;
+    let option = |name: &str| {
+        named.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()).or_else(|| {
+            let value = options.get(name)?;
+            if is_list(&value) {
+                Some(items(&value).ok()?.iter().filter_map(|one| text(one).ok()).collect::<Vec<_>>().join(","))
+            } else {
+                text(&value).ok()
+            }
+        })
+    };
+    let length = option("length")
+        .map_or(Ok(20), |length| length.parse::<usize>().map_err(|_| wrong("password: length is a number")))?;
     let mut letters = String::new();
     for set in option("chars").unwrap_or_else(|| "ascii_letters,digits,.,:-_".to_owned()).split(',') {
         letters.push_str(match set {
@@ -234,7 +261,10 @@ fn password(term: &str, around: &dyn Around, options: &Options<'_>) -> Result<St
                 let word = match &seed {
                     Some(seed) => {
                         use sha2::Digest as _;
-                        sha2::Sha256::digest(format!("{seed}/{at}")).iter().take(4).fold(0usize, |sum, byte| sum << 8 | usize::from(*byte))
+                        sha2::Sha256::digest(format!("{seed}/{at}"))
+                            .iter()
+                            .take(4)
+                            .fold(0usize, |sum, byte| sum << 8 | usize::from(*byte))
                     }
                     None => rand::random::<u32>() as usize,
                 };
@@ -264,11 +294,19 @@ fn password(term: &str, around: &dyn Around, options: &Options<'_>) -> Result<St
             Some(salt) => format!("{plain} salt={salt}\n"),
             None => format!("{plain}\n"),
         };
-        let mut out = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&file).map_err(cannot)?;
+        let mut out = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&file)
+            .map_err(cannot)?;
         out.write_all(kept.as_bytes()).map_err(cannot)?;
     }
     match kind {
-        Some(kind) => super::strings::password_hash(&plain, kind, salt, Some(if kind == "sha256" { 535_000 } else { 656_000 })),
+        Some(kind) => {
+            super::strings::password_hash(&plain, kind, salt, Some(if kind == "sha256" { 535_000 } else { 656_000 }))
+        }
         None => Ok(plain),
     }
 }
@@ -293,9 +331,11 @@ fn glob(pattern: &str) -> Vec<PathBuf> {
         .unwrap_or_default()
         .into_iter()
         .filter(|path| path.is_file())
-        .filter(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(|file| {
-            regex.is_match(file) && (!file.starts_with('.') || name.starts_with('.'))
-        }))
+        .filter(|path| {
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|file| regex.is_match(file) && (!file.starts_with('.') || name.starts_with('.')))
+        })
         .collect();
     out.sort();
     out
@@ -319,11 +359,18 @@ fn first_found(terms: &[Value], around: &dyn Around, options: &Options<'_>) -> R
     if options.get("files").is_some() {
         groups.push((list(options.get("files"))?, list(options.get("paths"))?));
     }
-    for term in terms.iter().map(|term| if is_list(term) { items(term) } else { Ok(vec![term.clone()]) }).collect::<Result<Vec<_>, _>>()?.concat() {
+    for term in terms
+        .iter()
+        .map(|term| if is_list(term) { items(term) } else { Ok(vec![term.clone()]) })
+        .collect::<Result<Vec<_>, _>>()?
+        .concat()
+    {
         if term.kind() == ValueKind::Map {
             let get = |name: &str| term.get_attr(name).ok();
             groups.push((list(get("files"))?, list(get("paths"))?));
-            skip |= get("skip").is_some_and(|skip| !skip.is_undefined() && super::filters::to_bool(&skip).is_ok_and(|skip| skip.is_true()));
+            skip |= get("skip").is_some_and(|skip| {
+                !skip.is_undefined() && super::filters::to_bool(&skip).is_ok_and(|skip| skip.is_true())
+            });
         } else {
             groups.push((vec![text(&term)?], list(options.get("paths"))?));
         }
@@ -367,7 +414,10 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
             .map(|name| match std::env::var(name) {
                 Ok(value) => Ok(Value::from(value)),
                 Err(_) => match options.get("default") {
-                    Some(default) if default.is_undefined() => Err(Error::new(ErrorKind::UndefinedError, format!("the environment variable {name} is not defined"))),
+                    Some(default) if default.is_undefined() => Err(Error::new(
+                        ErrorKind::UndefinedError,
+                        format!("the environment variable {name} is not defined"),
+                    )),
                     Some(default) => Ok(default),
                     None => Ok(Value::from("")),
                 },
@@ -396,7 +446,8 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
             };
             let mut out = Vec::new();
             for name in texts()? {
-                let path = find(around, "templates", &name).ok_or_else(|| wrong(format!("the template file {name} could not be found for the lookup")))?;
+                let path = find(around, "templates", &name)
+                    .ok_or_else(|| wrong(format!("the template file {name} could not be found for the lookup")))?;
                 out.push(Value::from(around.render(&read(&path)?, path.parent().unwrap_or(Path::new("/")), &more)?));
             }
             out
@@ -411,7 +462,12 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
                     Some(value) => out.push(value),
                     None => match options.get("default") {
                         Some(default) => out.push(default),
-                        None => return Err(Error::new(ErrorKind::UndefinedError, format!("No variable named '{name}' was found."))),
+                        None => {
+                            return Err(Error::new(
+                                ErrorKind::UndefinedError,
+                                format!("No variable named '{name}' was found."),
+                            ));
+                        }
                     },
                 }
             }
@@ -421,12 +477,17 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
             let mut out = Vec::new();
             for pattern in texts()? {
                 let regex = super::strings::regex(&pattern, false, false)?;
-                out.extend(around.names().into_iter().filter(|name| regex.is_match(name).unwrap_or(false)).map(Value::from));
+                out.extend(
+                    around.names().into_iter().filter(|name| regex.is_match(name).unwrap_or(false)).map(Value::from),
+                );
             }
             out
         }
         "pipe" | "lines" => {
-            let folder = around.variable("playbook_dir").and_then(|dir| dir.as_str().map(PathBuf::from)).filter(|dir| dir.is_dir());
+            let folder = around
+                .variable("playbook_dir")
+                .and_then(|dir| dir.as_str().map(PathBuf::from))
+                .filter(|dir| dir.is_dir());
             let mut out = Vec::new();
             for command in texts()? {
                 let said = pipe(&command, folder.as_deref())?;
@@ -438,14 +499,19 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
             }
             out
         }
-        "password" => texts()?.iter().map(|term| password(term, around, &options).map(Value::from)).collect::<Result<_, _>>()?,
+        "password" => {
+            texts()?.iter().map(|term| password(term, around, &options).map(Value::from)).collect::<Result<_, _>>()?
+        }
         "fileglob" => {
             let mut out = Vec::new();
             for pattern in texts()? {
                 if pattern.starts_with('/') {
                     out.extend(fileglob(&pattern));
                 } else {
-                    let found = folders(around, "files").into_iter().map(|folder| fileglob(&folder.join(&pattern).to_string_lossy())).find(|all| !all.is_empty());
+                    let found = folders(around, "files")
+                        .into_iter()
+                        .map(|folder| fileglob(&folder.join(&pattern).to_string_lossy()))
+                        .find(|all| !all.is_empty());
                     out.extend(found.unwrap_or_default());
                 }
             }
@@ -465,9 +531,11 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
         "items" => flat(terms, Some(1), false)?,
         "list" => terms.to_vec(),
         "flattened" => flat(terms, None, true)?,
-        "indexed_items" => {
-            flat(terms, Some(1), false)?.into_iter().enumerate().map(|(at, item)| Value::from(vec![Value::from(at), item])).collect()
-        }
+        "indexed_items" => flat(terms, Some(1), false)?
+            .into_iter()
+            .enumerate()
+            .map(|(at, item)| Value::from(vec![Value::from(at), item]))
+            .collect(),
         "dict" => {
             let mut out = Vec::new();
             for map in flat(terms, None, true)? {
@@ -488,7 +556,10 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
             }
             let mut out: Vec<Vec<Value>> = vec![Vec::new()];
             for list in &lists {
-                out = out.iter().flat_map(|head| list.iter().map(move |item| [head.clone(), vec![item.clone()]].concat())).collect();
+                out = out
+                    .iter()
+                    .flat_map(|head| list.iter().map(move |item| [head.clone(), vec![item.clone()]].concat()))
+                    .collect();
                 if out.len() > 200_000 {
                     return Err(wrong("with_nested: more than 200,000 items"));
                 }
@@ -502,7 +573,11 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
             }
             let most = lists.iter().map(Vec::len).max().unwrap_or(0);
             (0..most)
-                .map(|at| Value::from(lists.iter().map(|list| list.get(at).cloned().unwrap_or(Value::from(()))).collect::<Vec<_>>()))
+                .map(|at| {
+                    Value::from(
+                        lists.iter().map(|list| list.get(at).cloned().unwrap_or(Value::from(()))).collect::<Vec<_>>(),
+                    )
+                })
                 .collect()
         }
         "subelements" => {
@@ -514,7 +589,9 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
                 return Err(wrong("subelements lookup expects a list of two or three items"));
             };
             let skip = all.get(2).is_some_and(|flags| {
-                flags.get_attr("skip_missing").is_ok_and(|skip| super::filters::to_bool(&skip).is_ok_and(|skip| skip.is_true()))
+                flags
+                    .get_attr("skip_missing")
+                    .is_ok_and(|skip| super::filters::to_bool(&skip).is_ok_and(|skip| skip.is_true()))
             });
             subelements(list, path, skip)?
         }
@@ -561,25 +638,31 @@ pub(super) fn query(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn A
 /// Adds `lookup`, `query` and `q`.
 pub(super) fn add(env: &mut Environment<'static>) {
     for (function, wantlist) in [("lookup", false), ("query", true), ("q", true)] {
-        env.add_function(function, move |state: &State<'_, '_>, name: &str, terms: Rest<Value>, kwargs: Kwargs| -> Result<Value, Error> {
-            if let Some(value) = terms.iter().find(|value| value.is_undefined()) {
-                return Err(Error::new(ErrorKind::UndefinedError, format!("{value}a term of the lookup {name} is not defined")));
-            }
-            let context = super::SEEN.with_borrow(|all| all.last().cloned());
-            let all = query(name, &terms, &kwargs, &super::Here { state: Some(state), context })?;
-            let wantlist = wantlist || Options { kwargs: &kwargs }.flag("wantlist", false);
-            let failed_softly = all.is_empty() && Options { kwargs: &kwargs }.text("errors").is_some();
-            Ok(if wantlist {
-                Value::from(all)
-            } else if failed_softly {
-                Value::from(())
-            } else if all.len() == 1 {
-                all.into_iter().next().unwrap_or(Value::from(()))
-            } else if !all.is_empty() && all.iter().all(|item| item.as_str().is_some()) {
-                Value::from(all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","))
-            } else {
-                Value::from(all)
-            })
-        });
+        env.add_function(
+            function,
+            move |state: &State<'_, '_>, name: &str, terms: Rest<Value>, kwargs: Kwargs| -> Result<Value, Error> {
+                if let Some(value) = terms.iter().find(|value| value.is_undefined()) {
+                    return Err(Error::new(
+                        ErrorKind::UndefinedError,
+                        format!("{value}a term of the lookup {name} is not defined"),
+                    ));
+                }
+                let context = super::SEEN.with_borrow(|all| all.last().cloned());
+                let all = query(name, &terms, &kwargs, &super::Here { state: Some(state), context })?;
+                let wantlist = wantlist || Options { kwargs: &kwargs }.flag("wantlist", false);
+                let failed_softly = all.is_empty() && Options { kwargs: &kwargs }.text("errors").is_some();
+                Ok(if wantlist {
+                    Value::from(all)
+                } else if failed_softly {
+                    Value::from(())
+                } else if all.len() == 1 {
+                    all.into_iter().next().unwrap_or(Value::from(()))
+                } else if !all.is_empty() && all.iter().all(|item| item.as_str().is_some()) {
+                    Value::from(all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","))
+                } else {
+                    Value::from(all)
+                })
+            },
+        );
     }
 }

@@ -134,7 +134,8 @@ impl FileStyle {
         let Some(rest) = text.strip_prefix("#jinja2:") else { return Ok(text) };
         let (line, body) = rest.split_once('\n').unwrap_or((rest, ""));
         for pair in line.split(',').filter(|pair| !pair.trim().is_empty()) {
-            let (name, value) = pair.split_once(':').ok_or_else(|| format!("{pair:?} in the line #jinja2 has no colon"))?;
+            let (name, value) =
+                pair.split_once(':').ok_or_else(|| format!("{pair:?} in the line #jinja2 has no colon"))?;
             let value = value.trim();
             let bare = value.strip_prefix(['\'', '"']).and_then(|rest| rest.strip_suffix(['\'', '"'])).unwrap_or(value);
             if !self.set(name.trim(), bare) {
@@ -302,14 +303,20 @@ impl lookups::Around for Here<'_, '_, '_> {
         self.context.as_ref().map(|context| context.scope.names().map(str::to_owned).collect()).unwrap_or_default()
     }
 
-    fn render(&self, text: &str, folder: &Path, more: &[(String, minijinja::Value)]) -> Result<String, minijinja::Error> {
+    fn render(
+        &self,
+        text: &str,
+        folder: &Path,
+        more: &[(String, minijinja::Value)],
+    ) -> Result<String, minijinja::Error> {
         let wrong = |what: String| minijinja::Error::new(ErrorKind::InvalidOperation, what);
         let context = self.context.clone().ok_or_else(|| wrong("a template without variables around it".to_owned()))?;
         let mut scope = context.scope.clone();
         for (name, value) in more {
             scope.data(name, &values::to_json(value)?);
         }
-        let inner = Arc::new(Context { scope, ..Context::new(context.env.clone(), context.rewritten.clone(), Scope::new()) });
+        let inner =
+            Arc::new(Context { scope, ..Context::new(context.env.clone(), context.rewritten.clone(), Scope::new()) });
         render_file(&inner, text, folder, &FileStyle::default())
     }
 }
@@ -427,7 +434,13 @@ impl Templater {
     ///
     /// # Errors
     /// As [`Templater::render`]: no such lookup, or it failed.
-    pub fn query(&self, name: &str, terms: &[Value], place: Option<&Place>, scope: &Scope) -> Result<Vec<Value>, Failure> {
+    pub fn query(
+        &self,
+        name: &str,
+        terms: &[Value],
+        place: Option<&Place>,
+        scope: &Scope,
+    ) -> Result<Vec<Value>, Failure> {
         let context = self.context(scope);
         let terms: Vec<minijinja::Value> = terms.iter().map(values::from_json).collect();
         let kwargs = minijinja::value::Kwargs::from_iter(Vec::<(&str, minijinja::Value)>::new());

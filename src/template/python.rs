@@ -93,7 +93,9 @@ pub(super) fn repr(out: &mut String, value: &Value, depth: usize) -> Result<(), 
         ValueKind::Invalid => return Err(broken(value)),
         ValueKind::None => out.push_str("None"),
         ValueKind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
-        ValueKind::Number if !value.is_integer() => out.push_str(&float(f64::try_from(value.clone()).unwrap_or(f64::NAN))),
+        ValueKind::Number if !value.is_integer() => {
+            out.push_str(&float(f64::try_from(value.clone()).unwrap_or(f64::NAN)))
+        }
         ValueKind::String => quoted(out, value.as_str().unwrap_or_default()),
         ValueKind::Bytes => {
             out.push('b');
@@ -145,7 +147,9 @@ fn quoted(out: &mut String, text: &str) {
                 out.push('\\');
                 out.push(c);
             }
-            c if (c as u32) < 0x20 || (0x7f..0xa0).contains(&(c as u32)) => out.push_str(&format!("\\x{:02x}", c as u32)),
+            c if (c as u32) < 0x20 || (0x7f..0xa0).contains(&(c as u32)) => {
+                out.push_str(&format!("\\x{:02x}", c as u32))
+            }
             c => out.push(c),
         }
     }
@@ -198,7 +202,11 @@ fn general(value: f64, precision: usize, alternate: bool) -> String {
     let scientific = format!("{value:.*e}", precision - 1);
     let at: i32 = scientific.split_once('e').and_then(|(_, at)| at.parse().ok()).unwrap_or(0);
     let trim = |text: String| {
-        if !alternate && text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+        if !alternate && text.contains('.') {
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        } else {
+            text
+        }
     };
     if at < -4 || at >= precision as i32 {
         let (digits, _) = scientific.split_once('e').unwrap_or((&scientific, ""));
@@ -296,7 +304,13 @@ fn laid_out(value: &Value, layout: &Layout) -> Result<String, Error> {
         return Err(wrong("this width is too large"));
     }
     let room = layout.width.saturating_sub(length);
-    let align = layout.align.unwrap_or(if layout.zero && numeric { '=' } else if numeric { '>' } else { '<' });
+    let align = layout.align.unwrap_or(if layout.zero && numeric {
+        '='
+    } else if numeric {
+        '>'
+    } else {
+        '<'
+    });
     let fill = layout.fill.unwrap_or(if layout.zero { '0' } else { ' ' });
     let pad = |count: usize| std::iter::repeat_n(fill, count).collect::<String>();
     Ok(match align {
@@ -550,7 +564,8 @@ pub(super) fn title(text: &str) -> String {
 /// `str.capitalize`.
 pub(super) fn capitalize(text: &str) -> String {
     let mut all = text.chars();
-    all.next().map_or_else(String::new, |first| first.to_uppercase().chain(all.as_str().to_lowercase().chars()).collect())
+    all.next()
+        .map_or_else(String::new, |first| first.to_uppercase().chain(all.as_str().to_lowercase().chars()).collect())
 }
 
 fn list(items: impl IntoIterator<Item = String>) -> Value {
@@ -646,12 +661,19 @@ fn str_method(text: &str, method: &str, given: &[Value], named: &Kwargs) -> Opti
         }
     };
     let letters = |test: fn(char) -> bool| Value::from(!text.is_empty() && text.chars().all(test));
-    let place = |at: Option<usize>| at.map_or(-1, |at| text.get(..at).map_or(0, |before| before.chars().count() as i64));
+    let place =
+        |at: Option<usize>| at.map_or(-1, |at| text.get(..at).map_or(0, |before| before.chars().count() as i64));
     let pad = |left: bool, right: bool| {
         let width = count(0, "width").and_then(|width| usize::try_from(width).ok()).unwrap_or(0).min(LONGEST);
         let fill = word(1).unwrap_or(" ");
         let room = width.saturating_sub(text.chars().count());
-        let before = if left && right { room / 2 + (room & width & 1) } else if left { room } else { 0 };
+        let before = if left && right {
+            room / 2 + (room & width & 1)
+        } else if left {
+            room
+        } else {
+            0
+        };
         format!("{}{text}{}", fill.repeat(before), if right { fill.repeat(room - before) } else { String::new() })
     };
     let trim = |ends: (bool, bool)| {
@@ -702,7 +724,9 @@ fn str_method(text: &str, method: &str, given: &[Value], named: &Kwargs) -> Opti
         "capitalize" => Value::from(capitalize(text)),
         "swapcase" => Value::from(
             text.chars()
-                .flat_map(|c| if c.is_uppercase() { c.to_lowercase().collect::<Vec<_>>() } else { c.to_uppercase().collect() })
+                .flat_map(|c| {
+                    if c.is_uppercase() { c.to_lowercase().collect::<Vec<_>>() } else { c.to_uppercase().collect() }
+                })
                 .collect::<String>(),
         ),
         "replace" => match (need(0), need(1)) {
@@ -733,12 +757,12 @@ fn str_method(text: &str, method: &str, given: &[Value], named: &Kwargs) -> Opti
         "isupper" => Value::from(text.chars().any(char::is_uppercase) && !text.chars().any(char::is_lowercase)),
         "islower" => Value::from(text.chars().any(char::is_lowercase) && !text.chars().any(char::is_uppercase)),
         "isidentifier" => Value::from(
-            text.chars().all(|c| c.is_alphanumeric() || c == '_') && text.chars().next().is_some_and(|c| !c.is_numeric()),
+            text.chars().all(|c| c.is_alphanumeric() || c == '_')
+                && text.chars().next().is_some_and(|c| !c.is_numeric()),
         ),
         "zfill" => {
             let width = count(0, "width").and_then(|width| usize::try_from(width).ok()).unwrap_or(0).min(LONGEST);
-            let (sign, digits) =
-                if text.starts_with(['+', '-']) { text.split_at(1) } else { ("", text) };
+            let (sign, digits) = if text.starts_with(['+', '-']) { text.split_at(1) } else { ("", text) };
             let room = width.saturating_sub(text.chars().count());
             Value::from(format!("{sign}{}{digits}", "0".repeat(room)))
         }

@@ -466,7 +466,9 @@ impl<'a> Parser<'a> {
                     part.text.clone()
                 };
                 let shown = match (&part.chain, name.as_str()) {
-                    (Some((root, keys)), "mandatory") if keys.is_empty() && !self.sign("(") => format!("(__name='{root}')"),
+                    (Some((root, keys)), "mandatory") if keys.is_empty() && !self.sign("(") => {
+                        format!("(__name='{root}')")
+                    }
                     _ => String::new(),
                 };
                 let arguments = if self.sign("(") { self.arguments()? } else { shown };
@@ -475,8 +477,11 @@ impl<'a> Parser<'a> {
                 let mark = self.take()?;
                 let not = if self.word("not") { format!("{} ", self.take()?) } else { String::new() };
                 let name = self.plugin()?;
-                let before =
-                    if matches!(name.as_str(), "defined" | "undefined") { Self::careful(&part) } else { part.text.clone() };
+                let before = if matches!(name.as_str(), "defined" | "undefined") {
+                    Self::careful(&part)
+                } else {
+                    part.text.clone()
+                };
                 let arguments = if self.sign("(") {
                     self.arguments()?
                 } else {

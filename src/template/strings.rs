@@ -11,9 +11,11 @@ use super::python::{self, LONGEST, text, wrong};
 
 /// Compiles a pattern of Python's.
 pub(super) fn regex(pattern: &str, ignore_case: bool, lines: bool) -> Result<Regex, Error> {
-    let lines = lines || pattern.strip_prefix("(?").and_then(|rest| rest.split_once(')')).is_some_and(|(flags, _)| {
-        flags.chars().all(|c| "aiLmsux".contains(c)) && flags.contains('m')
-    });
+    let lines = lines
+        || pattern
+            .strip_prefix("(?")
+            .and_then(|rest| rest.split_once(')'))
+            .is_some_and(|(flags, _)| flags.chars().all(|c| "aiLmsux".contains(c)) && flags.contains('m'));
     // `$` also stands before a last line feed; `\Z` is the very end.
     let mut form = String::with_capacity(pattern.len() + 8);
     let mut class = false;
@@ -85,7 +87,11 @@ fn each<'t>(regex: &Regex, text: &'t str, most: usize) -> Result<Vec<Captures<'t
     while at <= text.len() && out.len() < most {
         let Some(found) = regex.captures_from_pos(text, at).map_err(failed)? else { break };
         let Some((start, end)) = found.get(0).map(|all| (all.start(), all.end())) else { break };
-        at = if end > start { end } else { end + text.get(end..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8) };
+        at = if end > start {
+            end
+        } else {
+            end + text.get(end..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8)
+        };
         out.push(found);
     }
     Ok(out)
@@ -158,7 +164,11 @@ fn replace(text: &str, args: &Args) -> Result<String, Error> {
     if let Some(count) = args.int("mandatory_count")?.filter(|count| *count > 0)
         && all.len() as i64 != count
     {
-        return Err(wrong(format!("'{}' should match {count} times, but matches {} times in '{text}'", args.text("pattern")?, all.len())));
+        return Err(wrong(format!(
+            "'{}' should match {count} times, but matches {} times in '{text}'",
+            args.text("pattern")?,
+            all.len()
+        )));
     }
     let mut out = String::new();
     let mut at = 0;
@@ -206,14 +216,25 @@ pub(super) fn hash(bytes: &[u8], kind: &str) -> Result<String, Error> {
         "sha256" => hex(&sha2::Sha256::digest(bytes)),
         "sha384" => hex(&sha2::Sha384::digest(bytes)),
         "sha512" => hex(&sha2::Sha512::digest(bytes)),
-        other => return Err(wrong(format!("hash: {other} is not built in ferry: md5, sha1, sha224, sha256, sha384, sha512"))),
+        other => {
+            return Err(wrong(format!(
+                "hash: {other} is not built in ferry: md5, sha1, sha224, sha256, sha384, sha512"
+            )));
+        }
     })
 }
 
 const CRYPT: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// A digest as crypt(3) writes it: its own order of bytes, its own alphabet.
-fn crypt_text(digest: &[u8], triple: (usize, usize, usize), next: fn((usize, usize, usize)) -> (usize, usize, usize), rounds: usize, last: &[Option<usize>; 3], letters: usize) -> String {
+fn crypt_text(
+    digest: &[u8],
+    triple: (usize, usize, usize),
+    next: fn((usize, usize, usize)) -> (usize, usize, usize),
+    rounds: usize,
+    last: &[Option<usize>; 3],
+    letters: usize,
+) -> String {
     let byte = |at: Option<usize>| at.and_then(|at| digest.get(at)).map_or(0u32, |byte| u32::from(*byte));
     let mut out = String::new();
     let mut put = |a: u32, b: u32, c: u32, letters: usize| {
@@ -239,10 +260,17 @@ pub(super) fn random_salt() -> String {
 }
 
 /// What `password_hash` gives.
-pub(super) fn password_hash(password: &str, kind: &str, salt: Option<String>, rounds: Option<i64>) -> Result<String, Error> {
+pub(super) fn password_hash(
+    password: &str,
+    kind: &str,
+    salt: Option<String>,
+    rounds: Option<i64>,
+) -> Result<String, Error> {
     let usual = if kind == "sha256" { 535_000 } else { 656_000 };
-    let rounds = u32::try_from(rounds.unwrap_or(usual)).map_err(|_| wrong("password_hash: rounds is from 1000 to 999999999"))?;
-    let params = sha_crypt::Params::new(rounds).map_err(|_| wrong("password_hash: rounds is from 1000 to 999999999"))?;
+    let rounds =
+        u32::try_from(rounds.unwrap_or(usual)).map_err(|_| wrong("password_hash: rounds is from 1000 to 999999999"))?;
+    let params =
+        sha_crypt::Params::new(rounds).map_err(|_| wrong("password_hash: rounds is from 1000 to 999999999"))?;
     let salt = salt.unwrap_or_else(random_salt);
     if salt.len() > 16 || !salt.bytes().all(|byte| CRYPT.contains(&byte)) {
         return Err(wrong("password_hash: a salt is at most 16 of the letters ./0-9A-Za-z"));
@@ -251,12 +279,14 @@ pub(super) fn password_hash(password: &str, kind: &str, salt: Option<String>, ro
     match kind {
         "sha512" => {
             let digest = sha_crypt::sha512_crypt(password.as_bytes(), salt.as_bytes(), params);
-            let text = crypt_text(&digest, (0, 21, 42), |(a, b, c)| (b + 1, c + 1, a + 1), 21, &[None, None, Some(63)], 2);
+            let text =
+                crypt_text(&digest, (0, 21, 42), |(a, b, c)| (b + 1, c + 1, a + 1), 21, &[None, None, Some(63)], 2);
             Ok(format!("$6${shown}{salt}${text}"))
         }
         "sha256" => {
             let digest = sha_crypt::sha256_crypt(password.as_bytes(), salt.as_bytes(), params);
-            let text = crypt_text(&digest, (0, 10, 20), |(a, b, c)| (c + 1, a + 1, b + 1), 10, &[None, Some(31), Some(30)], 3);
+            let text =
+                crypt_text(&digest, (0, 10, 20), |(a, b, c)| (c + 1, a + 1, b + 1), 10, &[None, Some(31), Some(30)], 3);
             Ok(format!("$5${shown}{salt}${text}"))
         }
         other => Err(wrong(format!("password_hash: {other} is not built in ferry: sha512 and sha256 are"))),
@@ -473,7 +503,9 @@ fn comment(text: &str, args: &Args) -> Result<String, Error> {
     let end = args.text_or("end", end)?;
     let prefix = args.text_or("prefix", &bare)?;
     let postfix = args.text_or("postfix", &bare)?;
-    let count = |name: &str| -> Result<usize, Error> { Ok(usize::try_from(args.int(name)?.unwrap_or(1)).unwrap_or(0).min(1000)) };
+    let count = |name: &str| -> Result<usize, Error> {
+        Ok(usize::try_from(args.int(name)?.unwrap_or(1)).unwrap_or(0).min(1000))
+    };
     let mut out = String::new();
     if !beginning.is_empty() {
         out.push_str(&format!("{beginning}{newline}"));
@@ -532,9 +564,13 @@ fn html(text: &str) -> String {
 fn uuid5(namespace: &str, name: &str) -> Result<String, Error> {
     use sha1::Digest as _;
     let bare: String = namespace.chars().filter(|c| *c != '-').collect();
-    let bytes: Option<Vec<u8>> =
-        (0..bare.len()).step_by(2).map(|at| bare.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok())).collect();
-    let bytes = bytes.filter(|bytes| bytes.len() == 16).ok_or_else(|| wrong(format!("Invalid value '{namespace}' for 'namespace': it is no UUID")))?;
+    let bytes: Option<Vec<u8>> = (0..bare.len())
+        .step_by(2)
+        .map(|at| bare.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+        .collect();
+    let bytes = bytes
+        .filter(|bytes| bytes.len() == 16)
+        .ok_or_else(|| wrong(format!("Invalid value '{namespace}' for 'namespace': it is no UUID")))?;
     let digest = sha1::Sha1::digest([&bytes[..], name.as_bytes()].concat());
     let mut id: Vec<u8> = digest.iter().copied().take(16).collect();
     for (at, (keep, put)) in [(6, (0x0f, 0x50)), (8, (0x3f, 0x80))] {
@@ -567,7 +603,8 @@ fn human_readable(size: f64, bits: bool, unit: Option<&str>) -> String {
             None => size >= *limit || *limit == 1.0,
         };
         if here {
-            let suffix = if *limit == 1.0 { base.to_owned() } else { format!("{name}{}", base.get(..1).unwrap_or_default()) };
+            let suffix =
+                if *limit == 1.0 { base.to_owned() } else { format!("{name}{}", base.get(..1).unwrap_or_default()) };
             return format!("{:.2} {suffix}", size / limit);
         }
     }
@@ -587,14 +624,21 @@ fn human_to_bytes(text: &str, default: Option<&str>, bits: bool) -> Result<i64, 
     let (letter, rest) = unit.split_at(1);
     let limit = UNITS.iter().find(|(name, _)| letter.eq_ignore_ascii_case(name)).ok_or_else(cannot)?;
     let fits = if limit.1 == 1.0 {
-        if bits { ["b", "bit", "bits"].contains(&unit) } else { ["B", "b", "byte", "bytes", "Byte", "Bytes"].contains(&unit) }
+        if bits {
+            ["b", "bit", "bits"].contains(&unit)
+        } else {
+            ["B", "b", "byte", "bytes", "Byte", "Bytes"].contains(&unit)
+        }
     } else if bits {
         ["", "b", "bit", "bits"].contains(&rest)
     } else {
         ["", "B", "byte", "bytes", "Byte", "Bytes"].contains(&rest)
     };
     if !fits {
-        return Err(wrong(format!("human_to_bytes() failed to convert {text}: the unit {unit} is not one of {} ", if bits { "bits" } else { "bytes" })));
+        return Err(wrong(format!(
+            "human_to_bytes() failed to convert {text}: the unit {unit} is not one of {} ",
+            if bits { "bits" } else { "bytes" }
+        )));
     }
     Ok((number * limit.1).round_ties_even() as i64)
 }
@@ -619,20 +663,34 @@ pub(super) fn add(env: &mut Environment<'static>) {
             Some(count) => text.replacen(&old, &new, count),
             None => text.replace(&old, &new),
         };
-        if out.len() > LONGEST { Err(wrong("the text that replace makes is longer than 4 MiB")) } else { Ok(Value::from(out)) }
+        if out.len() > LONGEST {
+            Err(wrong("the text that replace makes is longer than 4 MiB"))
+        } else {
+            Ok(Value::from(out))
+        }
     });
-    def(env, "regex_replace", &["pattern", "replacement", "ignorecase", "multiline", "count", "mandatory_count"], |_, v, args| {
-        Ok(Value::from(replace(&text(v)?, &args)?))
-    });
+    def(
+        env,
+        "regex_replace",
+        &["pattern", "replacement", "ignorecase", "multiline", "count", "mandatory_count"],
+        |_, v, args| Ok(Value::from(replace(&text(v)?, &args)?)),
+    );
     def(env, "regex_search", &["pattern", "*", "ignorecase", "multiline"], |_, v, args| {
         let text = text(v)?;
         let regex = regex(&args.text("pattern")?, args.flag("ignorecase")?, args.flag("multiline")?)?;
         let found = regex.captures(text.as_str()).map_err(failed)?;
         if args.rest.is_empty() {
-            return Ok(found.and_then(|found| found.get(0).map(|all| Value::from(all.as_str()))).unwrap_or(Value::from(())));
+            return Ok(found
+                .and_then(|found| found.get(0).map(|all| Value::from(all.as_str())))
+                .unwrap_or(Value::from(())));
         }
         let found = found.ok_or_else(|| wrong("regex_search: nothing was found, so there are no groups to take"))?;
-        Ok(Value::from(args.rest.iter().map(|name| group(&found, name.as_str().unwrap_or_default())).collect::<Result<Vec<_>, _>>()?))
+        Ok(Value::from(
+            args.rest
+                .iter()
+                .map(|name| group(&found, name.as_str().unwrap_or_default()))
+                .collect::<Result<Vec<_>, _>>()?,
+        ))
     });
     def(env, "regex_findall", &["pattern", "multiline", "ignorecase"], |_, v, args| {
         let text = text(v)?;
@@ -648,7 +706,9 @@ pub(super) fn add(env: &mut Environment<'static>) {
         }
         Ok(Value::from(out))
     });
-    def(env, "regex_escape", &["re_type"], |_, v, args| Ok(Value::from(escape(&text(v)?, &args.text_or("re_type", "python")?)?)));
+    def(env, "regex_escape", &["re_type"], |_, v, args| {
+        Ok(Value::from(escape(&text(v)?, &args.text_or("re_type", "python")?)?))
+    });
     def(env, "basename", &[], |_, v, _| Ok(Value::from(text(v)?.rsplit('/').next().unwrap_or(""))));
     def(env, "dirname", &[], |_, v, _| Ok(Value::from(dirname(&text(v)?))));
     def(env, "splitext", &[], |_, v, _| Ok(Value::from(splitext(&text(v)?).map(Value::from).to_vec())));
@@ -670,7 +730,11 @@ pub(super) fn add(env: &mut Environment<'static>) {
             same.truncate(count);
         }
         let out = same.join("/");
-        Ok(Value::from(if out.is_empty() && paths.iter().all(|path| path.starts_with('/')) { "/".to_owned() } else { out }))
+        Ok(Value::from(if out.is_empty() && paths.iter().all(|path| path.starts_with('/')) {
+            "/".to_owned()
+        } else {
+            out
+        }))
     });
     def(env, "path_join", &[], |_, v, _| {
         let parts = match v.as_str() {
@@ -701,7 +765,9 @@ pub(super) fn add(env: &mut Environment<'static>) {
         let bytes = bytes.map_err(|error| wrong(format!("b64decode: {error}")))?;
         String::from_utf8(bytes).map(Value::from).map_err(|_| wrong("b64decode: the bytes are not text"))
     });
-    def(env, "hash", &["hashtype"], |_, v, args| Ok(Value::from(hash(text(v)?.as_bytes(), &args.text_or("hashtype", "sha1")?)?)));
+    def(env, "hash", &["hashtype"], |_, v, args| {
+        Ok(Value::from(hash(text(v)?.as_bytes(), &args.text_or("hashtype", "sha1")?)?))
+    });
     def(env, "md5", &[], |_, v, _| Ok(Value::from(hash(text(v)?.as_bytes(), "md5")?)));
     for name in ["sha1", "checksum"] {
         def(env, name, &[], |_, v, _| Ok(Value::from(hash(text(v)?.as_bytes(), "sha1")?)));
@@ -732,16 +798,22 @@ pub(super) fn add(env: &mut Environment<'static>) {
         }
         let mut out = Vec::new();
         for key in v.try_iter()? {
-            let (key, value) =
-                if v.kind() == minijinja::value::ValueKind::Map { (key.clone(), v.get_item(&key)?) } else { (key.get_item_by_index(0)?, key.get_item_by_index(1)?) };
+            let (key, value) = if v.kind() == minijinja::value::ValueKind::Map {
+                (key.clone(), v.get_item(&key)?)
+            } else {
+                (key.get_item_by_index(0)?, key.get_item_by_index(1)?)
+            };
             out.push(pair(&key, &value)?);
         }
         Ok(Value::from(out.join("&")))
     });
     def(env, "urldecode", &[], |_, v, _| Ok(Value::from(unpercent(&text(v)?, false))));
-    def(env, "comment", &["style", "newline", "beginning", "prefix", "prefix_count", "decoration", "postfix", "postfix_count", "end"], |_, v, args| {
-        Ok(Value::from(comment(&text(v)?, &args)?))
-    });
+    def(
+        env,
+        "comment",
+        &["style", "newline", "beginning", "prefix", "prefix_count", "decoration", "postfix", "postfix_count", "end"],
+        |_, v, args| Ok(Value::from(comment(&text(v)?, &args)?)),
+    );
     def(env, "indent", &["width", "first", "blank"], |_, v, args| {
         let pad = match args.get("width") {
             Some(width) if width.as_str().is_some() => text(width)?,
@@ -752,7 +824,13 @@ pub(super) fn add(env: &mut Environment<'static>) {
         let lines: Vec<String> = text
             .split('\n')
             .enumerate()
-            .map(|(at, line)| if (at > 0 || first) && (blank || !line.is_empty() || at == 0) { format!("{pad}{line}") } else { line.to_owned() })
+            .map(|(at, line)| {
+                if (at > 0 || first) && (blank || !line.is_empty() || at == 0) {
+                    format!("{pad}{line}")
+                } else {
+                    line.to_owned()
+                }
+            })
             .collect();
         Ok(Value::from(lines.join("\n")))
     });
@@ -772,16 +850,23 @@ pub(super) fn add(env: &mut Environment<'static>) {
             return Ok(Value::from(text));
         }
         let cut: String = text.chars().take(length.saturating_sub(end.chars().count())).collect();
-        let cut = if args.flag("killwords")? { cut.as_str() } else { cut.rsplit_once(' ').map_or(cut.as_str(), |(head, _)| head) };
+        let cut = if args.flag("killwords")? {
+            cut.as_str()
+        } else {
+            cut.rsplit_once(' ').map_or(cut.as_str(), |(head, _)| head)
+        };
         Ok(Value::from(format!("{cut}{end}")))
     });
     def(env, "wordwrap", &["width", "break_long_words", "wrapstring"], |_, v, args| {
         let width = usize::try_from(args.int("width")?.unwrap_or(79)).unwrap_or(79).max(1);
         Ok(Value::from(wrap(&text(v)?, width, &args.text_or("wrapstring", "\n")?)))
     });
-    def(env, "wordcount", &[], |_, v, _| Ok(Value::from(text(v)?.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|w| !w.is_empty()).count())));
+    def(env, "wordcount", &[], |_, v, _| {
+        Ok(Value::from(text(v)?.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|w| !w.is_empty()).count()))
+    });
     def(env, "format", &["*", "**"], |_, v, args| {
-        let named = (!args.named.is_empty()).then(|| Value::from_pairs(args.named.iter().map(|(key, value)| (key.clone(), value.clone()))));
+        let named = (!args.named.is_empty())
+            .then(|| Value::from_pairs(args.named.iter().map(|(key, value)| (key.clone(), value.clone()))));
         Ok(Value::from(python::percent(&text(v)?, &args.rest, named.as_ref())?))
     });
     for name in ["escape", "e"] {
@@ -835,7 +920,9 @@ pub(super) fn add(env: &mut Environment<'static>) {
     });
     def(env, "human_readable", &["isbits", "unit"], |_, v, args| {
         let size = match v.as_str() {
-            Some(text) => text.trim().parse::<f64>().map_err(|_| wrong(format!("human_readable() can't interpret: {text}")))?,
+            Some(text) => {
+                text.trim().parse::<f64>().map_err(|_| wrong(format!("human_readable() can't interpret: {text}")))?
+            }
             None => f64::try_from(v.clone())?,
         };
         Ok(Value::from(human_readable(size, args.flag("isbits")?, args.maybe_text("unit")?.as_deref())))
@@ -843,11 +930,15 @@ pub(super) fn add(env: &mut Environment<'static>) {
     def(env, "human_to_bytes", &["default_unit", "isbits"], |_, v, args| {
         Ok(Value::from(human_to_bytes(&text(v)?, args.maybe_text("default_unit")?.as_deref(), args.flag("isbits")?)?))
     });
-    def(env, "to_datetime", &["format"], |_, v, args| super::dates::read(&text(v)?, &args.text_or("format", "%Y-%m-%d %H:%M:%S")?));
+    def(env, "to_datetime", &["format"], |_, v, args| {
+        super::dates::read(&text(v)?, &args.text_or("format", "%Y-%m-%d %H:%M:%S")?)
+    });
     def(env, "strftime", &["second", "utc"], |_, v, args| {
         let seconds = match args.get("second").filter(|value| !value.is_none()) {
             Some(value) => Some(match value.as_str() {
-                Some(text) => text.trim().parse::<f64>().map_err(|_| wrong(format!("Invalid value for epoch value ({text})")))?,
+                Some(text) => {
+                    text.trim().parse::<f64>().map_err(|_| wrong(format!("Invalid value for epoch value ({text})")))?
+                }
                 None => f64::try_from(value.clone())?,
             }),
             None => None,
