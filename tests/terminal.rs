@@ -119,9 +119,7 @@ impl Screen {
     fn put(&mut self, c: char, strict: bool) {
         let wide = console::measure_text_width(c.encode_utf8(&mut [0; 4]));
         if self.full || self.col + wide > self.cols {
-            // Live lines are filled with blanks up to the edge, and the next one goes on from there: that is
-            // no text that did not fit.
-            if strict && self.lines[self.row].last() != Some(&' ') {
+            if strict {
                 self.wrapped.push(self.lines[self.row].iter().collect::<String>() + &format!(" then {c:?}"));
             }
             self.down();

@@ -845,6 +845,7 @@ impl Page<'_> {
                 ("why it matters", failure.why.as_ref()),
                 ("way", chain.as_ref()),
                 ("what to do", failure.mend.as_ref()),
+                ("code", failure.code.as_ref()),
             ];
             for (name, value) in rows {
                 if let Some(value) = value {
