@@ -67,7 +67,8 @@ fn with_words(command: clap::Command) -> clap::Command {
             "point" => add(command, if points { all_points } else { restorable }),
             "run" => add(command, runs),
             "code" => add(command, all_codes),
-            _ => command,
+            // What is changed moves behind the others, and places count: so each is moved once, in order.
+            _ => command.mut_arg(&id, |arg| arg),
         }
     });
     names.into_iter().fold(command, |command, name| command.mut_subcommand(name, with_words))

@@ -163,7 +163,9 @@ fn inventory(answers: &Answers) -> String {
     if let Some(user) = &answers.user {
         text.push_str(&format!("    ansible_user: {}\n", yaml(user)));
     }
-    text.push_str("    ansible_become: true                 # gravity is run with sudo\n");
+    // Who logs in as root needs no sudo.
+    let root = answers.user.as_deref() == Some("root");
+    text.push_str(if root { "    ansible_become: false                # who logs in is root\n" } else { "    ansible_become: true                 # gravity is run with sudo\n" });
     if let Some(key) = &answers.key {
         text.push_str(&format!("    ansible_private_key_file: {}\n", yaml(key)));
     }
