@@ -490,7 +490,7 @@ fn a_run_in_ci_speaks_its_language_and_its_json_stays_pure() {
     assert_eq!(read["attrib"]["failures"], "0");
 
     // A run that fails: annotations on standard error, standard output is JSON alone.
-    bed.faults(&["prod:exit0-empty-archive=1"]);
+    bed.faults(&["prod:exit0-empty-archive=on"]);
     let said = bed.ferry_with(&["backup", "prod", "--output", "json", "--junit", junit.to_str().unwrap()], &github);
     assert_eq!(said.code, 2, "{}", said.all());
     for line in said.out.lines() {
@@ -502,7 +502,7 @@ fn a_run_in_ci_speaks_its_language_and_its_json_stays_pure() {
     assert!(read["text"].as_str().unwrap().contains("F201"), "{read:#}");
     assert!(said.out.contains("\"code\":\"F201\""), "{}", said.out);
 
-    bed.faults(&[]);
+    bed.calm();
     let said = bed.ferry_with(&["backup", "prod"], &[("GITLAB_CI", "true")]);
     said.must(0, &["is sealed: verified"]);
     let sections = regex::Regex::new("\u{1b}\\[0Ksection_(start|end):(\\d+):(ferry_step_\\d+)\r\u{1b}\\[0K").unwrap();

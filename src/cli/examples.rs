@@ -29,7 +29,7 @@ pub(super) const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ("runs resume", &[("ferry runs resume 20261122T041455Z-9c1e", "go on at the step that did not finish")]),
     ("playbooks list", &[("ferry playbooks list", "what is inside")]),
     ("playbooks export", &[("ferry playbooks export backup", "a copy to change")]),
-    ("sandbox up", &[("ferry sandbox up", "pretend clusters in ./ferry-sandbox"), ("ferry sandbox up --fault exit0-empty-archive=1", "a Gravity that lies")]),
+    ("sandbox up", &[("ferry sandbox up", "pretend clusters in ./ferry-sandbox"), ("ferry sandbox up --fault exit0-empty-archive=on", "a Gravity that lies")]),
     ("sandbox down", &[("ferry sandbox down", "end them")]),
     ("sandbox faults", &[("ferry sandbox faults", "what can go wrong with them")]),
     ("demo", &[("ferry demo", "a backup and a restore against pretend clusters")]),

@@ -58,6 +58,11 @@ pub(super) struct ReplayArgs {
     run_dir: Option<PathBuf>,
 }
 
+/// A text that did not pass the event door, without the secrets that this command knows.
+fn masked(text: &str) -> String {
+    super::MASKER.get_or_init(crate::secret::Masker::new).mask(text).into_owned()
+}
+
 /// What the manifest of a point says that no journal has. A point that is gone or cannot be read adds nothing.
 fn extra(sealed: &SealedPoint) -> Extra {
     let Ok(manifest) = Manifest::read(&Path::new(&sealed.path).join("manifest.json")) else { return Extra::default() };
@@ -68,8 +73,8 @@ fn extra(sealed: &SealedPoint) -> Extra {
     });
     Extra {
         included: included.collect(),
-        commands: manifest.commands.clone(),
-        waivers: manifest.waivers.iter().map(|waiver| (waiver.gate.clone(), waiver.reason.clone())).collect(),
+        commands: manifest.commands.iter().map(|command| masked(command)).collect(),
+        waivers: manifest.waivers.iter().map(|waiver| (waiver.gate.clone(), masked(&waiver.reason))).collect(),
     }
 }
 

@@ -8,6 +8,7 @@
 //! a hook that says 100 000 lines a second costs four redraws, not 100 000.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -33,7 +34,7 @@ const MOST_COUNTS: usize = 8;
 pub fn spawn(window: Window, memory: Option<Memory>) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("terminal".to_owned()).spawn(move || {
         let hz = u8::try_from(1000 / REDRAW.as_millis()).unwrap_or(4);
-        let target = ProgressDrawTarget::term_like_with_hz(Box::new(Calm(console::Term::buffered_stderr())), hz);
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(Calm { term: console::Term::buffered_stderr(), row_ended: AtomicBool::new(false) }), hz);
         let width = || {
             // A terminal of its own for either: a pipe behind stdout wraps nothing.
             let columns = |term: console::Term| if term.is_term() { usize::from(term.size().1) } else { usize::MAX };
@@ -46,41 +47,60 @@ pub fn spawn(window: Window, memory: Option<Memory>) -> std::io::Result<JoinHand
     })
 }
 
-/// A terminal to draw on, whose lines end where their text ends. indicatif fills its last line up to the edge with
-/// blanks; in a window that becomes narrower these would wrap into a line of their own.
+/// A terminal to draw on, whose lines end where their text ends. indicatif fills each line up to the edge with blanks and lets
+/// the terminal wrap; in a window that becomes narrower such a line would become two. Here a line feed stands for the blanks.
 #[derive(Debug)]
-struct Calm(console::Term);
+struct Calm {
+    term: console::Term,
+    /// The blanks of a row came: what follows goes to the next one.
+    row_ended: AtomicBool,
+}
+
+impl Calm {
+    fn with<T>(&self, then: impl FnOnce(&console::Term) -> T) -> T {
+        self.row_ended.store(false, Ordering::Relaxed);
+        then(&self.term)
+    }
+}
 
 impl TermLike for Calm {
     fn width(&self) -> u16 {
-        self.0.size().1
+        self.term.size().1
     }
     fn height(&self) -> u16 {
-        self.0.size().0
+        self.term.size().0
     }
     fn move_cursor_up(&self, n: usize) -> std::io::Result<()> {
-        self.0.move_cursor_up(n)
+        self.with(|term| term.move_cursor_up(n))
     }
     fn move_cursor_down(&self, n: usize) -> std::io::Result<()> {
-        self.0.move_cursor_down(n)
+        self.with(|term| term.move_cursor_down(n))
     }
     fn move_cursor_right(&self, n: usize) -> std::io::Result<()> {
-        self.0.move_cursor_right(n)
+        self.with(|term| term.move_cursor_right(n))
     }
     fn move_cursor_left(&self, n: usize) -> std::io::Result<()> {
-        self.0.move_cursor_left(n)
+        self.with(|term| term.move_cursor_left(n))
     }
     fn write_line(&self, text: &str) -> std::io::Result<()> {
-        self.0.write_line(text.trim_end_matches(' '))
+        self.write_str(text)?;
+        self.with(|term| term.write_str("\n"))
     }
     fn write_str(&self, text: &str) -> std::io::Result<()> {
-        if text.bytes().all(|byte| byte == b' ') { Ok(()) } else { self.0.write_str(text) }
+        if text.bytes().all(|byte| byte == b' ') {
+            self.row_ended.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        if self.row_ended.swap(false, Ordering::Relaxed) && text != "\r" {
+            self.term.write_str("\n")?;
+        }
+        self.term.write_str(text)
     }
     fn clear_line(&self) -> std::io::Result<()> {
-        self.0.clear_line()
+        self.with(console::Term::clear_line)
     }
     fn flush(&self) -> std::io::Result<()> {
-        self.0.flush()
+        self.with(console::Term::flush)
     }
 }
 
