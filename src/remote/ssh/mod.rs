@@ -20,6 +20,7 @@ pub mod known_hosts;
 pub mod options;
 mod password;
 pub mod serve;
+mod short_ecdsa;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
