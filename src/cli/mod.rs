@@ -39,7 +39,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let wrong = error.use_stderr();
             let _ = error.print();
-            return ExitCode::from(if wrong { Kind::Usage.exit_code() } else { 0 });
+            return ExitCode::from(if wrong { wrong_usage() } else { 0 });
         }
     };
     no_core_dumps();
@@ -56,6 +56,15 @@ pub fn main() -> ExitCode {
         }
     };
     ExitCode::from(code)
+}
+
+/// What a wrong command line ends with. ferry.toml has not been read by then: only the environment can ask for
+/// Ansible's number.
+fn wrong_usage() -> u8 {
+    let command = std::env::args().nth(1).unwrap_or_default();
+    let compat = std::env::var("FERRY_COMPAT").is_ok_and(|word| word == "ansible");
+    let of_ansible = ["run", "exec", "inventory", "vault"].contains(&command.as_str());
+    if compat && of_ansible { 2 } else { Kind::Usage.exit_code() }
 }
 
 /// The secrets that this command was given. One for the process: a failure may reach `main` from
