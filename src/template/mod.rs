@@ -38,7 +38,7 @@ pub fn has_template(value: &Value) -> bool {
     match value {
         Value::String(text) => is_template(text),
         Value::Array(items) => items.iter().any(has_template),
-        Value::Object(map) => map.values().any(has_template),
+        Value::Object(map) => values::literal(map).is_none() && map.values().any(has_template),
         _ => false,
     }
 }
@@ -190,6 +190,9 @@ impl Templater {
             Value::String(text) => self.render(text, place, scope)?,
             Value::Array(items) => {
                 Value::Array(items.iter().map(|item| self.render_value(item, place, scope)).collect::<Result<_, _>>()?)
+            }
+            Value::Object(map) if values::literal(map).is_some() => {
+                values::literal(map).map_or(Value::Null, Value::from)
             }
             Value::Object(map) => Value::Object(
                 map.iter()
@@ -384,7 +387,7 @@ fn render_deep(context: &Arc<Context>, value: &Value) -> Result<minijinja::Value
         Value::Array(items) => {
             items.iter().map(|item| render_deep(context, item)).collect::<Result<Vec<_>, _>>()?.into()
         }
-        Value::Object(map) if map.values().any(has_template) => minijinja::Value::from_pairs(
+        Value::Object(map) if has_template(value) => minijinja::Value::from_pairs(
             map.iter()
                 .map(|(key, value)| Ok((key.clone(), render_deep(context, value)?)))
                 .collect::<Result<Vec<_>, minijinja::Error>>()?,
