@@ -266,7 +266,8 @@ fn servers_behind_a_jump_host_are_looked_at_as_well() {
     let start = |opts: Opts| RealNode::start(pce::with_key(opts, &desk));
     let named = |hostname: &str| Opts { hostname: hostname.into(), ..Opts::default() };
     let one = start(named("bastion-1"));
-    let old = start(Opts { sshd_lines: vec!["KexAlgorithms diffie-hellman-group14-sha1".into()], ..named("bastion-2") });
+    let old =
+        start(Opts { sshd_lines: vec!["KexAlgorithms diffie-hellman-group14-sha1".into()], ..named("bastion-2") });
     let new = start(named("bastion-2"));
     let node = start(Opts { kind: support::real::Kind::Dropbear, ..named("node") });
     let known: String =

@@ -365,7 +365,11 @@ fn as_ansible_where_that_is_asked_for() {
     let line = |host: &str| format!("{host} | CHANGED | rc=0 | (stdout) a\\nb (stderr) err");
     assert_eq!(sorted(&said.out), [line("prod-1"), line("prod-2"), line("prod-3")]);
     let json = |word: &str, fields: &str| format!("prod-1 | {word} => {{\n{fields}\n}}\n");
-    of(&call(&["prod-1", "-m", "fail", "-a", "msg=no"]), 2, &json("FAILED!", "    \"changed\": false,\n    \"msg\": \"no\""));
+    of(
+        &call(&["prod-1", "-m", "fail", "-a", "msg=no"]),
+        2,
+        &json("FAILED!", "    \"changed\": false,\n    \"msg\": \"no\""),
+    );
     of(&call(&["prod-1", "-m", "debug", "-a", "msg=hello"]), 0, &json("SUCCESS", "    \"msg\": \"hello\""));
     of(&call(&["prod-1", "-C", "-a", "echo hi"]), 0, "prod-1 | SKIPPED\n");
     of(&call(&["prod", "--list-hosts"]), 0, "  hosts (3):\n    prod-1\n    prod-2\n    prod-3\n");
@@ -388,7 +392,11 @@ fn as_ansible_where_that_is_asked_for() {
     assert!(said.out.starts_with("prod-1 | UNREACHABLE!: "), "{}", said.all());
     let said = call(&["prod-1", "-e", &port, "-a", "true"]);
     said.must(4, &["\n    \"unreachable\": true\n}\n"]);
-    assert!(said.out.starts_with("prod-1 | UNREACHABLE! => {\n    \"changed\": false,\n    \"msg\": \""), "{}", said.all());
+    assert!(
+        said.out.starts_with("prod-1 | UNREACHABLE! => {\n    \"changed\": false,\n    \"msg\": \""),
+        "{}",
+        said.all()
+    );
     // Without it, ferry's own.
     bed.ferry(&["exec", "nomatch", "-a", "true"]).must(6, &[]);
 }

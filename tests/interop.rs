@@ -58,7 +58,11 @@ fn rows() -> Vec<Row> {
         row("OpenSSH, a FIPS-like set", "curves of NIST, AES-GCM", lines(&fips)),
         row("OpenSSH, AES-CTR and a plain MAC", "diffie-hellman-group16, hmac-sha2-512", lines(&etm)),
         row("dropbear", "as installed", Opts { kind: Kind::Dropbear, ..Opts::default() }),
-        row("paramiko", "python3-paramiko of Debian, a server of its own kind", Opts { kind: Kind::Paramiko, ..Opts::default() }),
+        row(
+            "paramiko",
+            "python3-paramiko of Debian, a server of its own kind",
+            Opts { kind: Kind::Paramiko, ..Opts::default() },
+        ),
         row("MaxSessions 1", "one channel on a connection; a backup, too", lines(&["MaxSessions 1"])),
         Row { hosts: 6, ..row("MaxStartups 2", "six hosts of the inventory are this one", lines(&["MaxStartups 2"])) },
         row(

@@ -55,12 +55,8 @@ const PRINCIPALS: [(&str, &str); 6] = [
 ];
 
 /// When it holds.
-const VALIDITIES: [(&str, &str); 4] = [
-    ("always", ""),
-    ("now", "20200101:20900101"),
-    ("past", "20100101:20110101"),
-    ("soon", "20900101:20910101"),
-];
+const VALIDITIES: [(&str, &str); 4] =
+    [("always", ""), ("now", "20200101:20900101"), ("past", "20100101:20110101"), ("soon", "20900101:20910101")];
 
 #[derive(Debug)]
 struct Case {
@@ -527,9 +523,17 @@ fn cases(yard: &Yard) -> Vec<Case> {
                 let files: [(&str, String, u16); 10] = [
                     ("its authority", format!("@cert-authority node1 {right}\n"), 22),
                     ("wrong authority", format!("@cert-authority node1 {wrong}\n"), 22),
-                    ("wrong authority, then its", format!("@cert-authority node1 {wrong}\n@cert-authority * {right}\n"), 22),
+                    (
+                        "wrong authority, then its",
+                        format!("@cert-authority node1 {wrong}\n@cert-authority * {right}\n"),
+                        22,
+                    ),
                     ("its authority, revoked", format!("@cert-authority node1 {right}\n@revoked * {right}\n"), 22),
-                    ("its authority, its key revoked", format!("@revoked node1 {key}\n@cert-authority node1 {right}\n"), 22),
+                    (
+                        "its authority, its key revoked",
+                        format!("@revoked node1 {key}\n@cert-authority node1 {right}\n"),
+                        22,
+                    ),
                     ("its authority for another host", format!("@cert-authority node2 {right}\n"), 22),
                     ("its authority and its key", format!("@cert-authority node1 {right}\nnode1 {key}\n"), 22),
                     ("its authority and another key", format!("node1 {another}\n@cert-authority node1 {right}\n"), 22),

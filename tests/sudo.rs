@@ -386,9 +386,22 @@ fn situations() -> Vec<Situation> {
     let wrong = Some("not this one");
     vec![
         Situation { name: "nothing asked", rule: free, old: "nopasswd", given: None, answers: [0; 3], ..plain },
-        Situation { name: "a password that is not needed", rule: free, old: "nopasswd", given: wrong, answers: [0; 3], ..plain },
+        Situation {
+            name: "a password that is not needed",
+            rule: free,
+            old: "nopasswd",
+            given: wrong,
+            answers: [0; 3],
+            ..plain
+        },
         Situation { name: "the right password", ..plain },
-        Situation { name: "no password given", given: None, denied: Some(Denied::PasswordNeeded), answers: [0; 3], ..plain },
+        Situation {
+            name: "no password given",
+            given: None,
+            denied: Some(Denied::PasswordNeeded),
+            answers: [0; 3],
+            ..plain
+        },
         Situation { name: "a wrong password", given: wrong, denied: Some(Denied::WrongPassword), ..plain },
         Situation {
             name: "a wrong password, asked for once",
@@ -398,8 +411,20 @@ fn situations() -> Vec<Situation> {
             denied: Some(Denied::WrongPassword),
             ..plain
         },
-        Situation { name: "a password to be changed", chage: "-d 0 -E -1", old: "expired", denied: Some(Denied::Expired), ..plain },
-        Situation { name: "an account that has ended", chage: "-d 19000 -E 1", old: "account", denied: Some(Denied::Expired), ..plain },
+        Situation {
+            name: "a password to be changed",
+            chage: "-d 0 -E -1",
+            old: "expired",
+            denied: Some(Denied::Expired),
+            ..plain
+        },
+        Situation {
+            name: "an account that has ended",
+            chage: "-d 19000 -E 1",
+            old: "account",
+            denied: Some(Denied::Expired),
+            ..plain
+        },
         // sudo-rs looks at its rules before it asks.
         Situation {
             name: "not in sudoers",
@@ -473,7 +498,8 @@ fn every_sudo_is_told_apart() {
                 args.extend(["--become-password-file", file.to_str().unwrap()]);
             }
             let out = desk.run(&args);
-            let answers: Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{name}: {}", said(&out)));
+            let answers: Value =
+                serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{name}: {}", said(&out)));
             match case.denied {
                 None => {
                     assert_eq!(out.status.code(), Some(0), "{name}: {}", said(&out));
@@ -512,7 +538,12 @@ fn every_way_to_become_is_taken_or_named() {
             for var in vars {
                 args.extend(["-e", var]);
             }
-            args.extend(["-m", "shell", "-a", "printf '%s %s %s\\n' \"$(id -un)\" \"$HOME\" \"${SUDO_USER:-}\"; exit 3"]);
+            args.extend([
+                "-m",
+                "shell",
+                "-a",
+                "printf '%s %s %s\\n' \"$(id -un)\" \"$HOME\" \"${SUDO_USER:-}\"; exit 3",
+            ]);
             desk.run(&args)
         };
         let yes: [(&[&str], &str); 8] = [
@@ -536,8 +567,16 @@ fn every_way_to_become_is_taken_or_named() {
         let no: [(&[&str], Denied, &str); 5] = [
             (&["ansible_become_user=nobody-here"], Denied::NoUser, "ansible_become_user is nobody-here"),
             (&["ansible_become_flags=--no-such-flag"], Denied::Flags, "ansible_become_flags are --no-such-flag"),
-            (&["ansible_become_exe=/usr/bin/no-such-sudo"], Denied::NoSudo, "ansible_become_exe is /usr/bin/no-such-sudo"),
-            (&["ansible_become_exe=/usr/local/bin/locked"], Denied::NoSudo, "ansible_become_exe is /usr/local/bin/locked"),
+            (
+                &["ansible_become_exe=/usr/bin/no-such-sudo"],
+                Denied::NoSudo,
+                "ansible_become_exe is /usr/bin/no-such-sudo",
+            ),
+            (
+                &["ansible_become_exe=/usr/local/bin/locked"],
+                Denied::NoSudo,
+                "ansible_become_exe is /usr/local/bin/locked",
+            ),
             (&["{\"ansible_become_exe\": \"sudo; id\"}"], Denied::NoSudo, "ansible_become_exe is sudo; id"),
         ];
         for (vars, denied, words) in no {

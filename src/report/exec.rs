@@ -491,10 +491,8 @@ fn ansible(form: Form, task: &str, host: &str, outcome: Outcome, message: &str, 
             let mut text = Vec::new();
             let indent: &[u8] = if one_line { b"" } else { b"    " };
             let formatter = serde_json::ser::PrettyFormatter::with_indent(indent);
-            let _ = serde::Serialize::serialize(
-                &shown,
-                &mut serde_json::Serializer::with_formatter(&mut text, formatter),
-            );
+            let _ =
+                serde::Serialize::serialize(&shown, &mut serde_json::Serializer::with_formatter(&mut text, formatter));
             let text = String::from_utf8_lossy(&text);
             let text = if one_line { text.replace('\n', "") } else { text.into_owned() };
             let mark = if outcome == Outcome::Failed { "!" } else { "" };
