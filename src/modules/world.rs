@@ -272,6 +272,8 @@ pub struct World {
     pub person: Option<Arc<dyn Ask>>,
     /// Bounds of each command on a host.
     pub limits: Limits,
+    /// No host gets more than one task: its script needs no shell that stays open.
+    pub one_task: bool,
     /// What earlier runs that are carried on did to the cluster, by the module's name.
     pub before: BTreeMap<String, Before>,
     /// What was found so far.
@@ -308,6 +310,7 @@ impl World {
             catalog,
             person: None,
             limits: Limits::default(),
+            one_task: false,
             before: BTreeMap::new(),
             work: Works::default(),
             spool: None,
@@ -348,7 +351,8 @@ impl World {
 
     /// The shell that stays open on a host, for tasks.
     pub fn shell(&self, host: &str) -> Shell {
-        self.shells.lock().unwrap_or_else(PoisonError::into_inner).entry(host.to_owned()).or_default().clone()
+        let new = || if self.one_task { Shell::for_one() } else { Shell::default() };
+        self.shells.lock().unwrap_or_else(PoisonError::into_inner).entry(host.to_owned()).or_insert_with(new).clone()
     }
 
     /// Forgets the control connection to a host: one that is frozen is not yet closed, and the next

@@ -306,11 +306,10 @@ impl Show {
                 }
             }
             // A host's result says what failed there.
-            Event::Failed { failure } if self.form.is_ansible() => {
-                if failure.host.is_none() {
-                    self.tell(&format!("[ERROR]: {}", failure.what), RED);
-                }
-            }
+            Event::Failed { failure } if self.form.is_ansible() => match &failure.host {
+                None => self.tell(&format!("[ERROR]: {}", failure.what), RED),
+                Some(_) => {}
+            },
             Event::Warning { host, text } if self.form.is_ansible() => {
                 let host = host.as_ref().map(|host| format!("{host}: ")).unwrap_or_default();
                 self.tell(&format!("[WARNING]: {host}{text}"), "35");
