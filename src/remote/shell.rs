@@ -102,7 +102,11 @@ impl Shell {
     pub async fn start(&self, session: &Session, script: &str) -> Result<Child, Failure> {
         // A scripted host says what its script says to the exchange that its tests know.
         let alone = self.alone.swap(false, Ordering::Relaxed);
-        let free = if alone || matches!(session, Session::Fake(_)) { None } else { Arc::clone(&self.slot).try_lock_owned().ok() };
+        let free = if alone || matches!(session, Session::Fake(_)) {
+            None
+        } else {
+            Arc::clone(&self.slot).try_lock_owned().ok()
+        };
         let Some(mut slot) = free else {
             let mut child = session.open_root(script).await?;
             child.close_input().await;
@@ -359,7 +363,10 @@ mod tests {
             for (at, (script, out, _, exit)) in table.iter().enumerate() {
                 let said = shell.run(&session, script, PATIENCE).await.unwrap();
                 assert_eq!(said.exit, *exit, "{words}: {script}: {}", said.err_text());
-                assert!(*out == "*" || script.contains("umask") || String::from_utf8_lossy(&said.out) == *out, "{script}");
+                assert!(
+                    *out == "*" || script.contains("umask") || String::from_utf8_lossy(&said.out) == *out,
+                    "{script}"
+                );
                 assert_eq!(shell.slot.lock().await.is_some(), at > 0, "{words}: {script}");
             }
         }
