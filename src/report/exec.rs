@@ -306,15 +306,14 @@ impl Show {
                 }
             }
             // A host's result says what failed there.
-            Event::Failed { failure } if self.form.is_ansible() => match &failure.host {
-                None => self.tell(&format!("[ERROR]: {}", failure.what), RED),
-                Some(_) => {}
-            },
+            Event::Failed { failure } if self.form.is_ansible() && failure.host.is_none() => {
+                self.tell(&format!("[ERROR]: {}", failure.what), RED);
+            }
+            Event::Failed { .. } | Event::Note { .. } if self.form.is_ansible() => {}
             Event::Warning { host, text } if self.form.is_ansible() => {
                 let host = host.as_ref().map(|host| format!("{host}: ")).unwrap_or_default();
                 self.tell(&format!("[WARNING]: {host}{text}"), "35");
             }
-            Event::Note { .. } if self.form.is_ansible() => {}
             Event::Failed { failure } => {
                 let by_code = failure.host.as_ref().is_some_and(|host| self.told.contains(host));
                 if !(failure.kind == Kind::Failed && by_code) {
