@@ -26,6 +26,7 @@ pub mod amv;
 pub mod archive;
 pub mod catalog;
 pub mod gravity;
+pub mod nfs;
 pub mod job;
 pub mod transfer;
 
