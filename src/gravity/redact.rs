@@ -174,11 +174,11 @@ pub fn redact_log(text: &str) -> (String, Vec<Taken>) {
     let (Some(rules), Some(in_logs)) = (COMPILED.as_ref(), IN_LOGS_COMPILED.as_ref()) else {
         return (MASK.to_owned(), Vec::new());
     };
-    let rules: Vec<(&Regex, &str, &'static str)> = rules
+    // Those for logs come first: they know where a quoted value ends.
+    let rules: Vec<(&Regex, &str, &'static str)> = in_logs
         .iter()
-        .zip(KINDS)
-        .map(|((rule, place), kind)| (rule, *place, kind))
-        .chain(in_logs.iter().map(|(rule, place, kind)| (rule, *place, *kind)))
+        .map(|(rule, place, kind)| (rule, *place, *kind))
+        .chain(rules.iter().zip(KINDS).map(|((rule, place), kind)| (rule, *place, kind)))
         .collect();
     let mut lines: Vec<String> = strip_ansi(text).split('\n').map(str::to_owned).collect();
     let mut taken = Vec::new();
