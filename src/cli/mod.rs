@@ -25,6 +25,7 @@ mod run;
 mod runs;
 mod sandbox;
 mod status;
+mod transfer;
 
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -92,6 +93,8 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Logs(args) => block_on(logs::run(args)),
         Command::Migrate(args) => block_on(migrate::run(*args)),
         Command::Run(args) => block_on(run::run(args)),
+        // Beside the connections that it reads from: every piece would wake another thread else.
+        Command::Transfer(args) => block_on(async { tokio::spawn(transfer::run(args)).await.unwrap_or_else(gone) }),
         Command::Points(command) => points::run(command),
         Command::Jobs(command) => block_on(jobs::run(command)),
         Command::Runs(args::RunsCommand::Resume(args)) => block_on(resume::run(*args)),

@@ -35,6 +35,7 @@ pub mod restoring;
 pub mod safety_backup;
 pub mod set_fact;
 pub mod settings_capture;
+pub mod transfer;
 pub mod world;
 
 use serde_json::{Map, Value};
@@ -183,6 +184,7 @@ pub const TABLE: &[ModuleSpec] = &[
     of_cluster("point_seal", "Seals the recovery point", &[]),
     of_cluster("node_cleanup", "Removes what a backup left on nodes", &[]),
     of_cluster("point_summary", "What was saved", &[]),
+    transfer::SPEC,
 ];
 
 /// The table as the playbook reader wants it.
@@ -197,7 +199,7 @@ pub fn scope(module: &str) -> Scope {
         | "point_seal" | "node_cleanup" | "point_summary" | "amv_backup" | "point_lacks" | "restore_gates"
         | "safety_backup" | "archive_deliver" | "gravity_restore" | "cluster_settle" | "amv_restore"
         | "restore_tidy" | "restore_summary" | "settings_capture" | "drill_end" | "nfs_backup" | "nfs_restore" | "cluster_logs" | "migrate_begin" | "migrate_gates" | "migrate_hand_over"
-        | "migrate_end" => Scope::Cluster,
+        | "migrate_end" | "transfer" => Scope::Cluster,
         _ => Scope::Host,
     }
 }
@@ -262,6 +264,7 @@ pub async fn on_cluster(
         "point_seal" => point_seal::seal(world).await,
         "node_cleanup" => point_seal::cleanup(world).await,
         "point_summary" => point_seal::summary(world).await,
+        "transfer" => transfer::run(world, args).await,
         other => Err(Failure::new(Kind::Bug, format!("no module of scope cluster is called {other}"))),
     };
     world.phase_took(module, began.elapsed().as_secs_f64());
