@@ -26,8 +26,8 @@ pub mod amv;
 pub mod archive;
 pub mod catalog;
 pub mod gravity;
-pub mod nfs;
 pub mod job;
+pub mod nfs;
 pub mod transfer;
 
 // floor: work

@@ -374,11 +374,19 @@ fn status_tells_how_a_cluster_is() {
     assert_eq!((ended.code, &value["well"], &value["state"]), (Some(0), &true.into(), &"active".into()), "{value}");
     assert_eq!(value["points"]["gravity"]["point"], cluster.sealed().into_iter().next().unwrap(), "{value}");
     assert!(value["points"]["gravity"]["age_seconds"].as_u64().unwrap() < 100, "{value}");
-    assert_eq!((value["leaked"].as_array().unwrap().len(), value["nodes"].as_array().unwrap().len()), (1, 3), "{value}");
+    assert_eq!(
+        (value["leaked"].as_array().unwrap().len(), value["nodes"].as_array().unwrap().len()),
+        (1, 3),
+        "{value}"
+    );
     assert!(value["hooks"].as_array().unwrap().iter().any(|hook| !hook["failed"].is_null()), "{value}");
     assert!(!value.to_string().contains("JOINTOKEN"), "{value}");
     let ended = status(&[]);
-    assert!(ended.said.contains("left over") && ended.said.contains("ferry jobs clean --staging prod"), "{}", ended.said);
+    assert!(
+        ended.said.contains("left over") && ended.said.contains("ferry jobs clean --staging prod"),
+        "{}",
+        ended.said
+    );
     for what in ["prod:degraded=on", "prod:node-offline=prod-3"] {
         fault(&cluster, what);
         let ended = status(&[]);
@@ -398,8 +406,20 @@ fn a_drill_is_measured_and_needs_a_cluster_that_is_there_for_it() {
     assert_eq!(backup.code, Some(0), "{}", backup.said);
     let then = sandbox::content(cluster.dir(), "prod").unwrap();
     let words = [
-        "drill", "latest", "--from", "prod", "--to", "dr", "--confirm", "dr", "--output", "plain", "--waive", SPACE,
-        "--waive", SAFETY,
+        "drill",
+        "latest",
+        "--from",
+        "prod",
+        "--to",
+        "dr",
+        "--confirm",
+        "dr",
+        "--output",
+        "plain",
+        "--waive",
+        SPACE,
+        "--waive",
+        SAFETY,
     ];
     let ended = cluster.run(&words, SOON);
     assert_eq!((ended.code, hooks(&cluster).1), (Some(7), 0), "{}", ended.said);
@@ -419,14 +439,24 @@ fn a_drill_is_measured_and_needs_a_cluster_that_is_there_for_it() {
     assert!(drill["seconds"].as_f64().unwrap() > 0.3 && drill["data_age_seconds"].as_i64().unwrap() >= 0, "{drill}");
     assert!(drill["phases"]["gravity_restore"].as_f64().unwrap() > 0.3, "{drill}");
     // What Gravity leaves out lies with the point, and what changed since is told at the next backup.
-    for (file, words) in [("dns", "anypoint"), ("certificates", "fingerprint"), ("nfs", "nfs.prod.example"), ("nodes", "master"), ("disks", "total_kib")] {
+    for (file, words) in [
+        ("dns", "anypoint"),
+        ("certificates", "fingerprint"),
+        ("nfs", "nfs.prod.example"),
+        ("nodes", "master"),
+        ("disks", "total_kib"),
+    ] {
         let text = std::fs::read_to_string(point.join(format!("settings/{file}.json"))).unwrap();
         assert!(text.contains(words) || file == "dns" && text.contains("10.0.0"), "{file}: {text}");
     }
     fault(&cluster, "prod:dns-elsewhere=192.0.2.77");
     let backup = cluster.run(&["backup", "prod", "--output", "plain", "--waive", SPACE], SOON);
     assert_eq!(backup.code, Some(0), "{}", backup.said);
-    assert!(backup.said.contains("settings changed since") && backup.said.contains("DNS: now 192.0.2.77"), "{}", backup.said);
+    assert!(
+        backup.said.contains("settings changed since") && backup.said.contains("DNS: now 192.0.2.77"),
+        "{}",
+        backup.said
+    );
     let verified = cluster.run(&["points", "verify"], SOON);
     assert_eq!(verified.code, Some(0), "{}", verified.said);
 }
@@ -480,7 +510,10 @@ fn tree(root: &std::path::Path) -> std::collections::BTreeMap<String, String> {
             let size = if kind.is_file() { seen.len() } else { 0 };
             let text = format!(
                 "{:o} {}:{} {size} {} {content} [{}] {attributes:?}",
-                seen.mode(), seen.uid(), seen.gid(), if kind.is_dir() || kind.is_symlink() { 0 } else { seen.mtime() },
+                seen.mode(),
+                seen.uid(),
+                seen.gid(),
+                if kind.is_dir() || kind.is_symlink() { 0 } else { seen.mtime() },
                 if kind.is_file() { names(seen.ino()) } else { String::new() },
             );
             (path.strip_prefix(root).unwrap().display().to_string(), text)
@@ -513,9 +546,10 @@ fn plant(root: &std::path::Path) {
     let at = |name: &str| root.join(name);
     std::fs::create_dir_all(at("apps/a b/ü")).unwrap();
     std::fs::create_dir_all(at("empty")).unwrap();
-    for (number, name) in ["apps/one", "apps/a b/two words", "apps/a b/ü/drei", "apps/line\nfeed", "-dash", "apps/'quote\""]
-        .iter()
-        .enumerate()
+    for (number, name) in
+        ["apps/one", "apps/a b/two words", "apps/a b/ü/drei", "apps/line\nfeed", "-dash", "apps/'quote\""]
+            .iter()
+            .enumerate()
     {
         std::fs::write(at(name), vec![b'a' + number as u8; 1000 * (number + 1)]).unwrap();
         let id = 10_000 + number as u32;
@@ -527,7 +561,14 @@ fn plant(root: &std::path::Path) {
     std::fs::hard_link(at("apps/one"), at("apps/a b/linked")).unwrap();
     std::os::unix::fs::symlink("../apps/one", at("apps/soft")).unwrap();
     std::os::unix::fs::symlink("/nowhere/at all", at("dangling")).unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o640), 0).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        at("pipe"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o640),
+        0,
+    )
+    .unwrap();
     let mut sparse = std::fs::File::create(at("sparse")).unwrap();
     sparse.write_all(&[7; 70_000]).unwrap();
     sparse.seek(std::io::SeekFrom::Start(40 << 20)).unwrap();
@@ -585,12 +626,28 @@ fn an_nfs_export_is_equal_after_backup_and_restore() {
     let manifest: serde_json::Value =
         serde_json::from_slice(&std::fs::read(shelf.join(&points[0]).join("manifest.json")).unwrap()).unwrap();
     let archive = &manifest["archives"][0];
-    assert_eq!((&archive["kind"], &archive["verdict"], &manifest["complete"]), (&"nfs".into(), &"verified".into(), &true.into()));
+    assert_eq!(
+        (&archive["kind"], &archive["verdict"], &manifest["complete"]),
+        (&"nfs".into(), &"verified".into(), &true.into())
+    );
     let row = manifest["contents"].as_array().unwrap().iter().find(|row| row["row"] == "NFS files").unwrap();
     assert_eq!(row["in_backup"], "yes", "{row}");
 
     let restore = |more: &[&str]| {
-        let words = ["restore", &point, "--to", "dr", "--only", "nfs", "--confirm", "dr", "--output", "plain", "--waive", SPACE];
+        let words = [
+            "restore",
+            &point,
+            "--to",
+            "dr",
+            "--only",
+            "nfs",
+            "--confirm",
+            "dr",
+            "--output",
+            "plain",
+            "--waive",
+            SPACE,
+        ];
         let words: Vec<&str> = words.iter().chain(more).copied().collect();
         desk.run(&words)
     };

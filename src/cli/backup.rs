@@ -63,7 +63,12 @@ fn young_enough(cluster: &str, only: &[String], limit: Duration, common: &Common
         .iter()
         .filter_map(|checked| {
             let newest = checked.newest.as_ref()?;
-            Some(format!("{} {} is {} old", checked.kind, newest.point, human_duration(Duration::from_secs(newest.age_seconds))))
+            Some(format!(
+                "{} {} is {} old",
+                checked.kind,
+                newest.point,
+                human_duration(Duration::from_secs(newest.age_seconds))
+            ))
         })
         .collect();
     Ok(Some(format!("{cluster}: {}", newest.join(", "))))

@@ -48,14 +48,18 @@ pub(super) async fn run(args: DrillArgs) -> Result<u8, Failure> {
         return Err(Failure::new(Kind::Usage, "latest of which cluster?").mend("ferry drill latest --from A --to B"));
     }
     if confirmation.in_place {
-        return Err(Failure::new(Kind::Usage, "--in-place is not for a drill: it never overwrites the cluster that the point is of"));
+        return Err(Failure::new(
+            Kind::Usage,
+            "--in-place is not for a drill: it never overwrites the cluster that the point is of",
+        ));
     }
     let mut asked = restore::choices(Some(point), from, confirmation);
     asked.drill = true;
     let choices = Choices {
         check,
         only,
-        label: None, hold: None,
+        label: None,
+        hold: None,
         waive: river::waivers(&waive)?,
         patience: river::patience()?,
         restore: asked,

@@ -201,7 +201,8 @@ pub(super) async fn run(mut args: ExecArgs) -> Result<u8, Failure> {
     let choices = Choices {
         check: args.check,
         only: Vec::new(),
-        label: None, hold: None,
+        label: None,
+        hold: None,
         waive: Default::default(),
         patience: river::patience()?,
         restore: Default::default(),

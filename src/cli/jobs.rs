@@ -123,7 +123,8 @@ async fn attach(id: &str, common: Common) -> Result<u8, Failure> {
         let choices = Choices {
             check: false,
             only: ours.as_ref().map(|ours| ours.meta.only.clone()).unwrap_or_default(),
-            label: ours.and_then(|ours| ours.meta.label), hold: None,
+            label: ours.and_then(|ours| ours.meta.label),
+            hold: None,
             waive: Default::default(),
             patience: river::patience()?,
             restore: Default::default(),
@@ -142,7 +143,8 @@ async fn attach(id: &str, common: Common) -> Result<u8, Failure> {
             let choices = Choices {
                 check: false,
                 only: meta.only,
-                label: None, hold: None,
+                label: None,
+                hold: None,
                 waive: meta.waived,
                 patience: river::patience()?,
                 restore: RestoreChoices { point: Some(point), ..RestoreChoices::default() },

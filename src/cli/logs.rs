@@ -64,7 +64,8 @@ pub(super) async fn run(args: LogsArgs) -> Result<u8, Failure> {
     let choices = Choices {
         check: false,
         only: Vec::new(),
-        label: None, hold: None,
+        label: None,
+        hold: None,
         waive: Default::default(),
         patience: river::patience()?,
         restore: RestoreChoices::default(),

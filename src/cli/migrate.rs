@@ -81,8 +81,15 @@ pub(super) async fn run(args: MigrateArgs) -> Result<u8, Failure> {
     }
     let mut asked = restore::choices(None, None, confirmation);
     asked.migrate = Some(Migrate { source: source.clone(), spool });
-    let choices =
-        Choices { check, only, label, hold: None, waive: river::waivers(&waive)?, patience: river::patience()?, restore: asked };
+    let choices = Choices {
+        check,
+        only,
+        label,
+        hold: None,
+        waive: river::waivers(&waive)?,
+        patience: river::patience()?,
+        restore: asked,
+    };
     let title = format!(
         "Migration of {source} into {target}{}",
         if choices.check { " (--check: nothing is started)" } else { "" }

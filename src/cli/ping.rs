@@ -36,7 +36,8 @@ pub(super) async fn world(opened: &open::Opened, hosts: &[String]) -> Result<Wor
     let choices = Choices {
         check: false,
         only: Vec::new(),
-        label: None, hold: None,
+        label: None,
+        hold: None,
         waive: Default::default(),
         patience: super::river::patience()?,
         restore: Default::default(),

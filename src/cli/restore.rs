@@ -20,7 +20,9 @@ pub(super) fn choices(point: Option<String>, from: Option<String>, confirmation:
         in_place,
         confirm,
         erase_amv,
-        suspect_sha: accept_suspect, nfs_into, nfs_over,
+        suspect_sha: accept_suspect,
+        nfs_into,
+        nfs_over,
         ..RestoreChoices::default()
     }
 }
@@ -33,7 +35,8 @@ pub(super) async fn run(args: RestoreArgs) -> Result<u8, Failure> {
     let choices = Choices {
         check,
         only,
-        label: None, hold: None,
+        label: None,
+        hold: None,
         waive: river::waivers(&waive)?,
         patience: river::patience()?,
         restore: choices(Some(point), from, confirmation),
@@ -45,7 +48,8 @@ pub(super) async fn run(args: RestoreArgs) -> Result<u8, Failure> {
 pub(super) async fn restore(cluster: &str, mut choices: Choices, common: Common) -> Result<u8, Failure> {
     let opened = open::open(&common, None)?;
     let cluster = river::cluster(&opened.inventory, cluster)?;
-    let (name, text, changed) = playbooks::find(if choices.restore.drill { "drill" } else { "restore" }, opened.settings.file.as_deref())?;
+    let (name, text, changed) =
+        playbooks::find(if choices.restore.drill { "drill" } else { "restore" }, opened.settings.file.as_deref())?;
     let playbook = Playbook::parse(&name, &text, &modules::table())?;
     let point = find(&opened, &choices.restore)?;
     // From here on it is this very point, whatever is sealed meanwhile.

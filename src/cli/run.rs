@@ -83,7 +83,8 @@ pub(super) async fn run(args: RunArgs) -> Result<u8, Failure> {
     let choices = Choices {
         check: args.check,
         only: Vec::new(),
-        label: None, hold: None,
+        label: None,
+        hold: None,
         waive: river::waivers(&args.waive)?,
         patience: river::patience()?,
         restore: super::restore::choices(

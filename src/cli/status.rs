@@ -92,7 +92,9 @@ pub(super) async fn run(args: StatusArgs) -> Result<u8, Failure> {
         }
     }
     if nodes.is_empty() {
-        return Err(Failure::all(failures).unwrap_or_else(|| Failure::new(Kind::NoHost, "the cluster has no main node")));
+        return Err(
+            Failure::all(failures).unwrap_or_else(|| Failure::new(Kind::NoHost, "the cluster has no main node"))
+        );
     }
     let points = match opened.settings.catalogs.first() {
         Some(root) => newest(root, &cluster),
@@ -117,10 +119,8 @@ fn tell(
     points: &Result<Vec<Newest>, Failure>,
 ) -> Result<u8, Failure> {
     let facts: Vec<NodeFacts> = nodes.iter().map(|node| node.facts.clone()).collect();
-    let unreachable: Vec<(String, String)> = failures
-        .iter()
-        .map(|failure| (failure.host.clone().unwrap_or_default(), failure.what.clone()))
-        .collect();
+    let unreachable: Vec<(String, String)> =
+        failures.iter().map(|failure| (failure.host.clone().unwrap_or_default(), failure.what.clone())).collect();
     let seen = gravity::preflight(&facts, &unreachable, &Policy { cluster: cluster.to_string(), ..Policy::default() });
     let status = facts.iter().filter_map(|facts| facts.gravity.as_ref()?.status.as_ref());
     // One that names nodes says more than one of a node that lost its cluster.
@@ -137,8 +137,11 @@ fn tell(
             Err(failure) => warnings.push(format!("{}: ferry's jobs cannot be listed: {failure}", node.facts.host)),
         }
     }
-    let leaked: Vec<&Leaked> =
-        nodes.iter().flat_map(|node| &node.leaked).filter(|leaked| leaked.state != gravity::StagingJob::Active).collect();
+    let leaked: Vec<&Leaked> = nodes
+        .iter()
+        .flat_map(|node| &node.leaked)
+        .filter(|leaked| leaked.state != gravity::StagingJob::Active)
+        .collect();
     // Every node tells the same jobs of Kubernetes.
     let hooks: Vec<_> = facts
         .iter()
@@ -260,12 +263,19 @@ fn tell(
         say("hook", &format!("{}: {state}", hook.name));
     }
     for leaked in &leaked {
-        say("left over", &format!("{}:{} {}, job {}", leaked.host, leaked.path, human_bytes(leaked.kib << 10), leaked.state));
+        say(
+            "left over",
+            &format!("{}:{} {}, job {}", leaked.host, leaked.path, human_bytes(leaked.kib << 10), leaked.state),
+        );
     }
     if let Some(status) = status {
         let mut table = Table::new(["node", "address", "role", "profile", "status"]);
         for node in &status.nodes {
-            let failed = if node.failed_probes.is_empty() { String::new() } else { format!(": {}", node.failed_probes.join("; ")) };
+            let failed = if node.failed_probes.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", node.failed_probes.join("; "))
+            };
             table.row([
                 ping::wash(opened, &node.hostname),
                 ping::wash(opened, &node.advertise_ip),

@@ -100,7 +100,11 @@ pub async fn gather_node(
     let no_journal = "command -v journalctl >/dev/null 2>&1 || { echo 'there is no journalctl here'; exit 0; }";
     let amv = word(amv_dir.unwrap_or_default())?;
     let log = |name: &str| {
-        source(name, &format!("/var/log/{name}"), &format!("f=/var/log/{name}; if [ -f \"$f\" ]; then tail -c {MOST} \"$f\"; else echo 'there is none'; fi"))
+        source(
+            name,
+            &format!("/var/log/{name}"),
+            &format!("f=/var/log/{name}; if [ -f \"$f\" ]; then tail -c {MOST} \"$f\"; else echo 'there is none'; fi"),
+        )
     };
     let sources = vec![
         source(
@@ -108,11 +112,17 @@ pub async fn gather_node(
             "journalctl -t gravity-cli",
             &format!("{no_journal}\nwithin 60 journalctl -t gravity-cli --no-pager --since=@{since}"),
         ),
-        source("journal.txt", "journalctl", &format!("{no_journal}\nwithin 120 journalctl --no-pager --since=@{since}")),
+        source(
+            "journal.txt",
+            "journalctl",
+            &format!("{no_journal}\nwithin 120 journalctl --no-pager --since=@{since}"),
+        ),
         source(
             "planet-journal.txt",
             "journalctl -D <state>/planet/log/journal",
-            &format!("{no_journal}\nd=$S/planet/log/journal; [ -d \"$d\" ] || {{ echo 'there is none'; exit 0; }}\nwithin 120 journalctl -D \"$d\" --no-pager --since=@{since}"),
+            &format!(
+                "{no_journal}\nd=$S/planet/log/journal; [ -d \"$d\" ] || {{ echo 'there is none'; exit 0; }}\nwithin 120 journalctl -D \"$d\" --no-pager --since=@{since}"
+            ),
         ),
         log("gravity-system.log"),
         log("gravity-install.log"),
@@ -129,7 +139,9 @@ pub async fn gather_node(
         source(
             "amv.txt",
             "*.log in pce_amv_backup_dir and /var/lib/data/influxdb/backup",
-            &format!("for d in {amv} /var/lib/data/influxdb/backup; do [ -n \"$d\" ] || continue; for f in \"$d\"/*.log; do [ -f \"$f\" ] && [ ! -L \"$f\" ] || continue; printf '==> %s <==\\n' \"$f\"; tail -c 500000 \"$f\"; printf '\\n'; done; done; :"),
+            &format!(
+                "for d in {amv} /var/lib/data/influxdb/backup; do [ -n \"$d\" ] || continue; for f in \"$d\"/*.log; do [ -f \"$f\" ] && [ ! -L \"$f\" ] || continue; printf '==> %s <==\\n' \"$f\"; tail -c 500000 \"$f\"; printf '\\n'; done; done; :"
+            ),
         ),
         source(
             "ferry-jobs.txt",
@@ -170,9 +182,8 @@ fn worth_reading(namespace: &str, listing: &str) -> Vec<String> {
 /// As [`gather_node`].
 pub async fn gather_cluster(session: &Session, options: &ProbeOptions) -> Result<Vec<Gathered>, Failure> {
     let head = head(options)?;
-    let kubectl = |file: &str, words: &str| {
-        source(file, &format!("kubectl {words}"), &format!("within 60 \"$K\" {words}"))
-    };
+    let kubectl =
+        |file: &str, words: &str| source(file, &format!("kubectl {words}"), &format!("within 60 \"$K\" {words}"));
     let mut all = Vec::new();
     for (file, words) in [
         ("nodes.txt", "get nodes -o wide"),
@@ -207,12 +218,7 @@ pub enum Report {
 ///
 /// # Errors
 /// As [`gather_node`].
-pub async fn report(
-    session: &Session,
-    options: &ProbeOptions,
-    path: &str,
-    since: Duration,
-) -> Result<Report, Failure> {
+pub async fn report(session: &Session, options: &ProbeOptions, path: &str, since: Duration) -> Result<Report, Failure> {
     let script = format!(
         "{}\nf={}\nmkdir -p \"${{f%/*}}\" || exit 1\nrm -f -- \"$f\"\n\
          out=$(within 900 \"$G\" report --file=\"$f\" --since={since}s </dev/null 2>&1); rc=$?\n\

@@ -101,17 +101,45 @@ pub struct Taken {
 
 /// What is looked for in logs besides [`RULES`], line by line, with a word for the list.
 const IN_LOGS: [(&str, &str, &str); 17] = [
-    ("password", r#"(?i)("[a-z0-9_.-]*(?:passw(?:or)?d|passphrase|secret|token|private_?key|api_?key)"\s*:\s*")(?:[^"\\]|\\.)+"#, "$1********"),
-    ("password", r#"(?i)(\b[a-z0-9_.-]*(?:passw(?:or)?d|passphrase|passwort)(?: (?:for|of) [^:=]{1,60})?["']?[ \t]*[=:][ \t]*")(?:[^"\\]|\\.)+"#, "$1********"),
-    ("password", r"(?i)(\b[a-z0-9_.-]*(?:passw(?:or)?d|passphrase|passwort)(?: (?:for|of) [^:=]{1,60})?[ \t]*[=:][ \t]*')[^']+", "$1********"),
-    ("password", r#"(?i)(\b[a-z0-9_.-]*(?:passw(?:or)?d|passphrase|passwort|pwd|credentials?)(?: (?:for|of) [^:=]{1,60})?["']?[ \t]*[=:][ \t]*)[^\s"',;}{]+"#, "$1********"),
+    (
+        "password",
+        r#"(?i)("[a-z0-9_.-]*(?:passw(?:or)?d|passphrase|secret|token|private_?key|api_?key)"\s*:\s*")(?:[^"\\]|\\.)+"#,
+        "$1********",
+    ),
+    (
+        "password",
+        r#"(?i)(\b[a-z0-9_.-]*(?:passw(?:or)?d|passphrase|passwort)(?: (?:for|of) [^:=]{1,60})?["']?[ \t]*[=:][ \t]*")(?:[^"\\]|\\.)+"#,
+        "$1********",
+    ),
+    (
+        "password",
+        r"(?i)(\b[a-z0-9_.-]*(?:passw(?:or)?d|passphrase|passwort)(?: (?:for|of) [^:=]{1,60})?[ \t]*[=:][ \t]*')[^']+",
+        "$1********",
+    ),
+    (
+        "password",
+        r#"(?i)(\b[a-z0-9_.-]*(?:passw(?:or)?d|passphrase|passwort|pwd|credentials?)(?: (?:for|of) [^:=]{1,60})?["']?[ \t]*[=:][ \t]*)[^\s"',;}{]+"#,
+        "$1********",
+    ),
     ("password", r"(?i)(\bpassw(?:or)?d (?:is|was|set to|:)[ \t]+)\S+", "$1********"),
     ("password", r#"(?i)(--?[a-z-]*(?:passw(?:or)?d|passphrase|secret|token)(?:=|[ \t]+)["'])[^"']+"#, "$1********"),
     ("password", r"(?i)((?:^|\s)(?:-u|--user|--proxy-user)[ =][^\s:]+:)\S+", "$1********"),
-    ("password", r"(?i)([?&](?:p|pass|passw(?:or)?d|token|access_token|api_?key|secret|signature|sig)=)[^&\s]+", "$1********"),
-    ("key", r#"(?i)(\b[a-z0-9_.-]*(?:secret|private|access|auth|encryption|signing|license|client)[_-]?(?:access[_-]?)?(?:key|secret)["']?[ \t]*[=:][ \t]*["']?)[^\s"',;}{]+"#, "$1********"),
+    (
+        "password",
+        r"(?i)([?&](?:p|pass|passw(?:or)?d|token|access_token|api_?key|secret|signature|sig)=)[^&\s]+",
+        "$1********",
+    ),
+    (
+        "key",
+        r#"(?i)(\b[a-z0-9_.-]*(?:secret|private|access|auth|encryption|signing|license|client)[_-]?(?:access[_-]?)?(?:key|secret)["']?[ \t]*[=:][ \t]*["']?)[^\s"',;}{]+"#,
+        "$1********",
+    ),
     ("key", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b", "********"),
-    ("token", r#"(?i)(\b(?:[a-z0-9_.-]*[_.-])?(?:token|session_?id|jsessionid)["']?[ \t]*[=:][ \t]*["']?)[A-Za-z0-9._~+/=-]{8,}"#, "$1********"),
+    (
+        "token",
+        r#"(?i)(\b(?:[a-z0-9_.-]*[_.-])?(?:token|session_?id|jsessionid)["']?[ \t]*[=:][ \t]*["']?)[A-Za-z0-9._~+/=-]{8,}"#,
+        "$1********",
+    ),
     ("token", r"(?i)(\bx-[a-z-]*(?:token|key|secret)[ \t]*[=:][ \t]*)\S+", "$1********"),
     ("token", r#"(?i)((?:proxy-)?authorization["']?[ \t]*[:=][ \t]*["']?)[^"'\r\n]+"#, "$1********"),
     ("token", r"(?i)(\bbearer[ \t]+)[A-Za-z0-9._~+/=-]{6,}", "$1********"),
@@ -121,11 +149,11 @@ const IN_LOGS: [(&str, &str, &str); 17] = [
 ];
 
 /// Words for [`RULES`], in their order.
-const KINDS: [&str; 8] = ["token or password", "join token", "flag", "password", "password", "token", "password", "private key"];
+const KINDS: [&str; 8] =
+    ["token or password", "join token", "flag", "password", "password", "token", "password", "private key"];
 
-static IN_LOGS_COMPILED: LazyLock<Option<Vec<(Regex, &'static str, &'static str)>>> = LazyLock::new(|| {
-    IN_LOGS.iter().map(|(kind, rule, place)| Some((Regex::new(rule).ok()?, *place, *kind))).collect()
-});
+static IN_LOGS_COMPILED: LazyLock<Option<Vec<(Regex, &'static str, &'static str)>>> =
+    LazyLock::new(|| IN_LOGS.iter().map(|(kind, rule, place)| Some((Regex::new(rule).ok()?, *place, *kind))).collect());
 
 /// How many lines a private key may have; a larger one is cut off before its end.
 const KEY_LINES: usize = 400;
@@ -348,10 +376,19 @@ mod tests {
     fn keys_of_several_lines_go_whole_and_cut() {
         let body = "MIICANARYAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
         let journal = |line: &str| format!("Nov 26 00:00:01 prod-1 site[7]: {line}");
-        let whole = ["before", "-----BEGIN RSA PRIVATE KEY-----", body, "xCANARY", "-----END RSA PRIVATE KEY-----", "after"];
+        let whole =
+            ["before", "-----BEGIN RSA PRIVATE KEY-----", body, "xCANARY", "-----END RSA PRIVATE KEY-----", "after"];
         let tail = [body, body, "-----END OPENSSH PRIVATE KEY-----", "after"];
         let head = ["before", "-----BEGIN EC PRIVATE KEY-----", body, body, "after that"];
-        let pgp = ["before", "-----BEGIN PGP PRIVATE KEY BLOCK-----", "", body, "=CANA", "-----END PGP PRIVATE KEY BLOCK-----", "after"];
+        let pgp = [
+            "before",
+            "-----BEGIN PGP PRIVATE KEY BLOCK-----",
+            "",
+            body,
+            "=CANA",
+            "-----END PGP PRIVATE KEY BLOCK-----",
+            "after",
+        ];
         for lines in [&whole[..], &tail, &head, &pgp] {
             for text in [lines.join("\n"), lines.iter().map(|line| journal(line)).collect::<Vec<_>>().join("\n")] {
                 let (clean, taken) = redact_log(&text);

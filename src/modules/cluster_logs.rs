@@ -68,7 +68,11 @@ impl Folder {
     fn write(&mut self, name: &str, content: Vec<u8>) -> Result<(), Failure> {
         let path = self.root.join(name);
         let folder = path.parent().unwrap_or(&self.root);
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| cannot(folder, &error))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|error| cannot(folder, &error))?;
         let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         made.and_then(|mut file| file.write_all(&content)).map_err(|error| cannot(&path, &error))?;
         self.files.push((name.to_owned(), content));
@@ -114,7 +118,10 @@ impl Folder {
         let list = if self.redacted.is_empty() {
             "Nothing that is known as a secret was found.\n".to_owned()
         } else {
-            format!("What was taken out, as FILE:LINE KIND. The line itself stays, with ******** in the secret's place.\n\n{}\n", self.redacted.join("\n"))
+            format!(
+                "What was taken out, as FILE:LINE KIND. The line itself stays, with ******** in the secret's place.\n\n{}\n",
+                self.redacted.join("\n")
+            )
         };
         let index = format!("{title}\n\n{}\n", self.index.join("\n"));
         self.write("GATHERED.txt", index.into_bytes())?;
@@ -215,7 +222,11 @@ pub(super) async fn run(world: &World, hosts: &[String], args: &Map<String, Valu
         line("sources", format!("{}, {} of them not well (GATHERED.txt)", folder.index.len(), folder.lacking)),
         line(
             "taken out",
-            if kinds.is_empty() { "nothing was known as a secret".to_owned() } else { format!("{} (REDACTED.txt)", kinds.join(", ")) },
+            if kinds.is_empty() {
+                "nothing was known as a secret".to_owned()
+            } else {
+                format!("{} (REDACTED.txt)", kinds.join(", "))
+            },
         ),
     ];
     let report = if wants_report { Some(report(world, &main, &root, since).await) } else { None };

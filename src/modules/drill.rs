@@ -26,8 +26,7 @@ pub const ISOLATE: [(&str, &str); 3] = [
 /// # Errors
 /// [`Kind::Refused`].
 pub(super) fn permitted(world: &World, hosts: &[String]) -> Result<(), Failure> {
-    let not: Vec<&str> =
-        hosts.iter().filter(|host| !world.flag(host, "pce_drill_ok")).map(String::as_str).collect();
+    let not: Vec<&str> = hosts.iter().filter(|host| !world.flag(host, "pce_drill_ok")).map(String::as_str).collect();
     if not.is_empty() {
         return Ok(());
     }
@@ -45,7 +44,8 @@ pub(super) async fn end(world: &World, hosts: &[String]) -> Result<Done, Failure
     let (point, restored, settled) = {
         let work = world.work.lock().await;
         let restoring = &work.restoring;
-        let restored = restoring.restored_seconds.is_some() || restoring.amv_restored || restoring.nfs_restored.is_some();
+        let restored =
+            restoring.restored_seconds.is_some() || restoring.amv_restored || restoring.nfs_restored.is_some();
         (restoring.point.clone(), restored, restoring.settled.clone())
     };
     let (Some(mut point), true) = (point, restored) else { return Ok(Done::skipped("nothing was restored")) };
@@ -73,14 +73,21 @@ pub(super) async fn end(world: &World, hosts: &[String]) -> Result<Done, Failure
         .filter_map(|name| Some(line("phase", format!("{name}: {:.1} s", phases.get(*name)?))))
         .collect();
     lines.push(line("recovery", format!("{seconds:.0} s, measured from the first byte to the cluster being well")));
-    lines.push(line("data age", format!("{:.1} h when the drill began: what a disaster then would have lost", age as f64 / 3600.0)));
+    lines.push(line(
+        "data age",
+        format!("{:.1} h when the drill began: what a disaster then would have lost", age as f64 / 3600.0),
+    ));
     for (what, todo) in ISOLATE {
         lines.push(line("isolate", format!("{what}: {todo}")));
     }
     if carried_on {
-        lines.push(line("NOT NOTED", "the run was carried on: its times are those of parts, and no measure".to_owned()));
+        lines
+            .push(line("NOT NOTED", "the run was carried on: its times are those of parts, and no measure".to_owned()));
     }
-    let next = vec![format!("look into {cluster}, and then tear it down or keep it cut off: it is a copy of {}", point.cluster)];
+    let next = vec![format!(
+        "look into {cluster}, and then tear it down or keep it cut off: it is a copy of {}",
+        point.cluster
+    )];
     world.events.tell(Event::Summary { lines, next });
     if !well {
         return Err(Failure::new(Kind::Failed, "the drill restored a cluster that is not well: it is noted as none")

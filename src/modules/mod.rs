@@ -142,7 +142,11 @@ pub const TABLE: &[ModuleSpec] = &[
         "Brings an archive home and proves it",
         &[arg("part", ArgKind::Str, "gravity (the default) or amv")],
     ),
-    of_cluster("point_lacks", "Notes that the point lacks a part", &[arg("part", ArgKind::Str, "amv or nfs").required()]),
+    of_cluster(
+        "point_lacks",
+        "Notes that the point lacks a part",
+        &[arg("part", ArgKind::Str, "amv or nfs").required()],
+    ),
     of_cluster("migrate_begin", "Finds what a migration that is carried on has made already", &[]),
     of_cluster("migrate_gates", "What can be known of a migration before its backup, and the confirmation", &[]),
     of_cluster("migrate_hand_over", "Lets the restore of a migration have the point", &[]),
@@ -198,8 +202,10 @@ pub fn scope(module: &str) -> Scope {
         "gravity_facts" | "cluster_lock" | "gravity_preflight" | "gravity_backup" | "archive_collect" | "node_logs"
         | "point_seal" | "node_cleanup" | "point_summary" | "amv_backup" | "point_lacks" | "restore_gates"
         | "safety_backup" | "archive_deliver" | "gravity_restore" | "cluster_settle" | "amv_restore"
-        | "restore_tidy" | "restore_summary" | "settings_capture" | "drill_end" | "nfs_backup" | "nfs_restore" | "cluster_logs" | "migrate_begin" | "migrate_gates" | "migrate_hand_over"
-        | "migrate_end" | "transfer" => Scope::Cluster,
+        | "restore_tidy" | "restore_summary" | "settings_capture" | "drill_end" | "nfs_backup" | "nfs_restore"
+        | "cluster_logs" | "migrate_begin" | "migrate_gates" | "migrate_hand_over" | "migrate_end" | "transfer" => {
+            Scope::Cluster
+        }
         _ => Scope::Host,
     }
 }

@@ -110,7 +110,8 @@ async fn point_id(world: &World) -> Result<PointId, Failure> {
     if let Some(id) = known {
         return Ok(id);
     }
-    let (catalog, cluster, machine) = (world.catalog()?.clone(), world.cluster()?.clone(), world.run.who.machine.clone());
+    let (catalog, cluster, machine) =
+        (world.catalog()?.clone(), world.cluster()?.clone(), world.run.who.machine.clone());
     let entries = tokio::task::spawn_blocking(move || catalog.list(Some(&cluster)))
         .await
         .map_err(|error| Failure::new(Kind::Bug, error.to_string()))??;
@@ -158,9 +159,7 @@ async fn save(world: &World, args: &Map<String, Value>, host: &str, dir: String)
                 let _ = point.discard_archive(FILE);
             }
             // Opened for this part alone: there is nothing else to seal.
-            if !opened
-                && let Some(point) = work.point.take()
-            {
+            if !opened && let Some(point) = work.point.take() {
                 let _ = point.abandon();
             }
             return Err(failure);
@@ -219,7 +218,11 @@ async fn save(world: &World, args: &Map<String, Value>, host: &str, dir: String)
         "{} members, {:.1} MiB from {host}:{dir}{}",
         saved.walk.members,
         saved.bytes as f64 / f64::from(1 << 20),
-        if saved.changed_count > 0 { format!(", {} changed while they were read", saved.changed_count) } else { String::new() }
+        if saved.changed_count > 0 {
+            format!(", {} changed while they were read", saved.changed_count)
+        } else {
+            String::new()
+        }
     );
     let result = json!({"host": host, "dir": dir, "bytes": saved.bytes, "sha256": saved.sha256,
         "members": saved.walk.members, "changed": saved.changed_count, "exclude": exclude});
@@ -313,7 +316,8 @@ fn archive_of(order: &Export, saved: &Saved, verdict: Verdict, why: String) -> A
         verified_how: vec![
             format!("every CRC, length and header of {} members walked to both end blocks", saved.walk.members),
             "digest of what was written equal to the digest read back from the disk here".to_owned(),
-            "tar's own exit code seen behind the last byte; no digest from the host: the stream exists only once".to_owned(),
+            "tar's own exit code seen behind the last byte; no digest from the host: the stream exists only once"
+                .to_owned(),
         ],
         details,
     }
@@ -328,8 +332,10 @@ pub(super) async fn plan(world: &World, point: &Point) -> Result<Option<NfsPlan>
         return Ok(Some(NfsPlan::LeftOut("it was restored in the run that is carried on".to_owned())));
     }
     let asked = &world.choices.restore;
-    let explicit = asked.nfs_into.is_some() || asked.nfs_over.is_some() || world.choices.only.iter().any(|only| only == "nfs");
-    let refuse = |failure: Failure| if explicit { Err(failure) } else { Ok(Some(NfsPlan::LeftOut(failure.to_string()))) };
+    let explicit =
+        asked.nfs_into.is_some() || asked.nfs_over.is_some() || world.choices.only.iter().any(|only| only == "nfs");
+    let refuse =
+        |failure: Failure| if explicit { Err(failure) } else { Ok(Some(NfsPlan::LeftOut(failure.to_string()))) };
     let Some((host, exported)) = export(world)? else {
         return refuse(
             Failure::new(Kind::Refused, "the target has no NFS host")

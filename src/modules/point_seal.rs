@@ -93,7 +93,8 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
         .collect();
     let why = why.join("; ");
     let transfer_seconds: f64 =
-        work.arrived.iter().chain(&work.amv.arrived).map(|arrived| arrived.took.as_secs_f64()).sum::<f64>() + work.nfs.seconds;
+        work.arrived.iter().chain(&work.amv.arrived).map(|arrived| arrived.took.as_secs_f64()).sum::<f64>()
+            + work.nfs.seconds;
     let identity = meta.cluster.clone();
     let manifest = Manifest {
         format: 1,

@@ -40,8 +40,7 @@ fn shape(facts: &[NodeFacts], targets: &BTreeMap<String, TargetFacts>) -> Shape 
         put(
             "certificate",
             seen(&target.certificate, |seen| {
-                let names: Vec<&str> =
-                    seen.dns_names.iter().chain(&seen.ip_names).map(String::as_str).collect();
+                let names: Vec<&str> = seen.dns_names.iter().chain(&seen.ip_names).map(String::as_str).collect();
                 vec![
                     format!("{} for {}, from {}", seen.subject, names.join(" "), seen.issuer),
                     format!("valid until {}", date(seen.not_after)),
@@ -49,13 +48,26 @@ fn shape(facts: &[NodeFacts], targets: &BTreeMap<String, TargetFacts>) -> Shape 
                 ]
             }),
         );
-        put("NFS mounts", seen(&target.nfs_mounts, |all| all.iter().map(|one| format!("{} on {}", one.source, one.target)).collect()));
-        put("NFS volumes", seen(&target.nfs_volumes, |all| all.iter().map(|one| format!("{}: {}:{}", one.name, one.server, one.path)).collect()));
+        put(
+            "NFS mounts",
+            seen(&target.nfs_mounts, |all| all.iter().map(|one| format!("{} on {}", one.source, one.target)).collect()),
+        );
+        put(
+            "NFS volumes",
+            seen(&target.nfs_volumes, |all| {
+                all.iter().map(|one| format!("{}: {}:{}", one.name, one.server, one.path)).collect()
+            }),
+        );
     }
     for facts in facts {
         put(
             "disks",
-            facts.disks.values().filter(|disk| disk.exists).map(|disk| format!("{}: {} GiB", disk.mount, disk.total_kib >> 20)).collect(),
+            facts
+                .disks
+                .values()
+                .filter(|disk| disk.exists)
+                .map(|disk| format!("{}: {} GiB", disk.mount, disk.total_kib >> 20))
+                .collect(),
         );
         let Some(gravity) = &facts.gravity else { continue };
         put("versions", gravity.version.iter().map(|version| format!("gravity {version}")).collect());
@@ -111,15 +123,19 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
         let state = |facts: &NodeFacts| facts.gravity.as_ref().map(|gravity| gravity.state_dir.clone());
         work.facts.iter().map(|facts| (facts.host.clone(), state(facts))).collect()
     };
-    let looks = nodes.into_iter().filter_map(|(host, state_dir)| Some((host, state_dir?))).map(|(host, state_dir)| async move {
-        let questions = TargetQuestions {
-            platform_dns: world.var(&host, "pce_platform_dns"),
-            state_dir: Some(state_dir),
-            ..TargetQuestions::default()
-        };
-        let look = async { gravity::probe_target(&world.session(&host).await?, &world.probe_options(&host), &questions).await };
-        (host.clone(), look.await)
-    });
+    let looks = nodes.into_iter().filter_map(|(host, state_dir)| Some((host, state_dir?))).map(
+        |(host, state_dir)| async move {
+            let questions = TargetQuestions {
+                platform_dns: world.var(&host, "pce_platform_dns"),
+                state_dir: Some(state_dir),
+                ..TargetQuestions::default()
+            };
+            let look = async {
+                gravity::probe_target(&world.session(&host).await?, &world.probe_options(&host), &questions).await
+            };
+            (host.clone(), look.await)
+        },
+    );
     let mut targets = BTreeMap::new();
     for (host, look) in futures::future::join_all(looks).await {
         match look {
@@ -139,11 +155,15 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
         targets.iter().map(|(host, target)| (host.clone(), of(target))).collect::<serde_json::Map<String, Value>>()
     };
     let status = work.facts.iter().find_map(|facts| facts.gravity.as_ref()?.status.as_ref());
-    let disks: BTreeMap<&str, Value> = work.facts.iter().map(|facts| (facts.host.as_str(), json!(facts.disks))).collect();
+    let disks: BTreeMap<&str, Value> =
+        work.facts.iter().map(|facts| (facts.host.as_str(), json!(facts.disks))).collect();
     let files = [
         ("settings/dns.json", json!(topic(|target| json!(target.dns)))),
         ("settings/certificates.json", json!(topic(|target| json!(target.certificate)))),
-        ("settings/nfs.json", json!(topic(|target| json!({"mounts": target.nfs_mounts, "volumes": target.nfs_volumes})))),
+        (
+            "settings/nfs.json",
+            json!(topic(|target| json!({"mounts": target.nfs_mounts, "volumes": target.nfs_volumes}))),
+        ),
         ("settings/nodes.json", json!(status.map(|status| &status.nodes))),
         ("settings/disks.json", json!(disks)),
         (SUMMARY, json!(now)),

@@ -196,7 +196,11 @@ pub async fn put(way: &Way, into: &Into, source: &Path, mut progress: impl FnMut
     if code != Some("0") {
         return Err(Failure::new(Kind::Failed, "tar could not put all NFS files there")
             .on(&into.host)
-            .saw(format!("exit code {}; {}", code.unwrap_or("?"), said.iter().take(20).cloned().collect::<Vec<_>>().join("; ")))
+            .saw(format!(
+                "exit code {}; {}",
+                code.unwrap_or("?"),
+                said.iter().take(20).cloned().collect::<Vec<_>>().join("; ")
+            ))
             .why(format!("a part of them is in {}", into.dir))
             .mend("mend it, empty the directory, and restore again: --only nfs"));
     }

@@ -111,8 +111,7 @@ fn compress(path: &Path, mut pieces: mpsc::Receiver<BytesMut>) -> io::Result<(Sh
 }
 
 fn local(path: &Path, error: &io::Error) -> Failure {
-    let failure =
-        Failure::new(Kind::Failed, format!("could not write {}", path.display())).saw(error.to_string());
+    let failure = Failure::new(Kind::Failed, format!("could not write {}", path.display())).saw(error.to_string());
     if error.kind() == io::ErrorKind::StorageFull {
         failure.why("the catalog's disk is full").mend("free space there and start again")
     } else {
@@ -136,8 +135,13 @@ impl Complaints {
         if text.is_empty() || text.starts_with("Exiting with failure status") {
             return;
         }
-        let changes =
-            ["file changed as we read it", "File removed before we read it", "File shrank by", "Cannot stat: No such file", "file is the archive"];
+        let changes = [
+            "file changed as we read it",
+            "File removed before we read it",
+            "File shrank by",
+            "Cannot stat: No such file",
+            "file is the archive",
+        ];
         let ignored = ["socket ignored", "file is on a different filesystem", "door ignored", "Removing leading"];
         if changes.iter().any(|words| text.contains(words)) {
             self.changed_count += 1;
@@ -254,7 +258,10 @@ pub async fn save(
     let (Some(code), Some(tar)) = (code, tar) else {
         let failure = Failure::new(Kind::Unreachable, "the tar stream broke off").on(&export.host);
         let seen = if said.other.is_empty() { exit.to_string() } else { format!("{exit}; {}", said.other.join("; ")) };
-        return Err(failure.saw(seen).why("a tar stream of a live directory cannot be gone on with: it begins anew").again());
+        return Err(failure
+            .saw(seen)
+            .why("a tar stream of a live directory cannot be gone on with: it begins anew")
+            .again());
     };
     // 1 is tar's code for files that changed; everything else that is not 0 means that something is missing.
     if code > 1 || (code == 1 && said.changed_count == 0) || !said.other.is_empty() {
