@@ -242,6 +242,7 @@ async fn look(mut args: ExecArgs, compat: bool) -> Result<u8, Failure> {
         check: args.check,
         only: Vec::new(),
         label: None,
+        hold: None,
         waive: Default::default(),
         patience: river::patience()?,
         restore: Default::default(),
