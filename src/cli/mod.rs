@@ -8,11 +8,13 @@ mod backup;
 mod completions;
 mod demo;
 mod doctor;
+mod drill;
 mod examples;
 mod exec;
 mod explain;
 mod init;
 mod jobs;
+mod logs;
 mod man;
 mod migrate;
 mod open;
@@ -28,6 +30,7 @@ mod run;
 mod runs;
 mod sandbox;
 mod schedule;
+mod status;
 mod transfer;
 
 use std::process::ExitCode;
@@ -52,7 +55,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let wrong = error.use_stderr();
             let _ = error.print();
-            return ExitCode::from(if wrong { Kind::Usage.exit_code() } else { 0 });
+            return ExitCode::from(if wrong { wrong_usage() } else { 0 });
         }
     };
     no_core_dumps();
@@ -69,6 +72,15 @@ pub fn main() -> ExitCode {
         }
     };
     ExitCode::from(code)
+}
+
+/// What a wrong command line ends with. ferry.toml has not been read by then: only the environment can ask for
+/// Ansible's number.
+fn wrong_usage() -> u8 {
+    let command = std::env::args().nth(1).unwrap_or_default();
+    let compat = std::env::var("FERRY_COMPAT").is_ok_and(|word| word == "ansible");
+    let of_ansible = ["run", "exec", "inventory", "vault"].contains(&command.as_str());
+    if compat && of_ansible { 2 } else { Kind::Usage.exit_code() }
 }
 
 /// The secrets that this command was given. One for the process: a failure may reach `main` from
@@ -113,6 +125,9 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Exec(args) => block_on(async { tokio::spawn(exec::run(args)).await.unwrap_or_else(gone) }),
         Command::Backup(args) => block_on(backup::run(args)),
         Command::Restore(args) => block_on(restore::run(args)),
+        Command::Drill(args) => block_on(drill::run(*args)),
+        Command::Status(args) => block_on(status::run(args)),
+        Command::Logs(args) => block_on(logs::run(args)),
         Command::Migrate(args) => block_on(migrate::run(*args)),
         Command::Run(args) => block_on(run::run(args)),
         // Beside the connections that it reads from: every piece would wake another thread else.

@@ -278,6 +278,7 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         World::new(telling.events.clone(), info, journey.choices.clone(), journey.cluster.clone(), ways, vars, catalog);
     world.spool = spool;
     world.before = earlier.as_ref().map(|earlier| earlier.done.of_cluster(&plan)).unwrap_or_default();
+    world.one_task = plan.tasks() == 1;
     if let Some(speech) = journey.common.exec {
         world.limits = speech.limits();
     }

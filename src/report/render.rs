@@ -179,7 +179,7 @@ pub(super) fn host_of(event: &Event) -> Option<&str> {
 }
 
 /// A text that is safe to stand within one line: cleaned, tabs widened, and in ASCII where wanted.
-pub(super) fn one_line(text: &str, style: Style) -> String {
+pub fn one_line(text: &str, style: Style) -> String {
     let cleaned = clean(text.as_bytes());
     if cleaned.is_ascii() && !cleaned.contains('\t') {
         return cleaned;
