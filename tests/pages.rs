@@ -120,18 +120,51 @@ fn hostile_run(port: u16) -> Run {
         run.tell(Event::TaskStarted { task: format!("step {text}"), number: number + 1, of: hostile.len() });
         run.said("prod-1", text);
         run.ended(number + 1, &format!("step {text}"), "prod-1", Outcome::Ok, text);
-        run.tell(Event::Found { finding: Finding { gate: "health".into(), severity: Severity::Warn, host: Some(text.clone()), what: text.clone(), why: text.clone(), mend: text.clone() } });
+        run.tell(Event::Found {
+            finding: Finding {
+                gate: "health".into(),
+                severity: Severity::Warn,
+                host: Some(text.clone()),
+                what: text.clone(),
+                why: text.clone(),
+                mend: text.clone(),
+            },
+        });
         run.tell(Event::Warning { host: Some("prod-1".into()), text: text.clone() });
-        run.tell(Event::Failed { failure: Failure::new(Kind::Failed, text.clone()).on("prod-1").saw(text.clone()).why(text.clone()).mend(text.clone()) });
+        run.tell(Event::Failed {
+            failure: Failure::new(Kind::Failed, text.clone())
+                .on("prod-1")
+                .saw(text.clone())
+                .why(text.clone())
+                .mend(text.clone()),
+        });
     }
     for second in 0..30_u64 {
-        run.tell(Event::Progress { what: hostile[1].clone(), host: "prod-1".into(), done: second << 20, total: Some(30 << 20), unit: "bytes".into() });
+        run.tell(Event::Progress {
+            what: hostile[1].clone(),
+            host: "prod-1".into(),
+            done: second << 20,
+            total: Some(30 << 20),
+            unit: "bytes".into(),
+        });
     }
     for number in 0..300 {
-        run.said("prod-2", &format!("line {number} of what prod-2 said{}", if number == 150 { ", the needle" } else { "" }));
+        run.said(
+            "prod-2",
+            &format!("line {number} of what prod-2 said{}", if number == 150 { ", the needle" } else { "" }),
+        );
     }
-    run.tell(Event::Sealed { cluster: "prod".into(), point: "20261123T041500Z-7f3a".into(), path: "/nonexistent".into(), verdict: "verified".into(), complete: true });
-    run.tell(Event::Summary { lines: vec![SummaryLine { word: "saved".into(), text: hostile[1].clone() }], next: vec![hostile[2].clone()] });
+    run.tell(Event::Sealed {
+        cluster: "prod".into(),
+        point: "20261123T041500Z-7f3a".into(),
+        path: "/nonexistent".into(),
+        verdict: "verified".into(),
+        complete: true,
+    });
+    run.tell(Event::Summary {
+        lines: vec![SummaryLine { word: "saved".into(), text: hostile[1].clone() }],
+        next: vec![hostile[2].clone()],
+    });
     run.over(2);
     run
 }
@@ -212,10 +245,20 @@ finally:
 
 #[track_caller]
 fn browse(steps: &Value) -> Value {
-    let mut python = Command::new("python3").args(["-c", BROWSER]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut python = Command::new("python3")
+        .args(["-c", BROWSER])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     python.stdin.take().unwrap().write_all(steps.to_string().as_bytes()).unwrap();
     let out = python.wait_with_output().unwrap();
-    assert!(out.status.success(), "Debian's chromium is needed, tests/run installs it: {}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "Debian's chromium is needed, tests/run installs it: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     serde_json::from_slice(&out.stdout).unwrap()
 }
 
@@ -252,7 +295,9 @@ fn a_browser_shows_the_page_and_nothing_leaves_it() {
     let catalog = run.dir.path().join("points.html");
     points::write(&shelf(port), std::fs::File::create(&catalog).unwrap()).unwrap();
     let seek = |word: &str| {
-        format!("new Promise(done => {{ const s = document.getElementById('seek'); s.value = {word:?}; s.dispatchEvent(new Event('input')); setTimeout(() => done([document.getElementById('hits').textContent, document.querySelectorAll('.log:not(.hide)').length, document.querySelectorAll('.log mark').length, Array.from(document.querySelectorAll('.log')).map(l => l.open).join()]), 400); }})")
+        format!(
+            "new Promise(done => {{ const s = document.getElementById('seek'); s.value = {word:?}; s.dispatchEvent(new Event('input')); setTimeout(() => done([document.getElementById('hits').textContent, document.querySelectorAll('.log:not(.hide)').length, document.querySelectorAll('.log mark').length, Array.from(document.querySelectorAll('.log')).map(l => l.open).join()]), 400); }})"
+        )
     };
     let colour = "getComputedStyle(document.body).backgroundColor";
     let wide = "document.documentElement.scrollWidth <= window.innerWidth";
@@ -283,7 +328,17 @@ fn a_browser_shows_the_page_and_nothing_leaves_it() {
     assert_eq!(out[0], "Failed: Backup of prod · ferry 20261123T041500Z-9c1e");
     assert_eq!(out[1], "rgb(255, 255, 255)");
     let body = out[2].as_str().unwrap();
-    for says in ["Backup of prod", "Failed: a host failed", "exit code", "health was waived", "two nodes are being replaced", "What failed", "databases", "Timeline", "gravity backup <x>"] {
+    for says in [
+        "Backup of prod",
+        "Failed: a host failed",
+        "exit code",
+        "health was waived",
+        "two nodes are being replaced",
+        "What failed",
+        "databases",
+        "Timeline",
+        "gravity backup <x>",
+    ] {
         assert!(body.contains(says), "{says:?} is not seen\n{body}");
     }
     for text in HOSTILE {
@@ -302,13 +357,26 @@ fn a_browser_shows_the_page_and_nothing_leaves_it() {
     assert_eq!(out[13], "stopped", "the policy let an image through");
     assert!(!out[14].as_str().unwrap().contains("owned"), "the policy let a script run");
     let catalog = out[15].as_str().unwrap();
-    for says in ["Recovery points", "Look at it: 1 point cannot be relied on", "none is verified", "1 h 12 min", "kept by no rule", "dr"] {
+    for says in [
+        "Recovery points",
+        "Look at it: 1 point cannot be relied on",
+        "none is verified",
+        "1 h 12 min",
+        "kept by no rule",
+        "dr",
+    ] {
         assert!(catalog.contains(says), "{says:?} is not seen\n{catalog}");
     }
     assert!(catalog.contains(HOSTILE[0]), "{catalog}");
     assert!(out[16].as_u64().unwrap() >= 5);
     assert_eq!(out[17], true, "wider than a narrow window");
-    let away: Vec<&str> = seen["requests"].as_array().unwrap().iter().filter_map(Value::as_str).filter(|url| !url.starts_with("file:")).collect();
+    let away: Vec<&str> = seen["requests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .filter(|url| !url.starts_with("file:"))
+        .collect();
     // The one that the test itself tried is noted before the policy stops it.
     assert!(away.iter().all(|url| url.ends_with("/x")) && away.len() <= 1, "{away:?}");
     assert_eq!(knocks.load(std::sync::atomic::Ordering::SeqCst), 0, "a request left the page");
@@ -337,7 +405,15 @@ fn shelf(port: u16) -> Shelf {
         root: "/srv/catalog".into(),
         now,
         rows,
-        drills: vec![Drill { cluster: "prod".into(), point: "20261125T041500Z-7f3a".into(), into: "dr".into(), at: now, seconds: Some(4320.0), age: Some(90_000.0), rehearsal: true }],
+        drills: vec![Drill {
+            cluster: "prod".into(),
+            point: "20261125T041500Z-7f3a".into(),
+            into: "dr".into(),
+            at: now,
+            seconds: Some(4320.0),
+            age: Some(90_000.0),
+            rehearsal: true,
+        }],
         retention: Retention::Next(vec![("prod".into(), "20261122T041500Z-7f3a".into(), "kept by no rule".into())]),
     }
 }
@@ -346,7 +422,9 @@ fn shelf(port: u16) -> Shelf {
 fn no_hostile_line_is_markup_and_the_page_says_what_it_left_out() {
     let run = hostile_run(1);
     let (text, written) = run.page(&extra(1));
-    for bad in ["<script>document", "<img", "onerror=\"", "<svg/", "<link", "<meta http-equiv=refresh", "</pre></details><"] {
+    for bad in
+        ["<script>document", "<img", "onerror=\"", "<svg/", "<link", "<meta http-equiv=refresh", "</pre></details><"]
+    {
         assert!(!text.contains(bad), "{bad:?} is markup in the page");
     }
     assert!(!text.bytes().any(|byte| byte < 0x20 && byte != b'\n'), "a control character");
@@ -411,7 +489,13 @@ fn a_hundred_hosts_and_a_gibibyte_of_logs_make_a_small_page_quickly() {
         let said = run_limited(command, Duration::from_secs(60));
         said.must(0, &[]);
         let size = std::fs::metadata(&out).unwrap().len();
-        println!("{} of journal: page {size} bytes in {:?}, {} KiB at most\n{}", std::fs::metadata(run.dir.path().join(journal::FILE)).unwrap().len(), said.took, said.peak_kib, said.out);
+        println!(
+            "{} of journal: page {size} bytes in {:?}, {} KiB at most\n{}",
+            std::fs::metadata(run.dir.path().join(journal::FILE)).unwrap().len(),
+            said.took,
+            said.peak_kib,
+            said.out
+        );
         (size, said, std::fs::read_to_string(out).unwrap())
     };
     let (_, little, _) = measure(&large_run(2, 20, 1 << 20));
@@ -465,7 +549,10 @@ fn github_hears_what_failed_and_no_host() {
     ci::after(run.dir.path(), None, Some(&summary)).unwrap();
     let text = std::fs::read_to_string(&summary).unwrap();
     assert!(text.starts_with("## ❌ Backup of prod\n"), "{text}");
-    assert!(text.contains("**") && !text.contains("<script") && !text.contains("<img") && !text.contains("http://"), "{text}");
+    assert!(
+        text.contains("**") && !text.contains("<script") && !text.contains("<img") && !text.contains("http://"),
+        "{text}"
+    );
     assert!(text.len() < 1 << 20);
 }
 

@@ -465,7 +465,8 @@ fn without_a_terminal_a_passphrase_comes_from_a_file_or_its_flag_is_named() {
 fn in_tmux(bed: &Bed, columns: usize, rows: usize) -> (Vec<String>, String) {
     let socket = format!("ferry-test-{}-{columns}", std::process::id());
     let tmux = |words: &[&str]| {
-        let out = Command::new("tmux").args(["-L", &socket, "-f", "/dev/null"]).args(words).env("LANG", "C.UTF-8").output();
+        let out =
+            Command::new("tmux").args(["-L", &socket, "-f", "/dev/null"]).args(words).env("LANG", "C.UTF-8").output();
         out.expect("tmux is needed, tests/run installs it")
     };
     let line = format!(
@@ -519,7 +520,12 @@ fn tmux_shows_a_calm_screen_that_says_what_no_terminal_says_as_well() {
         assert!(live(" of about ") || columns < 80, "{pictures:#?}");
         assert!(!all.contains(FRAMES), "a live line was left\n{all}");
         let flat = |text: &str| text.split_whitespace().collect::<String>();
-        for says in ["every CRC, length and header", "is sealed: verified", "last time", "exit 0: everything asked for was done and verified"] {
+        for says in [
+            "every CRC, length and header",
+            "is sealed: verified",
+            "last time",
+            "exit 0: everything asked for was done and verified",
+        ] {
             assert!(flat(&all).contains(&flat(says)), "{columns}: {says:?} is missing\n{all}");
         }
         // Whatever lasts at a terminal is said without one, and the other way round: each step and each proof.
@@ -548,7 +554,12 @@ fn init_asks_a_few_questions_at_a_terminal() {
     let shown = at_terminal(&bed, (24, 80), &[], &["init", dir.to_str().unwrap()], answers);
     assert_eq!(shown.code, 0, "{}", shown.screen.text());
     let text = std::fs::read_to_string(dir.join("inventory/hosts.yml")).unwrap();
-    for says in ["ansible_user: \"ops\"", "\"prod-1\": { ansible_host: \"192.0.2.11\" }", "\"prod-2\": {}", "-J ops@bastion.example"] {
+    for says in [
+        "ansible_user: \"ops\"",
+        "\"prod-1\": { ansible_host: \"192.0.2.11\" }",
+        "\"prod-2\": {}",
+        "-J ops@bastion.example",
+    ] {
         assert!(text.contains(says), "{says}\n{text}");
     }
 }

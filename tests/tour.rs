@@ -20,8 +20,13 @@ fn root() -> &'static Path {
 
 /// Every page: README, README.ja, ARCHITECTURE and the book.
 fn pages() -> Vec<PathBuf> {
-    let mut pages: Vec<PathBuf> = ["README.md", "README.ja.md", "ARCHITECTURE.md"].iter().map(|name| root().join(name)).collect();
-    let mut docs: Vec<PathBuf> = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect();
+    let mut pages: Vec<PathBuf> =
+        ["README.md", "README.ja.md", "ARCHITECTURE.md"].iter().map(|name| root().join(name)).collect();
+    let mut docs: Vec<PathBuf> = std::fs::read_dir(root().join("docs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect();
     docs.sort();
     pages.extend(docs);
     pages
@@ -47,16 +52,31 @@ fn blocks(text: &str) -> Vec<(String, usize, String)> {
 }
 
 /// Pages of the book that a person follows by typing; each begins in a fresh folder of pretend clusters.
-const TYPED: &[&str] = &["README.md", "README.ja.md", "docs/getting-started.md", "docs/backup.md", "docs/restore.md", "docs/migrate.md", "docs/schedule.md", "docs/reports.md"];
+const TYPED: &[&str] = &[
+    "README.md",
+    "README.ja.md",
+    "docs/getting-started.md",
+    "docs/backup.md",
+    "docs/restore.md",
+    "docs/migrate.md",
+    "docs/schedule.md",
+    "docs/reports.md",
+];
 
 #[test]
 fn every_command_block_does_what_it_says() {
     for page in pages() {
         let name = page.strip_prefix(root()).unwrap().display().to_string();
         let text = std::fs::read_to_string(&page).unwrap();
-        let typed: Vec<_> = blocks(&text).into_iter().filter(|(language, _, _)| ["sh", "bash", "shell", "console", ""].contains(&language.as_str())).collect();
+        let typed: Vec<_> = blocks(&text)
+            .into_iter()
+            .filter(|(language, _, _)| ["sh", "bash", "shell", "console", ""].contains(&language.as_str()))
+            .collect();
         if !TYPED.contains(&name.as_str()) {
-            assert!(typed.iter().all(|(language, _, _)| language.is_empty()), "{name} has blocks to type and is not in TYPED");
+            assert!(
+                typed.iter().all(|(language, _, _)| language.is_empty()),
+                "{name} has blocks to type and is not in TYPED"
+            );
         }
     }
     // The two commands of the beginning are what CI does itself: a test that typed them would call itself.
@@ -81,14 +101,25 @@ fn every_command_block_does_what_it_says() {
         std::fs::create_dir_all(home.join(".local/share/bash-completion/completions")).unwrap();
         std::fs::create_dir(&bin).unwrap();
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_ferry"), bin.join("ferry")).unwrap();
-        let options = Options { exe: Some(PathBuf::from(env!("CARGO_BIN_EXE_ferry"))), time_scale: 60.0, hook_seconds: 30.0, archive_mib: 2, ..Options::default() };
+        let options = Options {
+            exe: Some(PathBuf::from(env!("CARGO_BIN_EXE_ferry"))),
+            time_scale: 60.0,
+            hook_seconds: 30.0,
+            archive_mib: 2,
+            ..Options::default()
+        };
         let up = sandbox::up(&dir.path().join("work"), &options).unwrap();
         for (_, line, block) in &typed {
             let at = Instant::now();
             let mut command = Command::new("bash");
             command.args(["-euo", "pipefail", "-c", block]).current_dir(&up.dir).env_clear();
             command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", bin.display()));
-            command.env("HOME", &home).env("LANG", "C.UTF-8").env("USER", "operator").env("FERRY_LINK_PATIENCE", "20").env("XDG_CONFIG_HOME", home.join(".config"));
+            command
+                .env("HOME", &home)
+                .env("LANG", "C.UTF-8")
+                .env("USER", "operator")
+                .env("FERRY_LINK_PATIENCE", "20")
+                .env("XDG_CONFIG_HOME", home.join(".config"));
             let said = run_limited(command, Duration::from_secs(120));
             println!("{name}:{line} exit {} in {:.1} s", said.code, at.elapsed().as_secs_f64());
             assert_eq!(said.code, 0, "{name}:{line}\n{block}\n{}", said.all());
@@ -129,7 +160,11 @@ fn every_link_leads_somewhere() {
             assert!(path.exists(), "{name}: {target} leads nowhere");
             if !part.is_empty() {
                 let there = std::fs::read_to_string(&path).unwrap();
-                let anchors: Vec<String> = there.lines().filter(|line| line.starts_with('#')).map(|line| anchor(line.trim_start_matches('#'))).collect();
+                let anchors: Vec<String> = there
+                    .lines()
+                    .filter(|line| line.starts_with('#'))
+                    .map(|line| anchor(line.trim_start_matches('#')))
+                    .collect();
                 assert!(anchors.contains(&part.to_owned()), "{name}: {target}: there is no such heading: {anchors:?}");
             }
         }
@@ -150,7 +185,10 @@ fn what_is_made_of_the_code_is_what_the_code_says() {
             std::fs::write(&path, &text).unwrap();
         }
         let there = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(there == text, "docs/{name} is not what the code says now: FERRY_WRITE=1 cargo test --test tour what_is_made");
+        assert!(
+            there == text,
+            "docs/{name} is not what the code says now: FERRY_WRITE=1 cargo test --test tour what_is_made"
+        );
     }
     // What is told in prose as well.
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
@@ -193,7 +231,8 @@ fn sources() -> Vec<(String, String)> {
 
 #[test]
 fn the_words_of_every_code_are_still_said() {
-    let sources: String = sources().into_iter().filter(|(path, _)| !path.ends_with("src/codes.rs")).map(|(_, text)| text).collect();
+    let sources: String =
+        sources().into_iter().filter(|(path, _)| !path.ends_with("src/codes.rs")).map(|(_, text)| text).collect();
     for code in codes::ALL {
         for words in code.words {
             assert!(sources.contains(words), "{}: nothing says {words:?} any more", code.code);
@@ -241,7 +280,16 @@ fn completions_know_clusters_hosts_and_points() {
         let index = (words.len() - 1).to_string();
         let mut all = vec!["--"];
         all.extend(words);
-        let said = bed.ferry_with(&all, &[("COMPLETE", "bash"), ("_CLAP_COMPLETE_INDEX", &index), ("_CLAP_COMPLETE_COMP_TYPE", "9"), ("_CLAP_COMPLETE_SPACE", "true"), ("_CLAP_IFS", "\n")]);
+        let said = bed.ferry_with(
+            &all,
+            &[
+                ("COMPLETE", "bash"),
+                ("_CLAP_COMPLETE_INDEX", &index),
+                ("_CLAP_COMPLETE_COMP_TYPE", "9"),
+                ("_CLAP_COMPLETE_SPACE", "true"),
+                ("_CLAP_IFS", "\n"),
+            ],
+        );
         assert_eq!(said.code, 0, "{}", said.all());
         said.out.lines().map(str::to_owned).collect::<Vec<_>>()
     };
@@ -294,7 +342,20 @@ fn what_init_writes_is_an_inventory_that_ping_accepts() {
     let dir = bed.aside("mine");
     let key = bed.up.key.display().to_string();
     let port = port("prod-1");
-    let said = bed.ferry(&["init", dir.to_str().unwrap(), "--cluster", "prod", "--host", "prod-1=127.0.0.1", "--user", "root", "--private-key", &key, "--port", &port]);
+    let said = bed.ferry(&[
+        "init",
+        dir.to_str().unwrap(),
+        "--cluster",
+        "prod",
+        "--host",
+        "prod-1=127.0.0.1",
+        "--user",
+        "root",
+        "--private-key",
+        &key,
+        "--port",
+        &port,
+    ]);
     said.must(0, &["ferry.toml", "hosts.yml", "ferry ping"]);
     let known = bed.up.dir.join("known_hosts");
     let mut command = ferry(Some(&dir.join("ferry.toml")), &dir);
@@ -314,7 +375,12 @@ fn checked(dir: &Path, program: &str, words: &[&str]) {
     let packages = root().join("target/checkers");
     let out = Command::new(program).args(words).current_dir(dir).env("PYTHONPATH", packages).output();
     let out = out.unwrap_or_else(|error| panic!("{program} is needed, tests/run installs it: {error}"));
-    assert!(out.status.success(), "{program} {words:?}\n{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{program} {words:?}\n{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
     println!("{program} {words:?}: {}", String::from_utf8_lossy(&out.stdout).trim());
 }
 
@@ -329,10 +395,36 @@ fn every_schedule_passes_its_own_checker() {
     let all = "cron,systemd,github,gitlab,jenkins,kubernetes";
     let said = call(&["init", ".", "--schedule", all, "--cluster", "prod", "--at", "03:05"]);
     said.must(0, &["ferry.toml", "schedule/ferry-backup-prod.timer", "Jenkinsfile.prod"]);
-    checked(dir.path(), "systemd-analyze", &["verify", "--man=no", "./schedule/ferry-backup-prod.service", "./schedule/ferry-backup-prod.timer"]);
+    checked(
+        dir.path(),
+        "systemd-analyze",
+        &["verify", "--man=no", "./schedule/ferry-backup-prod.service", "./schedule/ferry-backup-prod.timer"],
+    );
     checked(dir.path(), "systemd-analyze", &["calendar", "*-*-* 03:05:00"]);
-    checked(dir.path(), "python3", &["-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", ".github/workflows/ferry-backup-prod.yml"]);
-    checked(dir.path(), "python3", &["-m", "check_jsonschema", "--builtin-schema", "vendor.gitlab-ci", "--data-transform", "gitlab-ci", "schedule/ferry-backup-prod.gitlab-ci.yml"]);
+    checked(
+        dir.path(),
+        "python3",
+        &[
+            "-m",
+            "check_jsonschema",
+            "--builtin-schema",
+            "vendor.github-workflows",
+            ".github/workflows/ferry-backup-prod.yml",
+        ],
+    );
+    checked(
+        dir.path(),
+        "python3",
+        &[
+            "-m",
+            "check_jsonschema",
+            "--builtin-schema",
+            "vendor.gitlab-ci",
+            "--data-transform",
+            "gitlab-ci",
+            "schedule/ferry-backup-prod.gitlab-ci.yml",
+        ],
+    );
     const KUBERNETES: &str = "import sys, yaml, kubernetes_validate as k\ndoc = yaml.safe_load(open(sys.argv[1]))\nv = k.latest_version()\nk.validate(doc, v, strict=True)\nprint('Kubernetes', v, doc['kind'])";
     checked(dir.path(), "python3", &["-c", KUBERNETES, "schedule/ferry-backup-prod.kubernetes.yaml"]);
     const CRON: &str = "import sys\nfrom crontab import CronTab\nt = CronTab(tabfile=sys.argv[1], user=False)\njobs = list(t)\nassert len(jobs) == 2, jobs\nfor j in jobs: assert j.is_valid() and j.user == 'root', j\nassert str(jobs[0].slices) == '5 3 * * *', jobs[0].slices\nprint(jobs[0].command)";
@@ -358,7 +450,9 @@ fn every_schedule_passes_its_own_checker() {
     }
     assert!(count >= 9, "{count}");
     // Beside settings that are there, only the schedule is written; twice is refused.
-    call(&["init", ".", "--schedule", "cron", "--cluster", "dr"]).must(0, &["ferry-backup-dr.cron"]).never("ferry.toml");
+    call(&["init", ".", "--schedule", "cron", "--cluster", "dr"])
+        .must(0, &["ferry-backup-dr.cron"])
+        .never("ferry.toml");
     call(&["init", ".", "--schedule", "cron", "--cluster", "dr"]).must(1, &["is there already"]);
 }
 
@@ -366,15 +460,20 @@ fn every_schedule_passes_its_own_checker() {
 fn nobody_is_asked_without_a_terminal() {
     let bed = Bed::new(Generation::G7);
     // Each names the flag, and where there is one the variable, that gives the answer.
-    bed.ferry(&["ping", "prod", "-K"]).must(1, &["there is no terminal to ask at", "--become-password-file FILE", "--become-password-env NAME", "F101"]);
-    bed.ferry(&["ping", "prod", "-k"]).must(1, &["there is no terminal to ask at", "--connection-password-file FILE", "F101"]);
+    bed.ferry(&["ping", "prod", "-K"]).must(
+        1,
+        &["there is no terminal to ask at", "--become-password-file FILE", "--become-password-env NAME", "F101"],
+    );
+    bed.ferry(&["ping", "prod", "-k"])
+        .must(1, &["there is no terminal to ask at", "--connection-password-file FILE", "F101"]);
     let said = bed.ferry(&["jobs", "clean", "--staging", "prod"]);
     assert!(said.code == 0 || said.code == 1, "{}", said.all());
     let secret = bed.aside("secret");
     std::fs::write(&secret, "x\n").unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(&secret, mode).unwrap();
-    bed.ferry(&["ping", "prod", "--become-password-file", secret.to_str().unwrap()]).must(1, &["others may read", "chmod 600", "F102"]);
+    bed.ferry(&["ping", "prod", "--become-password-file", secret.to_str().unwrap()])
+        .must(1, &["others may read", "chmod 600", "F102"]);
     bed.ferry(&["ping", "prod", "--become-password-env", "NOT_SET_ANYWHERE"]).must(1, &["NOT_SET_ANYWHERE", "F103"]);
     // init asks nothing here, and says what to fill in.
     let dir = bed.aside("fresh");

@@ -33,7 +33,8 @@ pub(super) struct CompletionsArgs {
 
 pub(super) fn run(args: &CompletionsArgs) -> Result<u8, Failure> {
     let shells = Shells::builtins();
-    let shell = shells.completer(&args.shell).ok_or_else(|| Failure::new(Kind::Bug, "a shell that clap does not know"))?;
+    let shell =
+        shells.completer(&args.shell).ok_or_else(|| Failure::new(Kind::Bug, "a shell that clap does not know"))?;
     let mut script = Vec::new();
     shell
         .write_registration(VARIABLE, "ferry", "ferry", "ferry", &mut script)
@@ -49,7 +50,11 @@ pub(super) fn answer() -> bool {
     }
     let args = std::env::args_os();
     let here = std::env::current_dir().ok();
-    CompleteEnv::with_factory(|| with_words(Cli::whole())).var(VARIABLE).bin("ferry").try_complete(args, here.as_deref()).unwrap_or(true)
+    CompleteEnv::with_factory(|| with_words(Cli::whole()))
+        .var(VARIABLE)
+        .bin("ferry")
+        .try_complete(args, here.as_deref())
+        .unwrap_or(true)
 }
 
 /// The command line, with what completes each word that only this machine knows.
@@ -96,13 +101,19 @@ fn clusters() -> Vec<CompletionCandidate> {
 
 fn hosts() -> Vec<CompletionCandidate> {
     let Some(inventory) = inventory() else { return Vec::new() };
-    let groups = inventory.groups().map(|group| CompletionCandidate::new(group.as_str().to_owned()).help(Some("group".into())));
-    let hosts = inventory.hosts_of("all").unwrap_or_default().into_iter().map(|host| CompletionCandidate::new(host.to_string()));
+    let groups =
+        inventory.groups().map(|group| CompletionCandidate::new(group.as_str().to_owned()).help(Some("group".into())));
+    let hosts = inventory
+        .hosts_of("all")
+        .unwrap_or_default()
+        .into_iter()
+        .map(|host| CompletionCandidate::new(host.to_string()));
     groups.chain(hosts).collect()
 }
 
 fn restorable() -> Vec<CompletionCandidate> {
-    let mut all = vec![CompletionCandidate::new("latest").help(Some("the newest verified, with --from CLUSTER".into()))];
+    let mut all =
+        vec![CompletionCandidate::new("latest").help(Some("the newest verified, with --from CLUSTER".into()))];
     all.extend(all_points());
     all
 }
@@ -116,7 +127,8 @@ fn all_points() -> Vec<CompletionCandidate> {
         .iter()
         .map(|entry| {
             let point = entry.summary(now);
-            CompletionCandidate::new(point.id.to_string()).help(Some(format!("{}, {}", point.cluster, point.state).into()))
+            CompletionCandidate::new(point.id.to_string())
+                .help(Some(format!("{}, {}", point.cluster, point.state).into()))
         })
         .collect()
 }

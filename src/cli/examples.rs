@@ -5,24 +5,88 @@
 
 /// Command, and lines to type with what each does.
 pub(super) const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
-    ("init", &[("ferry init", "asks a few questions at a terminal; without one writes files to fill in"), ("ferry init --cluster prod --host prod-1=10.0.0.11 --user ops --schedule cron", "without questions")]),
-    ("ping", &[("ferry ping", "every host"), ("ferry ping 'prod:&mains' -K", "the main nodes of prod, with sudo's password")]),
+    (
+        "init",
+        &[
+            ("ferry init", "asks a few questions at a terminal; without one writes files to fill in"),
+            ("ferry init --cluster prod --host prod-1=10.0.0.11 --user ops --schedule cron", "without questions"),
+        ],
+    ),
+    (
+        "ping",
+        &[
+            ("ferry ping", "every host"),
+            ("ferry ping 'prod:&mains' -K", "the main nodes of prod, with sudo's password"),
+        ],
+    ),
     ("doctor", &[("ferry doctor", "what will go wrong tonight"), ("ferry doctor prod --all", "what is well, too")]),
-    ("exec", &[("ferry exec prod -b -- systemctl is-active gravity", "words, no shell"), ("ferry exec prod --gather -b -m shell -a 'df -h / | tail -1'", "a line of shell; equal answers folded")]),
-    ("backup", &[("ferry backup prod --check", "plan and preflight; nothing is started"), ("ferry backup prod --label 'before the upgrade'", "a backup with a name"), ("ferry backup prod --output json --junit junit.xml", "in CI")]),
-    ("restore", &[("ferry restore latest --from prod --to dr --check", "every gate, nothing changed"), ("ferry restore latest --from prod --to dr --confirm dr", "without a terminal")]),
-    ("migrate", &[("ferry migrate prod dr --check", "look at both clusters; nothing is started"), ("ferry migrate prod dr --confirm dr", "without a terminal")]),
-    ("transfer", &[("ferry transfer prod-1:/var/tmp/x.tar.gz .", "a file home"), ("ferry transfer prod-1:/var/tmp/x.tar.gz dr-1:/var/tmp/ --limit-rate 10M", "from host to host")]),
-    ("drill", &[("ferry drill latest --from prod --to dr --check", "what a rehearsal would do"), ("ferry drill latest --from prod --to dr --confirm dr", "a rehearsal; the target needs pce_drill_ok: true")]),
+    (
+        "exec",
+        &[
+            ("ferry exec prod -b -- systemctl is-active gravity", "words, no shell"),
+            ("ferry exec prod --gather -b -m shell -a 'df -h / | tail -1'", "a line of shell; equal answers folded"),
+        ],
+    ),
+    (
+        "backup",
+        &[
+            ("ferry backup prod --check", "plan and preflight; nothing is started"),
+            ("ferry backup prod --label 'before the upgrade'", "a backup with a name"),
+            ("ferry backup prod --output json --junit junit.xml", "in CI"),
+        ],
+    ),
+    (
+        "restore",
+        &[
+            ("ferry restore latest --from prod --to dr --check", "every gate, nothing changed"),
+            ("ferry restore latest --from prod --to dr --confirm dr", "without a terminal"),
+        ],
+    ),
+    (
+        "migrate",
+        &[
+            ("ferry migrate prod dr --check", "look at both clusters; nothing is started"),
+            ("ferry migrate prod dr --confirm dr", "without a terminal"),
+        ],
+    ),
+    (
+        "transfer",
+        &[
+            ("ferry transfer prod-1:/var/tmp/x.tar.gz .", "a file home"),
+            ("ferry transfer prod-1:/var/tmp/x.tar.gz dr-1:/var/tmp/ --limit-rate 10M", "from host to host"),
+        ],
+    ),
+    (
+        "drill",
+        &[
+            ("ferry drill latest --from prod --to dr --check", "what a rehearsal would do"),
+            ("ferry drill latest --from prod --to dr --confirm dr", "a rehearsal; the target needs pce_drill_ok: true"),
+        ],
+    ),
     ("status", &[("ferry status prod", "state, versions, disks, jobs, age of the newest point")]),
     ("logs", &[("ferry logs prod --since 2h", "one tidy folder, redacted")]),
-    ("run", &[("ferry run playbooks/backup.yml --syntax-check", "only read"), ("ferry run site.yml -l prod", "a playbook of your own")]),
+    (
+        "run",
+        &[
+            ("ferry run playbooks/backup.yml --syntax-check", "only read"),
+            ("ferry run site.yml -l prod", "a playbook of your own"),
+        ],
+    ),
     ("points list", &[("ferry points list", "every point"), ("ferry points list prod --json", "for a program")]),
     ("points show", &[("ferry points show 20261122T041500Z-7f3a", "all that a point says about itself")]),
     ("points verify", &[("ferry points verify", "read every byte of every point again")]),
-    ("points check", &[("ferry points check prod --max-age gravity=26h --max-age amv=8d", "for monitoring: exit 9 when too old")]),
+    (
+        "points check",
+        &[("ferry points check prod --max-age gravity=26h --max-age amv=8d", "for monitoring: exit 9 when too old")],
+    ),
     ("points report", &[("ferry points report --out catalog.html", "the catalog as one page")]),
-    ("points accept", &[("ferry points accept 20261122T041500Z-7f3a --reason 'half the data was archived'", "a suspect point counts from now on")]),
+    (
+        "points accept",
+        &[(
+            "ferry points accept 20261122T041500Z-7f3a --reason 'half the data was archived'",
+            "a suspect point counts from now on",
+        )],
+    ),
     ("points hold", &[("ferry points hold 20261122T041500Z-7f3a 90d", "must not be deleted before")]),
     ("points prune", &[("ferry points prune prod --check", "what the rules would remove")]),
     ("points copy", &[("ferry points copy 20261122T041500Z-7f3a --to /mnt/other", "a verified copy in another place")]),
@@ -42,15 +106,33 @@ pub(super) const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ("jobs list", &[("ferry jobs list", "jobs on every node")]),
     ("jobs attach", &[("ferry jobs attach 1122d256", "follow a job and finish its run")]),
     ("jobs cancel", &[("ferry jobs cancel 1122d256 --hook", "end it, Gravity's own job too")]),
-    ("jobs clean", &[("ferry jobs clean 1122d256", "remove an ended job from its node"), ("ferry jobs clean --staging prod", "what failed hooks left")]),
+    (
+        "jobs clean",
+        &[
+            ("ferry jobs clean 1122d256", "remove an ended job from its node"),
+            ("ferry jobs clean --staging prod", "what failed hooks left"),
+        ],
+    ),
     ("runs list", &[("ferry runs list", "newest first")]),
     ("runs show", &[("ferry runs show 20261122T041455Z-9c1e", "what it did")]),
     ("runs replay", &[("ferry runs replay 20261122T041455Z-9c1e --speed 20", "watch it again, twenty times as fast")]),
-    ("runs report", &[("ferry runs report", "the page of the newest run"), ("ferry runs report 20261122T041455Z-9c1e --out last-night.html", "into a file to send")]),
+    (
+        "runs report",
+        &[
+            ("ferry runs report", "the page of the newest run"),
+            ("ferry runs report 20261122T041455Z-9c1e --out last-night.html", "into a file to send"),
+        ],
+    ),
     ("runs resume", &[("ferry runs resume 20261122T041455Z-9c1e", "go on at the step that did not finish")]),
     ("playbooks list", &[("ferry playbooks list", "what is inside")]),
     ("playbooks export", &[("ferry playbooks export backup", "a copy to change")]),
-    ("sandbox up", &[("ferry sandbox up", "pretend clusters in ./ferry-sandbox"), ("ferry sandbox up --fault exit0-empty-archive=on", "a Gravity that lies")]),
+    (
+        "sandbox up",
+        &[
+            ("ferry sandbox up", "pretend clusters in ./ferry-sandbox"),
+            ("ferry sandbox up --fault exit0-empty-archive=on", "a Gravity that lies"),
+        ],
+    ),
     ("sandbox down", &[("ferry sandbox down", "end them")]),
     ("sandbox faults", &[("ferry sandbox faults", "what can go wrong with them")]),
     ("demo", &[("ferry demo", "a backup and a restore against pretend clusters")]),

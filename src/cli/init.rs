@@ -159,13 +159,19 @@ fn yaml(text: &str) -> String {
 
 /// The inventory that the answers make.
 fn inventory(answers: &Answers) -> String {
-    let mut text = String::from("# Your clusters. A cluster is a group of hosts; what its nodes are for is a group as well. Ansible\n# reads this file too.\nall:\n  vars:\n");
+    let mut text = String::from(
+        "# Your clusters. A cluster is a group of hosts; what its nodes are for is a group as well. Ansible\n# reads this file too.\nall:\n  vars:\n",
+    );
     if let Some(user) = &answers.user {
         text.push_str(&format!("    ansible_user: {}\n", yaml(user)));
     }
     // Who logs in as root needs no sudo.
     let root = answers.user.as_deref() == Some("root");
-    text.push_str(if root { "    ansible_become: false                # who logs in is root\n" } else { "    ansible_become: true                 # gravity is run with sudo\n" });
+    text.push_str(if root {
+        "    ansible_become: false                # who logs in is root\n"
+    } else {
+        "    ansible_become: true                 # gravity is run with sudo\n"
+    });
     if let Some(key) = &answers.key {
         text.push_str(&format!("    ansible_private_key_file: {}\n", yaml(key)));
     }
@@ -210,7 +216,9 @@ pub(super) fn run(args: &InitArgs) -> Result<u8, Failure> {
     };
     if !args.schedule.is_empty() {
         // Paths in a schedule are absolute, and the folder may not be there yet.
-        let here = std::env::current_dir().map_err(|error| Failure::new(Kind::CouldNotStart, "the current folder cannot be told").saw(error.to_string()))?;
+        let here = std::env::current_dir().map_err(|error| {
+            Failure::new(Kind::CouldNotStart, "the current folder cannot be told").saw(error.to_string())
+        })?;
         let dir = std::path::absolute(here.join(&args.dir)).unwrap_or_else(|_| here.join(&args.dir));
         let dir: PathBuf = dir.components().collect();
         let exe = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/usr/local/bin/ferry"));
@@ -276,6 +284,7 @@ fn next(args: &InitArgs, cluster: &str, answers: Option<&Answers>) {
     steps.push("ferry ping".to_owned());
     steps.push(format!("ferry backup {cluster} --check"));
     steps.push(format!("ferry backup {cluster}"));
-    let lines: Vec<String> = steps.iter().enumerate().map(|(number, step)| format!("  {}. {step}", number + 1)).collect();
+    let lines: Vec<String> =
+        steps.iter().enumerate().map(|(number, step)| format!("  {}. {step}", number + 1)).collect();
     Sink::stdout().put(&format!("\nnext:\n{}\n", lines.join("\n")));
 }

@@ -77,9 +77,17 @@ pub fn reference() -> Vec<(&'static str, String)> {
     }
     exits.push_str("\nWhen several apply: 250, 8, 7, 4, 2, 9. `ferry explain 7` says the same at a terminal.\n");
 
-    let mut errors = format!("# Error codes\n\n{MADE}Every error carries one of these; `ferry explain F411` prints its entry. The first digit is that of the exit code.\n");
+    let mut errors = format!(
+        "# Error codes\n\n{MADE}Every error carries one of these; `ferry explain F411` prints its entry. The first digit is that of the exit code.\n"
+    );
     for code in codes::ALL {
-        errors.push_str(&format!("\n## {}: {}\n\n{}\n\nWhat to do: {}\n", code.code, code.title, plain(code.means), plain(code.mend)));
+        errors.push_str(&format!(
+            "\n## {}: {}\n\n{}\n\nWhat to do: {}\n",
+            code.code,
+            code.title,
+            plain(code.means),
+            plain(code.mend)
+        ));
     }
 
     let mut commands = format!("# Commands\n\n{MADE}");
@@ -87,13 +95,16 @@ pub fn reference() -> Vec<(&'static str, String)> {
     whole.build();
     describe(&whole, &mut commands);
 
-    let mut formats = format!("# Formats\n\n{MADE}## A run's journal\n\n`journal.jsonl`, format {FORMAT}: one JSON object a line, each with `at` (UTC), `seq` (from 1, without gaps) and `event`. `--output json` prints the same objects. The kinds of event:\n\n");
+    let mut formats = format!(
+        "# Formats\n\n{MADE}## A run's journal\n\n`journal.jsonl`, format {FORMAT}: one JSON object a line, each with `at` (UTC), `seq` (from 1, without gaps) and `event`. `--output json` prints the same objects. The kinds of event:\n\n"
+    );
     for kind in KINDS {
         formats.push_str(&format!("* `{kind}`\n"));
     }
     formats.push_str(&format!("\nWithin a format, fields and kinds are added, never renamed. A reader leaves out kinds that it does not know.\n\n## A recovery point\n\n`manifest.json`, format {}. It is written last, and from then on no file of the point changes but `notes.jsonl`, to which is only added.\n", crate::catalog::FORMAT));
     let table = crate::modules::table();
-    let mut modules = format!("# Modules\n\n{MADE}What a task of a playbook can be. A name may have `ansible.builtin.` before it.\n");
+    let mut modules =
+        format!("# Modules\n\n{MADE}What a task of a playbook can be. A name may have `ansible.builtin.` before it.\n");
     let mut names: Vec<&str> = table.names().collect();
     names.sort_unstable();
     names.dedup();
@@ -102,7 +113,8 @@ pub fn reference() -> Vec<(&'static str, String)> {
         let own = spec.args.iter().filter(|arg| arg.name != "*");
         let rows: Vec<String> = own
             .map(|arg| {
-                let choices = if arg.choices.is_empty() { String::new() } else { format!(": {}", arg.choices.join(", ")) };
+                let choices =
+                    if arg.choices.is_empty() { String::new() } else { format!(": {}", arg.choices.join(", ")) };
                 let default = arg.default.map(|value| format!(", else `{value}`")).unwrap_or_default();
                 let must = if arg.required { ", required" } else { "" };
                 let kind = format!("{}{choices}{default}{must}", arg.kind.words()).replace('|', "\\|");
@@ -146,7 +158,8 @@ fn describe(command: &clap::Command, text: &mut String) {
         }
         let long = arg.get_long().map(|long| format!("--{long}"));
         let short = arg.get_short().map(|short| format!("-{short}"));
-        let names = arg.get_value_names().map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
+        let names =
+            arg.get_value_names().map(|names| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
         let takes = arg.get_action().takes_values();
         let word = if arg.is_positional() {
             names.unwrap_or_else(|| id.to_uppercase())

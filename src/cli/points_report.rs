@@ -26,7 +26,9 @@ pub(super) struct PointsReportArgs {
 /// The catalog as the page wants it.
 fn shelf(catalog: &Catalog, cluster: Option<&str>) -> Result<Shelf, Failure> {
     let cluster = cluster
-        .map(|name| name.parse().map_err(|error: crate::name::BadName| Failure::new(Kind::CouldNotStart, error.to_string())))
+        .map(|name| {
+            name.parse().map_err(|error: crate::name::BadName| Failure::new(Kind::CouldNotStart, error.to_string()))
+        })
         .transpose()?;
     let now = jiff::Timestamp::now();
     let (mut rows, mut drills) = (Vec::new(), Vec::new());

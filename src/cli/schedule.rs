@@ -68,7 +68,8 @@ fn cron(night: &Night<'_>) -> String {
     let (hour, minute) = night.at;
     // cron takes an unescaped % for a line feed.
     let percent = |text: String| text.replace('%', "\\%");
-    let (dir, exe) = (percent(quoted(&night.dir.display().to_string())), percent(quoted(&night.exe.display().to_string())));
+    let (dir, exe) =
+        (percent(quoted(&night.dir.display().to_string())), percent(quoted(&night.exe.display().to_string())));
     let cluster = night.cluster;
     format!(
         "# ferry: a backup of {cluster} every night. Copy it to /etc/cron.d/ferry-backup-{cluster} (no dot in that name).
@@ -221,7 +222,8 @@ pipeline {{
 fn kubernetes(night: &Night<'_>) -> String {
     let (cluster, (hour, minute)) = (night.cluster, night.at);
     // Kubernetes takes fewer characters in a name than an inventory does.
-    let name: String = cluster.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let name: String =
+        cluster.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let name = format!("ferry-backup-{}", name.trim_matches('-'));
     let name: String = name.chars().take(52).collect();
     let name = name.trim_end_matches('-');

@@ -97,14 +97,19 @@ impl Folds {
                     }
                     Ci::Gitlab => {
                         let name = format!("ferry_step_{number}");
-                        text.push_str(&format!("\u{1b}[0Ksection_start:{}:{name}\r\u{1b}[0K{title}\n", event.at.as_second()));
+                        text.push_str(&format!(
+                            "\u{1b}[0Ksection_start:{}:{name}\r\u{1b}[0K{title}\n",
+                            event.at.as_second()
+                        ));
                         self.open = Some(name);
                     }
                 }
                 text
             }
             // What must be seen is not folded away.
-            Event::Failed { .. } | Event::Summary { .. } | Event::RunEnded { .. } | Event::Asking { .. } => self.close(event),
+            Event::Failed { .. } | Event::Summary { .. } | Event::RunEnded { .. } | Event::Asking { .. } => {
+                self.close(event)
+            }
             _ => String::new(),
         }
     }
@@ -209,7 +214,8 @@ pub fn after(dir: &Path, ci: Option<Ci>, summary: Option<&Path>) -> Result<(), F
         .open(path)
         .and_then(|mut file| file.write_all(page(&told).as_bytes()));
     written.map_err(|error| {
-        Failure::new(Kind::Failed, "the step's summary could not be written").saw(format!("{}: {error}", path.display()))
+        Failure::new(Kind::Failed, "the step's summary could not be written")
+            .saw(format!("{}: {error}", path.display()))
     })
 }
 
@@ -225,7 +231,12 @@ fn annotations(told: &Told) -> String {
         let place = place.map(|place| format!("file={},line={},", property(&clean(place.file.as_bytes())), place.line));
         let mend = failure.mend.as_ref().map(|mend| format!("\n{mend}")).unwrap_or_default();
         let lines: Vec<String> = format!("{failure}{mend}").split('\n').map(|line| clean(line.as_bytes())).collect();
-        text.push_str(&format!("::error {}title={}::{}\n", place.unwrap_or_default(), property(&title), data(&lines.join("\n"))));
+        text.push_str(&format!(
+            "::error {}title={}::{}\n",
+            place.unwrap_or_default(),
+            property(&title),
+            data(&lines.join("\n"))
+        ));
     }
     for warning in told.warnings.iter().take(MOST_ANNOTATIONS) {
         text.push_str(&format!("::warning title=ferry::{}\n", data(&clean(warning.as_bytes()))));
@@ -241,7 +252,13 @@ fn page(told: &Told) -> String {
         Some(exit) => ("❌", format!("exit {exit}: {}", exit_meaning(exit))),
         None => ("❔", "it did not come to its end".to_owned()),
     };
-    let mut text = format!("## {sign} {}\n\n{} ({}, run {})\n\n", markdown(title), markdown(&how), human_seconds(told.seconds), markdown(&told.run));
+    let mut text = format!(
+        "## {sign} {}\n\n{} ({}, run {})\n\n",
+        markdown(title),
+        markdown(&how),
+        human_seconds(told.seconds),
+        markdown(&told.run)
+    );
     for failure in &told.failures {
         let code = failure.code.as_ref().map(|code| format!("{code}: ")).unwrap_or_default();
         text.push_str(&format!("* **{code}{}**", markdown(&failure.to_string())));
@@ -278,7 +295,10 @@ mod tests {
     #[test]
     fn a_host_gives_github_no_command() {
         let github = Some(Ci::Github);
-        assert_eq!(harmless(github, "a ##[error]x\n  ::add-path::/evil\nfine :: here\n"), "a ## [error]x\n  | ::add-path::/evil\nfine :: here\n");
+        assert_eq!(
+            harmless(github, "a ##[error]x\n  ::add-path::/evil\nfine :: here\n"),
+            "a ## [error]x\n  | ::add-path::/evil\nfine :: here\n"
+        );
         assert_eq!(harmless(None, "::x ##["), "::x ##[");
         assert_eq!(harmless(Some(Ci::Gitlab), "::x"), "::x");
         assert_eq!(data("100 %\n::error::x"), "100 %25%0A::error::x");

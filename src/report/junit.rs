@@ -108,10 +108,22 @@ fn begin(to: &mut impl Write, counts: &Counts) -> io::Result<()> {
     let Counts { cases, failures, errors, skipped, seconds, .. } = counts;
     let title = if counts.title.is_empty() { "ferry" } else { &counts.title };
     let began = counts.began.map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default();
-    let tests = format!("tests=\"{cases}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\" time=\"{seconds:.3}\"");
+    let tests = format!(
+        "tests=\"{cases}\" failures=\"{failures}\" errors=\"{errors}\" skipped=\"{skipped}\" time=\"{seconds:.3}\""
+    );
     writeln!(to, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"ferry\" {tests}>")?;
-    writeln!(to, "  <testsuite name=\"{}\" hostname=\"{}\" timestamp=\"{began}\" {tests}>", xml(title), xml(&counts.machine))?;
-    writeln!(to, "    <properties><property name=\"run\" value=\"{}\"/><property name=\"ferry\" value=\"{}\"/></properties>", xml(&counts.run), env!("CARGO_PKG_VERSION"))
+    writeln!(
+        to,
+        "  <testsuite name=\"{}\" hostname=\"{}\" timestamp=\"{began}\" {tests}>",
+        xml(title),
+        xml(&counts.machine)
+    )?;
+    writeln!(
+        to,
+        "    <properties><property name=\"run\" value=\"{}\"/><property name=\"ferry\" value=\"{}\"/></properties>",
+        xml(&counts.run),
+        env!("CARGO_PKG_VERSION")
+    )
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -130,7 +142,9 @@ fn case(
     let said = xml(message);
     match outcome {
         Outcome::Failed if !ignored => writeln!(to, "><failure type=\"failed\" message=\"{said}\"/></testcase>"),
-        Outcome::Unreachable if !ignored => writeln!(to, "><error type=\"unreachable\" message=\"{said}\"/></testcase>"),
+        Outcome::Unreachable if !ignored => {
+            writeln!(to, "><error type=\"unreachable\" message=\"{said}\"/></testcase>")
+        }
         Outcome::Unknown if !ignored => writeln!(to, "><error type=\"unknown\" message=\"{said}\"/></testcase>"),
         Outcome::Skipped => writeln!(to, "><skipped message=\"{said}\"/></testcase>"),
         _ if message.is_empty() => writeln!(to, "/>"),
@@ -143,7 +157,8 @@ fn end(to: &mut impl Write, counts: &Counts) -> io::Result<()> {
     match counts.exit {
         Some(0) => writeln!(to, "/>")?,
         exit => {
-            let message = exit.map_or("it did not come to its end".to_owned(), |exit| format!("exit {exit}: {}", exit_meaning(exit)));
+            let message = exit
+                .map_or("it did not come to its end".to_owned(), |exit| format!("exit {exit}: {}", exit_meaning(exit)));
             write!(to, "><failure type=\"exit\" message=\"{}\">", xml(&message))?;
             for failure in &counts.told {
                 let code = failure.code.as_ref().map(|code| format!("{code}: ")).unwrap_or_default();

@@ -34,7 +34,10 @@ const MOST_COUNTS: usize = 8;
 pub fn spawn(window: Window, memory: Option<Memory>) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("terminal".to_owned()).spawn(move || {
         let hz = u8::try_from(1000 / REDRAW.as_millis()).unwrap_or(4);
-        let target = ProgressDrawTarget::term_like_with_hz(Box::new(Calm { term: console::Term::buffered_stderr(), row_ended: AtomicBool::new(false) }), hz);
+        let target = ProgressDrawTarget::term_like_with_hz(
+            Box::new(Calm { term: console::Term::buffered_stderr(), row_ended: AtomicBool::new(false) }),
+            hz,
+        );
         let width = || {
             // A terminal of its own for either: a pipe behind stdout wraps nothing.
             let columns = |term: console::Term| if term.is_term() { usize::from(term.size().1) } else { usize::MAX };
@@ -461,13 +464,21 @@ fn live_step(frame: char, step: &Step, elapsed: Duration, width: usize, style: S
     let wanted = 2 + render::text_width(&step.place) + render::text_width(&step.text);
     let time = if wanted + render::text_width(&long) <= width { long } else { short };
     let room = width.saturating_sub(2 + render::text_width(&time));
-    let place = if render::text_width(&step.place) + render::text_width(&step.text) <= room { step.place.as_str() } else { "" };
+    let place =
+        if render::text_width(&step.place) + render::text_width(&step.text) <= room { step.place.as_str() } else { "" };
     format!("{frame} {place}{}{time}", cut(&step.text, room.saturating_sub(render::text_width(place)), style))
 }
 
 /// `  Back up prod, prod-1, 3 min 2 s of about 15 min in all`: where it goes on and how long it has; from the left it gives
 /// way to a narrow window.
-fn live_run(play: &str, node: &str, elapsed: Duration, last: Option<f64>, width: usize, style: Style) -> Option<String> {
+fn live_run(
+    play: &str,
+    node: &str,
+    elapsed: Duration,
+    last: Option<f64>,
+    width: usize,
+    style: Style,
+) -> Option<String> {
     if play.is_empty() {
         return None;
     }
@@ -533,7 +544,8 @@ mod tests {
             live_count("gravity.tar.gz", "prod-1", &count(600 << 20, None), 100, style),
             "  prod-1: gravity.tar.gz  600 MiB, 60.0 MiB/s"
         );
-        let step = Step { text: "Gravity backup".into(), since: Instant::now(), place: "[4/10] ".into(), last: Some(720.0) };
+        let step =
+            Step { text: "Gravity backup".into(), since: Instant::now(), place: "[4/10] ".into(), last: Some(720.0) };
         let after = Duration::from_secs(125);
         assert_eq!(live_step('x', &step, after, 80, style), "x [4/10] Gravity backup  2 min 5 s of about 12 min");
         assert_eq!(live_step('x', &step, after, 40, style), "x [4/10] Gravity backup  2 min 5 s");
@@ -542,16 +554,25 @@ mod tests {
             live_run("Back up prod", "prod-1", after, Some(900.0), 80, style).unwrap(),
             "  Back up prod, prod-1, 2 min 5 s of about 15 min in all"
         );
-        assert_eq!(live_run("Back up prod", "prod-1", after, None, 40, style).unwrap(), "  Back up prod, prod-1, 2 min 5 s in all");
+        assert_eq!(
+            live_run("Back up prod", "prod-1", after, None, 40, style).unwrap(),
+            "  Back up prod, prod-1, 2 min 5 s in all"
+        );
         for width in 39..120 {
             for style in [style, Style::BARE] {
                 for total in [None, Some(0), Some(1200 << 20), Some(1)] {
                     let line = live_count("日本語 archive", "prod-1", &count(600 << 20, total), width, style);
                     assert!(render::text_width(&line) <= width, "{width}: {line}");
-                    let step = Step { text: "日本語 ".repeat(30), since: Instant::now(), place: "[4/10] ".into(), last: Some(700.0) };
+                    let step = Step {
+                        text: "日本語 ".repeat(30),
+                        since: Instant::now(),
+                        place: "[4/10] ".into(),
+                        last: Some(700.0),
+                    };
                     let line = live_step('x', &step, Duration::from_secs(125), width, style);
                     assert!(render::text_width(&line) <= width && line.ends_with("  2 min 5 s"), "{width}: {line}");
-                    let line = live_run("Back up 日本語", "prod-1", Duration::from_secs(125), Some(700.0), width, style);
+                    let line =
+                        live_run("Back up 日本語", "prod-1", Duration::from_secs(125), Some(700.0), width, style);
                     assert!(render::text_width(&line.unwrap()) <= width, "{width}");
                 }
             }

@@ -133,7 +133,14 @@ fn newest(shelf: &Shelf) -> BTreeMap<(String, String), Option<(Timestamp, String
 
 fn page<W: Write>(shelf: &Shelf, to: &mut Counted<W>) -> io::Result<()> {
     begin(to, &format!("Recovery points in {}", shelf.root))?;
-    let sections = [("newest", "Newest"), ("days", "By day"), ("sizes", "Sizes and durations"), ("drills", "Restores and drills"), ("retention", "What goes next"), ("points", "All points")];
+    let sections = [
+        ("newest", "Newest"),
+        ("days", "By day"),
+        ("sizes", "Sizes and durations"),
+        ("drills", "Restores and drills"),
+        ("retention", "What goes next"),
+        ("points", "All points"),
+    ];
     bar(to, &format!("catalog {}", shelf.root), &sections, true)?;
     head(shelf, to)?;
     for (id, name) in sections {
@@ -148,7 +155,11 @@ fn page<W: Write>(shelf: &Shelf, to: &mut Counted<W>) -> io::Result<()> {
         }
         writeln!(to, "</section>")?;
     }
-    let told = format!("Made by ferry {} at {}. All times are UTC. This page loads nothing and sends nothing. A backup older than you allow is found by <code>ferry points check</code>, not by this page.", env!("CARGO_PKG_VERSION"), when(shelf.now));
+    let told = format!(
+        "Made by ferry {} at {}. All times are UTC. This page loads nothing and sends nothing. A backup older than you allow is found by <code>ferry points check</code>, not by this page.",
+        env!("CARGO_PKG_VERSION"),
+        when(shelf.now)
+    );
     end(to, &told)
 }
 
@@ -178,7 +189,13 @@ fn head(shelf: &Shelf, to: &mut impl Write) -> io::Result<()> {
     } else {
         ("good", "Good", "every cluster in this catalog has a verified Gravity archive of the last 26 hours".to_owned())
     };
-    writeln!(to, "<div class=\"verdict {class}\"><h1>Recovery points</h1><p class=\"say\"><b>{word}</b>: {}.</p><p class=\"soft\">{} on {}.</p></div>", text(&sentence), text(&shelf.root), when(shelf.now))?;
+    writeln!(
+        to,
+        "<div class=\"verdict {class}\"><h1>Recovery points</h1><p class=\"say\"><b>{word}</b>: {}.</p><p class=\"soft\">{} on {}.</p></div>",
+        text(&sentence),
+        text(&shelf.root),
+        when(shelf.now)
+    )?;
     let bytes: u64 = shelf.rows.iter().map(|row| row.bytes).sum();
     write!(to, "<div class=\"cards\">")?;
     for (name, value, class) in [
@@ -194,11 +211,28 @@ fn head(shelf: &Shelf, to: &mut impl Write) -> io::Result<()> {
 }
 
 fn newest_table(shelf: &Shelf, to: &mut impl Write) -> io::Result<()> {
-    write!(to, "<div class=\"scroll\"><table class=\"find\"><thead><tr><th>cluster</th><th>kind</th><th>age of the newest verified</th><th class=\"n\">size</th><th>point</th></tr></thead><tbody>")?;
+    write!(
+        to,
+        "<div class=\"scroll\"><table class=\"find\"><thead><tr><th>cluster</th><th>kind</th><th>age of the newest verified</th><th class=\"n\">size</th><th>point</th></tr></thead><tbody>"
+    )?;
     for ((cluster, kind), newest) in newest(shelf) {
         match newest {
-            Some((at, id, bytes)) => write!(to, "<tr><td>{}</td><td>{}</td><td><b>{}</b> <span class=\"soft\">({})</span></td><td class=\"n\">{}</td><td>{}</td></tr>", text(&cluster), text(&kind), age(shelf.now, at), when(at), human_bytes(bytes), text(&id))?,
-            None => write!(to, "<tr><td>{}</td><td>{}</td><td class=\"bad\">none is verified</td><td></td><td></td></tr>", text(&cluster), text(&kind))?,
+            Some((at, id, bytes)) => write!(
+                to,
+                "<tr><td>{}</td><td>{}</td><td><b>{}</b> <span class=\"soft\">({})</span></td><td class=\"n\">{}</td><td>{}</td></tr>",
+                text(&cluster),
+                text(&kind),
+                age(shelf.now, at),
+                when(at),
+                human_bytes(bytes),
+                text(&id)
+            )?,
+            None => write!(
+                to,
+                "<tr><td>{}</td><td>{}</td><td class=\"bad\">none is verified</td><td></td><td></td></tr>",
+                text(&cluster),
+                text(&kind)
+            )?,
         }
     }
     writeln!(to, "</tbody></table></div>")
@@ -227,7 +261,10 @@ fn days(shelf: &Shelf, to: &mut impl Write) -> io::Result<()> {
         };
     }
     clusters.sort_unstable();
-    write!(to, "<p class=\"soft\">One box a day: how many points were made; red where one is damaged, empty where there is none.</p>")?;
+    write!(
+        to,
+        "<p class=\"soft\">One box a day: how many points were made; red where one is damaged, empty where there is none.</p>"
+    )?;
     for cluster in clusters {
         write!(to, "<h3>{}</h3><div class=\"days\">", text(cluster))?;
         let mut day = today;
@@ -253,15 +290,39 @@ fn curve(to: &mut impl Write, name: &str, points: &[(Timestamp, f64)], shown: fn
     let points = points.get(points.len().saturating_sub(MOST_POINTS)..).unwrap_or_default();
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return Ok(()) };
     if points.len() < 2 {
-        return writeln!(to, "<p>{}: {} <span class=\"soft\">({}; one point makes no curve)</span></p>", text(name), shown(first.1), when(first.0));
+        return writeln!(
+            to,
+            "<p>{}: {} <span class=\"soft\">({}; one point makes no curve)</span></p>",
+            text(name),
+            shown(first.1),
+            when(first.0)
+        );
     }
     let top = points.iter().map(|(_, value)| *value).fold(f64::MIN_POSITIVE, f64::max);
     let span = last.0.duration_since(first.0).as_secs_f64().max(0.001);
-    let spots: Vec<String> = points.iter().map(|(at, value)| format!("{:.1},{:.1}", at.duration_since(first.0).as_secs_f64() / span * 1000.0, 196.0 - value / top * 176.0)).collect();
+    let spots: Vec<String> = points
+        .iter()
+        .map(|(at, value)| {
+            format!(
+                "{:.1},{:.1}",
+                at.duration_since(first.0).as_secs_f64() / span * 1000.0,
+                196.0 - value / top * 176.0
+            )
+        })
+        .collect();
     let dots: Vec<String> = spots.iter().map(|spot| format!("M{spot}h0")).collect();
     let (name, spots) = (text(name), spots.join(" "));
-    write!(to, "<h3>{name}</h3><div class=\"chart\"><span class=\"top\">{} at most, {} last</span>", shown(top), shown(last.1))?;
-    write!(to, "<svg viewBox=\"0 0 1000 200\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{name}\"><polygon points=\"0,200 {spots} 1000,200\"/><polyline points=\"{spots}\"/><path class=\"dots\" d=\"{}\"/></svg>", dots.concat())?;
+    write!(
+        to,
+        "<h3>{name}</h3><div class=\"chart\"><span class=\"top\">{} at most, {} last</span>",
+        shown(top),
+        shown(last.1)
+    )?;
+    write!(
+        to,
+        "<svg viewBox=\"0 0 1000 200\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{name}\"><polygon points=\"0,200 {spots} 1000,200\"/><polyline points=\"{spots}\"/><path class=\"dots\" d=\"{}\"/></svg>",
+        dots.concat()
+    )?;
     writeln!(to, "<div class=\"axis\"><span>{}</span><span>{}</span></div></div>", when(first.0), when(last.0))
 }
 
@@ -291,13 +352,28 @@ fn sizes(shelf: &Shelf, to: &mut impl Write) -> io::Result<()> {
 
 fn drills(shelf: &Shelf, to: &mut impl Write) -> io::Result<()> {
     if shelf.drills.is_empty() {
-        return writeln!(to, "<p class=\"warn\"><b>No restore was ever rehearsed from this catalog.</b> What was never restored is not known to be restorable: <code>ferry drill POINT --to CLUSTER</code></p>");
+        return writeln!(
+            to,
+            "<p class=\"warn\"><b>No restore was ever rehearsed from this catalog.</b> What was never restored is not known to be restorable: <code>ferry drill POINT --to CLUSTER</code></p>"
+        );
     }
-    write!(to, "<div class=\"scroll\"><table class=\"find\"><thead><tr><th>when</th><th>point</th><th>into</th><th>kind</th><th class=\"n\">recovery time</th><th class=\"n\">age of the data then</th></tr></thead><tbody>")?;
+    write!(
+        to,
+        "<div class=\"scroll\"><table class=\"find\"><thead><tr><th>when</th><th>point</th><th>into</th><th>kind</th><th class=\"n\">recovery time</th><th class=\"n\">age of the data then</th></tr></thead><tbody>"
+    )?;
     for drill in shelf.drills.iter().take(200) {
         let kind = if drill.rehearsal { "drill" } else { "restore" };
         let shown = |seconds: Option<f64>| seconds.map_or("not measured".to_owned(), human_seconds);
-        write!(to, "<tr><td class=\"w\">{}</td><td>{}/{}</td><td>{}</td><td>{kind}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>", when(drill.at), text(&drill.cluster), text(&drill.point), text(&drill.into), shown(drill.seconds), shown(drill.age))?;
+        write!(
+            to,
+            "<tr><td class=\"w\">{}</td><td>{}/{}</td><td>{}</td><td>{kind}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+            when(drill.at),
+            text(&drill.cluster),
+            text(&drill.point),
+            text(&drill.into),
+            shown(drill.seconds),
+            shown(drill.age)
+        )?;
     }
     writeln!(to, "</tbody></table></div>")
 }
@@ -305,9 +381,14 @@ fn drills(shelf: &Shelf, to: &mut impl Write) -> io::Result<()> {
 fn retention(shelf: &Shelf, to: &mut impl Write) -> io::Result<()> {
     match &shelf.retention {
         Retention::Unknown(why) => writeln!(to, "<p>{}</p>", text(why)),
-        Retention::Next(next) if next.is_empty() => writeln!(to, "<p>Nothing: every point is wanted by the rules that are in force.</p>"),
+        Retention::Next(next) if next.is_empty() => {
+            writeln!(to, "<p>Nothing: every point is wanted by the rules that are in force.</p>")
+        }
         Retention::Next(next) => {
-            write!(to, "<div class=\"scroll\"><table class=\"find\"><thead><tr><th>cluster</th><th>point</th><th>why</th></tr></thead><tbody>")?;
+            write!(
+                to,
+                "<div class=\"scroll\"><table class=\"find\"><thead><tr><th>cluster</th><th>point</th><th>why</th></tr></thead><tbody>"
+            )?;
             for (cluster, point, why) in next.iter().take(1_000) {
                 write!(to, "<tr><td>{}</td><td>{}</td><td>{}</td></tr>", text(cluster), text(point), text(why))?;
             }
@@ -318,14 +399,38 @@ fn retention(shelf: &Shelf, to: &mut impl Write) -> io::Result<()> {
 
 fn rows(shelf: &Shelf, to: &mut impl Write) -> io::Result<()> {
     if shelf.rows.len() > MOST_ROWS {
-        writeln!(to, "<p class=\"warn\">The newest {MOST_ROWS} of {}; <code>ferry points list</code> shows all.</p>", many(shelf.rows.len() as u64, "point"))?;
+        writeln!(
+            to,
+            "<p class=\"warn\">The newest {MOST_ROWS} of {}; <code>ferry points list</code> shows all.</p>",
+            many(shelf.rows.len() as u64, "point")
+        )?;
     }
-    write!(to, "<div class=\"scroll\"><table class=\"find\"><thead><tr><th>cluster</th><th>point</th><th>verdict</th><th>ended</th><th class=\"n\">size</th><th>archives</th><th>PCE</th><th>label</th><th></th></tr></thead><tbody>")?;
+    write!(
+        to,
+        "<div class=\"scroll\"><table class=\"find\"><thead><tr><th>cluster</th><th>point</th><th>verdict</th><th>ended</th><th class=\"n\">size</th><th>archives</th><th>PCE</th><th>label</th><th></th></tr></thead><tbody>"
+    )?;
     for row in shelf.rows.iter().take(MOST_ROWS) {
         let lack = if row.complete == Some(false) { ", not complete" } else { "" };
-        let archives: Vec<String> = row.archives.iter().map(|(kind, bytes, verdict)| format!("{kind} {} {verdict}", human_bytes(*bytes))).collect();
+        let archives: Vec<String> = row
+            .archives
+            .iter()
+            .map(|(kind, bytes, verdict)| format!("{kind} {} {verdict}", human_bytes(*bytes)))
+            .collect();
         let held = if row.held { "held. " } else { "" };
-        writeln!(to, "<tr><td>{}</td><td class=\"w\">{}</td><td class=\"{}\">{}{lack}</td><td class=\"w\">{}</td><td class=\"n\">{}</td><td>{}</td><td>{}</td><td>{}</td><td>{held}{}</td></tr>", text(&row.cluster), text(&row.id), shade(row), text(&row.state), row.finished.map(when).unwrap_or_default(), human_bytes(row.bytes), text(&archives.join(", ")), text(&row.version), text(&row.label), text(&row.remark))?;
+        writeln!(
+            to,
+            "<tr><td>{}</td><td class=\"w\">{}</td><td class=\"{}\">{}{lack}</td><td class=\"w\">{}</td><td class=\"n\">{}</td><td>{}</td><td>{}</td><td>{}</td><td>{held}{}</td></tr>",
+            text(&row.cluster),
+            text(&row.id),
+            shade(row),
+            text(&row.state),
+            row.finished.map(when).unwrap_or_default(),
+            human_bytes(row.bytes),
+            text(&archives.join(", ")),
+            text(&row.version),
+            text(&row.label),
+            text(&row.remark)
+        )?;
     }
     writeln!(to, "</tbody></table></div>")
 }
