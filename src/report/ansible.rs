@@ -67,7 +67,7 @@ pub fn dump(result: &Map<String, Value>, indent: bool) -> String {
         result
         .keys()
         // How it came out stands before the result.
-        .filter(|name| !name.starts_with("_ansible_") && !["changed", "failed", "skipped"].contains(&name.as_str()))
+        .filter(|name| !name.starts_with("_ansible_") && !["changed", "failed", "skipped", "exception"].contains(&name.as_str()))
         .collect();
     names.sort();
     for name in names {

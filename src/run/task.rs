@@ -14,7 +14,7 @@ use crate::event::{Event, Outcome};
 use crate::failure::{Failure, Kind, Place};
 use crate::modules::{self, Call, Done, Effect, Folders, Line};
 use crate::playbook::{Action, Arg, ArgKind, Loop, Task, Text};
-use crate::template::{Scope, is_template};
+use crate::template::{Scope, is_omit, is_template};
 
 /// One task on one host.
 pub(super) struct Cx<'a> {
@@ -414,6 +414,9 @@ impl Runner<'_> {
     fn decorate(&self, cx: &Cx<'_>, scope: &Scope, ending: &mut Ending) {
         let task = cx.task;
         if ending.has_failed() {
+            if self.shared.options.compat {
+                ending.result.entry("exception").or_insert(json!("(traceback unavailable)"));
+            }
             let failure = ending.failure.get_or_insert_with(|| {
                 let said = ending.result.get("stderr").and_then(Value::as_str).unwrap_or_default();
                 let failure = Failure::new(Kind::Failed, format!("{}: {}", cx.title, ending.message)).on(cx.host);
@@ -585,20 +588,8 @@ impl Runner<'_> {
                 items.get(at).cloned().into_iter().collect()
             }
             other => {
-                // The lookup of that name, as a template would call it.
-                let mut names = scope.clone();
-                let terms = list(value);
-                let mut call = Vec::new();
-                for (at, term) in terms.iter().enumerate() {
-                    let name = format!("ferry_term_{at}");
-                    names.data(&name, term);
-                    call.push(name);
-                }
-                let text = format!("{{{{ query('{other}', {}) }}}}", call.join(", "));
-                match templater.render(&text, place, &names)? {
-                    Value::Array(items) => items,
-                    one => vec![one],
-                }
+                // The lookup of that name.
+                templater.query(other, &list(value), place, scope)?
             }
         })
     }
@@ -1170,11 +1161,6 @@ impl Runner<'_> {
         }
         Ok(out)
     }
-}
-
-/// A value that says: as if this were not written.
-pub(super) fn is_omit(value: &Value) -> bool {
-    value.as_str().is_some_and(|text| text.starts_with("__omit_place_holder__"))
 }
 
 /// A result without what is for windows only.
