@@ -14,6 +14,10 @@ mod open;
 mod ping;
 mod playbooks;
 mod points;
+mod points_args;
+mod points_keep;
+mod points_move;
+mod points_place;
 mod prompt;
 mod restore;
 mod resume;
@@ -84,7 +88,10 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Backup(args) => block_on(backup::run(args)),
         Command::Restore(args) => block_on(restore::run(args)),
         Command::Run(args) => block_on(run::run(args)),
-        Command::Points(command) => points::run(command),
+        Command::Points(command) => block_on(points::run(command)),
+        Command::Catalog(points_args::CatalogCommand::BreakLock { point, place }) => {
+            block_on(points_keep::break_lock(&point, &place))
+        }
         Command::Jobs(command) => block_on(jobs::run(command)),
         Command::Runs(args::RunsCommand::Resume(args)) => block_on(resume::run(*args)),
         Command::Runs(command) => runs::run(command),
