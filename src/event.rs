@@ -432,6 +432,20 @@ impl Window {
         self.queue.1.notify_one();
     }
 
+    /// Shows an event that was kept earlier, with its own time and place: for whoever reads a journal back. Waits
+    /// while much is waiting already, so that a long journal is never in memory whole.
+    pub fn again(&self, event: Stamped) {
+        while self.lock().waiting.len() >= WAITING_LINES / 2 {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        self.push(&Arc::new(event));
+    }
+
+    /// Nothing more will come.
+    pub fn end(&self) {
+        self.close();
+    }
+
     /// Whether it wants every line and cannot take more now, and how much it took so far.
     fn holds_up(&self) -> Option<u64> {
         let queue = self.lock();

@@ -16,6 +16,7 @@ pub mod inventory;
 pub mod playbook;
 pub mod settings;
 pub mod template;
+pub mod vault;
 
 // floor: wire
 pub mod remote;

@@ -433,7 +433,7 @@ fn sources() {
         ("ini", "INI format", Some((1, 1))),
         ("hosts.ini", "INI format", Some((1, 1))),
         ("script", "a program", Some((1, 1))),
-        ("vaulted.yml", "Ansible Vault", Some((1, 1))),
+        ("vaulted.yml", "no whole vault file", Some((1, 1))),
         ("latin1.yml", "UTF-8", Some((2, 18))),
     ];
     for (file, what, place) in refused {
@@ -479,7 +479,7 @@ fn typed_variables_fail_with_their_place() {
         ("    pce_work_dir: \"{{ 'x' }}\"\n", (3, 19), "pce_work_dir is an absolute path"),
         ("    pce_work_dir: \"{{ bsae }}\"\n    base: /x\n", (3, 19), "bsae is not defined"),
         ("    x: 1\n    pce_backup_timeout: \"{{ 5 }}\"\n", (4, 25), "is a duration with a unit"),
-        ("    ansible_become_password: !vault |\n      $ANSIBLE_VAULT;1.1\n", (3, 30), "vault, which is not built"),
+        ("    ansible_become_password: !vault |\n      $ANSIBLE_VAULT;1.1\n", (3, 30), "damaged"),
         ("    ansible_user: \"{{ ansible_user }}\"\n", (3, 19), "refers to itself"),
     ];
     for (vars, at, what) in cases {
@@ -499,7 +499,8 @@ fn typed_variables_fail_with_their_place() {
 
 fn modules() -> ModuleTable {
     const fn arg(name: &'static str, kind: ArgKind, required: bool) -> ArgSpec {
-        ArgSpec { name, kind, required, doc: "what it means" }
+        let spec = ArgSpec::new(name, kind, "what it means");
+        if required { spec.required() } else { spec }
     }
     const COMMAND: &[ArgSpec] = &[
         arg("cmd", ArgKind::Str, false),
@@ -517,10 +518,10 @@ fn modules() -> ModuleTable {
         arg("labels", ArgKind::Map, false),
     ];
     ModuleTable::new(&[
-        ModuleSpec { name: "command", free_form: true, args: COMMAND },
-        ModuleSpec { name: "shell", free_form: true, args: COMMAND },
-        ModuleSpec { name: "debug", free_form: false, args: DEBUG },
-        ModuleSpec { name: "gravity_backup", free_form: false, args: BACKUP },
+        ModuleSpec::new("command", "what it does", COMMAND).free_form(),
+        ModuleSpec::new("shell", "what it does", COMMAND).free_form(),
+        ModuleSpec::new("debug", "what it does", DEBUG),
+        ModuleSpec::new("gravity_backup", "what it does", BACKUP),
     ])
 }
 

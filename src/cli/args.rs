@@ -122,6 +122,9 @@ pub(super) struct Common {
     /// Read sudo's password from this environment variable; commands that ferry starts do not inherit it
     #[arg(long, value_name = "NAME", conflicts_with_all = ["ask_become_pass", "become_password_file"])]
     pub(super) become_password_env: Option<String>,
+    /// Vault passwords
+    #[command(flatten)]
+    pub(super) vault: VaultOptions,
     /// Read the key's passphrase from this file
     #[arg(long, value_name = "FILE")]
     pub(super) key_passphrase_file: Option<PathBuf>,
@@ -154,6 +157,20 @@ pub(super) struct Common {
     pub(super) exec: Option<super::exec::Speech>,
 }
 
+/// Where the passwords of Ansible Vault come from. Ansible's letters.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct VaultOptions {
+    /// Ask for the vault password
+    #[arg(short = 'J', long, visible_alias = "ask-vault-password")]
+    pub(super) ask_vault_pass: bool,
+    /// Vault password file, or a program that prints it; may be given several times
+    #[arg(long, visible_alias = "vault-pass-file", value_name = "FILE")]
+    pub(super) vault_password_file: Vec<String>,
+    /// Vault password of one id: ID@FILE, ID@PROGRAM or ID@prompt; may be given several times
+    #[arg(long, value_name = "ID@SOURCE")]
+    pub(super) vault_id: Vec<String>,
+}
+
 impl Common {
     /// These options as they must be typed again for another command to mean the same hosts and
     /// places: each word with a blank before it, quoted for the shell.
@@ -167,6 +184,8 @@ impl Common {
         option("--connection-password-file", path(&self.connection_password_file).as_deref());
         option("--become-password-file", path(&self.become_password_file).as_deref());
         option("--become-password-env", self.become_password_env.as_deref());
+        self.vault.vault_password_file.iter().for_each(|value| option("--vault-password-file", Some(value)));
+        self.vault.vault_id.iter().for_each(|value| option("--vault-id", Some(value)));
         option("--key-passphrase-file", path(&self.key_passphrase_file).as_deref());
         option("--private-key", path(&self.private_key).as_deref());
         option("--ssh-common-args", self.ssh_common_args.as_deref());
@@ -175,6 +194,7 @@ impl Common {
         option("--run-dir", path(&self.run_dir).as_deref());
         words.extend(self.become_on.then(|| "--become".to_owned()));
         words.extend(self.ask_pass.then(|| "--ask-pass".to_owned()));
+        words.extend(self.vault.ask_vault_pass.then(|| "--ask-vault-pass".to_owned()));
         words.extend(self.ask_become_pass.then(|| "--ask-become-pass".to_owned()));
         words.iter().map(|word| format!(" {}", quoted(word))).collect()
     }
@@ -450,6 +470,10 @@ pub(super) enum RunsCommand {
         #[arg(long, value_name = "DIR")]
         run_dir: Option<PathBuf>,
     },
+    /// Show a run again as it was, what hosts said included
+    Replay(super::runs::ReplayArgs),
+    /// Write a run's report.html anew: one page that needs no network
+    Report(super::runs::ReportArgs),
     /// Carry a failed or interrupted run on at the step that did not finish
     Resume(Box<ResumeArgs>),
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::args::Common;
+use super::args::{Common, VaultOptions};
 use super::prompt;
 use crate::catalog::Who;
 use crate::failure::{Failure, Kind};
@@ -22,6 +22,7 @@ use crate::remote::ssh::config::Here;
 use crate::remote::ssh::keys;
 use crate::secret::{ExposeSecret as _, Masker, SecretString};
 use crate::settings::{Flags, Settings};
+use crate::vault::{self, Vault};
 
 /// Settings, inventory and how to reach hosts.
 pub(super) struct Opened {
@@ -30,6 +31,7 @@ pub(super) struct Opened {
     pub(super) extra: Map<String, Value>,
     pub(super) reach: Reach,
     pub(super) masker: Masker,
+    pub(super) vault: Vault,
     pub(super) inventory_paths: Vec<PathBuf>,
 }
 
@@ -93,15 +95,51 @@ fn host_key_checking() -> Option<bool> {
     }
 }
 
+/// The vault passwords that are named by flags, environment and settings; asked for at the terminal where that is said.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`] when none of them can be had.
+pub(super) fn vault(options: &VaultOptions, settings: &Settings, hide: &[String]) -> Result<Vault, Failure> {
+    vault_for(options, settings, hide, false)
+}
+
+/// As [`vault`]; with `new` the questions are those for a password that is made.
+///
+/// # Errors
+/// As [`vault`].
+pub(super) fn vault_for(
+    options: &VaultOptions,
+    settings: &Settings,
+    hide: &[String],
+    new: bool,
+) -> Result<Vault, Failure> {
+    let mut ids = settings.vault_identity_list.clone();
+    ids.extend(options.vault_id.iter().cloned());
+    let file = |path: &String| format!("{}@{path}", vault::DEFAULT_ID);
+    ids.extend(options.vault_password_file.iter().map(file));
+    ids.extend(settings.vault_password_file.iter().map(|path| file(&path.display().to_string())));
+    let ask = |question: &str, twice: bool| {
+        let typed = prompt::secret(question, "--vault-password-file FILE, or --vault-id ID@FILE")?;
+        if twice {
+            let again = prompt::secret(&format!("Confirm {}", question.to_lowercase()), "")?;
+            if again.expose_secret() != typed.expose_secret() {
+                return Err(Failure::new(Kind::CouldNotStart, "the two passwords are not the same"));
+            }
+        }
+        Ok(typed)
+    };
+    let sources = vault::Sources { ids, ask: options.ask_vault_pass };
+    let masker = super::MASKER.get_or_init(Masker::new);
+    Vault::open(&sources, &vault::Door { ask: &ask, hide, new }, masker)
+}
+
 /// `-e`: `k=v` words, JSON, or `@FILE`.
-fn extra_vars(given: &[String]) -> Result<Map<String, Value>, Failure> {
+fn extra_vars(given: &[String], vault: &Vault) -> Result<Map<String, Value>, Failure> {
     let wrong = |what: String| Failure::new(Kind::Usage, what);
     let mut extra = Map::new();
     for text in given {
         if let Some(path) = text.strip_prefix('@') {
-            let content = std::fs::read_to_string(path)
-                .map_err(|error| Failure::new(Kind::CouldNotStart, format!("-e @{path}: {error}")))?;
-            let document = crate::settings::yaml::Document::read(path, &content)?;
+            let document = vault.read_document(Path::new(path)).map_err(|failure| failure.within("-e"))?;
             match document.root.to_json() {
                 Value::Object(map) => extra.extend(map),
                 _ => {
@@ -191,6 +229,7 @@ fn with_flag(failure: Failure) -> Failure {
 /// # Errors
 /// A file with a secret that cannot be used.
 pub(super) fn reach(common: &Common, settings: &Settings) -> Result<Reach, Failure> {
+    let hide: Vec<String> = common.become_password_env.iter().cloned().collect();
     let masker = super::MASKER.get_or_init(Masker::new).clone();
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| PathBuf::from("/"));
     let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
@@ -212,7 +251,7 @@ pub(super) fn reach(common: &Common, settings: &Settings) -> Result<Reach, Failu
             machine: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             env: |name| std::env::var(name).ok(),
         },
-        hide: common.become_password_env.iter().cloned().collect(),
+        hide,
         host_key_checking: host_key_checking(),
         identities: Identities::new(Vec::new(), Vec::new(), agent, ask),
         timeout_given: common.timeout.is_some(),
@@ -232,12 +271,14 @@ pub(super) fn reach(common: &Common, settings: &Settings) -> Result<Reach, Failu
 /// Everything wrong in settings and inventory, at once.
 pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Opened, Failure> {
     let settings = settings(&common.inventory, common.catalog.as_deref(), common.run_dir.as_deref(), common.forks)?;
-    let extra = extra_vars(&common.extra_vars)?;
-    let inventory = Inventory::load_beside(&settings.inventory, playbook_folder)?;
+    let hide: Vec<String> = common.become_password_env.iter().cloned().collect();
+    let vault = vault(&common.vault, &settings, &hide)?;
+    let extra = extra_vars(&common.extra_vars, &vault)?;
+    let inventory = Inventory::load_with(&settings.inventory, playbook_folder, &vault)?;
     let masker = super::MASKER.get_or_init(Masker::new).clone();
     let reach = reach(common, &settings)?;
     let inventory_paths = settings.inventory.clone();
-    Ok(Opened { settings, inventory, extra, reach, masker, inventory_paths })
+    Ok(Opened { settings, inventory, extra, reach, masker, vault, inventory_paths })
 }
 
 /// Ways to hosts, and the hosts' variables.

@@ -52,7 +52,7 @@ pub(super) async fn run(args: PingArgs) -> Result<u8, Failure> {
     let world = &world;
     let answers: Vec<(String, Result<modules::Done, Failure>)> = futures::stream::iter(hosts)
         .map(|host| async move {
-            let answer = modules::on_host(world, "ping", &host, &Map::new()).await;
+            let answer = modules::on_host(&modules::Call::plain(world, &host, "ping", &Map::new())).await;
             (host, answer)
         })
         .buffered(opened.settings.forks.max(10))

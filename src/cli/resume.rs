@@ -340,6 +340,9 @@ fn merged(theirs: Common, own: Common, given: Given, runs: PathBuf) -> Common {
     let become_by = if password { own.clone() } else { theirs.clone() };
     let login = own.ask_pass || own.connection_password_file.is_some();
     let login_by = if login { own.clone() } else { theirs.clone() };
+    let vault_by =
+        own.vault.ask_vault_pass || !own.vault.vault_password_file.is_empty() || !own.vault.vault_id.is_empty();
+    let vault = if vault_by { own.vault.clone() } else { theirs.vault.clone() };
     Common {
         inventory: if own.inventory.is_empty() { theirs.inventory } else { own.inventory },
         limit: own.limit.or(theirs.limit),
@@ -352,6 +355,7 @@ fn merged(theirs: Common, own: Common, given: Given, runs: PathBuf) -> Common {
         ask_become_pass: become_by.ask_become_pass,
         become_password_file: become_by.become_password_file,
         become_password_env: become_by.become_password_env,
+        vault,
         key_passphrase_file: own.key_passphrase_file.or(theirs.key_passphrase_file),
         private_key: own.private_key.or(theirs.private_key),
         ssh_common_args: own.ssh_common_args.or(theirs.ssh_common_args),

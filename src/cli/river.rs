@@ -252,7 +252,7 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     let mut lines = journey.first.clone();
     lines.extend(plan.lines());
     telling.events.tell(Event::Plan { title: journey.title.clone(), lines });
-    for warning in opened.inventory.warnings().iter().chain(&careless) {
+    for warning in opened.vault.warnings().iter().chain(opened.inventory.warnings()).chain(&careless) {
         telling.events.warn(None, warning.clone());
     }
     let info = RunInfo {
@@ -295,6 +295,7 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     for window in telling.windows {
         let _ = window.join();
     }
+    super::runs::report_after(&telling.dir);
     if let Err(failure) = ended {
         // Everything was done and told; only the journal's last line is missing.
         report::render::print_failure(&failure, report::render::Style::stderr());

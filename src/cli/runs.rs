@@ -1,11 +1,19 @@
-//! `ferry runs`: journals of earlier runs.
+//! `ferry runs`: journals of earlier runs, and the page that is made of each.
 
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
 use serde_json::json;
 
-use super::args::RunsCommand;
-use super::open;
+use super::args::{OutputKind, RunsCommand};
+use super::{open, river};
+use crate::catalog::{InBackup, Manifest};
+use crate::event::{Event, Stamped, Window};
 use crate::failure::{Failure, Kind};
-use crate::report::figures::human_seconds;
+use crate::report;
+use crate::report::figures::{human_bytes, human_seconds};
+use crate::report::html::run::{self as page, Extra, Included, SealedPoint};
 use crate::report::render::{Style, render};
 use crate::report::tables::Table;
 use crate::report::{Sink, journal, stdout_width};
@@ -14,8 +22,145 @@ pub(super) fn run(command: RunsCommand) -> Result<u8, Failure> {
     match command {
         RunsCommand::List { json, run_dir } => list(json, run_dir.as_deref()),
         RunsCommand::Show { run, json, run_dir } => show(&run, json, run_dir.as_deref()),
+        RunsCommand::Replay(args) => replay(&args),
+        RunsCommand::Report(args) => report(&args),
         // It works on hosts: `resume` does it.
         RunsCommand::Resume(_) => Err(Failure::new(Kind::Bug, "runs resume went the wrong way")),
+    }
+}
+
+/// `ferry runs report`
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// The run's id or its beginning; the newest run where none is given
+    run: Option<String>,
+    /// Write the page here; - for standard output. Without it: report.html in the run's folder
+    #[arg(short, long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Where runs keep their journals
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+}
+
+/// `ferry runs replay`
+#[derive(Debug, Args)]
+pub(super) struct ReplayArgs {
+    /// The run's id or its beginning
+    run: String,
+    /// So many times as fast as it was; without it everything comes at once
+    #[arg(long, value_name = "FACTOR")]
+    speed: Option<f64>,
+    /// How it speaks
+    #[arg(long, value_enum, default_value_t, value_name = "KIND")]
+    output: OutputKind,
+    /// Where runs keep their journals
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+}
+
+/// What the manifest of a point says that no journal has. A point that is gone or cannot be read adds nothing.
+fn extra(sealed: &SealedPoint) -> Extra {
+    let Ok(manifest) = Manifest::read(&Path::new(&sealed.path).join("manifest.json")) else { return Extra::default() };
+    let included = manifest.contents.iter().map(|row| Included {
+        row: row.row.clone(),
+        yes: row.in_backup == InBackup::Yes,
+        note: row.note.clone(),
+    });
+    Extra {
+        included: included.collect(),
+        commands: manifest.commands.clone(),
+        waivers: manifest.waivers.iter().map(|waiver| (waiver.gate.clone(), waiver.reason.clone())).collect(),
+    }
+}
+
+/// Writes the page of a run that has just ended. What was done does not depend on it: a page that cannot be
+/// written is said, and changes no exit code.
+pub(super) fn report_after(dir: &Path) {
+    if let Err(failure) = page::write_file(dir, &extra, &dir.join(page::FILE)) {
+        let failure = failure.why("the run itself is not touched by this").mend("ferry runs report");
+        super::show_failure(&failure);
+    }
+}
+
+fn report(args: &ReportArgs) -> Result<u8, Failure> {
+    let runs = open::settings(&[], None, args.run_dir.as_deref(), None)?.runs;
+    let dir = match &args.run {
+        Some(id) => find(&runs, id)?,
+        None => newest(&runs)?,
+    };
+    if args.out.as_deref() == Some(Path::new("-")) {
+        page::write(&dir, &extra, std::io::stdout())?;
+        return Ok(0);
+    }
+    let path = args.out.clone().unwrap_or_else(|| dir.join(page::FILE));
+    let written = page::write_file(&dir, &extra, &path)?;
+    let mut text = format!("{} ({})\n", path.display(), human_bytes(written.bytes));
+    for what in &written.left_out {
+        text.push_str(&format!("  left out: {}\n", crate::secret::clean(what.as_bytes())));
+    }
+    Sink::stdout().put(&text);
+    Ok(0)
+}
+
+/// The run that began last.
+fn newest(runs: &Path) -> Result<PathBuf, Failure> {
+    let entries = std::fs::read_dir(runs).into_iter().flatten().filter_map(Result::ok);
+    let all = entries.map(|entry| entry.path()).filter(|path| path.join(journal::FILE).is_file());
+    // Ids begin with their time.
+    all.max().ok_or_else(|| {
+        Failure::new(Kind::CouldNotStart, "there is no run yet")
+            .saw(runs.display().to_string())
+            .mend("see: ferry runs list")
+    })
+}
+
+/// The longest wait between two events of a replay: nobody looks at an hour of nothing.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+fn replay(args: &ReplayArgs) -> Result<u8, Failure> {
+    let wrong = |speed: f64| Failure::new(Kind::Usage, format!("--speed {speed}: a number above 0 is expected"));
+    if let Some(speed) = args.speed.filter(|speed| !(speed.is_finite() && *speed > 0.0)) {
+        return Err(wrong(speed));
+    }
+    let dir = find(&open::settings(&[], None, args.run_dir.as_deref(), None)?.runs, &args.run)?;
+    let mut reader = journal::Reader::open(&dir.join(journal::FILE))?;
+    let window = Window::default();
+    let shown = report::spawn(window.clone(), river::output(args.output))
+        .map_err(|error| Failure::new(Kind::CouldNotStart, "the screen could not be opened").saw(error.to_string()))?;
+    let mut before: Option<jiff::Timestamp> = None;
+    let mut trouble = None;
+    for event in reader.by_ref() {
+        let event = match event {
+            Ok(event) => event,
+            Err(failure) => {
+                trouble = Some(failure);
+                break;
+            }
+        };
+        if let (Some(speed), Some(before)) = (args.speed, before) {
+            let wait = event.at.duration_since(before).as_secs_f64().max(0.0) / speed;
+            std::thread::sleep(Duration::from_secs_f64(wait.min(LONGEST_WAIT.as_secs_f64())));
+        }
+        before = Some(event.at);
+        match &event.event {
+            Event::Logged { host, from, to } => {
+                let shown = journal::each_log_line(&dir, host, *from, *to, &mut |line| {
+                    let said = Event::Line { host: host.clone(), stream: line.stream, text: line.text };
+                    window.again(Stamped { at: line.at, seq: event.seq, event: said });
+                });
+                if let Err(error) = shown {
+                    let text = format!("what was said here cannot be shown: {error}");
+                    window.again(Stamped { event: Event::Warning { host: Some(host.clone()), text }, ..event });
+                }
+            }
+            _ => window.again(event),
+        }
+    }
+    window.end();
+    let _ = shown.join();
+    match trouble {
+        Some(failure) => Err(failure),
+        None => Ok(0),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::failure::{Failure, Kind, Place};
 use crate::name::{GroupName, HostName};
 use crate::settings::yaml::showable;
 use crate::template::{Scope, Templater};
+use crate::vault::Vault;
 use read::{Group, Host, Reader, VarSet};
 
 /// The hosts that are there without being written: this machine.
@@ -57,12 +58,20 @@ impl Inventory {
     /// # Errors
     /// As [`Inventory::load`].
     pub fn load_beside(paths: &[PathBuf], playbook_folder: Option<&Path>) -> Result<Self, Failure> {
+        Self::load_with(paths, playbook_folder, &Vault::default())
+    }
+
+    /// As [`Inventory::load_beside`], with the vault passwords that open files and values.
+    ///
+    /// # Errors
+    /// As [`Inventory::load`].
+    pub fn load_with(paths: &[PathBuf], playbook_folder: Option<&Path>, vault: &Vault) -> Result<Self, Failure> {
         if paths.is_empty() {
             return Err(Failure::new(Kind::NoHost, "no inventory is named")
                 .why("without one there is no host to work on")
                 .mend("name one with -i, FERRY_INVENTORY or 'inventory' in ferry.toml; 'ferry init' writes one"));
         }
-        let mut reader = Reader::new();
+        let mut reader = Reader::new(vault);
         for path in paths {
             reader.source(path);
         }
@@ -93,7 +102,7 @@ impl Inventory {
         Ok(Self::join(reader, paths))
     }
 
-    fn join(mut reader: Reader, paths: &[PathBuf]) -> Self {
+    fn join(mut reader: Reader<'_>, paths: &[PathBuf]) -> Self {
         // Groups without a parent are children of all; hosts of no group but all are ungrouped.
         for at in 1..reader.groups.len() {
             if reader.groups.get(at).is_some_and(|group| group.parents.is_empty()) {

@@ -13,8 +13,8 @@ use super::ranges;
 use super::vars;
 use crate::failure::{Failure, Kind, Place};
 use crate::name::{GroupName, HostName, nearest};
-use crate::settings::files::read_text;
 use crate::settings::yaml::{Document, Entry, Node, Spot, Yaml, quoted, showable};
+use crate::vault::Vault;
 
 /// Variables from one kind of source, each with the place of its value.
 #[derive(Debug, Clone, Default)]
@@ -50,8 +50,9 @@ pub(super) struct Host {
 }
 
 /// What the sources say, unmerged, and every error that was met.
-#[derive(Debug, Default)]
-pub(super) struct Reader {
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    pub(super) vault: &'a Vault,
     pub(super) groups: Vec<Group>,
     pub(super) group_at: HashMap<String, usize>,
     pub(super) hosts: Vec<Host>,
@@ -70,9 +71,18 @@ const GROUP_KEYS: [&str; 3] = ["hosts", "vars", "children"];
 /// How deep directories are followed.
 const DEEPEST: usize = 16;
 
-impl Reader {
-    pub(super) fn new() -> Self {
-        let mut reader = Self::default();
+impl<'a> Reader<'a> {
+    pub(super) fn new(vault: &'a Vault) -> Self {
+        let mut reader = Self {
+            vault,
+            groups: Vec::new(),
+            group_at: HashMap::new(),
+            hosts: Vec::new(),
+            host_at: HashMap::new(),
+            texts: HashMap::new(),
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        };
         for name in ["all", "ungrouped"] {
             if let Ok(name) = name.parse::<GroupName>() {
                 reader.group(&name);
@@ -236,7 +246,7 @@ impl Reader {
     }
 
     fn file(&mut self, path: &Path) {
-        let text = match read_text(path) {
+        let text = match self.vault.read_text(path) {
             Ok(text) => text,
             Err(failure) => {
                 self.errors.push(failure);
@@ -257,10 +267,6 @@ impl Reader {
             ));
             return;
         }
-        if text.starts_with("$ANSIBLE_VAULT;") {
-            self.errors.push(vaulted(&name, &text));
-            return;
-        }
         if !yaml && let Some(line) = ini_line(&text) {
             self.errors.push(refuse(
                 "this inventory is in the INI format, which is not built yet in ferry",
@@ -278,7 +284,9 @@ impl Reader {
             return;
         }
         match Document::read_with_ranges(&name, &text) {
-            Ok((document, repaired)) => {
+            Ok((mut document, repaired)) => {
+                self.vault.unlock(&mut document);
+                self.warnings.append(&mut document.warnings);
                 if repaired {
                     self.warnings.push(format!(
                         "{name}: a range such as [1:3] stands without quotes inside of {{ }}; ferry reads it, Ansible \
@@ -640,25 +648,15 @@ impl Reader {
     }
 
     fn vars_file(&mut self, path: &Path) -> Vec<(String, Value, Place)> {
-        let text = match read_text(path) {
-            Ok(text) => text,
-            Err(failure) => {
-                self.errors.push(failure);
-                return Vec::new();
-            }
-        };
         let name = path.display().to_string();
-        if text.starts_with("$ANSIBLE_VAULT;") {
-            self.errors.push(vaulted(&name, &text));
-            return Vec::new();
-        }
-        let document = match Document::read(&name, &text) {
+        let mut document = match self.vault.read_document(path) {
             Ok(document) => document,
             Err(failure) => {
                 self.errors.push(failure);
                 return Vec::new();
             }
         };
+        self.warnings.append(&mut document.warnings);
         self.texts.insert(name, document.text.clone());
         match &document.root.value {
             Yaml::Null => Vec::new(),
@@ -677,12 +675,6 @@ impl Reader {
             }
         }
     }
-}
-
-fn vaulted(name: &str, text: &str) -> Failure {
-    Failure::new(Kind::CouldNotStart, "this file is encrypted with Ansible Vault, which is not built yet in ferry")
-        .in_text(name, text, 1, 1)
-        .mend("decrypt it with 'ansible-vault decrypt', or give secrets with -K, --become-password-file or a key file")
 }
 
 /// The first line that only an INI inventory has.

@@ -534,9 +534,11 @@ impl Typed<'_> {
                 }
             };
             if is_vault(&value) {
-                let failure = self.failure(name, "is encrypted with Ansible Vault, which is not built yet in ferry");
-                self.errors
-                    .push(failure.mend("give it with -K, --become-password-file, a key file or a plain variable"));
+                let text = value.get(VAULT_KEY).and_then(Value::as_str).unwrap_or_default();
+                let failure = self.failure(name, &format!("cannot be used: {}", crate::vault::why_locked(text)));
+                self.errors.push(failure.mend(
+                    "give the vault password: --vault-password-file FILE, --vault-id ID@FILE, or -J at a terminal",
+                ));
                 continue;
             }
             if let Value::String(text) = &value

@@ -10,24 +10,31 @@ pub mod amv_backup;
 pub mod amv_restore;
 pub mod archive_collect;
 pub mod archive_deliver;
+pub mod assert;
+pub mod call;
 pub mod cluster_lock;
 pub mod cluster_settle;
+pub mod command;
+pub mod debug;
+pub mod fail;
 pub mod follow;
-pub mod general;
 pub mod gravity_backup;
 pub mod gravity_facts;
 pub mod gravity_preflight;
 pub mod gravity_restore;
 pub mod node_logs;
+pub mod ping;
 pub mod point_seal;
 pub mod restore_gates;
 pub mod restore_summary;
 pub mod restoring;
 pub mod safety_backup;
+pub mod set_fact;
 pub mod world;
 
 use serde_json::{Map, Value};
 
+pub use call::{Call, Effect, Folders, Line};
 pub use world::{Ask, Before, Choices, JobMeta, Limits, OurJob, RestoreChoices, RunInfo, World};
 
 use crate::event::Outcome;
@@ -50,122 +57,106 @@ pub struct Done {
     pub outcome: Outcome,
     /// One line for people; may be empty.
     pub message: String,
-    /// What `register` keeps.
+    /// What `register` keeps: an object with Ansible's names (`msg`, `rc`, `stdout`, …). `changed`, `failed` and `skipped` are
+    /// filled in from `outcome` where they are not there; further fields as the module likes.
     pub result: Value,
+    /// What differs, for `--diff`.
+    pub diff: Option<Value>,
+    /// What it does to the run itself.
+    pub effect: Effect,
 }
 
 impl Done {
     /// Nothing was changed.
     pub fn ok(message: impl Into<String>, result: Value) -> Self {
-        Self { outcome: Outcome::Ok, message: message.into(), result }
+        Self { outcome: Outcome::Ok, message: message.into(), result, diff: None, effect: Effect::None }
     }
 
     /// Something was changed.
     pub fn changed(message: impl Into<String>, result: Value) -> Self {
-        Self { outcome: Outcome::Changed, message: message.into(), result }
+        Self { outcome: Outcome::Changed, ..Self::ok(message, result) }
     }
 
     /// Not done, and why.
     pub fn skipped(message: impl Into<String>) -> Self {
         let message = message.into();
         let result = serde_json::json!({ "skipped": true, "skip_reason": message });
-        Self { outcome: Outcome::Skipped, message, result }
+        Self { outcome: Outcome::Skipped, ..Self::ok(message, result) }
+    }
+
+    /// Not done, with a result of the module's own.
+    pub fn skipped_because(message: impl Into<String>, mut result: Value) -> Self {
+        if let Some(map) = result.as_object_mut() {
+            map.insert("skipped".to_owned(), Value::Bool(true));
+        }
+        Self { outcome: Outcome::Skipped, ..Self::ok(message, result) }
     }
 }
 
-const fn arg(name: &'static str, kind: ArgKind, required: bool, doc: &'static str) -> ArgSpec {
-    ArgSpec { name, kind, required, doc }
+/// An argument that need not be given; `.required()`, `.default(…)`, `.choices(…)`, `.aliases(…)` say more.
+pub(crate) const fn arg(name: &'static str, kind: ArgKind, doc: &'static str) -> ArgSpec {
+    ArgSpec::new(name, kind, doc)
+}
+
+const fn of_cluster(name: &'static str, short: &'static str, args: &'static [ArgSpec]) -> ModuleSpec {
+    ModuleSpec::new(name, short, args)
 }
 
 /// Every module, with its arguments.
 pub const TABLE: &[ModuleSpec] = &[
-    ModuleSpec { name: "ping", free_form: false, args: &[] },
-    ModuleSpec {
-        name: "command",
-        free_form: true,
-        args: &[
-            arg("cmd", ArgKind::Str, false, "the command line, split into words, no shell"),
-            arg("argv", ArgKind::List, false, "the words of the command"),
-            arg("chdir", ArgKind::Path, false, "the folder to run it in"),
-        ],
-    },
-    ModuleSpec {
-        name: "shell",
-        free_form: true,
-        args: &[
-            arg("cmd", ArgKind::Str, false, "the text for sh"),
-            arg("chdir", ArgKind::Path, false, "the folder to run it in"),
-        ],
-    },
-    ModuleSpec {
-        name: "raw",
-        free_form: true,
-        args: &[arg("cmd", ArgKind::Str, false, "the text for sh, and nothing else")],
-    },
-    ModuleSpec {
-        name: "debug",
-        free_form: false,
-        args: &[
-            arg("msg", ArgKind::Any, false, "what to say"),
-            arg("var", ArgKind::Str, false, "an expression to show"),
-        ],
-    },
-    ModuleSpec {
-        name: "assert",
-        free_form: false,
-        args: &[
-            arg("that", ArgKind::Any, true, "conditions that must be true"),
-            arg("fail_msg", ArgKind::Str, false, "what to say when one is not"),
-            arg("success_msg", ArgKind::Str, false, "what to say when all are"),
-        ],
-    },
-    ModuleSpec { name: "fail", free_form: false, args: &[arg("msg", ArgKind::Str, false, "what to say")] },
-    ModuleSpec { name: "set_fact", free_form: false, args: &[arg("*", ArgKind::Any, false, "any name")] },
-    ModuleSpec { name: "gravity_facts", free_form: false, args: &[] },
-    ModuleSpec { name: "cluster_lock", free_form: false, args: &[] },
-    ModuleSpec { name: "gravity_preflight", free_form: false, args: &[] },
-    ModuleSpec {
-        name: "gravity_backup",
-        free_form: false,
-        args: &[arg(
+    // Of scope host: one line each, and one in `on_host`.
+    assert::SPEC,
+    command::COMMAND,
+    command::RAW,
+    command::SHELL,
+    debug::SPEC,
+    fail::SPEC,
+    ping::SPEC,
+    set_fact::SPEC,
+    // Of scope cluster.
+    of_cluster("gravity_facts", "Looks at the main nodes", &[]),
+    of_cluster("cluster_lock", "Holds the cluster's lock until the run ends", &[]),
+    of_cluster("gravity_preflight", "The gates before a backup", &[]),
+    of_cluster(
+        "gravity_backup",
+        "Gravity's backup, as a job",
+        &[arg(
             "timeout",
             ArgKind::Duration,
-            false,
             "gravity's --timeout, with a unit; else pce_backup_timeout, else from history",
         )],
-    },
-    ModuleSpec {
-        name: "amv_backup",
-        free_form: false,
-        args: &[arg("strategy", ArgKind::Str, false, "meta or data: only this half, the script's own -s")],
-    },
-    ModuleSpec {
-        name: "archive_collect",
-        free_form: false,
-        args: &[arg("part", ArgKind::Str, false, "gravity (the default) or amv")],
-    },
-    ModuleSpec { name: "point_lacks", free_form: false, args: &[arg("part", ArgKind::Str, true, "amv")] },
-    ModuleSpec { name: "restore_gates", free_form: false, args: &[] },
-    ModuleSpec { name: "safety_backup", free_form: false, args: &[] },
-    ModuleSpec { name: "archive_deliver", free_form: false, args: &[] },
-    ModuleSpec {
-        name: "gravity_restore",
-        free_form: false,
-        args: &[arg(
+    ),
+    of_cluster(
+        "amv_backup",
+        "The backup of Anypoint Monitoring and Visualizer, as a job",
+        &[arg("strategy", ArgKind::Str, "meta or data: only this half, the script's own -s")],
+    ),
+    of_cluster(
+        "archive_collect",
+        "Brings an archive home and proves it",
+        &[arg("part", ArgKind::Str, "gravity (the default) or amv")],
+    ),
+    of_cluster("point_lacks", "Notes that the point lacks a part", &[arg("part", ArgKind::Str, "amv").required()]),
+    of_cluster("restore_gates", "The gates before a restore", &[]),
+    of_cluster("safety_backup", "A backup of what a restore overwrites", &[]),
+    of_cluster("archive_deliver", "Brings an archive to the target", &[]),
+    of_cluster(
+        "gravity_restore",
+        "Gravity's restore, as a job",
+        &[arg(
             "timeout",
             ArgKind::Duration,
-            false,
             "gravity's --timeout, with a unit; else pce_restore_timeout, else 80m or 160m",
         )],
-    },
-    ModuleSpec { name: "cluster_settle", free_form: false, args: &[] },
-    ModuleSpec { name: "amv_restore", free_form: false, args: &[] },
-    ModuleSpec { name: "restore_tidy", free_form: false, args: &[] },
-    ModuleSpec { name: "restore_summary", free_form: false, args: &[] },
-    ModuleSpec { name: "node_logs", free_form: false, args: &[] },
-    ModuleSpec { name: "point_seal", free_form: false, args: &[] },
-    ModuleSpec { name: "node_cleanup", free_form: false, args: &[] },
-    ModuleSpec { name: "point_summary", free_form: false, args: &[] },
+    ),
+    of_cluster("cluster_settle", "Waits until the cluster is well again", &[]),
+    of_cluster("amv_restore", "The restore of Anypoint Monitoring and Visualizer, as a job", &[]),
+    of_cluster("restore_tidy", "Removes what a restore left on nodes", &[]),
+    of_cluster("restore_summary", "What was restored and what stays to be done", &[]),
+    of_cluster("node_logs", "Brings the nodes' logs home", &[]),
+    of_cluster("point_seal", "Seals the recovery point", &[]),
+    of_cluster("node_cleanup", "Removes what a backup left on nodes", &[]),
+    of_cluster("point_summary", "What was saved", &[]),
 ];
 
 /// The table as the playbook reader wants it.
@@ -188,14 +179,14 @@ pub fn scope(module: &str) -> Scope {
 ///
 /// # Errors
 /// What went wrong on that host.
-pub async fn on_host(world: &World, module: &str, host: &str, args: &Map<String, Value>) -> Result<Done, Failure> {
-    match module {
-        "ping" => general::ping(world, host).await,
-        "command" | "shell" | "raw" => general::command(world, module, host, args).await,
-        "debug" => Ok(general::debug(args)),
-        "assert" => general::assert(args),
-        "fail" => Err(general::fail(args)),
-        "set_fact" => Ok(general::set_fact(args)),
+pub async fn on_host(call: &Call<'_>) -> Result<Done, Failure> {
+    match call.module {
+        "assert" => assert::run(call).await,
+        "command" | "shell" | "raw" => command::run(call).await,
+        "debug" => debug::run(call).await,
+        "fail" => fail::run(call).await,
+        "ping" => ping::run(call).await,
+        "set_fact" => set_fact::run(call).await,
         other => Err(Failure::new(Kind::Bug, format!("no module of scope host is called {other}"))),
     }
 }

@@ -67,5 +67,6 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
         outcome: Outcome::Changed,
         message: format!("{} is what there is to go back to", point.dir.display()),
         result: json!({"point": id}),
+        ..Done::ok("", json!({}))
     })
 }

@@ -270,14 +270,23 @@ impl World {
     /// # Errors
     /// [`Kind::Unreachable`] with the chain.
     pub async fn session(&self, host: &str) -> Result<Session, Failure> {
-        let slot = Arc::clone(self.sessions.lock().await.entry(host.to_owned()).or_default());
+        let way = self.way(host)?;
+        self.session_by(host, way).await
+    }
+
+    /// The connection that is kept under `key`: the one that is open, or a new one by `way`; as `way` says who to become.
+    ///
+    /// # Errors
+    /// [`Kind::Unreachable`] with the chain.
+    pub async fn session_by(&self, key: &str, way: &Way) -> Result<Session, Failure> {
+        let slot = Arc::clone(self.sessions.lock().await.entry(key.to_owned()).or_default());
         let mut slot = slot.lock().await;
         if let Some(session) = slot.as_ref()
             && !matches!(session, Session::Ssh(ssh) if ssh.is_closed())
         {
-            return Ok(session.clone());
+            return Ok(session.becoming(way));
         }
-        let session = self.way(host)?.connect(Lane::Control).await?;
+        let session = way.connect(Lane::Control).await?;
         *slot = Some(session.clone());
         Ok(session)
     }

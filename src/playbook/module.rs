@@ -30,6 +30,8 @@ pub enum ArgKind {
     Duration,
     /// Anything.
     Any,
+    /// An expression without braces, or a list of them: not rendered, the module evaluates it with the task's variables.
+    Expr,
 }
 
 impl ArgKind {
@@ -43,6 +45,7 @@ impl ArgKind {
             Self::Path => "a path",
             Self::Duration => "a duration with a unit, such as 20m",
             Self::Any => "any value",
+            Self::Expr => "an expression",
         }
     }
 }
@@ -56,8 +59,53 @@ pub struct ArgSpec {
     pub kind: ArgKind,
     /// Whether it must be given.
     pub required: bool,
+    /// What it is when it is not given, as it would be written.
+    pub default: Option<&'static str>,
+    /// The only values that it may have; empty means any of its kind.
+    pub choices: &'static [&'static str],
+    /// Its other names.
+    pub aliases: &'static [&'static str],
     /// What it means, in a line.
     pub doc: &'static str,
+}
+
+impl ArgSpec {
+    /// An argument that need not be given.
+    pub const fn new(name: &'static str, kind: ArgKind, doc: &'static str) -> Self {
+        Self { name, kind, required: false, default: None, choices: &[], aliases: &[], doc }
+    }
+
+    /// It must be given.
+    #[must_use]
+    pub const fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    /// What it is when it is not given.
+    #[must_use]
+    pub const fn default(mut self, value: &'static str) -> Self {
+        self.default = Some(value);
+        self
+    }
+
+    /// The only values that it may have.
+    #[must_use]
+    pub const fn choices(mut self, choices: &'static [&'static str]) -> Self {
+        self.choices = choices;
+        self
+    }
+
+    /// Its other names.
+    #[must_use]
+    pub const fn aliases(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+
+    fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.aliases.contains(&name)
+    }
 }
 
 /// One module.
@@ -65,10 +113,53 @@ pub struct ArgSpec {
 pub struct ModuleSpec {
     /// Its name without a collection.
     pub name: &'static str,
+    /// What it does, in a line.
+    pub short: &'static str,
+    /// Its other names.
+    pub aliases: &'static [&'static str],
     /// Whether `module: any text` is its command. That text becomes the argument `cmd`.
     pub free_form: bool,
+    /// Whether it also takes names that are no arguments of its own (`*` among its arguments).
+    pub pairs: bool,
+    /// Whether it does its work, or says what it would do, under `--check`; the others are skipped there or skip themselves.
+    pub checks: bool,
     /// What it takes.
     pub args: &'static [ArgSpec],
+}
+
+impl ModuleSpec {
+    /// A module that takes these arguments.
+    pub const fn new(name: &'static str, short: &'static str, args: &'static [ArgSpec]) -> Self {
+        Self { name, short, aliases: &[], free_form: false, pairs: false, checks: false, args }
+    }
+
+    /// `module: any text` is its command.
+    #[must_use]
+    pub const fn free_form(mut self) -> Self {
+        self.free_form = true;
+        self
+    }
+
+    /// It takes any name.
+    #[must_use]
+    pub const fn pairs(mut self) -> Self {
+        self.pairs = true;
+        self
+    }
+
+    /// It knows what to do under `--check`.
+    #[must_use]
+    pub const fn checks(mut self) -> Self {
+        self.checks = true;
+        self
+    }
+
+    /// Its other names.
+    #[must_use]
+    pub const fn aliases(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
 }
 
 /// An argument as written: name, place of the value, value.
@@ -89,7 +180,7 @@ impl ModuleTable {
     /// The module of that name; `ansible.builtin.X` and `ansible.legacy.X` are `X`.
     pub fn get(&self, name: &str) -> Option<&ModuleSpec> {
         let name = short_name(name);
-        self.modules.iter().find(|module| module.name == name)
+        self.modules.iter().find(|module| module.name == name || module.aliases.contains(&name))
     }
 
     /// All names.
@@ -121,7 +212,7 @@ pub(super) struct ArgProblem {
 impl ModuleSpec {
     fn arg(&self, name: &str) -> Option<&'static ArgSpec> {
         // A module that takes any name (`set_fact`) has an argument called `*`.
-        self.args.iter().find(|arg| arg.name == name).or_else(|| self.args.iter().find(|arg| arg.name == "*"))
+        self.args.iter().find(|arg| arg.is_called(name)).or_else(|| self.args.iter().find(|arg| arg.name == "*"))
     }
 
     /// What is wrong with these arguments as far as it can be seen before templates are rendered:
@@ -144,19 +235,42 @@ impl ModuleSpec {
             if has_template(value) {
                 continue;
             }
-            if let Err(seen) = convert(spec.kind, value) {
-                let what = format!("the argument {name} of {} takes {}, not {seen}", self.name, spec.kind.words());
-                out.push(ArgProblem { at: At::Value(index), what, mend: None });
+            match convert(spec.kind, value) {
+                Err(seen) => {
+                    let what = format!("the argument {name} of {} takes {}, not {seen}", self.name, spec.kind.words());
+                    out.push(ArgProblem { at: At::Value(index), what, mend: None });
+                }
+                Ok(value) => {
+                    if let Some(what) = self.not_among(spec, &value) {
+                        out.push(ArgProblem { at: At::Value(index), what, mend: None });
+                    }
+                }
             }
         }
         for spec in self.args.iter().filter(|spec| spec.required) {
-            if !args.iter().any(|(name, _, _)| name == spec.name) {
+            if !args.iter().any(|(name, _, _)| spec.is_called(name)) {
                 let what = format!("{} needs the argument {}", self.name, spec.name);
                 let mend = Some(format!("add {}: ({})", spec.name, spec.doc));
                 out.push(ArgProblem { at: At::Module, what, mend });
             }
         }
         out
+    }
+
+    /// What is wrong where `value` is none of the choices.
+    fn not_among(&self, spec: &ArgSpec, value: &Value) -> Option<String> {
+        let wrong = |value: &Value| match value {
+            Value::String(text) => !spec.choices.contains(&text.as_str()),
+            other => !spec.choices.contains(&other.to_string().as_str()),
+        };
+        let bad = match value {
+            _ if spec.choices.is_empty() => return None,
+            Value::Array(items) => items.iter().find(|item| wrong(item))?,
+            one if wrong(one) => one,
+            _ => return None,
+        };
+        let all = spec.choices.join(", ");
+        Some(format!("value of {} must be one of: {all}, got: {}", spec.name, bad.as_str().unwrap_or(&bad.to_string())))
     }
 
     /// Checks rendered arguments and brings each value into the type of its [`ArgKind`]: text, boolean,
@@ -173,12 +287,16 @@ impl ModuleSpec {
                 errors.push(Failure::new(Kind::CouldNotStart, what).at(place.clone()));
                 continue;
             };
-            if value.is_null() && spec.kind != ArgKind::Any {
+            if value.is_null() && !matches!(spec.kind, ArgKind::Any | ArgKind::Expr) {
                 continue;
             }
             match convert(spec.kind, value) {
                 Ok(value) => {
-                    out.insert(name.clone(), value);
+                    if let Some(what) = self.not_among(spec, &value) {
+                        errors.push(Failure::new(Kind::CouldNotStart, what).at(place.clone()));
+                    }
+                    let name = if spec.name == "*" { name.as_str() } else { spec.name };
+                    out.insert(name.to_owned(), value);
                 }
                 Err(seen) => errors.push(
                     Failure::new(
@@ -187,6 +305,13 @@ impl ModuleSpec {
                     )
                     .at(place.clone()),
                 ),
+            }
+        }
+        for spec in self.args {
+            if let (Some(default), false) = (spec.default, out.contains_key(spec.name))
+                && let Ok(value) = convert(spec.kind, &Value::from(default))
+            {
+                out.insert(spec.name.to_owned(), value);
             }
         }
         for spec in self.args.iter().filter(|spec| spec.required && !out.contains_key(spec.name)) {
@@ -217,7 +342,7 @@ fn convert(kind: ArgKind, value: &Value) -> Result<Value, String> {
         _ => None,
     };
     match kind {
-        ArgKind::Any => Ok(value.clone()),
+        ArgKind::Any | ArgKind::Expr => Ok(value.clone()),
         ArgKind::Str => text().map(Value::String).ok_or_else(seen),
         ArgKind::Bool => match value {
             Value::Bool(_) => Ok(value.clone()),

@@ -261,6 +261,16 @@ impl Session {
         }
     }
 
+    /// The same conversation, with `way`'s word on who to become.
+    #[must_use]
+    pub fn becoming(&self, way: &Way) -> Self {
+        match (self, way) {
+            (Self::Ssh(session), Way::Ssh(target)) => Self::Ssh(session.becoming(&target.become_plan)),
+            (Self::Local(_), Way::Local(session)) => Self::Local(session.clone()),
+            _ => self.clone(),
+        }
+    }
+
     /// Who we become there, and how.
     pub fn become_plan(&self) -> &sudo::Become {
         match self {

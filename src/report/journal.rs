@@ -616,14 +616,25 @@ pub struct LogLine {
 /// # Errors
 /// The log cannot be read.
 pub fn log_lines(dir: &Path, host: &str, from: u64, to: u64) -> io::Result<Vec<LogLine>> {
+    let mut lines = Vec::new();
+    each_log_line(dir, host, from, to, &mut |line| lines.push(line))?;
+    Ok(lines)
+}
+
+/// As [`log_lines`], one line after the other: however long the log is, one line is in memory.
+///
+/// # Errors
+/// As [`log_lines`].
+pub fn each_log_line(dir: &Path, host: &str, from: u64, to: u64, hear: &mut dyn FnMut(LogLine)) -> io::Result<()> {
     let path = log_path(dir, host);
     let mut file = File::open(&path).map_err(|error| named(&error, &path))?;
     file.seek(SeekFrom::Start(from))?;
-    let mut lines = Vec::new();
     for line in BufReader::new(file.take(to.saturating_sub(from))).split(b'\n') {
-        lines.extend(parse_line(&String::from_utf8_lossy(&line?)));
+        if let Some(line) = parse_line(&String::from_utf8_lossy(&line?)) {
+            hear(line);
+        }
     }
-    Ok(lines)
+    Ok(())
 }
 
 fn parse_line(line: &str) -> Option<LogLine> {
@@ -909,6 +920,11 @@ pub fn hold(dir: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// True while a ferry has this journal open, or holds it.
+pub fn is_live(journal: &Path) -> bool {
+    File::open(journal).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 /// The short account of the run in this folder.
 ///
 /// # Errors
@@ -924,7 +940,7 @@ pub fn summarise(dir: &Path) -> Result<RunSummary, Failure> {
         started: None,
         ended: None,
         exit: None,
-        live: File::open(&path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))),
+        live: is_live(&path),
         cluster: None,
         point: None,
         verdict: None,

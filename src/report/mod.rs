@@ -2,7 +2,7 @@
 //!
 //! What lives here: readers of one stream of events. [`journal`] keeps them on disk and reads them
 //! back, [`terminal`], [`plain`] and [`json`] show them, [`mod@render`] turns one event into lines of
-//! text without any terminal, [`tables`] and [`figures`] lay out listings and numbers.
+//! text without any terminal, [`tables`] and [`figures`] lay out listings and numbers, [`html`] makes pages.
 //! What does not: anything that acts. This room sees the ground floor's words and nothing else of
 //! the program, so whatever can be shown live can be shown again from a journal.
 //!
@@ -16,6 +16,7 @@ use crate::event::Window;
 
 pub mod exec;
 pub mod figures;
+pub mod html;
 pub mod journal;
 pub mod json;
 pub mod plain;

@@ -245,30 +245,18 @@ impl Runner<'_> {
         let mut rendered = Vec::new();
         for (name, place, value) in &task.args {
             // A condition is an expression, not a template.
-            let value = if task.module == "assert" && name == "that" {
-                self.truths(value, place, scope)?
-            } else if task.module == "debug" && name == "var" {
-                let text = value.as_str().unwrap_or_default();
-                self.templater.render(&format!("{{{{ {text} }}}}"), Some(place), scope)?
-            } else {
-                self.templater.render_value(value, Some(place), scope)?
-            };
+            let spec = modules::TABLE.iter().find(|spec| spec.name == task.module);
+            let expression = spec.is_some_and(|spec| {
+                spec.args.iter().any(|arg| arg.name == name && arg.kind == crate::playbook::ArgKind::Expr)
+            });
+            let value =
+                if expression { value.clone() } else { self.templater.render_value(value, Some(place), scope)? };
             rendered.push((name.clone(), place.clone(), value));
         }
         match modules::TABLE.iter().find(|spec| spec.name == task.module) {
             Some(spec) => spec.check_rendered(&rendered),
             None => Err(Failure::new(Kind::Bug, format!("no module is called {}", task.module))),
         }
-    }
-
-    fn truths(&self, value: &Value, place: &crate::failure::Place, scope: &Scope) -> Result<Value, Failure> {
-        Ok(match value {
-            Value::String(text) => Value::Bool(self.templater.evaluate_condition(text, Some(place), scope)?),
-            Value::Array(items) => {
-                Value::Array(items.iter().map(|item| self.truths(item, place, scope)).collect::<Result<_, _>>()?)
-            }
-            other => other.clone(),
-        })
     }
 
     fn keep(&mut self, task: &Task, host: &str, result: &Value) {
@@ -318,7 +306,7 @@ impl Runner<'_> {
             }
             let scope = self.scope(state, host, task);
             let prepared = match self.wanted(inherited, &task.common.when, &scope) {
-                Ok(None) => self.arguments(task, &scope).map(Some),
+                Ok(None) => self.arguments(task, &scope).map(|args| Some((args, scope))),
                 Ok(Some(_)) => Ok(None),
                 Err(failure) => Err(failure),
             };
@@ -335,7 +323,12 @@ impl Runner<'_> {
                 let ended = match work {
                     Err(recorded) => Ended::Before(recorded),
                     Ok(Ok(None)) => Ended::Now(Ok(Done::skipped("Conditional result was False"))),
-                    Ok(Ok(Some(args))) => Ended::Now(modules::on_host(world, task.module, &host, &args).await),
+                    Ok(Ok(Some((args, scope)))) => {
+                        let mut call = modules::Call::plain(world, &host, task.module, &args);
+                        call.scope = scope;
+                        call.place = Some(task.module_place.clone());
+                        Ended::Now(modules::on_host(&call).await)
+                    }
                     Ok(Err(failure)) => Ended::Now(Err(failure)),
                 };
                 (host, ended, began.elapsed().as_secs_f64())

@@ -85,6 +85,10 @@ pub struct Settings {
     pub become_password_file: Option<PathBuf>,
     /// File with the login password (`FERRY_CONNECTION_PASSWORD_FILE`, `ANSIBLE_CONNECTION_PASSWORD_FILE`).
     pub connection_password_file: Option<PathBuf>,
+    /// File with the vault password (`FERRY_VAULT_PASSWORD_FILE`, `ANSIBLE_VAULT_PASSWORD_FILE`).
+    pub vault_password_file: Option<PathBuf>,
+    /// Vault passwords by id, `label@source` (`FERRY_VAULT_IDENTITY_LIST`, `ANSIBLE_VAULT_IDENTITY_LIST`).
+    pub vault_identity_list: Vec<String>,
     /// How long connecting may take (`FERRY_TIMEOUT`, `ANSIBLE_TIMEOUT`, seconds).
     pub timeout: Option<Duration>,
 }
@@ -297,6 +301,10 @@ impl Settings {
             host_key_checking,
             become_password_file: path("BECOME_PASSWORD_FILE"),
             connection_password_file: path("CONNECTION_PASSWORD_FILE"),
+            vault_password_file: path("VAULT_PASSWORD_FILE"),
+            vault_identity_list: env.setting("VAULT_IDENTITY_LIST", true).map_or_else(Vec::new, |(_, value)| {
+                value.split(',').map(|one| one.trim().to_owned()).filter(|one| !one.is_empty()).collect()
+            }),
             timeout,
             file,
         };

@@ -3,7 +3,7 @@
 //! What lives here: reading one YAML (or JSON, which is a part of it) document into [`Node`]s with
 //! line and column, the scalar rules that Ansible follows (YAML 1.1: `yes` is a boolean, `0644` is
 //! octal), duplicate keys, aliases, merge keys and limits. What does not: what a key means
-//! (inventory and playbook know that).
+//! (inventory and playbook know that), and opening `!vault` values (the room vault does).
 //!
 //! The parser underneath is the event parser of serde-saphyr (our `serde_yaml`). Its serde door is
 //! not taken, because a deserializer is handed values whose quoting, tags and key positions are
@@ -19,14 +19,19 @@ use serde_yaml::granit_parser::{Event, Options, Parser, ScalarStyle, Span, StrIn
 use crate::failure::{Failure, Kind, Place};
 use crate::secret::MASK;
 
-/// The most nodes of one document, aliases counted as often as they are used.
-const MOST_NODES: usize = 200_000;
+/// The most nodes of one document, aliases counted as often as they are used: an inventory of 10,000 hosts has
+/// some 400,000.
+const MOST_NODES: usize = 1_000_000;
+/// The most nodes of one document that aliases and merge keys repeat: what makes a bomb of a few lines.
+const MOST_REPEATED: usize = 200_000;
 /// The deepest nesting.
 const DEEPEST: usize = 64;
 /// The longest text that a quoted message shows.
 const SHOWN: usize = 60;
 /// The one key of the object that stands for a `!vault` value, as `ansible-inventory` prints it.
 pub const VAULT_KEY: &str = "__ansible_vault";
+/// The one key of the object that stands for an `!unsafe` text: literal, never a template.
+pub const UNSAFE_KEY: &str = "__ansible_unsafe";
 
 /// A position in one text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,6 +64,8 @@ pub enum Yaml {
     Text(String),
     /// A `!vault` value, still encrypted.
     Vault(String),
+    /// An `!unsafe` text: what looks like a template in it is none.
+    Unsafe(String),
     /// A list.
     List(Vec<Node>),
     /// A mapping in the order it is written.
@@ -78,7 +85,7 @@ impl Entry {
     /// The key as text; numbers and booleans as they were written in their plain form.
     pub fn name(&self) -> String {
         match &self.key.value {
-            Yaml::Text(text) | Yaml::Vault(text) => text.clone(),
+            Yaml::Text(text) | Yaml::Vault(text) | Yaml::Unsafe(text) => text.clone(),
             Yaml::Null => "null".to_owned(),
             Yaml::Bool(value) => value.to_string(),
             Yaml::Number(value) => value.to_string(),
@@ -96,23 +103,22 @@ impl Node {
             Yaml::Number(value) => format!("the number {value}"),
             Yaml::Text(text) => format!("the text {}", quoted(text)),
             Yaml::Vault(_) => "a !vault value".to_owned(),
+            Yaml::Unsafe(text) => format!("the !unsafe text {}", quoted(text)),
             Yaml::List(_) => "a list".to_owned(),
             Yaml::Map(_) => "a mapping".to_owned(),
         }
     }
 
-    /// As JSON. A `!vault` value becomes an object whose one key is [`VAULT_KEY`].
+    /// As JSON. A `!vault` value becomes an object whose one key is [`VAULT_KEY`], an `!unsafe` text one whose one key
+    /// is [`UNSAFE_KEY`].
     pub fn to_json(&self) -> Value {
         match &self.value {
             Yaml::Null => Value::Null,
             Yaml::Bool(value) => Value::Bool(*value),
             Yaml::Number(value) => Value::Number(value.clone()),
             Yaml::Text(text) => Value::String(text.clone()),
-            Yaml::Vault(text) => {
-                let mut map = Map::new();
-                map.insert(VAULT_KEY.to_owned(), Value::String(text.clone()));
-                Value::Object(map)
-            }
+            Yaml::Vault(text) => marked(VAULT_KEY, text),
+            Yaml::Unsafe(text) => marked(UNSAFE_KEY, text),
             Yaml::List(items) => Value::Array(items.iter().map(Node::to_json).collect()),
             Yaml::Map(entries) => {
                 Value::Object(entries.iter().map(|entry| (entry.name(), entry.value.to_json())).collect())
@@ -130,6 +136,25 @@ impl Node {
         }
     }
 
+    /// As [`Node::to_json`] without the marks of `!unsafe`: for what is shown, never for what is rendered.
+    pub fn to_plain_json(&self) -> Value {
+        unmarked(self.to_json())
+    }
+
+    /// This node with every text in it `!unsafe`.
+    fn literal(self) -> Self {
+        let value = match self.value {
+            Yaml::Text(text) => Yaml::Unsafe(text),
+            Yaml::List(items) => Yaml::List(items.into_iter().map(Node::literal).collect()),
+            Yaml::Map(entries) => {
+                let literal = |entry: Entry| Entry { key: entry.key, value: entry.value.literal() };
+                Yaml::Map(entries.into_iter().map(literal).collect())
+            }
+            other => other,
+        };
+        Self { value, spot: self.spot }
+    }
+
     fn count(&self) -> usize {
         match &self.value {
             Yaml::List(items) => 1 + items.iter().map(Node::count).sum::<usize>(),
@@ -139,26 +164,56 @@ impl Node {
     }
 }
 
+/// An object with one key that says how its text is meant.
+fn marked(key: &str, text: &str) -> Value {
+    let mut map = Map::new();
+    map.insert(key.to_owned(), Value::String(text.to_owned()));
+    Value::Object(map)
+}
+
+/// `value` with each `!unsafe` text in it as the text that it is: for what is shown, never for what is rendered.
+pub fn unmarked(value: Value) -> Value {
+    match value {
+        Value::Array(items) => Value::Array(items.into_iter().map(unmarked).collect()),
+        Value::Object(map) if map.len() == 1 && map.contains_key(UNSAFE_KEY) => {
+            map.into_iter().next().map_or(Value::Null, |(_, text)| text)
+        }
+        Value::Object(map) => Value::Object(map.into_iter().map(|(key, value)| (key, unmarked(value))).collect()),
+        other => other,
+    }
+}
+
 /// A document, the text that it was read from and the name of its file.
 #[derive(Debug, Clone)]
 pub struct Document {
     /// The file as the operator would name it.
     pub file: String,
-    /// The whole text, for snippets.
+    /// The whole text, for snippets; empty where the file was encrypted.
     pub text: Arc<str>,
     /// What is written; `Null` when the document is empty.
     pub root: Node,
+    /// What Ansible only warns of, such as a key that stands twice; each with its place.
+    pub warnings: Vec<String>,
 }
 
 impl Document {
     /// Reads the one document of `text`.
     ///
     /// # Errors
-    /// [`Kind::CouldNotStart`] with file, line, column and snippet: no YAML, a tab as indentation, a
-    /// duplicate key, an unknown tag, a second document, or more than the limits allow.
+    /// [`Kind::CouldNotStart`] with file, line, column and snippet: no YAML, a tab as indentation, an unknown tag, a
+    /// second document, or more than the limits allow.
     pub fn read(file: &str, text: &str) -> Result<Self, Failure> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         Self::read_as(file, text, text)
+    }
+
+    /// As [`Document::read`] for what was encrypted: neither a failure nor the document shows the text.
+    ///
+    /// # Errors
+    /// As [`Document::read`], without snippets.
+    pub fn read_hidden(file: &str, text: &str) -> Result<Self, Failure> {
+        let document = Self::read(file, text).map_err(|failure| Failure { snippet: None, seen: None, ..failure })?;
+        Ok(Self { text: Arc::from(""), ..document })
     }
 
     /// As [`Document::read`], and where the text is no YAML only because a range of hosts stands
@@ -190,14 +245,20 @@ impl Document {
             events: Parser::new_from_str_with_options(parsed, options),
             anchors: HashMap::new(),
             nodes: 0,
+            repeated: 0,
+            warnings: Vec::new(),
         };
         let root = reader.document()?;
-        Ok(Self { file: file.to_owned(), text: Arc::from(text), root })
+        Ok(Self { file: file.to_owned(), text: Arc::from(text), root, warnings: reader.warnings })
     }
 
     /// A [`Kind::CouldNotStart`] failure at `spot`.
     pub fn failure(&self, spot: Spot, what: impl Into<String>) -> Failure {
-        Failure::new(Kind::CouldNotStart, what).in_text(&self.file, &showable(&self.text), spot.line, spot.column)
+        let failure = Failure::new(Kind::CouldNotStart, what);
+        if self.text.is_empty() {
+            return failure.at(self.place(spot));
+        }
+        failure.in_text(&self.file, &showable(&self.text), spot.line, spot.column)
     }
 
     /// The place of `spot` in this file.
@@ -256,6 +317,8 @@ struct Reader<'a> {
     events: Parser<'a, StrInput<'a>>,
     anchors: HashMap<usize, (Node, usize)>,
     nodes: usize,
+    repeated: usize,
+    warnings: Vec<String>,
 }
 
 fn spot_of(span: &Span) -> Spot {
@@ -328,6 +391,17 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    fn repeat(&mut self, spot: Spot, nodes: usize) -> Result<(), Failure> {
+        self.repeated += nodes;
+        if self.repeated > MOST_REPEATED {
+            return Err(self
+                .failure(spot, "this file is too large")
+                .saw(format!("aliases that repeat more than {MOST_REPEATED} values"))
+                .mend("write fewer aliases of aliases"));
+        }
+        self.spend(spot, nodes)
+    }
+
     fn node(&mut self, event: Event<'a>, span: &Span, depth: usize) -> Result<Node, Failure> {
         let spot = spot_of(span);
         self.spend(spot, 1)?;
@@ -344,7 +418,7 @@ impl<'a> Reader<'a> {
                         .failure(spot, "this alias stands inside of what it refers to")
                         .mend("an alias can only repeat what is complete before it"));
                 };
-                self.spend(spot, count)?;
+                self.repeat(spot, count)?;
                 Ok(Node { value: node.value, spot })
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -359,7 +433,8 @@ impl<'a> Reader<'a> {
                 Ok(self.keep(anchor, Node { value, spot }))
             }
             Event::SequenceStart(_, anchor, tag) => {
-                if let Some(tag) = tag.filter(|tag| tag.core_suffix() != Some("seq")) {
+                let literal = tag.as_ref().is_some_and(|tag| tag.original() == "!unsafe");
+                if let Some(tag) = tag.filter(|tag| !literal && tag.core_suffix() != Some("seq")) {
                     return Err(self.unknown_tag(spot, &tag.original()));
                 }
                 let mut items = Vec::new();
@@ -370,14 +445,16 @@ impl<'a> Reader<'a> {
                     }
                     items.push(self.node(event, &span, depth + 1)?);
                 }
-                Ok(self.keep(anchor, Node { value: Yaml::List(items), spot }))
+                let node = Node { value: Yaml::List(items), spot };
+                Ok(self.keep(anchor, if literal { node.literal() } else { node }))
             }
             Event::MappingStart(_, anchor, tag) => {
-                if let Some(tag) = tag.filter(|tag| tag.core_suffix() != Some("map")) {
+                let literal = tag.as_ref().is_some_and(|tag| tag.original() == "!unsafe");
+                if let Some(tag) = tag.filter(|tag| !literal && tag.core_suffix() != Some("map")) {
                     return Err(self.unknown_tag(spot, &tag.original()));
                 }
-                let value = self.mapping(depth)?;
-                Ok(self.keep(anchor, Node { value, spot }))
+                let node = Node { value: self.mapping(depth)?, spot };
+                Ok(self.keep(anchor, if literal { node.literal() } else { node }))
             }
             other => Err(self.failure(spot, format!("this is not YAML: {other:?} is unexpected here"))),
         }
@@ -392,9 +469,9 @@ impl<'a> Reader<'a> {
     }
 
     fn mapping(&mut self, depth: usize) -> Result<Yaml, Failure> {
-        let mut entries: Vec<Entry> = Vec::new();
-        let mut seen: HashMap<String, Spot> = HashMap::new();
-        let mut merges: Vec<Node> = Vec::new();
+        // As PyYAML has it: what is merged stands first, what is written here wins and keeps the first place.
+        let mut merged = Entries::default();
+        let mut own: Vec<Entry> = Vec::new();
         loop {
             let (event, span) = self.next()?;
             if matches!(event, Event::MappingEnd) {
@@ -409,40 +486,40 @@ impl<'a> Reader<'a> {
             }
             let (event, span) = self.next()?;
             let value = self.node(event, &span, depth + 1)?;
-            if merge {
-                merges.push(value);
+            if !merge {
+                own.push(Entry { key, value });
                 continue;
             }
-            let entry = Entry { key, value };
-            let name = entry.name();
-            if let Some(first) = seen.insert(name.clone(), entry.key.spot) {
-                return Err(self
-                    .failure(entry.key.spot, format!("the key {} stands here a second time", quoted(&name)))
-                    .why(format!("the first is in line {}, and only one of them could count", first.line))
-                    .mend("remove one, or join what stands under them"));
-            }
-            entries.push(entry);
-        }
-        for merged in merges {
-            let sources = match merged.value {
-                Yaml::Map(_) => vec![merged],
+            let sources = match value.value {
                 Yaml::List(items) => items,
-                _ => vec![merged],
+                _ => vec![value],
             };
-            for source in sources {
+            // Of several in a list the first wins.
+            for source in sources.into_iter().rev() {
                 let Yaml::Map(more) = source.value else {
                     return Err(self
                         .failure(source.spot, "<< wants a mapping or a list of mappings")
                         .saw(source.says()));
                 };
-                for entry in more {
-                    if let std::collections::hash_map::Entry::Vacant(place) = seen.entry(entry.name()) {
-                        place.insert(entry.key.spot);
-                        entries.push(entry);
-                    }
-                }
+                more.into_iter().for_each(|entry| drop(merged.put(entry)));
             }
         }
+        let mut written: HashMap<String, Spot> = HashMap::new();
+        for entry in own {
+            let spot = entry.key.spot;
+            let name = merged.put(entry);
+            if let Some(first) = written.insert(name.clone(), spot) {
+                self.warnings.push(format!(
+                    "{}:{}:{}: the key {} stands here a second time, the first is in line {}; the last one counts",
+                    self.file,
+                    spot.line,
+                    spot.column,
+                    quoted(&name),
+                    first.line
+                ));
+            }
+        }
+        let entries = merged.list;
         Ok(Yaml::Map(entries))
     }
 
@@ -465,30 +542,26 @@ impl<'a> Reader<'a> {
         match (core.as_deref(), written.as_str()) {
             (Some("str"), _) | (None, "!") => return Ok(Yaml::Text(text.to_owned())),
             (None, "!vault" | "!vault-encrypted") => return Ok(Yaml::Vault(text.to_owned())),
-            (None, "!unsafe") => return self.never_rendered(spot, text),
+            (None, "!unsafe") => return Ok(Yaml::Unsafe(text.to_owned())),
             _ => {}
         }
         let Some(core) = core else { return Err(self.unknown_tag(spot, &written)) };
-        let value = self.plain(spot, text)?;
+        let value = match self.plain(spot, text)? {
+            // `!!float 5` is 5.0.
+            Yaml::Number(number) if core == "float" => {
+                number.as_f64().and_then(Number::from_f64).map_or(Yaml::Number(number), Yaml::Number)
+            }
+            value => value,
+        };
         let fits = match core.as_str() {
             "null" => matches!(value, Yaml::Null),
             "bool" => matches!(value, Yaml::Bool(_)),
             "int" => matches!(&value, Yaml::Number(number) if !number.is_f64()),
             "float" => matches!(value, Yaml::Number(_)),
+            "timestamp" => matches!(value, Yaml::Text(_)),
             _ => false,
         };
         if fits { Ok(value) } else { Err(self.failure(spot, format!("{} is not a !!{core}", quoted(text)))) }
-    }
-
-    /// `!unsafe` text is data: what looks like a template in it stays as it is.
-    fn never_rendered(&self, spot: Spot, text: &str) -> Result<Yaml, Failure> {
-        if !["{{", "{%", "{#"].iter().any(|open| text.contains(open)) {
-            return Ok(Yaml::Text(text.to_owned()));
-        }
-        if text.contains("endraw") {
-            return Err(self.failure(spot, "an !unsafe text that contains 'endraw' cannot be kept from the templates"));
-        }
-        Ok(Yaml::Text(format!("{{% raw %}}{text}{{% endraw %}}")))
     }
 
     /// An unquoted scalar, by the rules of YAML 1.1 as Ansible reads them.
@@ -510,6 +583,28 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Entries in order, each name once: a later one of the same name takes the place of the first.
+#[derive(Default)]
+struct Entries {
+    list: Vec<Entry>,
+    at: HashMap<String, usize>,
+}
+
+impl Entries {
+    /// Puts one in and gives its name.
+    fn put(&mut self, entry: Entry) -> String {
+        let name = entry.name();
+        match self.at.get(&name).and_then(|at| self.list.get_mut(*at)) {
+            Some(place) => *place = entry,
+            None => {
+                self.at.insert(name.clone(), self.list.len());
+                self.list.push(entry);
+            }
+        }
+        name
+    }
+}
+
 enum Shape {
     Text,
     Number(Number),
@@ -526,7 +621,8 @@ fn number(text: &str) -> Shape {
     if matches!(body, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN") {
         return Shape::NoNumber;
     }
-    if !body.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+    // PyYAML knows no sign before a leading point.
+    if !body.starts_with(|c: char| c.is_ascii_digit() || c == '.') || (body.starts_with('.') && body != text) {
         return Shape::Text;
     }
     let digits = body.replace('_', "");
@@ -554,8 +650,25 @@ fn number(text: &str) -> Shape {
         // 08 and 09 are no octal numbers: Ansible reads them as text.
         return if digits.len() > 1 && digits.starts_with('0') { Shape::Text } else { whole(&digits, 10) };
     }
-    if digits.contains(':') && !digits.starts_with('0') && !digits.contains('.') {
-        return sixties(&digits, sign).map_or(Shape::Text, |value| Shape::Number(value.into()));
+    if digits.contains(':') {
+        let (whole, rest) = match digits.split_once('.') {
+            Some((whole, rest)) => (whole, Some(rest)),
+            None => (digits.as_str(), None),
+        };
+        // A whole number in base 60 does not begin with 0, a float may.
+        if rest.is_none() && digits.starts_with('0') {
+            return Shape::Text;
+        }
+        let Some(value) = sixties(whole, sign) else { return Shape::Text };
+        return match rest {
+            None => Shape::Number(value.into()),
+            Some(rest) if rest.bytes().all(|byte| byte.is_ascii_digit()) => {
+                let part = format!("0.{rest}0").parse::<f64>().unwrap_or(0.0);
+                let value = if sign < 0 { value as f64 - part } else { value as f64 + part };
+                Number::from_f64(value).map_or(Shape::NoNumber, Shape::Number)
+            }
+            Some(_) => Shape::Text,
+        };
     }
     float(body, &digits, sign)
 }
@@ -628,6 +741,11 @@ mod tests {
             ("1e3", "\"1e3\""),
             ("1.0e+3", "1000.0"),
             ("3.2.1", "\"3.2.1\""),
+            ("-.5", "\"-.5\""),
+            (".5", "0.5"),
+            ("1:30.5", "90.5"),
+            ("01:30", "\"01:30\""),
+            ("!!float 5", "5.0"),
             ("20m", "\"20m\""),
             ("2026-11-22", "\"2026-11-22\""),
             ("!!str 5", "\"5\""),
@@ -666,11 +784,36 @@ mod tests {
             read("k: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  3132\n").get("k").unwrap(),
             &serde_json::json!({VAULT_KEY: "$ANSIBLE_VAULT;1.1;AES256\n3132\n"})
         );
+        assert_eq!(read("k: !unsafe '{{ x }}'\n").get("k").unwrap(), &serde_json::json!({UNSAFE_KEY: "{{ x }}"}));
+        let document = Document::read("t.yml", "k: !unsafe [a, 1, {b: '{{ x }}'}]\n").unwrap();
         assert_eq!(
-            read("k: !unsafe '{{ x }}'\n").get("k").unwrap(),
-            &serde_json::json!("{% raw %}{{ x }}{% endraw %}")
+            document.root.to_json().get("k").unwrap(),
+            &serde_json::json!([{UNSAFE_KEY: "a"}, 1, {"b": {UNSAFE_KEY: "{{ x }}"}}])
         );
-        assert_eq!(read("k: !unsafe plain\n").get("k").unwrap(), &serde_json::json!("plain"));
+        assert_eq!(document.root.to_plain_json(), serde_json::json!({"k": ["a", 1, {"b": "{{ x }}"}]}));
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_told_and_the_last_one_counts() {
+        let document = Document::read("t.yml", "a: 1\nb: 2\na: 3\n").unwrap();
+        assert_eq!(document.root.to_json().to_string(), r#"{"a":3,"b":2}"#);
+        assert_eq!(document.warnings.len(), 1);
+        assert!(document.warnings[0].starts_with("t.yml:3:1: "), "{:?}", document.warnings);
+        let document = Document::read("t.yml", "y:\n  c: 1\n  <<: [{a: 1, b: 2}, {a: 5, z: 1}]\n  b: 9\n").unwrap();
+        assert_eq!(document.root.to_json().to_string(), r#"{"y":{"a":1,"z":1,"b":9,"c":1}}"#);
+        assert!(document.warnings.is_empty());
+    }
+
+    #[test]
+    fn a_bomb_of_aliases_is_refused() {
+        let mut text = "a: &a [x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for (this, last) in ('b'..='h').zip('a'..) {
+            text.push_str(&format!(
+                "{this}: &{this} [*{last}, *{last}, *{last}, *{last}, *{last}, *{last}, *{last}]\n"
+            ));
+        }
+        let failure = Document::read("t.yml", &text).unwrap_err();
+        assert!(failure.what.contains("too large"), "{failure:?}");
     }
 
     #[test]
@@ -685,7 +828,7 @@ mod tests {
         ] {
             assert_eq!(showable(text), shown);
         }
-        let failure = Document::read("t.yml", "ansible_password: s3cret\na: 1\na: 2\n").unwrap_err();
+        let failure = Document::read("t.yml", "ansible_password: s3cret\na: 1\n- 2\n").unwrap_err();
         assert!(!format!("{failure:?}").contains("s3cret"));
         let failure = Document::read("t.yml", "ansible_password: s3cret\n\tb").unwrap_err();
         assert!(!format!("{failure:?}").contains("s3cret"), "{failure:?}");

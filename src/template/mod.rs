@@ -38,7 +38,7 @@ pub fn has_template(value: &Value) -> bool {
     match value {
         Value::String(text) => is_template(text),
         Value::Array(items) => items.iter().any(has_template),
-        Value::Object(map) => map.values().any(has_template),
+        Value::Object(map) => values::literal(map).is_none() && map.values().any(has_template),
         _ => false,
     }
 }
@@ -49,6 +49,34 @@ enum Slot {
     Written(Value, Option<Place>),
     /// Data: never rendered.
     Data(minijinja::Value),
+    /// The variables of other hosts, by their names.
+    Hosts(Arc<dyn HostScopes>),
+}
+
+/// The variables of other hosts (`hostvars`), made when they are asked for.
+pub trait HostScopes: Send + Sync + fmt::Debug {
+    /// All hosts' names.
+    fn names(&self) -> Vec<String>;
+    /// The variables of that host; `None` where there is no such host.
+    fn scope(&self, host: &str) -> Option<Scope>;
+}
+
+/// `hostvars` in a template.
+#[derive(Debug)]
+struct HostVars {
+    env: Arc<Environment<'static>>,
+    hosts: Arc<dyn HostScopes>,
+}
+
+impl Object for HostVars {
+    fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
+        let scope = self.hosts.scope(key.as_str()?)?;
+        Some(minijinja::Value::from_dyn_object(Arc::new(Context::new(self.env.clone(), scope))))
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.hosts.names().into_iter().map(minijinja::Value::from).collect())
+    }
 }
 
 /// The names that a template may use. Later additions override earlier ones. Cheap to clone.
@@ -85,6 +113,11 @@ impl Scope {
     pub fn data(&mut self, name: &str, value: &Value) {
         let value = values::from_json(value);
         Arc::make_mut(&mut self.names).insert(name.to_owned(), Slot::Data(value));
+    }
+
+    /// Adds the variables of other hosts under this name: they are made when a template asks for them.
+    pub fn hosts(&mut self, name: &str, hosts: Arc<dyn HostScopes>) {
+        Arc::make_mut(&mut self.names).insert(name.to_owned(), Slot::Hosts(hosts));
     }
 
     /// Whether `name` is in this scope.
@@ -157,6 +190,9 @@ impl Templater {
             Value::String(text) => self.render(text, place, scope)?,
             Value::Array(items) => {
                 Value::Array(items.iter().map(|item| self.render_value(item, place, scope)).collect::<Result<_, _>>()?)
+            }
+            Value::Object(map) if values::literal(map).is_some() => {
+                values::literal(map).map_or(Value::Null, Value::from)
             }
             Value::Object(map) => Value::Object(
                 map.iter()
@@ -351,7 +387,7 @@ fn render_deep(context: &Arc<Context>, value: &Value) -> Result<minijinja::Value
         Value::Array(items) => {
             items.iter().map(|item| render_deep(context, item)).collect::<Result<Vec<_>, _>>()?.into()
         }
-        Value::Object(map) if map.values().any(has_template) => minijinja::Value::from_pairs(
+        Value::Object(map) if has_template(value) => minijinja::Value::from_pairs(
             map.iter()
                 .map(|(key, value)| Ok((key.clone(), render_deep(context, value)?)))
                 .collect::<Result<Vec<_>, minijinja::Error>>()?,
@@ -363,8 +399,16 @@ fn render_deep(context: &Arc<Context>, value: &Value) -> Result<minijinja::Value
 impl Object for Context {
     fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
         let name = key.as_str()?;
+        // `vars`: all names that are here.
+        if name == "vars" && !self.scope.names.contains_key(name) {
+            return Some(minijinja::Value::from_dyn_object(self.clone()));
+        }
         match self.scope.names.get(name)? {
             Slot::Data(value) => Some(value.clone()),
+            Slot::Hosts(hosts) => Some(minijinja::Value::from_dyn_object(Arc::new(HostVars {
+                env: self.env.clone(),
+                hosts: hosts.clone(),
+            }))),
             Slot::Written(value, place) => {
                 Some(self.written(name, value, place.as_ref()).unwrap_or_else(minijinja::Value::from))
             }

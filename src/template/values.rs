@@ -7,7 +7,12 @@ use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Output, State, Value as Jinja};
 use serde_json::{Map, Number, Value};
 
-use crate::settings::yaml::VAULT_KEY;
+use crate::settings::yaml::{UNSAFE_KEY, VAULT_KEY};
+
+/// The text of an object that stands for an `!unsafe` text.
+pub(super) fn literal(map: &Map<String, Value>) -> Option<&str> {
+    if map.len() == 1 { map.get(UNSAFE_KEY).and_then(Value::as_str) } else { None }
+}
 
 /// A JSON value for the engine. A `!vault` value becomes one that fails when it is used.
 pub(super) fn from_json(value: &Value) -> Jinja {
@@ -22,9 +27,13 @@ pub(super) fn from_json(value: &Value) -> Jinja {
         Value::String(text) => Jinja::from(text.as_str()),
         Value::Array(items) => Jinja::from(items.iter().map(from_json).collect::<Vec<_>>()),
         Value::Object(map) if map.len() == 1 && map.contains_key(VAULT_KEY) => {
-            Jinja::from(Error::new(ErrorKind::InvalidOperation, "it is a !vault value, and vault is not built yet"))
+            let text = map.get(VAULT_KEY).and_then(Value::as_str).unwrap_or_default();
+            Jinja::from(Error::new(ErrorKind::InvalidOperation, crate::vault::why_locked(text)))
         }
-        Value::Object(map) => Jinja::from_pairs(map.iter().map(|(key, value)| (key.clone(), from_json(value)))),
+        Value::Object(map) => match literal(map) {
+            Some(text) => Jinja::from(text),
+            None => Jinja::from_pairs(map.iter().map(|(key, value)| (key.clone(), from_json(value)))),
+        },
     }
 }
 

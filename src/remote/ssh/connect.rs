@@ -604,6 +604,7 @@ async fn handshake(
             ended,
             _through: through,
         }),
+        plan: None,
     })
 }
 

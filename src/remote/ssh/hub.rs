@@ -54,7 +54,7 @@ impl Hub {
         };
         let mut slot = slot.lock().await;
         if let Some(inner) = slot.upgrade() {
-            let session = SshSession { inner };
+            let session = SshSession { inner, plan: None };
             if !session.is_closed() {
                 return Ok(session);
             }

@@ -58,6 +58,8 @@ struct Inner {
 #[derive(Clone)]
 pub struct SshSession {
     inner: Arc<Inner>,
+    /// Who to become, where it is another than the connection was made for.
+    plan: Option<Arc<Become>>,
 }
 
 impl std::fmt::Debug for SshSession {
@@ -76,7 +78,11 @@ impl SshSession {
     }
 
     pub(super) fn become_plan(&self) -> &Become {
-        &self.inner.become_plan
+        self.plan.as_deref().unwrap_or(&self.inner.become_plan)
+    }
+
+    pub(super) fn becoming(&self, plan: &Become) -> Self {
+        Self { inner: Arc::clone(&self.inner), plan: Some(Arc::new(plan.clone())) }
     }
 
     /// What logged us in, for people: the key, or the method.

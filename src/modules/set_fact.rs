@@ -1,0 +1,38 @@
+//! `set_fact`: variables of a host.
+
+use serde_json::{Value, json};
+
+use super::call::{Call, Effect};
+use super::{Done, arg};
+use crate::failure::{Failure, Kind};
+use crate::playbook::{ArgKind, ModuleSpec};
+
+/// What it takes.
+pub const SPEC: ModuleSpec = ModuleSpec::new(
+    "set_fact",
+    "Sets variables of the host",
+    &[arg("cacheable", ArgKind::Bool, "kept as facts too").default("false"), arg("*", ArgKind::Any, "any name")],
+)
+.pairs()
+.checks();
+
+pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
+    let mut facts = call.args.clone();
+    let cacheable = facts.remove("cacheable") == Some(Value::Bool(true));
+    if facts.is_empty() {
+        return Err(Failure::new(
+            Kind::Failed,
+            "No key/value pairs provided, at least one is required for this action to succeed",
+        )
+        .on(call.host));
+    }
+    let wrong = facts.keys().find(|name| {
+        !(name.starts_with(|c: char| c.is_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_alphanumeric() || c == '_'))
+    });
+    if let Some(name) = wrong {
+        return Err(Failure::new(Kind::Failed, format!("Invalid variable name {name:?}")).on(call.host));
+    }
+    let done = Done::ok(String::new(), json!({ "ansible_facts": facts, "_ansible_facts_cacheable": cacheable }));
+    Ok(if cacheable { done.with_effect(Effect::Facts) } else { done })
+}
