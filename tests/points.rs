@@ -75,9 +75,11 @@ impl Shelf {
             let mut receiving = part.open_archive(&file).unwrap();
             receiving.file.write_all(&bytes).unwrap();
             receiving.finish().unwrap();
-            archives.push(json!({"name": kind, "kind": kind, "file": file, "bytes": bytes.len(), "members": 3, "verdict": verdict,
+            archives.push(
+                json!({"name": kind, "kind": kind, "file": file, "bytes": bytes.len(), "members": 3, "verdict": verdict,
                 "why": if verdict == "suspect" { "half the usual" } else { "" },
-                "sha256": Sha256::of(&bytes).to_string(), "content_bytes": 4096, "verified_how": ["in a test"]}));
+                "sha256": Sha256::of(&bytes).to_string(), "content_bytes": 4096, "verified_how": ["in a test"]}),
+            );
         }
         let manifest = json!({
             "format": 1, "id": id, "run": id, "who": who(), "ferry_version": "0.1.0", "cluster": {"group": cluster},
@@ -122,7 +124,16 @@ fn prune_says_why_and_goes_through_the_trash() {
     shelf.call(&["hold", &held, "forever"]).must(0, &["is held until it is released"]);
     shelf.call(&["prune"]).must(1, &["no keep rule is set", "--keep-daily"]);
     let check = shelf.call(&["prune", "--check", "--keep-last", "2"]);
-    check.must(0, &["would go to the trash", "the newest verified point of the cluster", "the newest verified of PCE 3.1.0", "held", "2 would go to the trash, 0 would be deleted"]);
+    check.must(
+        0,
+        &[
+            "would go to the trash",
+            "the newest verified point of the cluster",
+            "the newest verified of PCE 3.1.0",
+            "held",
+            "2 would go to the trash, 0 would be deleted",
+        ],
+    );
     assert!(shelf.states().iter().all(|(_, state)| state == "verified"), "--check changes nothing");
     let said = shelf.call(&["prune", "--keep-last", "2", "--json"]);
     said.must(0, &[]);
@@ -140,8 +151,12 @@ fn prune_says_why_and_goes_through_the_trash() {
     shelf.call(&["hold", &ids[2], "30d"]).must(0, &["is held until"]);
     shelf.call(&["prune", "--keep-last", "2", "--grace", "0"]).must(0, &["0 went to the trash, 0 deleted"]);
     // A version that is dropped by name, with no time in the trash: gone with the prune after.
-    shelf.call(&["prune", "--keep-last", "2", "--drop-version", "3.1.1"]).must(1, &["no point is of that version", "3.1.0"]);
-    shelf.call(&["prune", "--keep-last", "2", "--drop-version", "3.1.0", "--grace", "0"]).must(0, &["1 went to the trash"]);
+    shelf
+        .call(&["prune", "--keep-last", "2", "--drop-version", "3.1.1"])
+        .must(1, &["no point is of that version", "3.1.0"]);
+    shelf
+        .call(&["prune", "--keep-last", "2", "--drop-version", "3.1.0", "--grace", "0"])
+        .must(0, &["1 went to the trash"]);
     assert_eq!(shelf.state(&old), "in trash");
     shelf.call(&["prune", "--keep-last", "2", "--json"]).must(0, &[&format!("\"{old}\"")]);
     assert_eq!(shelf.state(&old), "absent");
@@ -163,7 +178,9 @@ fn delete_wants_the_name_and_keeps_what_must_stay() {
     let amv = shelf.point_with("prod", 30, "3.2.0", &["gravity", "amv"], "verified");
     let plain = shelf.point("prod", 60, "3.2.0");
     let suspect = shelf.point_with("prod", 1, "3.2.0", &["gravity"], "suspect");
-    shelf.call(&["delete", &newest, "--confirm", &newest]).must(7, &["is not deleted", "the newest verified point of the cluster"]);
+    shelf
+        .call(&["delete", &newest, "--confirm", &newest])
+        .must(7, &["is not deleted", "the newest verified point of the cluster"]);
     shelf.call(&["delete", &amv, "--confirm", &amv]).must(7, &["verified amv archive"]);
     shelf.call(&["delete", &plain]).must(7, &["was not confirmed", &format!("--confirm {plain}")]);
     shelf.call(&["delete", &plain, "--confirm", &newest]).must(7, &["another name was typed"]);
@@ -213,7 +230,9 @@ fn list_tells_which_clusters_a_point_fits() {
     shelf.call(&["list", "-i", &inventory]).must(0, &["prod no (3.2.0 ≠"]);
     // Without an inventory nothing is said of it; one that is wrong does not hide the catalog.
     assert_eq!(shelf.call(&["list", "--json"]).json()[0]["fits"], json!({}));
-    shelf.call(&["list", "-i", "/nonexistent", "prod"]).must(0, &["warning: which clusters the points fit is not told", &old]);
+    shelf
+        .call(&["list", "-i", "/nonexistent", "prod"])
+        .must(0, &["warning: which clusters the points fit is not told", &old]);
 }
 
 #[test]
@@ -344,7 +363,10 @@ fn an_exported_point_is_read_with_tar_and_sha256sum_and_comes_back() {
         import(&from).must(0, &["is there already"]);
         let point = Catalog::open(&to).unwrap().find(&id, None).unwrap();
         assert!(point.held(Timestamp::now()) && point.verdict() == Verdict::Verified);
-        assert_eq!(std::fs::read(to.join("prod").join(&id).join("manifest.json")).unwrap(), std::fs::read(shelf.root().join("prod").join(&id).join("manifest.json")).unwrap());
+        assert_eq!(
+            std::fs::read(to.join("prod").join(&id).join("manifest.json")).unwrap(),
+            std::fs::read(shelf.root().join("prod").join(&id).join("manifest.json")).unwrap()
+        );
     }
     // A tar that was damaged, cut, or made by a stranger.
     let whole = std::fs::read(&file).unwrap();
@@ -378,7 +400,11 @@ fn an_exported_point_is_read_with_tar_and_sha256sum_and_comes_back() {
         let _ = std::fs::remove_dir_all(&to);
     }
     assert!(wrong > 5, "{wrong}");
-    for (name, kind, says) in [("../../etc/x", "f", "no name of a point's file"), ("x/gravity.tar.gz", "l", "no plain file"), ("x/gravity.tar.gz", "f", "before the manifest")] {
+    for (name, kind, says) in [
+        ("../../etc/x", "f", "no name of a point's file"),
+        ("x/gravity.tar.gz", "l", "no plain file"),
+        ("x/gravity.tar.gz", "f", "before the manifest"),
+    ] {
         let mut tar = tar_of(name, kind);
         tar.extend_from_slice(&whole);
         import(&tar).must(9, &[says]);
@@ -457,7 +483,9 @@ fn fail_each(work: impl Fn(&Path, Disk) -> bool, after: impl Fn(&Path, usize, bo
         let failed = Arc::new(AtomicUsize::new(0));
         let (count, seen) = (Arc::clone(&left), Arc::clone(&failed));
         let disk = Disk::watched(move |_, _| {
-            if count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_err() && seen.fetch_add(1, Ordering::SeqCst) == 0 {
+            if count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_err()
+                && seen.fetch_add(1, Ordering::SeqCst) == 0
+            {
                 return Err(io::Error::from_raw_os_error(28));
             }
             Ok(())
@@ -508,7 +536,9 @@ fn a_failure_at_every_operation_of_copy_trash_and_deletion_loses_no_good_archive
             assert!(!done || point.replicas().len() == 1, "{n}");
             let (from, to) = (shelf::folder_place(from), shelf::folder_place(to));
             runtime.block_on(async {
-                shelf::copy(&from, &mut point, &to, &who(), true, &|_, _| {}).await.unwrap_or_else(|failure| panic!("{n}: {failure:?}"));
+                shelf::copy(&from, &mut point, &to, &who(), true, &|_, _| {})
+                    .await
+                    .unwrap_or_else(|failure| panic!("{n}: {failure:?}"));
                 shelf::find(&to, &keep).await.unwrap();
             });
         },
@@ -528,7 +558,9 @@ fn a_failure_at_every_operation_of_copy_trash_and_deletion_loses_no_good_archive
                         let mut point = shelf::find(&place, &name).await?;
                         shelf::trash(&place, &mut point, &who(), now, "test", None).await?;
                     }
-                    retention::Fate::Emptied => shelf::empty(&place, &shelf::find(&place, &name).await?, &who()).await?,
+                    retention::Fate::Emptied => {
+                        shelf::empty(&place, &shelf::find(&place, &name).await?, &who()).await?
+                    }
                     _ => {}
                 }
             }

@@ -169,7 +169,9 @@ pub struct ReplicaCheck {
 impl ReplicaCheck {
     /// In words.
     pub fn said(&self) -> String {
-        let Some(point) = &self.point else { return format!("NOT REPLICATED: no verified point (wanted in {} places)", self.least) };
+        let Some(point) = &self.point else {
+            return format!("NOT REPLICATED: no verified point (wanted in {} places)", self.least);
+        };
         let count = self.replicas.len() + 1;
         let word = if self.ok { "in" } else { "TOO FEW PLACES, in" };
         format!("{word} {count} of {} places: {point}", self.least)

@@ -85,7 +85,8 @@ pub fn export(point: &Point, to: &Path, progress: &mut dyn FnMut(u64)) -> Result
             .mend("copy it here first: ferry points copy POINT --to FOLDER"));
     }
     if std::fs::symlink_metadata(to).is_ok() {
-        return Err(Failure::new(Kind::Refused, format!("{} is there already", to.display())).mend("name another file with --to"));
+        return Err(Failure::new(Kind::Refused, format!("{} is there already", to.display()))
+            .mend("name another file with --to"));
     }
     let mut name = to.file_name().unwrap_or_default().to_owned();
     name.push(".part");
@@ -106,7 +107,9 @@ pub fn export(point: &Point, to: &Path, progress: &mut dyn FnMut(u64)) -> Result
 
 fn header(name: &str, bytes: u64, mtime: u64, kind: tar::EntryType, mode: u32) -> Result<tar::Header, Failure> {
     let mut header = tar::Header::new_gnu();
-    header.set_path(name).map_err(|error| Failure::new(Kind::Failed, format!("{name} is no name for a tar")).saw(error.to_string()))?;
+    header
+        .set_path(name)
+        .map_err(|error| Failure::new(Kind::Failed, format!("{name} is no name for a tar")).saw(error.to_string()))?;
     header.set_size(bytes);
     header.set_mtime(mtime);
     header.set_mode(mode);
@@ -124,7 +127,10 @@ fn write(
     use std::os::unix::fs::OpenOptionsExt as _;
     let mtime = u64::try_from(point.manifest.finished.as_second()).unwrap_or(0);
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(part);
-    let mut counted = Counted { inner: io::BufWriter::with_capacity(1 << 20, file.map_err(|error| failed(&error))?), hasher: Hasher::new() };
+    let mut counted = Counted {
+        inner: io::BufWriter::with_capacity(1 << 20, file.map_err(|error| failed(&error))?),
+        hasher: Hasher::new(),
+    };
     let top = point.id().as_str();
     let read = |name: &str| {
         let path = point.dir.join(name);
@@ -174,13 +180,20 @@ fn write(
         };
         let mut tee = Tee { inner: file.take(bytes), hasher: Hasher::new(), each: &mut each };
         if there == bytes {
-            put(&mut builder, &header(&format!("{top}/{name}"), bytes, mtime, tar::EntryType::Regular, 0o600)?, &mut tee)?;
+            put(
+                &mut builder,
+                &header(&format!("{top}/{name}"), bytes, mtime, tar::EntryType::Regular, 0o600)?,
+                &mut tee,
+            )?;
         }
         let seen = (if there == bytes { tee.hasher.bytes() } else { there }, tee.hasher.finish());
         if Some(&seen) != expected.get(name.as_str()) {
-            return Err(Failure::new(Kind::Bad, format!("{}/{} is damaged: {name} is not what its manifest says", point.cluster, point.id()))
-                .saw(format!("{} bytes, sha256 {}", seen.0, seen.1))
-                .mend("ferry points verify; take another point"));
+            return Err(Failure::new(
+                Kind::Bad,
+                format!("{}/{} is damaged: {name} is not what its manifest says", point.cluster, point.id()),
+            )
+            .saw(format!("{} bytes, sha256 {}", seen.0, seen.1))
+            .mend("ferry points verify; take another point"));
         }
     }
     builder.into_inner().map_err(|error| failed(&error))?;
@@ -251,8 +264,11 @@ impl<'a> Intake<'a> {
             if same {
                 return Ok(Err(point));
             }
-            return Err(Failure::new(Kind::Refused, format!("another point {}/{} is there already", point.cluster, point.id()))
-                .why("a sealed point is never replaced"));
+            return Err(Failure::new(
+                Kind::Refused,
+                format!("another point {}/{} is there already", point.cluster, point.id()),
+            )
+            .why("a sealed point is never replaced"));
         }
         let archives = manifest.archives.iter().map(|archive| (archive.file.clone(), (archive.bytes, archive.sha256)));
         let files = manifest.files.iter().map(|file| (file.path.clone(), (file.bytes, file.sha256)));
@@ -266,8 +282,11 @@ impl<'a> Intake<'a> {
 
     fn take(&mut self, name: &str, from: &mut dyn Read, source: &Path) -> Result<(), Failure> {
         let Some((bytes, sha256)) = self.wanted.remove(name) else {
-            return Err(Failure::new(Kind::Bad, format!("{} holds a file that its manifest does not list, or twice", source.display()))
-                .saw(format!("{name:?}")));
+            return Err(Failure::new(
+                Kind::Bad,
+                format!("{} holds a file that its manifest does not list, or twice", source.display()),
+            )
+            .saw(format!("{name:?}")));
         };
         let archive = self.manifest.archives.iter().find(|archive| archive.file == name);
         let mut walk = archive.map(|archive| (self.inspect)(archive));
@@ -316,7 +335,8 @@ fn from_folder(
     inspect: &dyn Fn(&Archive) -> Box<dyn Inspect + Send>,
 ) -> Result<(Point, bool), Failure> {
     let text = disk::read_text(&path.join(MANIFEST), super::place::LARGEST_SMALL).map_err(|error| {
-        Failure::new(Kind::CouldNotStart, format!("{} is no point: there is no {MANIFEST} in it", path.display())).saw(error.to_string())
+        Failure::new(Kind::CouldNotStart, format!("{} is no point: there is no {MANIFEST} in it", path.display()))
+            .saw(error.to_string())
     })?;
     let mut intake = match Intake::begin(text.into_bytes(), &path.join(MANIFEST).display().to_string(), to, inspect)? {
         Ok(intake) => intake,
@@ -353,7 +373,8 @@ fn from_tar(
         let mut entry = entry.map_err(|error| no_tar(&error))?;
         let name = String::from_utf8(entry.path_bytes().into_owned()).unwrap_or_default();
         let strange = |what: &str| {
-            Failure::new(Kind::Bad, format!("{} holds what no exported point holds", path.display())).saw(format!("{name:?}: {what}"))
+            Failure::new(Kind::Bad, format!("{} holds what no exported point holds", path.display()))
+                .saw(format!("{name:?}: {what}"))
         };
         if number >= MOST_MEMBERS {
             return Err(strange("too many members"));
@@ -390,7 +411,10 @@ fn from_tar(
         }
     }
     let Some((intake, lock)) = intake else {
-        return Err(Failure::new(Kind::CouldNotStart, format!("{} is no exported point: there is no {MANIFEST} in it", path.display())));
+        return Err(Failure::new(
+            Kind::CouldNotStart,
+            format!("{} is no exported point: there is no {MANIFEST} in it", path.display()),
+        ));
     };
     let point = intake.finish(notes, path)?;
     lock.remove(to.catalog().disk());
@@ -403,7 +427,10 @@ fn small(from: &mut dyn Read, path: &Path) -> Result<Vec<u8>, Failure> {
         .read_to_end(&mut bytes)
         .map_err(|error| Failure::new(Kind::Bad, format!("{} is cut", path.display())).saw(error.to_string()))?;
     if bytes.len() as u64 > super::place::LARGEST_SMALL {
-        return Err(Failure::new(Kind::Bad, format!("{} holds a manifest or notes that are too large", path.display())));
+        return Err(Failure::new(
+            Kind::Bad,
+            format!("{} holds a manifest or notes that are too large", path.display()),
+        ));
     }
     Ok(bytes)
 }

@@ -564,57 +564,52 @@ fn choose(entries: Vec<Entry>, text: &str, cluster: Option<&ClusterName>, place:
     if text == "latest" {
         return latest(entries, cluster);
     }
-        let exact = |entry: &Entry| entry.id().as_str() == text;
-        let one_exact = entries.iter().any(exact);
-        let mut fitting: Vec<Entry> = Vec::new();
-        let mut others: Vec<String> = Vec::new();
-        for entry in entries {
-            let fits =
-                if one_exact { exact(&entry) } else { !text.is_empty() && entry.id().as_str().starts_with(text) };
-            if fits {
-                fitting.push(entry);
-            } else {
-                others.push(shown(&entry));
-            }
-        }
-        let sealed = |entry: &Entry| matches!(entry, Entry::Sealed(_));
-        if fitting.iter().filter(|entry| sealed(entry)).count() == 1 && (one_exact || fitting.len() == 1) {
-            fitting.retain(sealed);
-        }
-        match (fitting.pop(), fitting.is_empty()) {
-            (Some(Entry::Sealed(point)), true) => Ok(*point),
-            (Some(entry), true) => {
-                let line = entry.summary(Timestamp::now());
-                Err(Failure::new(
-                    Kind::CouldNotStart,
-                    format!("{} is no recovery point: {}", shown(&entry), line.state),
-                )
-                .saw(line.remark)
-                .why("a point counts from its seal on"))
-            }
-            (Some(last), false) => {
-                let candidates: Vec<String> = fitting.iter().chain([&last]).map(shown).collect();
-                Err(Failure::new(Kind::CouldNotStart, format!("{text:?} fits {} points", candidates.len()))
-                    .saw(candidates.join(", "))
-                    .mend("write one of them out"))
-            }
-            (None, _) => {
-                let ids = others.iter().filter_map(|name| name.rsplit('/').next());
-                let near: Vec<&str> = nearest(text, ids, 3)
-                    .into_iter()
-                    .flat_map(|id| others.iter().filter(move |name| name.ends_with(id)))
-                    .map(String::as_str)
-                    .collect();
-                let failure =
-                    Failure::new(Kind::CouldNotStart, format!("no point {text:?} in {}", place));
-                Err(if near.is_empty() {
-                    failure.mend("ferry points list")
-                } else {
-                    failure.mend(format!("did you mean {}?", near.join(" or ")))
-                })
-            }
+    let exact = |entry: &Entry| entry.id().as_str() == text;
+    let one_exact = entries.iter().any(exact);
+    let mut fitting: Vec<Entry> = Vec::new();
+    let mut others: Vec<String> = Vec::new();
+    for entry in entries {
+        let fits = if one_exact { exact(&entry) } else { !text.is_empty() && entry.id().as_str().starts_with(text) };
+        if fits {
+            fitting.push(entry);
+        } else {
+            others.push(shown(&entry));
         }
     }
+    let sealed = |entry: &Entry| matches!(entry, Entry::Sealed(_));
+    if fitting.iter().filter(|entry| sealed(entry)).count() == 1 && (one_exact || fitting.len() == 1) {
+        fitting.retain(sealed);
+    }
+    match (fitting.pop(), fitting.is_empty()) {
+        (Some(Entry::Sealed(point)), true) => Ok(*point),
+        (Some(entry), true) => {
+            let line = entry.summary(Timestamp::now());
+            Err(Failure::new(Kind::CouldNotStart, format!("{} is no recovery point: {}", shown(&entry), line.state))
+                .saw(line.remark)
+                .why("a point counts from its seal on"))
+        }
+        (Some(last), false) => {
+            let candidates: Vec<String> = fitting.iter().chain([&last]).map(shown).collect();
+            Err(Failure::new(Kind::CouldNotStart, format!("{text:?} fits {} points", candidates.len()))
+                .saw(candidates.join(", "))
+                .mend("write one of them out"))
+        }
+        (None, _) => {
+            let ids = others.iter().filter_map(|name| name.rsplit('/').next());
+            let near: Vec<&str> = nearest(text, ids, 3)
+                .into_iter()
+                .flat_map(|id| others.iter().filter(move |name| name.ends_with(id)))
+                .map(String::as_str)
+                .collect();
+            let failure = Failure::new(Kind::CouldNotStart, format!("no point {text:?} in {}", place));
+            Err(if near.is_empty() {
+                failure.mend("ferry points list")
+            } else {
+                failure.mend(format!("did you mean {}?", near.join(" or ")))
+            })
+        }
+    }
+}
 
 fn latest(entries: Vec<Entry>, cluster: Option<&ClusterName>) -> Result<Point, Failure> {
     let Some(cluster) = cluster else {

@@ -194,7 +194,8 @@ fn of_cluster(cluster: ClusterName, entries: &[Entry], rules: &Rules, now: Times
             if let Remark::Rehearsed { into, seconds, .. } = &note.remark
                 && out.last_drill.as_ref().is_none_or(|drill| note.at > drill.at)
             {
-                out.last_drill = Some(Drill { point: line.id.clone(), at: note.at, into: into.clone(), seconds: *seconds });
+                out.last_drill =
+                    Some(Drill { point: line.id.clone(), at: note.at, into: into.clone(), seconds: *seconds });
             }
         }
         out.points.push(line);

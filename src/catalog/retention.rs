@@ -215,7 +215,9 @@ pub fn decide(items: &[Item], rules: &Rules, now: Timestamp) -> Vec<Decision> {
             }
             None => (Fate::Stays, reasons),
             Some(_) if shielded => (Fate::InTrash, reasons),
-            Some(until) if until > now => (Fate::InTrash, vec![format!("in the trash until {}", until.strftime("%Y-%m-%d %H:%M UTC"))]),
+            Some(until) if until > now => {
+                (Fate::InTrash, vec![format!("in the trash until {}", until.strftime("%Y-%m-%d %H:%M UTC"))])
+            }
             Some(_) => (Fate::Emptied, vec!["its time in the trash is over".to_owned()]),
         };
         all.push(Decision { id: item.id.clone(), fate, why: reasons, protected: shielded });
@@ -309,7 +311,11 @@ mod tests {
 
     fn staying(items: &[Item], keep: Keep) -> Vec<i64> {
         let rules = Rules { keep, ..Rules::default() };
-        fates(items, &rules).into_iter().filter(|(_, fate, _)| *fate == Fate::Stays).map(|(hours, _, _)| hours).collect()
+        fates(items, &rules)
+            .into_iter()
+            .filter(|(_, fate, _)| *fate == Fate::Stays)
+            .map(|(hours, _, _)| hours)
+            .collect()
     }
 
     #[test]
@@ -327,7 +333,8 @@ mod tests {
         assert_eq!(days(Keep::default()).len(), 800, "without a rule nothing goes");
         assert_eq!(days(Keep { last: Some(0), ..Keep::default() }), [0], "the newest verified never goes");
         // Several in a day: the newest stands for it.
-        let twice = [item_at(1, Verdict::Verified, ""), item_at(2, Verdict::Verified, ""), item_at(30, Verdict::Verified, "")];
+        let twice =
+            [item_at(1, Verdict::Verified, ""), item_at(2, Verdict::Verified, ""), item_at(30, Verdict::Verified, "")];
         assert_eq!(staying(&twice, Keep { daily: Some(5), ..Keep::default() }), [1, 30]);
     }
 
@@ -358,7 +365,11 @@ mod tests {
     #[test]
     fn the_trash_is_emptied_when_its_time_is_over_and_nothing_forbids_it() {
         let rules = Rules { keep: Keep { last: Some(1), ..Keep::default() }, ..Rules::default() };
-        let mut items = vec![item_at(1, Verdict::Verified, ""), item_at(30, Verdict::Verified, ""), item_at(60, Verdict::Verified, "")];
+        let mut items = vec![
+            item_at(1, Verdict::Verified, ""),
+            item_at(30, Verdict::Verified, ""),
+            item_at(60, Verdict::Verified, ""),
+        ];
         items[1].trash = Some(now() + SignedDuration::from_hours(1));
         items[2].trash = Some(now() - SignedDuration::from_hours(1));
         let seen: Vec<Fate> = decide(&items, &rules, now()).iter().map(|decision| decision.fate).collect();
@@ -376,7 +387,8 @@ mod tests {
     }
 
     fn any_item() -> impl Strategy<Value = Item> {
-        let verdict = prop_oneof![3 => Just(Verdict::Verified), 1 => Just(Verdict::Suspect), 1 => Just(Verdict::Damaged)];
+        let verdict =
+            prop_oneof![3 => Just(Verdict::Verified), 1 => Just(Verdict::Suspect), 1 => Just(Verdict::Damaged)];
         let hours = prop_oneof![-30i64..200, 0i64..20_000];
         let trash = prop_oneof![3 => Just(None), 1 => (-300i64..300).prop_map(Some)];
         (hours, verdict, 0usize..4, any::<u8>(), prop::bool::weighted(0.1), trash, any::<bool>()).prop_map(
@@ -395,9 +407,18 @@ mod tests {
 
     fn any_keep() -> impl Strategy<Value = Keep> {
         let number = || prop_oneof![Just(None), (0u32..6).prop_map(Some)];
-        let within = prop_oneof![2 => Just(None), 1 => (0u64..400).prop_map(|hours| Some(Duration::from_secs(hours * 3600)))];
+        let within =
+            prop_oneof![2 => Just(None), 1 => (0u64..400).prop_map(|hours| Some(Duration::from_secs(hours * 3600)))];
         (number(), number(), number(), number(), number(), within).prop_map(
-            |(last, daily, weekly, monthly, yearly, within)| Keep { last, daily, weekly, monthly, yearly, within, grace: None },
+            |(last, daily, weekly, monthly, yearly, within)| Keep {
+                last,
+                daily,
+                weekly,
+                monthly,
+                yearly,
+                within,
+                grace: None,
+            },
         )
     }
 

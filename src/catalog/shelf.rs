@@ -110,7 +110,9 @@ async fn load(
 
 async fn read_text(place: &Place, name: &str) -> Result<Option<String>, Failure> {
     let Some(bytes) = place.read(name).await? else { return Ok(None) };
-    String::from_utf8(bytes).map(Some).map_err(|error| Failure::new(Kind::Bad, format!("{name} is no text")).saw(error.to_string()))
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|error| Failure::new(Kind::Bad, format!("{name} is no text")).saw(error.to_string()))
 }
 
 /// Finds one sealed point, as [`Catalog::find`] does, in any place.
@@ -174,7 +176,8 @@ pub async fn copy(
     heard: &(dyn Fn(u64, u64) + Send + Sync),
 ) -> Result<Copied, Failure> {
     if from.name() == to.name() {
-        return Err(Failure::new(Kind::Usage, format!("{} is in {} already", folder(point), to.name())).mend("name another place"));
+        return Err(Failure::new(Kind::Usage, format!("{} is in {} already", folder(point), to.name()))
+            .mend("name another place"));
     }
     if point.verdict() == Verdict::Damaged {
         return Err(Failure::new(Kind::Refused, format!("{} is damaged and is not copied", folder(point)))
@@ -242,18 +245,26 @@ async fn send(
                 let cargo = Cargo { file: &point.dir.join(&file), bytes, sha256 };
                 to.put(&name, &cargo, &listen).await?
             }
-            (_, Place::Folder(local)) => local.receive(from, &format!("{}/{file}", folder(point)), &name, bytes, sha256, &listen).await?,
+            (_, Place::Folder(local)) => {
+                local.receive(from, &format!("{}/{file}", folder(point)), &name, bytes, sha256, &listen).await?
+            }
             _ => {
-                return Err(Failure::new(Kind::Refused, "a copy from one remote place straight to another is not built")
-                    .mend("copy it to a folder first: ferry points copy POINT --to FOLDER; then from there"));
+                return Err(Failure::new(
+                    Kind::Refused,
+                    "a copy from one remote place straight to another is not built",
+                )
+                .mend("copy it to a folder first: ferry points copy POINT --to FOLDER; then from there"));
             }
         };
         if reread {
             let seen = to.digest(&name).await?;
             if seen != (bytes, sha256) {
-                return Err(Failure::new(Kind::Bad, format!("{name} was read back from {} and is not what was sent", to.name()))
-                    .saw(format!("{} bytes, sha256 {}", seen.0, seen.1))
-                    .why(format!("expected {bytes} bytes, sha256 {sha256}")));
+                return Err(Failure::new(
+                    Kind::Bad,
+                    format!("{name} was read back from {} and is not what was sent", to.name()),
+                )
+                .saw(format!("{} bytes, sha256 {}", seen.0, seen.1))
+                .why(format!("expected {bytes} bytes, sha256 {sha256}")));
             }
         }
         hows.insert(how);
@@ -350,7 +361,9 @@ pub async fn verify(
         if let (Some(walk), Some(archive)) = (walk, archive) {
             let members = walk.finish();
             match &members {
-                Ok(count) if *count != archive.members => bad("members", archive.members.to_string(), count.to_string()),
+                Ok(count) if *count != archive.members => {
+                    bad("members", archive.members.to_string(), count.to_string())
+                }
                 Ok(_) => {}
                 Err(why) => bad("archive", "a whole archive".to_owned(), why.clone()),
             }
@@ -389,7 +402,9 @@ pub fn may_go(point: &Point, entries: &[Entry], dropped: &BTreeSet<String>, now:
         format!("ferry points hold {} release", folder(point))
     } else {
         let version = point.manifest.pce_version.as_deref().unwrap_or(retention::NO_VERSION);
-        format!("make a newer point first; a version that is no longer wanted is dropped by name: --drop-version {version}")
+        format!(
+            "make a newer point first; a version that is no longer wanted is dropped by name: --drop-version {version}"
+        )
     };
     Err(Failure::new(Kind::Refused, format!("{} is not deleted", folder(point)))
         .saw(why.join("; "))
@@ -453,13 +468,16 @@ pub async fn finish_emptying(place: &Place, entries: &[Entry], who: &Who) -> Res
     for entry in entries {
         let (cluster, id, name) = match entry {
             Entry::Broken { cluster, id, .. } => (cluster, id, id.to_string()),
-            Entry::LeftOver(part) if !part.dir.to_string_lossy().ends_with(".part") => (&part.cluster, &part.id, part.id.to_string()),
+            Entry::LeftOver(part) if !part.dir.to_string_lossy().ends_with(".part") => {
+                (&part.cluster, &part.id, part.id.to_string())
+            }
             _ => continue,
         };
         let top = format!("{cluster}/{name}");
         let files = place.files(&top).await?;
         let only_notes = files.iter().all(|(name, _)| *name == format!("{top}/{NOTES}"));
-        let notes = read_text(place, &format!("{top}/{NOTES}")).await?.map(|text| Notes::parse(&text)).unwrap_or_default();
+        let notes =
+            read_text(place, &format!("{top}/{NOTES}")).await?.map(|text| Notes::parse(&text)).unwrap_or_default();
         let trashed = notes.known.iter().rev().find_map(|note| match note.remark {
             Remark::Trashed { .. } => Some(true),
             Remark::Recovered => Some(false),

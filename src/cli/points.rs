@@ -55,7 +55,8 @@ pub(super) async fn run(command: PointsCommand) -> Result<u8, Failure> {
     match command {
         PointsCommand::List { cluster, inventory, place } => {
             let (at, settings) = open_first(&place, Use::Read)?;
-            let inventory = if inventory.is_empty() { settings.inventory } else { inventory.iter().map(Into::into).collect() };
+            let inventory =
+                if inventory.is_empty() { settings.inventory } else { inventory.iter().map(Into::into).collect() };
             list(&at, cluster.as_deref(), &inventory, place.json).await
         }
         PointsCommand::Show { point, place } => {
@@ -164,19 +165,28 @@ struct Listed {
     fits: BTreeMap<String, Fit>,
 }
 
-async fn list(place: &Place, cluster: Option<&str>, inventory: &[std::path::PathBuf], as_json: bool) -> Result<u8, Failure> {
+async fn list(
+    place: &Place,
+    cluster: Option<&str>,
+    inventory: &[std::path::PathBuf],
+    as_json: bool,
+) -> Result<u8, Failure> {
     let cluster = cluster.map(cluster_name).transpose()?;
     let now = Timestamp::now();
     let entries = shelf::entries(place, cluster.as_ref()).await?;
     // The listing is about the catalog: an inventory that cannot be read is told and leaves out what needs it.
-    let clusters = match inventory.is_empty().then_some(()).map_or_else(|| Inventory::load(inventory).map(Some), |()| Ok(None)) {
-        Ok(Some(inventory)) => clusters_of(&inventory, &entries),
-        Ok(None) => BTreeMap::new(),
-        Err(failure) => {
-            Sink::stderr().put(&format!("warning: which clusters the points fit is not told: {}\n", clean(failure.to_string().as_bytes())));
-            BTreeMap::new()
-        }
-    };
+    let clusters =
+        match inventory.is_empty().then_some(()).map_or_else(|| Inventory::load(inventory).map(Some), |()| Ok(None)) {
+            Ok(Some(inventory)) => clusters_of(&inventory, &entries),
+            Ok(None) => BTreeMap::new(),
+            Err(failure) => {
+                Sink::stderr().put(&format!(
+                    "warning: which clusters the points fit is not told: {}\n",
+                    clean(failure.to_string().as_bytes())
+                ));
+                BTreeMap::new()
+            }
+        };
     let all: Vec<Listed> = entries
         .iter()
         .map(|entry| Listed {
@@ -290,7 +300,10 @@ fn show(point: &Point, as_json: bool) -> Result<u8, Failure> {
         table.row(["in trash", &format!("until {until}; ferry points delete {}/{} --undo", point.cluster, point.id())]);
     }
     for note in &point.notes.known {
-        table.row(["noted", &format!("{} by {}: {}", note.at.strftime("%Y-%m-%d %H:%M UTC"), note.who, said(&note.remark))]);
+        table.row([
+            "noted",
+            &format!("{} by {}: {}", note.at.strftime("%Y-%m-%d %H:%M UTC"), note.who, said(&note.remark)),
+        ]);
     }
     for defect in point.defects() {
         table.row(["DAMAGED", &format!("{}: {}", defect.file, defect.what)]);
@@ -322,7 +335,9 @@ fn said(remark: &Remark) -> String {
         Remark::Trashed { until, reason, .. } => format!("put into the trash until {until}: {reason}"),
         Remark::Recovered => "taken out of the trash".to_owned(),
         Remark::Restored { into, run, parts, .. } => format!("restored into {into}: {} (run {run})", parts.join(", ")),
-        Remark::Rehearsed { into, seconds } => format!("rehearsed in {into}: {}", human_duration(Duration::from_secs_f64(seconds.max(0.0)))),
+        Remark::Rehearsed { into, seconds } => {
+            format!("rehearsed in {into}: {}", human_duration(Duration::from_secs_f64(seconds.max(0.0))))
+        }
     }
 }
 
@@ -331,7 +346,9 @@ fn part_of(text: &str) -> Result<(u64, u64), Failure> {
     text.split_once('/')
         .and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)))
         .filter(|(k, n)| (1..=*n).contains(k) && *n <= 1000)
-        .ok_or_else(|| Failure::new(Kind::Usage, format!("--part {text}: K/N is expected, K from 1 to N")).mend("--part 3/7"))
+        .ok_or_else(|| {
+            Failure::new(Kind::Usage, format!("--part {text}: K/N is expected, K from 1 to N")).mend("--part 3/7")
+        })
 }
 
 /// Whether a point belongs to a part. By its id, so that it is the same part whatever else lies on the shelf.
@@ -380,7 +397,8 @@ async fn verify(
         if as_json {
             reports.push(json!({"cluster": report.cluster, "point": report.id, "bytes": report.bytes, "bad": report.bad, "warnings": report.warnings}));
         } else if report.bad.is_empty() && metadata {
-            Sink::stdout().put(&format!("{}/{} has every file at its size; no archive was read\n", report.cluster, report.id));
+            Sink::stdout()
+                .put(&format!("{}/{} has every file at its size; no archive was read\n", report.cluster, report.id));
         } else if report.bad.is_empty() {
             Sink::stdout().put(&format!(
                 "{}/{} verified: {} read again, digests and walk as in its manifest\n",
@@ -472,7 +490,10 @@ async fn check(place: &Place, names: &[String], wanted: &Wanted, as_json: bool) 
             && replicas.as_ref().is_none_or(|replicas| replicas.ok)
             && drill.as_ref().is_none_or(|drill| drill.ok);
         all_good &= good;
-        let more = replicas.iter().map(|seen| (seen.ok, seen.said())).chain(drill.iter().map(|seen| (seen.ok, drill_said(seen))));
+        let more = replicas
+            .iter()
+            .map(|seen| (seen.ok, seen.said()))
+            .chain(drill.iter().map(|seen| (seen.ok, drill_said(seen))));
         lines.push((good, line(cluster, &shelf, &seen, more.collect(), good)));
         told.push(json!({"cluster": cluster, "ok": good, "kinds": seen, "replicas": replicas, "drill": drill, "left_over": shelf.left_over}));
     }
@@ -492,8 +513,16 @@ async fn check(place: &Place, names: &[String], wanted: &Wanted, as_json: bool) 
 fn drill_said(seen: &check::DrillCheck) -> String {
     let limit = human_duration(Duration::from_secs(seen.limit_seconds));
     match (&seen.last, seen.ok) {
-        (Some(last), true) => format!("rehearsed {} ago (limit {limit}) from {}", human_duration(Duration::from_secs(last.age_seconds)), last.point),
-        (Some(last), false) => format!("REHEARSED TOO LONG AGO, {} (limit {limit}) from {}", human_duration(Duration::from_secs(last.age_seconds)), last.point),
+        (Some(last), true) => format!(
+            "rehearsed {} ago (limit {limit}) from {}",
+            human_duration(Duration::from_secs(last.age_seconds)),
+            last.point
+        ),
+        (Some(last), false) => format!(
+            "REHEARSED TOO LONG AGO, {} (limit {limit}) from {}",
+            human_duration(Duration::from_secs(last.age_seconds)),
+            last.point
+        ),
         (None, _) => format!("NEVER REHEARSED (limit {limit})"),
     }
 }

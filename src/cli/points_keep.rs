@@ -24,7 +24,9 @@ fn told(point: &Point, line: &str, as_json: bool) -> Result<u8, Failure> {
     if as_json {
         let notes = point.notes.known.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>();
         let notes = notes.map_err(|error| Failure::new(Kind::Bug, error.to_string()))?;
-        put_json(&json!({"cluster": point.cluster, "point": point.id(), "verdict": point.verdict(), "held": point.held(Timestamp::now()), "trash_until": point.in_trash(), "notes": notes}));
+        put_json(
+            &json!({"cluster": point.cluster, "point": point.id(), "verdict": point.verdict(), "held": point.held(Timestamp::now()), "trash_until": point.in_trash(), "notes": notes}),
+        );
     } else {
         Sink::stdout().put(&format!("{}/{} {line}\n", point.cluster, point.id()));
     }
@@ -112,11 +114,22 @@ pub(super) async fn prune(
         by_cluster.entry(entry.cluster().clone()).or_default().push(entry);
     }
     let now = Timestamp::now();
-    let known: BTreeSet<String> = by_cluster.values().flat_map(|entries| retention::items(entries, now)).map(|item| item.version.unwrap_or_else(|| retention::NO_VERSION.to_owned())).collect();
+    let known: BTreeSet<String> = by_cluster
+        .values()
+        .flat_map(|entries| retention::items(entries, now))
+        .map(|item| item.version.unwrap_or_else(|| retention::NO_VERSION.to_owned()))
+        .collect();
     if let Some(unknown) = rules.dropped.iter().find(|version| !known.contains(*version)) {
         let near = crate::name::nearest(unknown, known.iter().map(String::as_str), 3).join(" or ");
-        return Err(Failure::new(Kind::CouldNotStart, format!("--drop-version {unknown}: no point is of that version"))
-            .mend(if near.is_empty() { format!("there are: {}", known.into_iter().collect::<Vec<_>>().join(", ")) } else { format!("did you mean {near}?") }));
+        return Err(Failure::new(
+            Kind::CouldNotStart,
+            format!("--drop-version {unknown}: no point is of that version"),
+        )
+        .mend(if near.is_empty() {
+            format!("there are: {}", known.into_iter().collect::<Vec<_>>().join(", "))
+        } else {
+            format!("did you mean {near}?")
+        }));
     }
     let who = open::who();
     let mut all = Vec::new();
@@ -190,14 +203,19 @@ fn print(all: &[Pruned], check: bool) {
             table.row([one.cluster.to_string(), decision.id.to_string(), word.to_owned(), decision.why.join(", ")]);
         }
         went += one.decisions.iter().filter(|decision| decision.fate == Fate::Goes).count();
-        emptied += if check { one.decisions.iter().filter(|decision| decision.fate == Fate::Emptied).count() } else { one.emptied.len() };
+        emptied += if check {
+            one.decisions.iter().filter(|decision| decision.fate == Fate::Emptied).count()
+        } else {
+            one.emptied.len()
+        };
     }
     if table.is_empty() {
         Sink::stdout().put("there is no point\n");
         return;
     }
     table.print();
-    let (goes, deleted) = if check { ("would go to the trash", "would be deleted") } else { ("went to the trash", "deleted") };
+    let (goes, deleted) =
+        if check { ("would go to the trash", "would be deleted") } else { ("went to the trash", "deleted") };
     Sink::stdout().put(&format!("\n{went} {goes}, {emptied} {deleted}\n"));
 }
 
@@ -231,7 +249,11 @@ pub(super) async fn delete(
     }
     told(
         &point,
-        &format!("is in the trash until {}; back again: ferry points delete {} --undo", until.strftime("%Y-%m-%d %H:%M UTC"), point.id()),
+        &format!(
+            "is in the trash until {}; back again: ferry points delete {} --undo",
+            until.strftime("%Y-%m-%d %H:%M UTC"),
+            point.id()
+        ),
         place.json,
     )
 }
@@ -246,8 +268,11 @@ fn confirmed(point: &Point, given: Option<&str>, at_once: bool) -> Result<(), Fa
             crate::modules::Ask::ask(&prompt::Person, &question).unwrap_or_default()
         }
         None => {
-            return Err(Failure::new(Kind::Refused, format!("{}/{id} is not {what}: that was not confirmed", point.cluster))
-                .mend(format!("--confirm {id}")));
+            return Err(Failure::new(
+                Kind::Refused,
+                format!("{}/{id} is not {what}: that was not confirmed", point.cluster),
+            )
+            .mend(format!("--confirm {id}")));
         }
     };
     if typed.trim() == id || typed.trim() == format!("{}/{id}", point.cluster) {
@@ -270,17 +295,22 @@ pub(super) async fn recover(text: &str, place: &Where) -> Result<u8, Failure> {
 
 pub(super) async fn break_lock(text: &str, place: &Where) -> Result<u8, Failure> {
     let wrong = || {
-        Failure::new(Kind::Usage, format!("{text:?} names no point")).why("a lock is broken by name, never by the way").mend("CLUSTER/ID")
+        Failure::new(Kind::Usage, format!("{text:?} names no point"))
+            .why("a lock is broken by name, never by the way")
+            .mend("CLUSTER/ID")
     };
     let (cluster, id) = text.split_once('/').ok_or_else(wrong)?;
-    let (cluster, id) = (cluster_name(cluster)?, id.parse::<PointId>().map_err(|error| wrong().saw(error.to_string()))?);
+    let (cluster, id) =
+        (cluster_name(cluster)?, id.parse::<PointId>().map_err(|error| wrong().saw(error.to_string()))?);
     let (at, _) = open_first(place, Use::Write)?;
     let note = shelf::break_lock(&at, &cluster, &id).await?;
     if place.json {
         put_json(&json!({"cluster": cluster, "point": id, "broken": true, "lock": note}));
         return Ok(0);
     }
-    let held = note.map(|note| format!(" (held by {} since {}, for {})", note.who, note.since, note.doing)).unwrap_or_default();
+    let held = note
+        .map(|note| format!(" (held by {} since {}, for {})", note.who, note.since, note.doing))
+        .unwrap_or_default();
     Sink::stdout().put(&format!("the lock of {cluster}/{id} in {} is removed{held}\n", at.name()));
     Ok(0)
 }

@@ -82,12 +82,17 @@ pub(super) async fn export(text: &str, to: Option<&Path>, place: &Where) -> Resu
 pub(super) async fn import(path: &Path, place: &Where) -> Result<u8, Failure> {
     let (to, _) = open_first(place, Use::Write)?;
     let Place::Folder(folder) = &to else {
-        return Err(Failure::new(Kind::Refused, format!("a point is imported into a folder of this machine only, not into {}", to.name()))
-            .mend("import it there, then: ferry points copy POINT --to URL"));
+        return Err(Failure::new(
+            Kind::Refused,
+            format!("a point is imported into a folder of this machine only, not into {}", to.name()),
+        )
+        .mend("import it there, then: ferry points copy POINT --to URL"));
     };
     let (point, was_there) = tar::import(path, folder, &inspect)?;
     if place.json {
-        put_json(&json!({"cluster": point.cluster, "point": point.id(), "path": point.dir, "was_there": was_there, "verdict": point.verdict()}));
+        put_json(
+            &json!({"cluster": point.cluster, "point": point.id(), "path": point.dir, "was_there": was_there, "verdict": point.verdict()}),
+        );
     } else if was_there {
         Sink::stdout().put(&format!("{}/{} is there already: {}\n", point.cluster, point.id(), point.dir.display()));
     } else {

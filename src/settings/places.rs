@@ -37,7 +37,11 @@ impl fmt::Display for CatalogAt {
             Self::Ssh { user, host, port, path } => {
                 f.write_str("ssh://")?;
                 user.as_ref().map_or(Ok(()), |user| write!(f, "{user}@"))?;
-                if host.contains(':') { write!(f, "[{host}]")? } else { f.write_str(host)? }
+                if host.contains(':') {
+                    write!(f, "[{host}]")?
+                } else {
+                    f.write_str(host)?
+                }
                 port.map_or(Ok(()), |port| write!(f, ":{port}"))?;
                 f.write_str(path)
             }
@@ -67,7 +71,10 @@ pub fn parse(url: &str) -> Result<CatalogAt, String> {
             if bucket.is_empty() || !bucket.chars().all(plain) {
                 return Err(format!("{url:?} names no bucket; write s3://BUCKET/PREFIX"));
             }
-            if prefix.split('/').any(|part| matches!(part, "." | "..")) || prefix.contains("//") || prefix.contains(['?', '#']) {
+            if prefix.split('/').any(|part| matches!(part, "." | ".."))
+                || prefix.contains("//")
+                || prefix.contains(['?', '#'])
+            {
                 return Err(format!("{url:?} has a prefix that is not taken; write s3://BUCKET/PREFIX"));
             }
             Ok(CatalogAt::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
@@ -98,7 +105,9 @@ fn ssh(url: &str, rest: &str) -> Result<CatalogAt, String> {
         None => at.split_once(':').map_or((at, None), |(host, port)| (host, Some(port))),
     };
     let port = port
-        .map(|port| port.parse().ok().filter(|port| *port > 0).ok_or_else(|| wrong("the port is a number from 1 to 65535")))
+        .map(|port| {
+            port.parse().ok().filter(|port| *port > 0).ok_or_else(|| wrong("the port is a number from 1 to 65535"))
+        })
         .transpose()?;
     if host.is_empty() || host.starts_with('-') || host.chars().any(char::is_whitespace) {
         return Err(wrong("there is no host"));

@@ -208,7 +208,9 @@ impl Folder {
             }
             let seen = self.reread(&temporary)?;
             if seen != (cargo.bytes, cargo.sha256) {
-                return Err(differs(name, cargo, seen.0, seen.1).why("the disk gave back other bytes than were written"));
+                return Err(
+                    differs(name, cargo, seen.0, seen.1).why("the disk gave back other bytes than were written")
+                );
             }
             self.disk().rename(&temporary, &path).map_err(|error| failed("rename", &temporary, &error))?;
             let folder = path.parent().unwrap_or(Path::new("/"));
@@ -240,7 +242,8 @@ impl Folder {
             heard(bytes);
             return Ok(HOW.to_owned());
         }
-        let incoming = path.with_file_name(format!("{}.in{TEMPORARY}", path.file_name().unwrap_or_default().to_string_lossy()));
+        let incoming =
+            path.with_file_name(format!("{}.in{TEMPORARY}", path.file_name().unwrap_or_default().to_string_lossy()));
         self.disk().remove(&incoming).map_err(|error| failed("remove", &incoming, &error))?;
         let mut file = self.disk().create(&incoming).map_err(|error| failed("create", &incoming, &error))?;
         let (mut hasher, disk, to) = (Hasher::new(), self.disk().clone(), incoming.clone());
@@ -263,7 +266,9 @@ impl Folder {
             }
             let seen = self.reread(&incoming)?;
             if seen != (bytes, sha256) {
-                return Err(differs(name, &cargo, seen.0, seen.1).why("the disk gave back other bytes than were written"));
+                return Err(
+                    differs(name, &cargo, seen.0, seen.1).why("the disk gave back other bytes than were written")
+                );
             }
             self.disk().rename(&incoming, &path).map_err(|error| failed("rename", &incoming, &error))?;
             let folder = path.parent().unwrap_or(Path::new("/"));
@@ -287,7 +292,13 @@ impl Folder {
         })
     }
 
-    fn copy(&self, from: &mut dyn io::Read, cargo: &Cargo<'_>, to: &Path, heard: Heard<'_>) -> Result<(u64, Sha256), Failure> {
+    fn copy(
+        &self,
+        from: &mut dyn io::Read,
+        cargo: &Cargo<'_>,
+        to: &Path,
+        heard: Heard<'_>,
+    ) -> Result<(u64, Sha256), Failure> {
         let mut file = self.disk().create(to).map_err(|error| failed("create", to, &error))?;
         let (mut hasher, mut piece) = (Hasher::new(), vec![0; PIECE]);
         loop {
@@ -361,9 +372,12 @@ impl Folder {
             && path.extension().is_some_and(|end| end == "lock")
             && matches!(flock(&file, FlockOperation::NonBlockingLockExclusive), Err(rustix::io::Errno::WOULDBLOCK))
         {
-            return Err(Failure::new(Kind::Refused, format!("{} is held by a ferry that runs on this machine", path.display()))
-                .why("a lock that is held is not stale")
-                .mend("end that ferry, or wait for it"));
+            return Err(Failure::new(
+                Kind::Refused,
+                format!("{} is held by a ferry that runs on this machine", path.display()),
+            )
+            .why("a lock that is held is not stale")
+            .mend("end that ferry, or wait for it"));
         }
         self.disk().remove(&path).map_err(|error| failed("remove", &path, &error))
     }

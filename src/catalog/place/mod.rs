@@ -210,7 +210,8 @@ impl Place {
             return Ok(Held { lock: None, name: Some(name) });
         }
         let there = self.read(&name).await?.and_then(|bytes| serde_json::from_slice::<LockNote>(&bytes).ok());
-        let seen = there.map_or_else(|| name.clone(), |note| format!("{} since {}, to {}", note.who, note.since, note.doing));
+        let seen =
+            there.map_or_else(|| name.clone(), |note| format!("{} since {}, to {}", note.who, note.since, note.doing));
         Err(Failure::new(Kind::Refused, format!("{cluster}/{id} in {} is locked", self.name()))
             .saw(seen)
             .why("two writers would mix their bytes")
@@ -293,7 +294,13 @@ impl Place {
 
 /// Refuses names that would lead out of the place.
 fn check_name(name: &str) -> Result<(), Failure> {
-    let safe = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '\0']) && !part.chars().any(char::is_control);
+    let safe = |part: &str| {
+        !part.is_empty()
+            && part != "."
+            && part != ".."
+            && !part.contains(['\\', '\0'])
+            && !part.chars().any(char::is_control)
+    };
     if name.split('/').all(safe) {
         return Ok(());
     }

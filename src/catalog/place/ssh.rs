@@ -94,7 +94,9 @@ impl SshPlace {
     }
 
     fn lost(&self, said: &Said) -> Failure {
-        Failure::new(Kind::Unreachable, format!("the connection to {} was lost", self.name)).saw(said.exit.to_string()).again()
+        Failure::new(Kind::Unreachable, format!("the connection to {} was lost", self.name))
+            .saw(said.exit.to_string())
+            .again()
     }
 
     fn words(&self, said: &Said, mark: &str) -> Result<Vec<String>, Failure> {
@@ -102,7 +104,8 @@ impl SshPlace {
         let words: Vec<String> =
             text.lines().filter_map(|line| line.strip_prefix(mark)).map(|rest| rest.trim_start().to_owned()).collect();
         if said.cut {
-            return Err(Failure::new(Kind::Failed, format!("{} says too much", self.name)).why("a place holds points and little else"));
+            return Err(Failure::new(Kind::Failed, format!("{} says too much", self.name))
+                .why("a place holds points and little else"));
         }
         if words.last().is_none_or(|last| last != "end") {
             let heard = clean(said.err_text().as_bytes());
@@ -111,7 +114,9 @@ impl SshPlace {
             let failure = Failure::new(Kind::Failed, format!("a step in {} failed", self.name))
                 .saw(if heard.is_empty() { said.exit.to_string() } else { heard });
             return Err(if full {
-                failure.why("the disk there is full; what was sealed before is untouched").mend("make room there, and do it again: it goes on")
+                failure
+                    .why("the disk there is full; what was sealed before is untouched")
+                    .mend("make room there, and do it again: it goes on")
             } else {
                 failure
             });
@@ -185,7 +190,10 @@ fi"#
                     Err(failure) => lost = Some(failure),
                 }
                 if bytes.len() as u64 > LARGEST_SMALL {
-                    return Err(Failure::new(Kind::Bad, format!("{name} in {} is larger than {LARGEST_SMALL} bytes", self.name)));
+                    return Err(Failure::new(
+                        Kind::Bad,
+                        format!("{name} in {} is larger than {LARGEST_SMALL} bytes", self.name),
+                    ));
                 }
             }
             match lost {
@@ -218,7 +226,9 @@ fi"#
                 Ok(Some(Piece::Err(_))) => {}
                 Ok(None) | Err(_) => {
                     let exit = child.exit().await;
-                    return Err(Failure::new(Kind::Unreachable, format!("{} does not answer", self.name)).saw(exit.to_string()).again());
+                    return Err(Failure::new(Kind::Unreachable, format!("{} does not answer", self.name))
+                        .saw(exit.to_string())
+                        .again());
                 }
             }
         };
@@ -227,7 +237,10 @@ fi"#
         match line.trim().strip_prefix(mark.as_str()).map(str::trim) {
             Some("here") => {}
             Some("none") => return Err(missing(&self.name, name)),
-            _ => return Err(Failure::new(Kind::Failed, format!("{} says something else than was asked", self.name)).saw(clean(line.as_bytes()))),
+            _ => {
+                return Err(Failure::new(Kind::Failed, format!("{} says something else than was asked", self.name))
+                    .saw(clean(line.as_bytes())));
+            }
         }
         let (sender, stream) = mpsc::channel(16);
         let place = Arc::clone(self);
@@ -255,16 +268,23 @@ fi"#
                 Ok(Some(Piece::Err(bytes))) => heard.extend(bytes.iter().copied().take(400 - heard.len().min(400))),
                 Ok(None) => break,
                 Err(_) => {
-                    return Err(Failure::new(Kind::Unreachable, format!("nothing came from {} for {} s", self.name, STALL.as_secs())).again());
+                    return Err(Failure::new(
+                        Kind::Unreachable,
+                        format!("nothing came from {} for {} s", self.name, STALL.as_secs()),
+                    )
+                    .again());
                 }
             }
         }
         match child.exit().await {
             Exit::Code(0) => Ok(()),
             exit @ (Exit::Lost(_) | Exit::Signal(_)) => {
-                Err(Failure::new(Kind::Unreachable, format!("the connection to {} was lost", self.name)).saw(exit.to_string()).again())
+                Err(Failure::new(Kind::Unreachable, format!("the connection to {} was lost", self.name))
+                    .saw(exit.to_string())
+                    .again())
             }
-            exit => Err(Failure::new(Kind::Failed, format!("a file in {} could not be read", self.name)).saw(format!("{exit}: {}", clean(&heard)))),
+            exit => Err(Failure::new(Kind::Failed, format!("a file in {} could not be read", self.name))
+                .saw(format!("{exit}: {}", clean(&heard)))),
         }
     }
 
@@ -289,7 +309,9 @@ fi"#
         if sent.as_ref().is_err_and(|failure| failure.kind == Kind::Unreachable) {
             *self.control.lock().await = None;
         }
-        sent.map(|sent| format!("digest equal to the one made there by {} from what its disk has", sent.node_digest_tool))
+        sent.map(|sent| {
+            format!("digest equal to the one made there by {} from what its disk has", sent.node_digest_tool)
+        })
     }
 
     pub(super) async fn create(&self, name: &str, bytes: &[u8]) -> Result<bool, Failure> {
@@ -361,14 +383,17 @@ say sealed"#,
         if words.first().is_some_and(|word| word == "sealed") {
             return Ok(());
         }
-        Err(Failure::new(Kind::Refused, format!("{cluster}/{id} is there already in {}", self.name)).why("a sealed point is never replaced"))
+        Err(Failure::new(Kind::Refused, format!("{cluster}/{id} is there already in {}", self.name))
+            .why("a sealed point is never replaced"))
     }
 
     /// Size and digest by a tool of the host; `None` where it has none.
     pub(super) async fn digest(&self, name: &str) -> Result<Option<(u64, Sha256)>, Failure> {
         let path = self.path(name)?;
         let size = self.ask(&format!("F={path}\n[ -f \"$F\" ] && say size $(ls -lnd \"$F\" | {{ read -r a b c d s e; echo \"$s\"; }}) || say none"), SHORT, 3).await?;
-        let Some(bytes) = size.first().and_then(|word| word.strip_prefix("size ")).and_then(|size| size.trim().parse::<u64>().ok()) else {
+        let Some(bytes) =
+            size.first().and_then(|word| word.strip_prefix("size ")).and_then(|size| size.trim().parse::<u64>().ok())
+        else {
             return Err(missing(&self.name, name));
         };
         let script = format!(
@@ -381,7 +406,8 @@ else say notool; fi"#
         );
         let patience = SHORT + Duration::from_secs(bytes / SLOWEST);
         let words = self.ask(&script, patience, 3).await?;
-        let sum = words.first().and_then(|word| word.strip_prefix("sum ")).and_then(|rest| rest.split_whitespace().next());
+        let sum =
+            words.first().and_then(|word| word.strip_prefix("sum ")).and_then(|rest| rest.split_whitespace().next());
         Ok(sum.and_then(|sum| sum.parse().ok()).map(|sum| (bytes, sum)))
     }
 }
