@@ -463,7 +463,7 @@ fn one_look_tells_all_that_a_page_needs() {
     let seen = overview::overview("here", &entries, &rules, Timestamp::now());
     assert_eq!(seen.clusters.len(), 2);
     let prod = &seen.clusters[1];
-    assert_eq!(prod.goes_next.iter().map(ToString::to_string).collect::<Vec<_>>(), [old.clone()]);
+    assert_eq!(prod.goes_next.iter().map(ToString::to_string).collect::<Vec<_>>(), [old.as_str()]);
     assert_eq!(prod.last_drill.as_ref().unwrap().point.as_str(), old);
     assert!(prod.newest.iter().all(|one| one.point.as_str() == new && one.age_seconds / 3600 == 2));
     assert_eq!(prod.newest.len(), 2);

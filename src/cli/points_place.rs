@@ -4,11 +4,12 @@ use super::args::Common;
 use super::points_args::Where;
 use super::{open, river};
 use crate::catalog::Catalog;
-use crate::catalog::place::{Place, SshPlace};
+use crate::catalog::place::{ObjectPlace, Place, SshPlace};
 use crate::catalog::shelf::folder_place;
 use crate::failure::{Failure, Kind};
-use crate::settings::Settings;
+use crate::secret::Masker;
 use crate::settings::places::CatalogAt;
+use crate::settings::{Settings, aws};
 
 /// Whether a place is only read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,6 +60,11 @@ pub(super) fn open_at(at: &CatalogAt, settings: &Settings, what: Use) -> Result<
             }
             Ok(Place::Ssh(SshPlace::new(at.to_string(), way, path.clone(), river::patience()?)))
         }
-        other => Err(Failure::new(Kind::CouldNotStart, format!("{other} is not built yet in ferry"))),
+        CatalogAt::S3 { bucket, prefix } => {
+            let aws = aws::aws(&|name| std::env::var(name).ok())?;
+            let masker = super::MASKER.get_or_init(Masker::new);
+            [&aws.secret, &aws.token].into_iter().flatten().for_each(|secret| masker.learn(secret));
+            Ok(Place::Object(ObjectPlace::new(at.to_string(), bucket, prefix, &aws)?))
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! things are kept, and the readers that every file of ours goes through. What does not: what an
 //! inventory or a playbook means.
 
+pub mod aws;
 pub mod duration;
 pub mod files;
 pub mod places;

@@ -9,6 +9,7 @@
 //! without one a reader takes nothing for a point.
 
 mod folder;
+mod object;
 mod ssh;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 pub use folder::Folder;
+pub use object::{ObjectPlace, PART};
 pub use ssh::SshPlace;
 
 use super::manifest::Who;
@@ -38,6 +40,8 @@ pub enum Place {
     Folder(Folder),
     /// A folder on another host.
     Ssh(Arc<SshPlace>),
+    /// S3-compatible object storage.
+    Object(Arc<ObjectPlace>),
 }
 
 /// A file of this machine that is put into a place, and what must arrive.
@@ -84,6 +88,7 @@ impl Place {
         match self {
             Self::Folder(folder) => folder.name(),
             Self::Ssh(host) => host.name(),
+            Self::Object(store) => store.name(),
         }
     }
 
@@ -95,6 +100,7 @@ impl Place {
         match self {
             Self::Folder(folder) => folder.probe(),
             Self::Ssh(host) => host.probe().await,
+            Self::Object(store) => store.probe().await,
         }
     }
 
@@ -107,6 +113,7 @@ impl Place {
         match self {
             Self::Folder(folder) => folder.files(below),
             Self::Ssh(host) => host.files(below).await,
+            Self::Object(store) => store.files(below).await,
         }
     }
 
@@ -118,6 +125,7 @@ impl Place {
         match self {
             Self::Folder(folder) => folder.read(name),
             Self::Ssh(host) => host.read(name).await,
+            Self::Object(store) => store.read(name).await,
         }
     }
 
@@ -130,6 +138,7 @@ impl Place {
         match self {
             Self::Folder(folder) => folder.get(name, from),
             Self::Ssh(host) => host.get(name, from).await,
+            Self::Object(store) => store.get(name, from).await,
         }
     }
 
@@ -143,6 +152,7 @@ impl Place {
         match self {
             Self::Folder(folder) => folder.put(name, cargo, heard),
             Self::Ssh(host) => host.put(name, cargo, heard).await,
+            Self::Object(store) => store.put(name, cargo, heard).await,
         }
     }
 
@@ -154,6 +164,7 @@ impl Place {
         match self {
             Self::Folder(folder) => folder.create(name, bytes),
             Self::Ssh(host) => host.create(name, bytes).await,
+            Self::Object(store) => store.create(name, bytes).await,
         }
     }
 
@@ -165,6 +176,7 @@ impl Place {
         match self {
             Self::Folder(folder) => folder.append(name, line),
             Self::Ssh(host) => host.append(name, line).await,
+            Self::Object(store) => store.append(name, line).await,
         }
     }
 
@@ -176,6 +188,7 @@ impl Place {
         match self {
             Self::Folder(folder) => folder.remove(name),
             Self::Ssh(host) => host.remove(name).await,
+            Self::Object(store) => store.remove(name).await,
         }
     }
 
@@ -187,6 +200,7 @@ impl Place {
         match self {
             Self::Folder(folder) => folder.remove_folder(name),
             Self::Ssh(host) => host.remove_folder(name).await,
+            Self::Object(_) => Ok(()),
         }
     }
 
@@ -198,7 +212,7 @@ impl Place {
     pub async fn lock(&self, cluster: &ClusterName, id: &PointId, who: &Who, doing: &str) -> Result<Held, Failure> {
         match self {
             Self::Folder(folder) => folder.lock(cluster, id).map(|lock| Held { lock: Some(lock), name: None }),
-            Self::Ssh(_) => self.lock_by_file(cluster, id, who, doing).await,
+            Self::Ssh(_) | Self::Object(_) => self.lock_by_file(cluster, id, who, doing).await,
         }
     }
 
@@ -222,6 +236,7 @@ impl Place {
     pub fn stage(&self, cluster: &ClusterName, id: &PointId) -> String {
         match self {
             Self::Folder(_) | Self::Ssh(_) => format!("{cluster}/{id}.part"),
+            Self::Object(_) => format!("{cluster}/{id}"),
         }
     }
 
@@ -233,6 +248,7 @@ impl Place {
         match self {
             Self::Folder(folder) => folder.seal(cluster, id, manifest),
             Self::Ssh(host) => host.seal(cluster, id, manifest).await,
+            Self::Object(store) => store.seal(cluster, id, manifest).await,
         }
     }
 
