@@ -610,3 +610,31 @@ fn a_restore_takes_an_exported_file() {
     let args = ["restore", file.to_str().unwrap(), "--to", "dr", "--check", "--catalog", fresh.to_str().unwrap()];
     bed.ferry(&args).must(9, &[]).never("gravity restore");
 }
+
+#[test]
+fn a_backup_goes_to_every_place_and_then_what_no_rule_keeps_goes() {
+    let bed = Bed::with(ferry::sandbox::Options { archive_mib: 1, ..Bed::options() });
+    let second = bed.aside("second");
+    let places = format!("{},{}", bed.catalog().display(), second.display());
+    let env = [("FERRY_CATALOG", places.as_str()), ("FERRY_KEEP_LAST", "1")];
+    let said = bed.ferry_with(&["backup", "prod", "--only", "gravity"], &env);
+    said.must(0, &["copied", second.to_str().unwrap(), "read back from the disk"]);
+    let one = bed.points("prod").into_keys().next().unwrap();
+    assert!(second.join("prod").join(&one).join("manifest.json").exists());
+    bed.ferry_with(&["points", "check", "--min-replicas", "2"], &env).must(0, &["in 2 of 2 places"]);
+    std::thread::sleep(Duration::from_secs(1));
+    let said = bed.ferry_with(&["backup", "prod", "--only", "gravity"], &env);
+    said.must(0, &["by the last 1", "1 to the trash"]);
+    assert_eq!(bed.points("prod")[&one], "in trash");
+    // A place that is away: the backup is made and sealed, what is missing is said, and nothing goes.
+    let away = format!("{},ssh://127.0.0.1:1/srv/points", bed.catalog().display());
+    let env = [("FERRY_CATALOG", away.as_str()), ("FERRY_KEEP_LAST", "1")];
+    std::thread::sleep(Duration::from_secs(1));
+    let said = bed.ferry_with(&["backup", "prod", "--only", "gravity"], &env);
+    said.must(2, &["NOT COPIED", "ssh://127.0.0.1:1/srv/points", "ferry points copy"]);
+    let points = bed.points("prod");
+    assert_eq!(points.values().filter(|state| *state == "verified").count(), 2, "{points:?}");
+    // No folder of this machine at all: told before anything is touched.
+    let env = [("FERRY_CATALOG", "ssh://127.0.0.1:1/srv/points")];
+    bed.ferry_with(&["backup", "prod"], &env).must(1, &["no catalog in a folder of this machine"]);
+}

@@ -31,7 +31,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 pub use disk::{Disk, Step};
-pub use history::{COUNT, Expected, Past, backup_timeout, expected_bytes, judge};
+pub use history::{COUNT, Estimate, Expected, Past, backup_timeout, estimate, expected_bytes, judge};
 pub use manifest::{
     Archive, ArchiveKind, ClusterFacts, ContentsRow, Durations, FORMAT, FileRecord, InBackup, Manifest, Verdict,
     Waiver, Who, contents_rows,
@@ -534,6 +534,8 @@ impl Catalog {
                 content_bytes: archive.content_bytes,
                 members: archive.members,
                 backup_seconds: point.manifest.durations.backup_seconds,
+                transfer_seconds: point.manifest.durations.transfer_seconds,
+                point_bytes: point.bytes(),
                 verdict: point.verdict_of(archive),
             }),
             _ => None,

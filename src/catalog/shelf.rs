@@ -494,6 +494,68 @@ pub async fn finish_emptying(place: &Place, entries: &[Entry], who: &Who) -> Res
     Ok(finished)
 }
 
+/// The time so long after `now`.
+pub fn after(now: Timestamp, time: std::time::Duration) -> Timestamp {
+    jiff::SignedDuration::try_from(time).ok().and_then(|time| now.checked_add(time).ok()).unwrap_or(Timestamp::MAX)
+}
+
+/// What a prune did, or would do, in one cluster.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Pruned {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// The fate of each of its points, newest first.
+    pub decisions: Vec<retention::Decision>,
+    /// What was put into the trash.
+    pub trashed: Vec<PointId>,
+    /// What was deleted for good.
+    pub emptied: Vec<PointId>,
+}
+
+/// Carries out what retention decides on the points of one cluster: into the trash, and out of it. What an earlier prune
+/// left halfway is finished first.
+///
+/// # Errors
+/// The place's own; what was done until then is done, and the next prune goes on.
+pub async fn prune(
+    place: &Place,
+    cluster: ClusterName,
+    entries: &[Entry],
+    rules: &retention::Rules,
+    now: Timestamp,
+    who: &Who,
+) -> Result<Pruned, Failure> {
+    let decisions = retention::decide(&retention::items(entries, now), rules, now);
+    let (mut trashed, mut emptied) = (Vec::new(), finish_emptying(place, entries, who).await?);
+    for decision in &decisions {
+        let point = entries.iter().find_map(|entry| match entry {
+            Entry::Sealed(point) if *point.id() == decision.id => Some(point),
+            _ => None,
+        });
+        let Some(point) = point else { continue };
+        match decision.fate {
+            retention::Fate::Goes => {
+                let mut point = (**point).clone();
+                let until = after(now, super::overview::grace(&rules.keep));
+                let version = point.manifest.pce_version.clone().unwrap_or_else(|| retention::NO_VERSION.to_owned());
+                let dropped = rules.dropped.contains(&version).then_some(version);
+                trash(place, &mut point, who, until, &decision.why.join("; "), dropped).await?;
+                trashed.push(decision.id.clone());
+            }
+            retention::Fate::Emptied => {
+                // Asked again of the point itself: somebody may have taken it back while we worked.
+                let fresh = find(place, &folder(point)).await?;
+                if fresh.in_trash().is_some() && !fresh.held(now) {
+                    empty(place, &fresh, who).await?;
+                    emptied.push(decision.id.clone());
+                }
+            }
+            retention::Fate::Stays | retention::Fate::InTrash => {}
+        }
+    }
+    Ok(Pruned { cluster, decisions, trashed, emptied })
+}
+
 /// Removes a lock that a ferry left which died. Returns what it said, where it said anything.
 ///
 /// # Errors

@@ -5,13 +5,14 @@ use serde_json::{Map, Value};
 use super::args::{BackupArgs, Common};
 use super::river::{self, Journey};
 use super::{open, playbooks};
-use crate::catalog::{ArchiveKind, Catalog, backup_timeout};
+use crate::catalog::{ArchiveKind, Catalog, backup_timeout, estimate, expected_bytes};
 use crate::digest::Sha256;
 use crate::failure::Failure;
 use crate::modules::{self, Choices, RestoreChoices};
 use crate::name::ClusterName;
 use crate::playbook::Playbook;
 use crate::report::figures::{human_bytes, human_seconds};
+use crate::settings::places::CatalogAt;
 
 pub(super) async fn run(args: BackupArgs) -> Result<u8, Failure> {
     let BackupArgs { cluster, only, label, check, waive, yes: _, common } = args;
@@ -80,6 +81,22 @@ pub(super) fn first_screen(opened: &open::Opened, cluster: &ClusterName) -> Resu
             ),
             None => "last time  never: nothing is known of its size".to_owned(),
         });
+        if let Some(seen) = estimate(&history) {
+            let time = seen.seconds().map(|seconds| format!(", {} in all", human_seconds(seconds))).unwrap_or_default();
+            let room = expected_bytes(&history).map_or(0, |expected| expected.archive_bytes);
+            lines.push(format!(
+                "this time  about {}{time}, by the last {}; {} are wanted free",
+                human_bytes(seen.bytes),
+                seen.of,
+                human_bytes(room)
+            ));
+        }
+        let first = CatalogAt::Folder(root.clone());
+        let others: Vec<String> =
+            opened.settings.places.iter().filter(|at| **at != first).map(ToString::to_string).collect();
+        if !others.is_empty() {
+            lines.push(format!("copied to  {}", others.join(", ")));
+        }
         if vars.get("pce_backup_timeout").is_none() {
             let (_, why) = backup_timeout(&history);
             lines.push(format!("timeout    {why} (the vendor's default is 20m)"));

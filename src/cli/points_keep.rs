@@ -1,9 +1,8 @@
 //! `ferry points accept`, `hold`, `prune`, `delete`, `break-lock`: what is said of a point, and what goes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::points::{cluster_name, put_json, time};
@@ -12,6 +11,7 @@ use super::points_place::{Use, open_first};
 use super::{open, prompt};
 use crate::catalog::place::Place;
 use crate::catalog::retention::{self, Fate, Rules};
+use crate::catalog::shelf::Pruned;
 use crate::catalog::{Entry, Point, Remark, overview, shelf};
 use crate::failure::{Failure, Kind};
 use crate::name::{ClusterName, PointId};
@@ -46,7 +46,8 @@ pub(super) async fn hold(text: &str, how_long: &str, place: &Where) -> Result<u8
         "forever" => (Remark::Held { until: None }, "is held until it is released".to_owned()),
         "release" => (Remark::Released, "is no longer held".to_owned()),
         text => {
-            let until = after(now, time("hold", text).map_err(|failure| failure.mend("30d, forever, or release"))?);
+            let until =
+                shelf::after(now, time("hold", text).map_err(|failure| failure.mend("30d, forever, or release"))?);
             (Remark::Held { until: Some(until) }, format!("is held until {}", until.strftime("%Y-%m-%d %H:%M UTC")))
         }
     };
@@ -64,10 +65,6 @@ pub(super) async fn hold(text: &str, how_long: &str, place: &Where) -> Result<u8
     told(&point, &line, place.json)
 }
 
-fn after(now: Timestamp, time: Duration) -> Timestamp {
-    SignedDuration::try_from(time).ok().and_then(|time| now.checked_add(time).ok()).unwrap_or(Timestamp::MAX)
-}
-
 /// The rules of the settings, with those that were typed instead.
 fn rules(settings: Keep, typed: &KeepArgs, dropped: Vec<String>) -> Result<Rules, Failure> {
     let within = typed.keep_within.as_deref().map(|text| time("--keep-within", text)).transpose()?;
@@ -82,15 +79,6 @@ fn rules(settings: Keep, typed: &KeepArgs, dropped: Vec<String>) -> Result<Rules
         grace: grace.or(settings.grace),
     };
     Ok(Rules { keep, dropped: dropped.into_iter().collect() })
-}
-
-/// What a prune did, or would do, in one cluster.
-#[derive(serde::Serialize)]
-struct Pruned {
-    cluster: ClusterName,
-    decisions: Vec<retention::Decision>,
-    trashed: Vec<PointId>,
-    emptied: Vec<PointId>,
 }
 
 pub(super) async fn prune(
@@ -134,12 +122,12 @@ pub(super) async fn prune(
     let who = open::who();
     let mut all = Vec::new();
     for (cluster, entries) in by_cluster {
-        let decisions = retention::decide(&retention::items(&entries, now), &rules, now);
-        let mut done = Pruned { cluster, decisions, trashed: Vec::new(), emptied: Vec::new() };
-        if !check {
-            carry_out(&at, &entries, &rules, now, &who, &mut done).await?;
-        }
-        all.push(done);
+        all.push(if check {
+            let decisions = retention::decide(&retention::items(&entries, now), &rules, now);
+            Pruned { cluster, decisions, trashed: Vec::new(), emptied: Vec::new() }
+        } else {
+            shelf::prune(&at, cluster, &entries, &rules, now, &who).await?
+        });
     }
     if place.json {
         put_json(&all);
@@ -147,44 +135,6 @@ pub(super) async fn prune(
     }
     print(&all, check);
     Ok(0)
-}
-
-async fn carry_out(
-    at: &Place,
-    entries: &[Entry],
-    rules: &Rules,
-    now: Timestamp,
-    who: &crate::catalog::Who,
-    done: &mut Pruned,
-) -> Result<(), Failure> {
-    done.emptied.extend(shelf::finish_emptying(at, entries, who).await?);
-    for decision in &done.decisions {
-        let point = entries.iter().find_map(|entry| match entry {
-            Entry::Sealed(point) if *point.id() == decision.id => Some(point),
-            _ => None,
-        });
-        let Some(point) = point else { continue };
-        match decision.fate {
-            Fate::Goes => {
-                let mut point = (**point).clone();
-                let until = after(now, overview::grace(&rules.keep));
-                let version = point.manifest.pce_version.clone().unwrap_or_else(|| retention::NO_VERSION.to_owned());
-                let dropped = rules.dropped.contains(&version).then_some(version);
-                shelf::trash(at, &mut point, who, until, &decision.why.join("; "), dropped).await?;
-                done.trashed.push(decision.id.clone());
-            }
-            Fate::Emptied => {
-                // Asked again of the point itself: somebody may have taken it back while we worked.
-                let fresh = shelf::find(at, &format!("{}/{}", point.cluster, point.id())).await?;
-                if fresh.in_trash().is_some() && !fresh.held(now) {
-                    shelf::empty(at, &fresh, who).await?;
-                    done.emptied.push(decision.id.clone());
-                }
-            }
-            Fate::Stays | Fate::InTrash => {}
-        }
-    }
-    Ok(())
 }
 
 fn print(all: &[Pruned], check: bool) {
@@ -237,7 +187,7 @@ pub(super) async fn delete(
     let dropped: BTreeSet<String> = dropped.into_iter().collect();
     shelf::may_go(&point, &siblings(&at, &point).await?, &dropped, now)?;
     confirmed(&point, confirm, at_once)?;
-    let until = if at_once { now } else { after(now, overview::grace(&settings.keep)) };
+    let until = if at_once { now } else { shelf::after(now, overview::grace(&settings.keep)) };
     if point.in_trash().is_none() || at_once {
         let version = point.manifest.pce_version.clone().unwrap_or_else(|| retention::NO_VERSION.to_owned());
         let dropped = dropped.contains(&version).then_some(version);

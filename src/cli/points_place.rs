@@ -68,3 +68,11 @@ pub(super) fn open_at(at: &CatalogAt, settings: &Settings, what: Use) -> Result<
         }
     }
 }
+
+/// The places that a point is copied to after its seal: all but the folder that it is sealed in. One that is away keeps no
+/// backup from being made: it is told when the copy is due.
+pub(super) fn others(settings: &Settings) -> Vec<(String, Result<Place, Failure>)> {
+    let first = settings.catalogs.first().map(|root| CatalogAt::Folder(root.clone()));
+    let others = settings.places.iter().filter(|at| Some(*at) != first.as_ref());
+    others.map(|at| (at.to_string(), open_at(at, settings, Use::Write))).collect()
+}
