@@ -26,6 +26,7 @@ mod river;
 mod run;
 mod runs;
 mod sandbox;
+mod transfer;
 
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -90,6 +91,8 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Restore(args) => block_on(restore::run(args)),
         Command::Migrate(args) => block_on(migrate::run(*args)),
         Command::Run(args) => block_on(run::run(args)),
+        // Beside the connections that it reads from: every piece would wake another thread else.
+        Command::Transfer(args) => block_on(async { tokio::spawn(transfer::run(args)).await.unwrap_or_else(gone) }),
         Command::Points(command) => block_on(points::run(command)),
         Command::Catalog(points_args::CatalogCommand::BreakLock { point, place }) => {
             block_on(points_keep::break_lock(&point, &place))

@@ -32,6 +32,7 @@ pub mod restore_summary;
 pub mod restoring;
 pub mod safety_backup;
 pub mod set_fact;
+pub mod transfer;
 pub mod world;
 
 use serde_json::{Map, Value};
@@ -165,6 +166,7 @@ pub const TABLE: &[ModuleSpec] = &[
     of_cluster("point_replicate", "Copies a sealed point to the other places of the catalog", &[]),
     of_cluster("point_retention", "Puts into the trash what no keep rule keeps", &[]),
     of_cluster("point_summary", "What was saved", &[]),
+    transfer::SPEC,
 ];
 
 /// The table as the playbook reader wants it.
@@ -179,7 +181,7 @@ pub fn scope(module: &str) -> Scope {
         | "point_seal" | "point_replicate" | "point_retention" | "node_cleanup" | "point_summary" | "amv_backup"
         | "point_lacks" | "restore_gates" | "safety_backup" | "archive_deliver" | "gravity_restore"
         | "cluster_settle" | "amv_restore" | "restore_tidy" | "restore_summary" | "migrate_begin" | "migrate_gates"
-        | "migrate_hand_over" | "migrate_end" => Scope::Cluster,
+        | "migrate_hand_over" | "migrate_end" | "transfer" => Scope::Cluster,
         _ => Scope::Host,
     }
 }
@@ -240,6 +242,7 @@ pub async fn on_cluster(
         "point_replicate" => point_keep::replicate(world).await,
         "point_retention" => point_keep::retention(world).await,
         "point_summary" => point_seal::summary(world).await,
+        "transfer" => transfer::run(world, args).await,
         other => Err(Failure::new(Kind::Bug, format!("no module of scope cluster is called {other}"))),
     }
 }

@@ -188,7 +188,8 @@ fn archive_of(
     let (verdict, why) = judge(arrived.source.bytes, walk.members, history, &names);
     let mut verified_how = vec![
         format!("every CRC, length and header of {} members walked to both end blocks", walk.members),
-        "digest of the stream equal to the digest read back from the disk here".to_owned(),
+        "every piece read back from the disk here equal to what came in the stream, by a keyed digest (GMAC) beside the stream's sha256"
+            .to_owned(),
     ];
     match &arrived.node_digest {
         Some(tool) => verified_how.push(format!("digest equal to the one made on the node by {tool}")),

@@ -190,13 +190,24 @@ impl Child {
         }
     }
 
+    /// As [`Child::write`], without a copy where the wire takes the bytes as they are.
+    ///
+    /// # Errors
+    /// As [`Child::write`].
+    pub(crate) async fn write_bytes(&mut self, bytes: Bytes) -> Result<(), Failure> {
+        match self {
+            Self::Ssh(child) => child.write_bytes(bytes).await,
+            other => other.write(&bytes).await,
+        }
+    }
+
     /// Whether both outputs come as one, since the command runs on a terminal of the host's.
     fn has_terminal(&self) -> bool {
         matches!(self, Self::Ssh(child) if child.terminal)
     }
 
     /// Gives a piece back: it is the next that is heard. Empty pieces are nothing.
-    fn unread(&mut self, piece: Piece) {
+    pub(crate) fn unread(&mut self, piece: Piece) {
         match (self, &piece) {
             (_, Piece::Out(bytes) | Piece::Err(bytes)) if bytes.is_empty() => {}
             (Self::Ssh(child), _) => child.unread(piece),

@@ -234,12 +234,17 @@ impl SshChild {
 
     /// Writes, and hears at the same time: the reading half is what notices that the connection has died.
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        for packet in bytes.chunks(PACKET) {
+        self.write_bytes(Bytes::copy_from_slice(bytes)).await
+    }
+
+    pub(super) async fn write_bytes(&mut self, mut bytes: Bytes) -> Result<(), Failure> {
+        while !bytes.is_empty() {
+            let packet = bytes.split_to(bytes.len().min(PACKET));
             if self.ended || self.input_closed {
                 return Err(self.lost());
             }
             let Some(write) = &self.write else { return Err(self.lost()) };
-            let mut sending = std::pin::pin!(write.data_bytes(Bytes::copy_from_slice(packet)));
+            let mut sending = std::pin::pin!(write.data_bytes(packet));
             loop {
                 tokio::select! {
                     biased;
