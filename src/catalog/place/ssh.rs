@@ -132,9 +132,8 @@ impl SshPlace {
     pub(super) async fn probe(&self) -> Result<(), Failure> {
         let script = r#"
 mkdir -p "$R" || exit 1
-if [ -L "$R" ]; then :; fi
 set -- $(ls -ldn "$R/.")
-case $1 in d????????-* | d????????r* | d????????[!w]*) ;; *) say open "$1"; say end; exit 0 ;; esac
+case $1 in d???????w*) say open "$1"; say end; exit 0 ;; esac
 f=$R/.probe-$$
 printf 'ferry' >"$f" && flush "$f" && [ "$(cat "$f")" = ferry ] && rm -f "$f" || { rm -f "$f"; exit 1; }
 say fine"#;
@@ -338,13 +337,16 @@ rm -f "$t"; flush "$d""#,
     pub(super) async fn append(&self, name: &str, line: &str) -> Result<(), Failure> {
         let path = self.path(name)?;
         let line = text_of(name, line.as_bytes())?;
-        // One write of one line at the file's end; a line that a crash cut is not glued to.
+        // One write of one line at the file's end (a shell's own printf may write a long one in pieces); a line that a
+        // crash cut is not glued to.
         let script = format!(
             r#"F={path}; L={line}
 mkdir -p "${{F%/*}}" || exit 1
 if [ -s "$F" ] && [ "$(tail -c 1 "$F" | wc -l)" -eq 0 ]; then printf '\n' >>"$F" || exit 1; fi
-printf '%s\n' "$L" >>"$F" || exit 1
-flush "$F""#
+t=${{F%/*}}/.$$-{:016x}.new
+printf '%s\n' "$L" >"$t" && cat "$t" >>"$F" || {{ rm -f "$t"; exit 1; }}
+rm -f "$t"; flush "$F""#,
+            rand::random::<u64>()
         );
         self.ask(&script, SHORT, 0).await.map(drop)
     }
