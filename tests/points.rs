@@ -37,6 +37,10 @@ struct Shelf {
     dir: tempfile::TempDir,
 }
 
+fn rehearsed(seconds: f64) -> Remark {
+    serde_json::from_value(json!({"note": "rehearsed", "into": "dr", "seconds": seconds})).unwrap()
+}
+
 fn who() -> Who {
     Who { user: "ops".into(), machine: "jump".into(), ci: None }
 }
@@ -276,7 +280,7 @@ fn check_counts_places_and_rehearsals() {
     shelf.call(&["check", "--drilled-within", "90d"]).must(9, &["CRITICAL prod: NEVER REHEARSED"]);
     let other = shelf.dir.path().join("other");
     shelf.call(&["copy", &id, "--to", other.to_str().unwrap()]).must(0, &["copied to", "read back"]);
-    let rehearsed = Remark::Rehearsed { into: "dr".parse().unwrap(), seconds: 1800.0 };
+    let rehearsed = rehearsed(1800.0);
     shelf.note(&id, rehearsed, Timestamp::now() - SignedDuration::from_hours(24 * 80));
     let all = ["check", "--max-age", "gravity=26h", "--min-replicas", "2", "--drilled-within", "90d"];
     let said = shelf.call(&all);
@@ -457,7 +461,7 @@ fn one_look_tells_all_that_a_page_needs() {
     let old = shelf.point("prod", 60, "3.2.0");
     let new = shelf.point_with("prod", 2, "3.2.0", &["gravity", "amv"], "verified");
     shelf.point_with("dr", 5, "3.2.1", &["gravity"], "suspect");
-    shelf.note(&old, Remark::Rehearsed { into: "dr".parse().unwrap(), seconds: 90.0 }, Timestamp::now());
+    shelf.note(&old, rehearsed(90.0), Timestamp::now());
     let entries = shelf.open().list(None).unwrap();
     let rules = Rules { keep: Keep { last: Some(1), ..Keep::default() }, ..Rules::default() };
     let seen = overview::overview("here", &entries, &rules, Timestamp::now());

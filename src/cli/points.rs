@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
-use super::points_args::PointsCommand;
+use super::points_args::{PointsCommand, Where};
 use super::points_place::{Use, open_first};
 use super::{open, points_keep, points_move};
 use crate::archive::{Limits, Walker};
@@ -67,6 +67,11 @@ pub(super) async fn run(command: PointsCommand) -> Result<u8, Failure> {
             let part = part.as_deref().map(part_of).transpose()?;
             let (at, _) = open_first(&place, Use::Read)?;
             verify(&at, point.as_deref(), metadata, part, place.json).await
+        }
+        PointsCommand::Report(args) => {
+            let given = Where { catalog: args.catalog.clone(), json: false };
+            let (at, settings) = open_first(&given, Use::Read)?;
+            super::points_report::run(&at, &settings.keep, &args).await
         }
         PointsCommand::Check { cluster, max_age, min_replicas, drilled_within, place } => {
             let drilled_within = drilled_within.as_deref().map(|text| time("--drilled-within", text)).transpose()?;
@@ -335,7 +340,7 @@ fn said(remark: &Remark) -> String {
         Remark::Trashed { until, reason, .. } => format!("put into the trash until {until}: {reason}"),
         Remark::Recovered => "taken out of the trash".to_owned(),
         Remark::Restored { into, run, parts, .. } => format!("restored into {into}: {} (run {run})", parts.join(", ")),
-        Remark::Rehearsed { into, seconds } => {
+        Remark::Rehearsed { into, seconds, .. } => {
             format!("rehearsed in {into}: {}", human_duration(Duration::from_secs_f64(seconds.max(0.0))))
         }
     }

@@ -77,6 +77,8 @@ pub(super) enum PointsCommand {
         #[command(flatten)]
         place: Where,
     },
+    /// Write the catalog as one page that needs no network
+    Report(super::points_report::PointsReportArgs),
     /// Vouch for a suspect point: from now on it counts as verified
     Accept {
         /// Id, unique prefix or CLUSTER/ID
