@@ -5,18 +5,23 @@
 
 mod args;
 mod backup;
+mod completions;
 mod demo;
 mod doctor;
 mod drill;
+mod examples;
 mod exec;
+mod explain;
 mod init;
 mod jobs;
 mod logs;
+mod man;
 mod migrate;
 mod open;
 mod ping;
 mod playbooks;
 mod points;
+mod points_report;
 mod prompt;
 mod restore;
 mod resume;
@@ -24,6 +29,7 @@ mod river;
 mod run;
 mod runs;
 mod sandbox;
+mod schedule;
 mod status;
 mod transfer;
 
@@ -37,8 +43,13 @@ use crate::report::render::{Style, print_failure};
 use crate::secret::Masker;
 use args::{Cli, Command};
 
+pub use man::reference;
+
 /// Parses, calls, and turns the outcome into an exit code.
 pub fn main() -> ExitCode {
+    if completions::answer() {
+        return ExitCode::SUCCESS;
+    }
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
@@ -88,7 +99,24 @@ fn no_core_dumps() {
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
 }
 
+/// `--junit` is about the steps of a run.
+fn no_junit(name: &str, common: &args::Common) -> Result<(), Failure> {
+    match &common.junit {
+        None => Ok(()),
+        Some(_) => Err(Failure::new(Kind::Usage, format!("--junit: ferry {name} has no steps to write down"))
+            .mend("it is for backup, restore, run, exec and runs resume")),
+    }
+}
+
 fn dispatch(cli: Cli) -> Result<u8, Failure> {
+    match &cli.command {
+        Command::Ping(args) => no_junit("ping", &args.common)?,
+        Command::Doctor(args) => no_junit("doctor", &args.common)?,
+        Command::Jobs(args::JobsCommand::List { common, .. }) => no_junit("jobs list", common)?,
+        Command::Jobs(args::JobsCommand::Cancel { common, .. }) => no_junit("jobs cancel", common)?,
+        Command::Jobs(args::JobsCommand::Clean { common, .. }) => no_junit("jobs clean", common)?,
+        _ => {}
+    }
     match cli.command {
         Command::Init(args) => init::run(&args),
         Command::Ping(args) => block_on(ping::run(args)),
@@ -110,6 +138,9 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Runs(command) => runs::run(command),
         Command::Playbooks(command) => playbooks::run(&command),
         Command::Sandbox(command) => sandbox::run(command),
+        Command::Explain(args) => explain::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Demo(args) => demo::run(&args),
     }
 }

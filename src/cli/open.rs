@@ -122,7 +122,10 @@ pub(super) fn vault_for(
     ids.extend(options.vault_password_file.iter().map(file));
     ids.extend(settings.vault_password_file.iter().map(|path| file(&path.display().to_string())));
     let ask = |question: &str, twice: bool| {
-        let typed = prompt::secret(question, "--vault-password-file FILE, or --vault-id ID@FILE")?;
+        let typed = prompt::secret(
+            question,
+            "--vault-password-file FILE, --vault-id ID@FILE, or FERRY_VAULT_PASSWORD_FILE=FILE",
+        )?;
         if twice {
             let again = prompt::secret(&format!("Confirm {}", question.to_lowercase()), "")?;
             if again.expose_secret() != typed.expose_secret() {
@@ -172,7 +175,11 @@ fn extra_vars(given: &[String], vault: &Vault) -> Result<Map<String, Value>, Fai
 /// The password to log in with, asked for once.
 fn login_password(common: &Common, settings: &Settings) -> Result<Option<SecretString>, Failure> {
     if common.ask_pass {
-        return prompt::secret("SSH password", "--connection-password-file FILE").map(Some);
+        return prompt::secret(
+            "SSH password",
+            "--connection-password-file FILE, or FERRY_CONNECTION_PASSWORD_FILE=FILE; better: a key",
+        )
+        .map(Some);
     }
     let file = common.connection_password_file.clone().or_else(|| settings.connection_password_file.clone());
     file.map(|path| prompt::secret_file(&path)).transpose()
@@ -186,7 +193,10 @@ fn become_password(
 ) -> Result<Option<SecretString>, Failure> {
     if common.ask_become_pass {
         let question = if common.ask_pass { "BECOME password[defaults to SSH password]" } else { "BECOME password" };
-        let typed = prompt::secret(question, "--become-password-file FILE, or --become-password-env NAME")?;
+        let typed = prompt::secret(
+            question,
+            "--become-password-file FILE, FERRY_BECOME_PASSWORD_FILE=FILE, or --become-password-env NAME",
+        )?;
         return Ok(Some(
             login.filter(|_| common.ask_pass && typed.expose_secret().is_empty()).cloned().unwrap_or(typed),
         ));

@@ -61,7 +61,7 @@ pub fn open(form: Form, output: Output, dir: &Path) -> std::io::Result<(Window, 
     let shown = match (output, form) {
         (Output::Json, _) => json::spawn(window.clone())?,
         (Output::Quiet, _) => terminal::spawn_quiet(window.clone())?,
-        (Output::Plain, Form::Stream) => plain::spawn(window.clone())?,
+        (Output::Plain, Form::Stream) => plain::spawn(window.clone(), None)?,
         (Output::Plain | Output::Human, _) => {
             let (window, dir) = (window.clone(), dir.to_owned());
             std::thread::Builder::new().name("exec".to_owned()).spawn(move || {

@@ -223,7 +223,7 @@ pub(super) fn text_width(text: &str) -> usize {
 
 /// `text`, which holds no line feed, in rows of at most `width` columns, broken at blanks where
 /// there are any.
-pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(2);
     if text_width(text) <= width {
         return vec![text.trim_end().to_owned()];
@@ -432,6 +432,9 @@ impl Pen {
         }
         if let Some(mend) = &failure.mend {
             self.put("  mend  ", Paint::Dim, mend, Paint::Cyan);
+        }
+        if let Some(code) = &failure.code {
+            self.put("  code  ", Paint::Dim, &format!("{code} (ferry explain {code})"), Paint::Dim);
         }
         if failure.again {
             self.put("  again ", Paint::Dim, "the same attempt may succeed a moment later", Paint::None);
