@@ -254,7 +254,10 @@ fn roles_includes_and_the_order_of_variables() {
             ),
             ("more.yml", "level: vars_files\n"),
             ("tasks/one.yml", "- assert: {that: given == 'imported'}\n"),
-            ("tasks/two.yml", "- assert: {that: [given == 'included', turn in ['x', 'y']]}\n- command: 'true'\n  notify: from role\n"),
+            (
+                "tasks/two.yml",
+                "- assert: {that: [given == 'included', turn in ['x', 'y']]}\n- command: 'true'\n  notify: from role\n",
+            ),
             ("roles/web/defaults/main.yml", "web_default: d\nfrom: defaults\nport: 1\n"),
             ("roles/web/vars/main.yml", "role_var: v\n"),
             ("roles/web/meta/main.yml", "dependencies: [{role: base}]\n"),
@@ -288,7 +291,10 @@ fn roles_includes_and_the_order_of_variables() {
     assert!(listed.out.contains("\nplaybook: site.yml\n\n  play #1 (a): a\tTAGS: []\n    pattern: ['a']\n    hosts (1):\n      a\n    tasks:\n      base : set_fact\tTAGS: [web]\n      web : in the role\tTAGS: [web]\n"), "{}", listed.out);
     if std::env::var_os("FERRY_LONG").is_some() {
         let theirs = oracle(home.path(), &["site.yml", "--list-tasks", "--list-hosts"]).unwrap();
-        assert_eq!(theirs.out.contains("base : set_fact\tTAGS: [web]"), listed.out.contains("base : set_fact\tTAGS: [web]"));
+        assert_eq!(
+            theirs.out.contains("base : set_fact\tTAGS: [web]"),
+            listed.out.contains("base : set_fact\tTAGS: [web]")
+        );
     }
     // What is asked for with -e wins over everything.
     let mine = ferry(home.path(), true, &["site.yml", "-e", "port=7"]);

@@ -110,7 +110,13 @@ pub(super) struct Manner {
 
 /// Tags as they are typed: several words, commas within.
 fn tags(given: &[String]) -> Vec<String> {
-    given.iter().flat_map(|text| text.split(',')).map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect()
+    given
+        .iter()
+        .flat_map(|text| text.split(','))
+        .map(str::trim)
+        .filter(|tag| !tag.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 impl Manner {
@@ -189,7 +195,8 @@ fn read(paths: &[PathBuf], loader: &Loader) -> Result<Vec<Playbook>, Failure> {
             continue;
         }
         let mut loader = loader.clone();
-        loader.base = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
+        loader.base =
+            path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
         match loader.playbook(path) {
             Ok(playbook) => playbooks.push(playbook),
             Err(failure) => failures.push(failure),
@@ -199,9 +206,10 @@ fn read(paths: &[PathBuf], loader: &Loader) -> Result<Vec<Playbook>, Failure> {
 }
 
 pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
-    let folder = args.playbooks.first().map(|path| {
-        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
-    });
+    let folder = args
+        .playbooks
+        .first()
+        .map(|path| path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned());
     if let Some(more) = &args.ssh_extra_args {
         let before = args.common.ssh_common_args.take().map(|before| format!("{before} ")).unwrap_or_default();
         args.common.ssh_common_args = Some(format!("{before}{more}"));

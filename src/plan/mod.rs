@@ -222,7 +222,8 @@ impl Plan {
         let mut next = 1;
         // Hosts and groups may come while the run goes on.
         let mut grows = false;
-        for (playbook, play) in playbooks.iter().flat_map(|playbook| playbook.plays.iter().map(move |play| (playbook, play)))
+        for (playbook, play) in
+            playbooks.iter().flat_map(|playbook| playbook.plays.iter().map(move |play| (playbook, play)))
         {
             let scope = play_scope(inventory, play, extra);
             let pattern = templater.render(&play.hosts.text, Some(&play.hosts.place), &scope);
@@ -329,8 +330,7 @@ impl Plan {
             if hosts {
                 let mut sorted = play.hosts.clone();
                 sorted.dedup();
-                let patterns: Vec<String> =
-                    play.play.patterns.iter().map(|pattern| format!("'{pattern}'")).collect();
+                let patterns: Vec<String> = play.play.patterns.iter().map(|pattern| format!("'{pattern}'")).collect();
                 out.push_str(&format!("    pattern: [{}]\n    hosts ({}):\n", patterns.join(", "), sorted.len()));
                 for host in &sorted {
                     out.push_str(&format!("      {host}\n"));

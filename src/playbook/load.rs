@@ -330,13 +330,17 @@ impl Loader {
         match from {
             None => Ok(None),
             Some(from) => {
-                let mut role = folder.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+                let mut role =
+                    folder.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
                 if role.is_empty() {
                     role = folder.display().to_string();
                 }
                 Err(Failure::new(
                     Kind::CouldNotStart,
-                    format!("Could not find specified file in role: {}/{from}", folder.file_name().unwrap_or_default().to_string_lossy()),
+                    format!(
+                        "Could not find specified file in role: {}/{from}",
+                        folder.file_name().unwrap_or_default().to_string_lossy()
+                    ),
                 )
                 .saw(format!("the role {role}")))
             }
@@ -369,9 +373,14 @@ impl Loader {
             if document.root.value == Yaml::Null {
                 return Ok(Vec::new());
             }
-            return Err(document.failure(document.root.spot, "a file of variables is a mapping").saw(document.root.says()));
+            return Err(document
+                .failure(document.root.spot, "a file of variables is a mapping")
+                .saw(document.root.says()));
         };
-        Ok(entries.iter().map(|entry| (entry.name(), document.place(entry.value.spot), entry.value.to_json())).collect())
+        Ok(entries
+            .iter()
+            .map(|entry| (entry.name(), document.place(entry.value.spot), entry.value.to_json()))
+            .collect())
     }
 
     /// Reads a role. `common` is what its entry says; `parents` are the roles that depend on it, nearest first.
@@ -387,10 +396,13 @@ impl Loader {
                 .saw(query.name.text.clone()));
         }
         let name = self.early(&query.name, &query.params)?;
-        let path = self.role_path(&name, within).map_err(|failure| Failure { place: Some(query.name.place.clone()), ..failure })?;
+        let path = self
+            .role_path(&name, within)
+            .map_err(|failure| Failure { place: Some(query.name.place.clone()), ..failure })?;
         if parents.iter().filter(|role| role.path == path).count() > 20 {
-            return Err(Failure::new(Kind::CouldNotStart, "a recursion loop was detected with the roles")
-                .saw(name.clone()));
+            return Err(
+                Failure::new(Kind::CouldNotStart, "a recursion loop was detected with the roles").saw(name.clone())
+            );
         }
         let text = |text: &Option<Text>| text.as_ref().map(|text| text.text.clone());
         let defaults = self.role_vars(&path.join("defaults"), text(&query.defaults_from).as_deref())?;

@@ -24,27 +24,94 @@ const DEEPEST: usize = 64;
 
 /// What all of these have.
 pub(super) const COMMON_KEYS: &[&str] = &[
-    "name", "vars", "tags", "become", "become_user", "become_method", "become_flags", "become_exe", "connection",
-    "remote_user", "port", "environment", "module_defaults", "no_log", "check_mode", "diff", "run_once",
-    "ignore_errors", "ignore_unreachable", "any_errors_fatal", "throttle", "timeout", "collections", "debugger",
+    "name",
+    "vars",
+    "tags",
+    "become",
+    "become_user",
+    "become_method",
+    "become_flags",
+    "become_exe",
+    "connection",
+    "remote_user",
+    "port",
+    "environment",
+    "module_defaults",
+    "no_log",
+    "check_mode",
+    "diff",
+    "run_once",
+    "ignore_errors",
+    "ignore_unreachable",
+    "any_errors_fatal",
+    "throttle",
+    "timeout",
+    "collections",
+    "debugger",
 ];
 /// What tasks, blocks and roles have besides.
 const INNER_KEYS: &[&str] = &["when", "delegate_to", "delegate_facts", "notify"];
 const PLAY_KEYS: &[&str] = &[
-    "hosts", "gather_facts", "gather_subset", "gather_timeout", "fact_path", "vars_files", "vars_prompt", "pre_tasks",
-    "roles", "tasks", "post_tasks", "handlers", "serial", "strategy", "order", "max_fail_percentage",
-    "force_handlers", "validate_argspec", "user",
+    "hosts",
+    "gather_facts",
+    "gather_subset",
+    "gather_timeout",
+    "fact_path",
+    "vars_files",
+    "vars_prompt",
+    "pre_tasks",
+    "roles",
+    "tasks",
+    "post_tasks",
+    "handlers",
+    "serial",
+    "strategy",
+    "order",
+    "max_fail_percentage",
+    "force_handlers",
+    "validate_argspec",
+    "user",
 ];
 const TASK_KEYS: &[&str] = &[
-    "args", "register", "changed_when", "failed_when", "loop", "loop_control", "until", "retries", "delay", "async",
-    "poll", "listen", "action", "local_action",
+    "args",
+    "register",
+    "changed_when",
+    "failed_when",
+    "loop",
+    "loop_control",
+    "until",
+    "retries",
+    "delay",
+    "async",
+    "poll",
+    "listen",
+    "action",
+    "local_action",
 ];
 const BLOCK_KEYS: &[&str] = &["block", "rescue", "always"];
 /// The `with_` forms that are there.
 pub(super) const WITH: &[&str] = &[
-    "items", "list", "dict", "indexed_items", "flattened", "together", "nested", "cartesian", "sequence",
-    "subelements", "random_choice", "fileglob", "first_found", "file", "lines", "env", "vars", "template", "pipe",
-    "varnames", "inventory_hostnames",
+    "items",
+    "list",
+    "dict",
+    "indexed_items",
+    "flattened",
+    "together",
+    "nested",
+    "cartesian",
+    "sequence",
+    "subelements",
+    "random_choice",
+    "fileglob",
+    "first_found",
+    "file",
+    "lines",
+    "env",
+    "vars",
+    "template",
+    "pipe",
+    "varnames",
+    "inventory_hostnames",
 ];
 
 /// Where the document belongs.
@@ -139,7 +206,8 @@ impl<'a> Parser<'a> {
             self.unknown_key(other, "an import of a playbook", &mine, &[]);
         }
         let Some(text) = self.text(&entry.value, "import_playbook") else { return Vec::new() };
-        let file = freeform::free_form(&text.text, &["tags", "vars"]).map_or_else(|_| text.text.clone(), |(file, _)| file);
+        let file =
+            freeform::free_form(&text.text, &["tags", "vars"]).map_or_else(|_| text.text.clone(), |(file, _)| file);
         let Some(file) = self.early(&Text { text: file, place: text.place.clone() }, &common.vars) else {
             return Vec::new();
         };
@@ -800,8 +868,7 @@ impl<'a> Parser<'a> {
                     self.errors.push(failure);
                 }
                 _ => {
-                    let mine: Vec<&str> =
-                        BLOCK_KEYS.iter().chain(INNER_KEYS).chain(COMMON_KEYS).copied().collect();
+                    let mine: Vec<&str> = BLOCK_KEYS.iter().chain(INNER_KEYS).chain(COMMON_KEYS).copied().collect();
                     self.unknown_key(entry, "a block", &mine, &[]);
                 }
             }
@@ -1005,10 +1072,13 @@ impl<'a> Parser<'a> {
     }
 
     fn unknown_module(&mut self, spot: Spot, name: &str) {
-        let mine: Vec<&str> = TASK_KEYS.iter().chain(INNER_KEYS).chain(COMMON_KEYS).chain(&["block"]).copied().collect();
+        let mine: Vec<&str> =
+            TASK_KEYS.iter().chain(INNER_KEYS).chain(COMMON_KEYS).chain(&["block"]).copied().collect();
         let modules: Vec<&str> = self.loader.modules.names().chain(words::ACTIONS.iter().copied()).collect();
         if self.loader.lenient {
-            let what = format!("couldn't resolve module/action '{name}'. This often indicates a misspelling, missing collection, or incorrect module path.");
+            let what = format!(
+                "couldn't resolve module/action '{name}'. This often indicates a misspelling, missing collection, or incorrect module path."
+            );
             let failure = self.failure(spot, what);
             self.errors.push(failure);
             return;
@@ -1019,7 +1089,11 @@ impl<'a> Parser<'a> {
                 .failure(spot, format!("the module {} is known to Ansible and not built yet in ferry", quoted(name)));
             self.errors.push(match near.is_empty() {
                 true => failure.mend(format!("ferry has {}", modules.join(", "))),
-                false => failure.mend(format!("the nearest of ferry's: {}; ferry has {}", near.join(" or "), modules.join(", "))),
+                false => failure.mend(format!(
+                    "the nearest of ferry's: {}; ferry has {}",
+                    near.join(" or "),
+                    modules.join(", ")
+                )),
             });
             return;
         }
@@ -1039,7 +1113,11 @@ impl<'a> Parser<'a> {
         let text = self.text(node, "register")?;
         if !is_identifier(&text.text) {
             let mend = "letters, digits and '_', not beginning with a digit";
-            let what = if self.loader.lenient { "Invalid variable name in 'register'" } else { "register is the name of a variable" };
+            let what = if self.loader.lenient {
+                "Invalid variable name in 'register'"
+            } else {
+                "register is the name of a variable"
+            };
             self.wrong(node, what.to_owned(), mend);
             return None;
         }
@@ -1047,13 +1125,35 @@ impl<'a> Parser<'a> {
     }
 
     /// A value for each name in a mapping or a line of `name=value`.
-    fn named_values(&mut self, value: Option<&'a Node>, line: Option<&str>, extra: Option<&'a Node>, what: &str, free: bool) -> Vec<(Arg, Spot)> {
+    fn named_values(
+        &mut self,
+        value: Option<&'a Node>,
+        line: Option<&str>,
+        extra: Option<&'a Node>,
+        what: &str,
+        free: bool,
+    ) -> Vec<(Arg, Spot)> {
         let mut args: Vec<(Arg, Spot)> = Vec::new();
         let spot = value.map_or(self.document.root.spot, |node| node.spot);
         let place = self.place(spot);
         let mut from_line = |parser: &mut Self, line: &str| {
             let parsed = if free {
-                freeform::free_form(line, &["file", "name", "apply", "tasks_from", "public", "allow_duplicates", "vars_from", "defaults_from", "handlers_from", "rolespec_validate"]).map(|(rest, pairs)| {
+                freeform::free_form(
+                    line,
+                    &[
+                        "file",
+                        "name",
+                        "apply",
+                        "tasks_from",
+                        "public",
+                        "allow_duplicates",
+                        "vars_from",
+                        "defaults_from",
+                        "handlers_from",
+                        "rolespec_validate",
+                    ],
+                )
+                .map(|(rest, pairs)| {
                     let rest = (!rest.is_empty()).then_some(("_raw".to_owned(), rest));
                     rest.into_iter().chain(pairs).collect::<Vec<_>>()
                 })
@@ -1061,9 +1161,8 @@ impl<'a> Parser<'a> {
                 freeform::pairs(line)
             };
             match parsed {
-                Ok(pairs) => args.extend(
-                    pairs.into_iter().map(|(name, value)| ((name, place.clone(), Value::String(value)), spot)),
-                ),
+                Ok(pairs) => args
+                    .extend(pairs.into_iter().map(|(name, value)| ((name, place.clone(), Value::String(value)), spot))),
                 Err(wrong) => {
                     let failure = parser.failure(spot, format!("the arguments of {what} cannot be read: {wrong}"));
                     parser.errors.push(failure);
@@ -1082,7 +1181,9 @@ impl<'a> Parser<'a> {
                     args.push(((self.key(entry), self.place(entry.value.spot), entry.value.to_json()), entry.key.spot));
                 }
             }
-            (_, Some(Yaml::Number(number))) => args.push((("_raw".to_owned(), place.clone(), Value::Number(number.clone())), spot)),
+            (_, Some(Yaml::Number(number))) => {
+                args.push((("_raw".to_owned(), place.clone(), Value::Number(number.clone())), spot))
+            }
             _ => {}
         }
         if let Some(Yaml::Map(entries)) = extra.map(|node| &node.value) {
@@ -1095,14 +1196,25 @@ impl<'a> Parser<'a> {
 
     /// What is not a module: imports, includes, meta.
     #[allow(clippy::too_many_arguments)]
-    fn action(&mut self, mut task: Task, name: &str, spot: Spot, value: Option<&'a Node>, line: Option<&str>, extra: Option<&'a Node>, depth: usize, before: usize) -> Option<Step> {
+    fn action(
+        &mut self,
+        mut task: Task,
+        name: &str,
+        spot: Spot,
+        value: Option<&'a Node>,
+        line: Option<&str>,
+        extra: Option<&'a Node>,
+        depth: usize,
+        before: usize,
+    ) -> Option<Step> {
         let args = self.named_values(value, line, extra, name, true);
         let mut file: Option<Text> = None;
         let mut apply = Common::default();
         let mut query = super::RoleQuery { public: name == "import_role", ..super::RoleQuery::default() };
         let is_role = name.ends_with("_role");
         for ((key, place, value), key_spot) in args {
-            let text = || Text { text: value.as_str().map_or_else(|| value.to_string(), str::to_owned), place: place.clone() };
+            let text =
+                || Text { text: value.as_str().map_or_else(|| value.to_string(), str::to_owned), place: place.clone() };
             let truth = |value: &Value| match value {
                 Value::Bool(value) => *value,
                 Value::String(text) => ["yes", "true", "on", "1"].contains(&text.to_ascii_lowercase().as_str()),
@@ -1188,7 +1300,10 @@ impl<'a> Parser<'a> {
                         .failure(spot, format!("{name} cannot be repeated: it is read before any host is asked"))
                         .mend(format!("{} can", name.replace("import", "include")));
                     if self.loader.lenient {
-                        failure.what = format!("You cannot use loops on '{name}' statements. You should use '{}' instead.", name.replace("import", "include"));
+                        failure.what = format!(
+                            "You cannot use loops on '{name}' statements. You should use '{}' instead.",
+                            name.replace("import", "include")
+                        );
                     }
                     self.errors.push(failure);
                     return None;
@@ -1247,7 +1362,15 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn args(&mut self, task: &mut Task, spot: Spot, module: &ModuleSpec, value: Option<&'a Node>, line: Option<&str>, extra: Option<&'a Node>) {
+    fn args(
+        &mut self,
+        task: &mut Task,
+        spot: Spot,
+        module: &ModuleSpec,
+        value: Option<&'a Node>,
+        line: Option<&str>,
+        extra: Option<&'a Node>,
+    ) {
         let value_spot = value.map_or(spot, |node| node.spot);
         let place = self.place(value_spot);
         let mut args: Vec<Arg> = Vec::new();
@@ -1335,8 +1458,8 @@ impl<'a> Parser<'a> {
                         let name = self.key(arg);
                         if args.iter().any(|(known, _, _)| *known == name) {
                             if !self.loader.lenient {
-                                let failure =
-                                    self.failure(arg.key.spot, format!("the argument {} is given twice", quoted(&name)));
+                                let failure = self
+                                    .failure(arg.key.spot, format!("the argument {} is given twice", quoted(&name)));
                                 self.errors.push(failure.mend("remove it here or below the module"));
                             }
                             continue;
@@ -1360,9 +1483,9 @@ impl<'a> Parser<'a> {
                 module::At::Module if task.args_template.is_some() || self.loader.has_defaults() => continue,
                 module::At::Module => spot,
                 module::At::Name(index) => names.get(index).copied().unwrap_or(value_spot),
-                module::At::Value(index) => args
-                    .get(index)
-                    .map_or(value_spot, |(_, place, _)| Spot { line: place.line, column: place.column }),
+                module::At::Value(index) => {
+                    args.get(index).map_or(value_spot, |(_, place, _)| Spot { line: place.line, column: place.column })
+                }
             };
             let failure = self.failure(spot, problem.what);
             self.errors.push(match problem.mend {

@@ -63,11 +63,12 @@ pub fn dump(result: &Map<String, Value>, indent: bool) -> String {
     if let Some(changed) = result.get("changed") {
         map.insert("changed".to_owned(), changed.clone());
     }
-    let mut names: Vec<&String> =
-        result
+    let mut names: Vec<&String> = result
         .keys()
         // How it came out stands before the result.
-        .filter(|name| !name.starts_with("_ansible_") && !["changed", "failed", "skipped", "exception"].contains(&name.as_str()))
+        .filter(|name| {
+            !name.starts_with("_ansible_") && !["changed", "failed", "skipped", "exception"].contains(&name.as_str())
+        })
         .collect();
     names.sort();
     for name in names {
@@ -386,9 +387,8 @@ pub fn difference(diff: &Value) -> String {
     if before == after {
         return String::new();
     }
-    let header = |name: &str, other: &str| {
-        text(name).map_or_else(|| other.to_owned(), |header| format!("{other}: {header}"))
-    };
+    let header =
+        |name: &str, other: &str| text(name).map_or_else(|| other.to_owned(), |header| format!("{other}: {header}"));
     let one: Vec<&str> = before.lines().collect();
     let two: Vec<&str> = after.lines().collect();
     let mut out = format!("--- {}\n+++ {}\n", header("before_header", "before"), header("after_header", "after"));
@@ -403,10 +403,8 @@ fn hunks(one: &[&str], two: &[&str]) -> Vec<String> {
     // What is the same at both ends needs no table.
     let head = one.iter().zip(two).take_while(|(a, b)| a == b).count();
     let tail = one.iter().skip(head).rev().zip(two.iter().skip(head).rev()).take_while(|(a, b)| a == b).count();
-    let (mid_one, mid_two) = (
-        one.get(head..one.len() - tail).unwrap_or_default(),
-        two.get(head..two.len() - tail).unwrap_or_default(),
-    );
+    let (mid_one, mid_two) =
+        (one.get(head..one.len() - tail).unwrap_or_default(), two.get(head..two.len() - tail).unwrap_or_default());
     // Each line with what became of it.
     let mut all: Vec<(char, &str)> = one.iter().take(head).map(|line| (' ', *line)).collect();
     if mid_one.len().saturating_mul(mid_two.len()) > 4_000_000 {
@@ -418,11 +416,8 @@ fn hunks(one: &[&str], two: &[&str]) -> Vec<String> {
         let at = |table: &[u32], i: usize, j: usize| table.get(i * width + j).copied().unwrap_or(0);
         for (i, a) in mid_one.iter().enumerate().rev() {
             for (j, b) in mid_two.iter().enumerate().rev() {
-                let best = if a == b {
-                    at(&table, i + 1, j + 1) + 1
-                } else {
-                    at(&table, i + 1, j).max(at(&table, i, j + 1))
-                };
+                let best =
+                    if a == b { at(&table, i + 1, j + 1) + 1 } else { at(&table, i + 1, j).max(at(&table, i, j + 1)) };
                 if let Some(slot) = table.get_mut(i * width + j) {
                     *slot = best;
                 }

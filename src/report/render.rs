@@ -506,7 +506,11 @@ pub(super) fn body(event: &Stamped, width: usize, style: Style, output: Output) 
         Event::TaskStarted { task, number, of, .. } => {
             let place = if *number == 0 {
                 String::new()
-            } else if *of >= *number && *of > 0 { format!("[{number}/{of}] ") } else { format!("[{number}] ") };
+            } else if *of >= *number && *of > 0 {
+                format!("[{number}/{of}] ")
+            } else {
+                format!("[{number}] ")
+            };
             pen.put(&place, Paint::Cyan, task, Paint::Bold);
         }
         Event::TaskEnded { task, host, outcome, seconds, message, .. } => {

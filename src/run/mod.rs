@@ -373,8 +373,7 @@ impl Runner<'_> {
         let mut scope = crate::plan::play_scope(&inventory, &play.play, &shared.extra);
         scope.hosts("hostvars", Arc::new(scope::HostVarsOf(Arc::downgrade(shared))));
         drop(inventory);
-        let pattern =
-            shared.templater.render(&play.play.hosts.text, Some(&play.play.hosts.place), &scope)?;
+        let pattern = shared.templater.render(&play.play.hosts.text, Some(&play.play.hosts.place), &scope)?;
         let pattern = crate::plan::pattern_of(&pattern);
         let title = match &play.play.common.name {
             Some(name) => match shared.templater.render(&name.text, Some(&name.place), &scope) {
@@ -495,7 +494,9 @@ impl Runner<'_> {
                 }
                 other => number_of(other).map(|number| number.max(0.0) as usize),
             };
-            sizes.push(size.ok_or_else(|| wrong_value(written, "serial is a number of hosts, a part of them such as 30%, or a list", item))?);
+            sizes.push(size.ok_or_else(|| {
+                wrong_value(written, "serial is a number of hosts, a part of them such as 30%, or a list", item)
+            })?);
         }
         let (mut out, mut left, mut at) = (Vec::new(), hosts, 0);
         while !left.is_empty() {

@@ -102,8 +102,7 @@ impl Resume {
     /// The record of a chain of runs, the oldest first, each carrying on the one before: a run's id and its events.
     pub fn of<'a>(plan: &Plan, runs: impl IntoIterator<Item = (&'a str, Vec<&'a Event>)>) -> Self {
         let tasks = numbered(plan);
-        let of_hosts: BTreeSet<usize> =
-            tasks.iter().filter(|(_, task)| once(task)).map(|(n, _)| *n).collect();
+        let of_hosts: BTreeSet<usize> = tasks.iter().filter(|(_, task)| once(task)).map(|(n, _)| *n).collect();
         let mut resume = Self::default();
         for (run, events) in runs {
             resume.add(run, &events, &of_hosts);

@@ -56,15 +56,7 @@ fn text_of(value: &Value) -> String {
 
 impl Ending {
     fn new(outcome: Outcome, result: Map<String, Value>) -> Self {
-        Self {
-            outcome,
-            message: String::new(),
-            result,
-            failure: None,
-            ignored: false,
-            shown: Map::new(),
-            notify: None,
-        }
+        Self { outcome, message: String::new(), result, failure: None, ignored: false, shown: Map::new(), notify: None }
     }
 
     /// A failure of ferry's own finding.
@@ -156,15 +148,36 @@ impl Ending {
 
 /// The variables that say how a host is reached and whom to become there.
 const WAY: &[&str] = &[
-    "ansible_connection", "ansible_host", "ansible_ssh_host", "ansible_port", "ansible_ssh_port", "ansible_user",
-    "ansible_ssh_user", "ansible_password", "ansible_ssh_pass", "ansible_ssh_password", "ansible_private_key_file",
-    "ansible_ssh_private_key_file", "ansible_private_key_passphrase", "ansible_ssh_args", "ansible_ssh_common_args",
-    "ansible_ssh_extra_args", "ansible_ssh_timeout", "ansible_timeout", "ansible_host_key_checking",
+    "ansible_connection",
+    "ansible_host",
+    "ansible_ssh_host",
+    "ansible_port",
+    "ansible_ssh_port",
+    "ansible_user",
+    "ansible_ssh_user",
+    "ansible_password",
+    "ansible_ssh_pass",
+    "ansible_ssh_password",
+    "ansible_private_key_file",
+    "ansible_ssh_private_key_file",
+    "ansible_private_key_passphrase",
+    "ansible_ssh_args",
+    "ansible_ssh_common_args",
+    "ansible_ssh_extra_args",
+    "ansible_ssh_timeout",
+    "ansible_timeout",
+    "ansible_host_key_checking",
     "ansible_ssh_host_key_checking",
 ];
 const BECOME: &[&str] = &[
-    "ansible_become", "ansible_become_user", "ansible_become_method", "ansible_become_flags", "ansible_become_exe",
-    "ansible_become_password", "ansible_become_pass", "ansible_sudo_pass",
+    "ansible_become",
+    "ansible_become_user",
+    "ansible_become_method",
+    "ansible_become_flags",
+    "ansible_become_exe",
+    "ansible_become_password",
+    "ansible_become_pass",
+    "ansible_sudo_pass",
 ];
 
 /// One item of a loop and what is known of it.
@@ -199,7 +212,12 @@ impl Runner<'_> {
         Ok(true)
     }
 
-    fn setting(&self, cx: &Cx<'_>, scope: &Scope, get: impl Fn(&crate::playbook::Common) -> Option<&crate::playbook::Flag>) -> Result<Option<bool>, Failure> {
+    fn setting(
+        &self,
+        cx: &Cx<'_>,
+        scope: &Scope,
+        get: impl Fn(&crate::playbook::Common) -> Option<&crate::playbook::Flag>,
+    ) -> Result<Option<bool>, Failure> {
         match cx.frame.nearest(cx.task, get) {
             Some(flag) => truth(&self.shared.templater, flag, scope).map(Some),
             None => Ok(None),
@@ -364,7 +382,10 @@ impl Runner<'_> {
             if let Some(register) = &cx.task.register {
                 after.data(&register.text, results.last().unwrap_or(&Value::Null));
             }
-            if stop || !cx.task.loop_control.break_when.is_empty() && self.all_hold(&cx.task.loop_control.break_when, &after)? {
+            if stop
+                || !cx.task.loop_control.break_when.is_empty()
+                    && self.all_hold(&cx.task.loop_control.break_when, &after)?
+            {
                 break;
             }
         }
@@ -401,7 +422,14 @@ impl Runner<'_> {
             shown.extend(result.clone());
         }
         shown.insert("_ansible_loop".to_owned(), json!(true));
-        Ok(Ending { message: message.to_owned(), failure: failed, ignored, shown, notify, ..Ending::new(outcome, result) })
+        Ok(Ending {
+            message: message.to_owned(),
+            failure: failed,
+            ignored,
+            shown,
+            notify,
+            ..Ending::new(outcome, result)
+        })
     }
 
     /// As [`decorate`](Self::decorate), for what ends before anything was done.
@@ -484,7 +512,10 @@ impl Runner<'_> {
                 Value::Array(items) => Ok(items),
                 other => Err(Failure::new(
                     Kind::Failed,
-                    format!("Invalid data passed to 'loop', it requires a list, got this instead: {}", self.python(&other)),
+                    format!(
+                        "Invalid data passed to 'loop', it requires a list, got this instead: {}",
+                        self.python(&other)
+                    ),
                 )
                 .at(repeat.items.place.clone())
                 .mend("give a list, for a mapping: loop: \"{{ x | dict2items }}\"")),
@@ -579,7 +610,9 @@ impl Runner<'_> {
                     }
                     out = next;
                 }
-                if lists.is_empty() { return Err(wrong("with_nested requires at least one element in the nested list")) }
+                if lists.is_empty() {
+                    return Err(wrong("with_nested requires at least one element in the nested list"));
+                }
                 out.into_iter().map(Value::Array).collect()
             }
             "random_choice" => {
@@ -603,7 +636,11 @@ impl Runner<'_> {
         };
         let mut rendered: Vec<Arg> = Vec::new();
         let put = |all: &mut Vec<Arg>, name: &str, place: &Place, value: Value| {
-            let real = spec.args.iter().find(|arg| arg.name == name || arg.aliases.contains(&name)).map_or(name, |arg| arg.name);
+            let real = spec
+                .args
+                .iter()
+                .find(|arg| arg.name == name || arg.aliases.contains(&name))
+                .map_or(name, |arg| arg.name);
             let same = |known: &str| known == name || known == real;
             all.retain(|(known, _, _)| !same(known));
             if !is_omit(&value) {
@@ -611,7 +648,8 @@ impl Runner<'_> {
             }
         };
         let chain = cx.frame.chain();
-        for written in chain.iter().flat_map(|frame| &frame.common.module_defaults).chain(&task.common.module_defaults) {
+        for written in chain.iter().flat_map(|frame| &frame.common.module_defaults).chain(&task.common.module_defaults)
+        {
             let all = match &written.value {
                 Value::Object(map) => map.clone(),
                 other => match templater.render_value(other, Some(&written.place), scope)? {
@@ -640,9 +678,12 @@ impl Runner<'_> {
                 }
                 Value::String(text) if spec.free_form => put(&mut rendered, "cmd", &written.place, Value::String(text)),
                 other => {
-                    return Err(Failure::new(Kind::CouldNotStart, format!("the arguments of {} are a mapping", spec.name))
-                        .at(written.place.clone())
-                        .saw(other.to_string()));
+                    return Err(Failure::new(
+                        Kind::CouldNotStart,
+                        format!("the arguments of {} are a mapping", spec.name),
+                    )
+                    .at(written.place.clone())
+                    .saw(other.to_string()));
                 }
             }
         }
@@ -652,13 +693,9 @@ impl Runner<'_> {
                 .iter()
                 .any(|arg| (arg.name == name || arg.aliases.contains(&name.as_str())) && arg.kind == ArgKind::Expr);
             // A name may be a template too (set_fact).
-            let name = if is_template(name) {
-                text_of(&templater.render(name, Some(place), scope)?)
-            } else {
-                name.clone()
-            };
-            let value =
-                if expression { value.clone() } else { templater.render_value(value, Some(place), scope)? };
+            let name =
+                if is_template(name) { text_of(&templater.render(name, Some(place), scope)?) } else { name.clone() };
+            let value = if expression { value.clone() } else { templater.render_value(value, Some(place), scope)? };
             put(&mut rendered, &name, place, value);
         }
         spec.check_rendered(&rendered)
@@ -719,12 +756,13 @@ impl Runner<'_> {
         let mut vars = Map::new();
         for name in WAY.iter().chain(BECOME) {
             if scope.knows(name) {
-                let value = shared.templater.render(&format!("{{{{ {name} }}}}"), None, scope).map_err(|failure| Failure {
-                    what: format!("{name} cannot be rendered: {}", failure.what),
-                    seen: None,
-                    snippet: None,
-                    ..failure
-                })?;
+                let value =
+                    shared.templater.render(&format!("{{{{ {name} }}}}"), None, scope).map_err(|failure| Failure {
+                        what: format!("{name} cannot be rendered: {}", failure.what),
+                        seen: None,
+                        snippet: None,
+                        ..failure
+                    })?;
                 if !is_omit(&value) {
                     vars.insert((*name).to_owned(), value);
                 }
@@ -769,8 +807,11 @@ impl Runner<'_> {
             }
         }
         let whole = Value::Object(vars.clone()).to_string();
-        let plain: Map<String, Value> =
-            vars.iter().filter(|(name, _)| !BECOME.contains(&name.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let plain: Map<String, Value> = vars
+            .iter()
+            .filter(|(name, _)| !BECOME.contains(&name.as_str()))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
         let key = format!("{on}\0{}", Value::Object(plain));
         let known = shared.state().ways.get(&format!("{on}\0{whole}")).cloned();
         let way = match known {
@@ -911,7 +952,9 @@ impl Runner<'_> {
                 playbook: cx.run.play.base.clone(),
                 role: role.map(|role| role.path.clone()),
                 here: task.folder.as_ref().clone(),
-                parents: role.map(|role| role.parents.iter().map(|role| role.path.clone()).collect()).unwrap_or_default(),
+                parents: role
+                    .map(|role| role.parents.iter().map(|role| role.path.clone()).collect())
+                    .unwrap_or_default(),
             },
             line: self.line(cx, scope, &on)?,
         };
@@ -921,10 +964,7 @@ impl Runner<'_> {
             Some(limit) => match tokio::time::timeout(limit, work).await {
                 Ok(ended) => ended,
                 Err(_) => {
-                    let what = format!(
-                        "Timed out after {} second(s).",
-                        limit.as_secs()
-                    );
+                    let what = format!("Timed out after {} second(s).", limit.as_secs());
                     Ok(Done::failed(what.clone(), json!({"msg": what, "timedout": {"period": limit.as_secs()}})))
                 }
             },
@@ -1010,8 +1050,8 @@ impl Runner<'_> {
         delegated: Option<&str>,
     ) -> Result<(), Failure> {
         let shared = &self.shared;
-        let to_delegate = delegated.is_some()
-            && self.setting(cx, scope, |common| common.delegate_facts.as_ref())?.unwrap_or(false);
+        let to_delegate =
+            delegated.is_some() && self.setting(cx, scope, |common| common.delegate_facts.as_ref())?.unwrap_or(false);
         let whose = if to_delegate { delegated.unwrap_or(cx.host) } else { cx.host }.to_owned();
         let run_once = match cx.frame.nearest(cx.task, |common| common.run_once.as_ref()) {
             Some(flag) => truth(&shared.templater, flag, scope).unwrap_or(false),
@@ -1089,9 +1129,8 @@ impl Runner<'_> {
             Ok(text_of(&self.shared.templater.render(&text.text, Some(&text.place), scope)?))
         };
         let bad = |scope: &Scope, failure: Failure| self.finish(cx, scope, Ending::of(failure));
-        let scope = self
-            .scope(cx.run, cx.frame, Some(cx.task), cx.host)
-            .map_err(|failure| bad(&Scope::new(), failure))?;
+        let scope =
+            self.scope(cx.run, cx.frame, Some(cx.task), cx.host).map_err(|failure| bad(&Scope::new(), failure))?;
         let Some(repeat) = &cx.task.repeat else {
             return match self.wanted(cx.frame, cx.task, &scope) {
                 Ok(None) => match name_of(&scope) {
@@ -1182,4 +1221,3 @@ fn censored(result: &Map<String, Value>) -> Map<String, Value> {
     }
     out
 }
-

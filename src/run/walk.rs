@@ -325,7 +325,8 @@ impl Runner<'_> {
         };
         let mut work = Vec::new();
         for host in &hosts {
-            let before = if number == 0 || handler || everybody && settled.is_none() { None } else { self.before(number, host) };
+            let before =
+                if number == 0 || handler || everybody && settled.is_none() { None } else { self.before(number, host) };
             work.push(match before {
                 Some(recorded) => Work::Before(host.clone(), recorded),
                 None => Work::Now(host.clone()),
@@ -342,9 +343,7 @@ impl Runner<'_> {
         }
         let throttle = frame
             .nearest(task, |common| common.throttle.as_ref())
-            .and_then(|written| {
-                shared.templater.render_value(&written.value, Some(&written.place), &scope).ok()
-            })
+            .and_then(|written| shared.templater.render_value(&written.value, Some(&written.place), &scope).ok())
             .and_then(|value| number_of(&value))
             .map(|number| number as usize)
             .filter(|number| *number > 0);
@@ -497,7 +496,11 @@ impl Runner<'_> {
         let failed = !ignored && !matches!(outcome, Outcome::Ok | Outcome::Changed | Outcome::Skipped);
         let changed = outcome == Outcome::Changed;
         let (outcome, word, message) = if failed {
-            (outcome, if frame.rescuable { "rescued" } else { "failed" }, format!("failed in run {run}, which mended it"))
+            (
+                outcome,
+                if frame.rescuable { "rescued" } else { "failed" },
+                format!("failed in run {run}, which mended it"),
+            )
         } else if ignored {
             (Outcome::Skipped, "skipped", format!("failed in run {run} and was ignored"))
         } else {
@@ -615,8 +618,11 @@ impl Runner<'_> {
             }
         }
         if let Some(name) = &task.register {
-            let shown: Map<String, Value> =
-                result.iter().filter(|(name, _)| !name.starts_with("_ansible_")).map(|(k, v)| (k.clone(), v.clone())).collect();
+            let shown: Map<String, Value> = result
+                .iter()
+                .filter(|(name, _)| !name.starts_with("_ansible_"))
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect();
             late.data(&name.text, &Value::Object(shown));
         }
     }
@@ -625,7 +631,8 @@ impl Runner<'_> {
     fn notify(&self, task: &Task, frame: &Frame, host: &str, scope: &Scope) {
         let shared = &self.shared;
         let chain = frame.chain();
-        let names: Vec<&Text> = chain.iter().flat_map(|frame| &frame.common.notify).chain(&task.common.notify).collect();
+        let names: Vec<&Text> =
+            chain.iter().flat_map(|frame| &frame.common.notify).chain(&task.common.notify).collect();
         for name in names {
             let wanted = match shared.templater.render(&name.text, Some(&name.place), scope) {
                 Ok(Value::Array(items)) => {
@@ -749,7 +756,15 @@ impl Runner<'_> {
         }
     }
 
-    async fn meta(&self, run: &PlayRun<'_>, active: &[String], task: &Task, what: &Text, frame: &Arc<Frame>, scope: &Scope) {
+    async fn meta(
+        &self,
+        run: &PlayRun<'_>,
+        active: &[String],
+        task: &Task,
+        what: &Text,
+        frame: &Arc<Frame>,
+        scope: &Scope,
+    ) {
         let shared = &self.shared;
         let rendered = shared.templater.render(&what.text, Some(&what.place), scope);
         let what = match &rendered {
@@ -821,8 +836,8 @@ impl Runner<'_> {
             "refresh_inventory" => shared.changed(None),
             "noop" | "role_complete" => {}
             other => {
-                let failure =
-                    Failure::new(Kind::Failed, format!("invalid meta action requested: {other}")).at(task.place.clone());
+                let failure = Failure::new(Kind::Failed, format!("invalid meta action requested: {other}"))
+                    .at(task.place.clone());
                 for host in active {
                     self.settle(run, frame, task, &shown(task), host, Ending::of(failure.clone()), 0.0);
                 }
@@ -890,7 +905,8 @@ impl Runner<'_> {
             }
             let refused = |failure: Failure| {
                 for host in &hosts {
-                    let failure = Failure { place: failure.place.clone().or(Some(task.place.clone())), ..failure.clone() };
+                    let failure =
+                        Failure { place: failure.place.clone().or(Some(task.place.clone())), ..failure.clone() };
                     self.settle(run, frame, task, title, host, Ending::of(failure), 0.0);
                 }
             };
@@ -900,13 +916,8 @@ impl Runner<'_> {
             };
             common.vars = [common.vars, task.common.vars.clone()].concat();
             common.name = None;
-            let around = Arc::new(Frame {
-                common,
-                params: true,
-                data,
-                rescuable: frame.rescuable,
-                up: Some(Arc::clone(frame)),
-            });
+            let around =
+                Arc::new(Frame { common, params: true, data, rescuable: frame.rescuable, up: Some(Arc::clone(frame)) });
             if let Action::IncludeRole(query, _) = &task.action {
                 let mut query = query.as_ref().clone();
                 let scope = match hosts.first().map(|host| self.scope(run, &around, Some(task), host)) {
@@ -919,9 +930,10 @@ impl Runner<'_> {
                 };
                 query.name.text.clone_from(&name);
                 let mut wrong = None;
-                for part in [&mut query.tasks_from, &mut query.vars_from, &mut query.defaults_from, &mut query.handlers_from]
-                    .into_iter()
-                    .flatten()
+                for part in
+                    [&mut query.tasks_from, &mut query.vars_from, &mut query.defaults_from, &mut query.handlers_from]
+                        .into_iter()
+                        .flatten()
                 {
                     match shared.templater.render(&part.text, Some(&part.place), &scope) {
                         Ok(value) => part.text = value.as_str().map_or_else(|| value.to_string(), str::to_owned),
@@ -932,12 +944,8 @@ impl Runner<'_> {
                     refused(failure);
                     continue;
                 }
-                let loaded = shared.options.loader.include_role(
-                    &query,
-                    &Common::default(),
-                    &task.folder,
-                    task.role.clone(),
-                );
+                let loaded =
+                    shared.options.loader.include_role(&query, &Common::default(), &task.folder, task.role.clone());
                 let loaded = match loaded {
                     Ok(loaded) => loaded,
                     Err(failure) => {
