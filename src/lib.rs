@@ -27,6 +27,7 @@ pub mod archive;
 pub mod catalog;
 pub mod gravity;
 pub mod job;
+pub mod nfs;
 pub mod transfer;
 
 // floor: work

@@ -52,6 +52,12 @@ pub(super) enum Command {
     Transfer(super::transfer::TransferArgs),
     /// Move a cluster's content into another cluster: backup of the source, restore into the target, which is overwritten
     Migrate(Box<super::migrate::MigrateArgs>),
+    /// A restore rehearsed and measured, into a cluster that is there for it
+    Drill(Box<super::drill::DrillArgs>),
+    /// How a cluster is: state, versions, nodes, disks, jobs, age of the newest point. Changes nothing
+    Status(super::status::StatusArgs),
+    /// Gather what there is to read about a cluster, secrets taken out. Changes nothing
+    Logs(super::logs::LogsArgs),
     /// Carry out a playbook
     Run(RunArgs),
     /// The catalog of recovery points
@@ -300,6 +306,12 @@ pub(super) struct BackupArgs {
     /// A name for the point
     #[arg(long, value_name = "TEXT")]
     pub(super) label: Option<String>,
+    /// Nothing deletes the point for so long, such as 30d
+    #[arg(long, value_name = "AGE")]
+    pub(super) hold: Option<String>,
+    /// Do nothing when the newest verified archive of each wanted kind is younger, such as 20h
+    #[arg(long, value_name = "AGE")]
+    pub(super) if_older_than: Option<String>,
     /// Print plan and preflight and stop
     #[arg(short = 'C', long)]
     pub(super) check: bool,
@@ -329,6 +341,12 @@ pub(super) struct Confirmation {
     /// The sha256 of a suspect archive: it is restored all the same
     #[arg(long, value_name = "SHA256")]
     pub(super) accept_suspect: Option<String>,
+    /// Put the NFS files into this directory of the target's NFS host: one that is empty, or not there
+    #[arg(long, value_name = "DIR", conflicts_with = "nfs_over")]
+    pub(super) nfs_into: Option<String>,
+    /// Put the NFS files over those in this directory: what is in it is overwritten
+    #[arg(long, value_name = "DIR")]
+    pub(super) nfs_over: Option<String>,
 }
 
 /// `ferry restore`
@@ -342,8 +360,8 @@ pub(super) struct RestoreArgs {
     /// The cluster whose point it is
     #[arg(long, value_name = "CLUSTER")]
     pub(super) from: Option<String>,
-    /// Only these parts: gravity, amv
-    #[arg(long, value_delimiter = ',', value_name = "PARTS", value_parser = ["gravity", "amv"])]
+    /// Only these parts: gravity, amv, nfs
+    #[arg(long, value_delimiter = ',', value_name = "PARTS", value_parser = ["gravity", "amv", "nfs"])]
     pub(super) only: Vec<String>,
     /// Show the plan and every gate, and stop
     #[arg(short = 'C', long)]

@@ -202,6 +202,7 @@ pub(super) async fn run(mut args: ExecArgs) -> Result<u8, Failure> {
         check: args.check,
         only: Vec::new(),
         label: None,
+        hold: None,
         waive: Default::default(),
         patience: river::patience()?,
         restore: Default::default(),

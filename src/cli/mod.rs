@@ -7,9 +7,11 @@ mod args;
 mod backup;
 mod demo;
 mod doctor;
+mod drill;
 mod exec;
 mod init;
 mod jobs;
+mod logs;
 mod migrate;
 mod open;
 mod ping;
@@ -22,6 +24,7 @@ mod river;
 mod run;
 mod runs;
 mod sandbox;
+mod status;
 mod transfer;
 
 use std::process::ExitCode;
@@ -85,6 +88,9 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Exec(args) => block_on(async { tokio::spawn(exec::run(args)).await.unwrap_or_else(gone) }),
         Command::Backup(args) => block_on(backup::run(args)),
         Command::Restore(args) => block_on(restore::run(args)),
+        Command::Drill(args) => block_on(drill::run(*args)),
+        Command::Status(args) => block_on(status::run(args)),
+        Command::Logs(args) => block_on(logs::run(args)),
         Command::Migrate(args) => block_on(migrate::run(*args)),
         Command::Run(args) => block_on(run::run(args)),
         // Beside the connections that it reads from: every piece would wake another thread else.

@@ -24,6 +24,9 @@ use crate::secret::{ExposeSecret as _, Masker, SecretString};
 use crate::settings::{Flags, Settings};
 use crate::vault::{self, Vault};
 
+/// Variables by which commands tell their playbooks what was typed.
+const OURS: [&str; 5] = ["ferry_cluster", "ferry_source", "ferry_logs_since", "ferry_logs_dir", "ferry_logs_report"];
+
 /// Settings, inventory and how to reach hosts.
 pub(super) struct Opened {
     pub(super) settings: Settings,
@@ -287,8 +290,7 @@ impl Opened {
         }
         // These are ours, not the operator's: templates know them, the table of variables does not.
         let mut written = self.extra.clone();
-        written.remove("ferry_cluster");
-        written.remove("ferry_source");
+        written.retain(|name, _| !OURS.contains(&name.as_str()));
         HostVars::read_all(&self.inventory, &names, &written)?;
         for (host, name) in hosts.iter().zip(names) {
             let made = Ok(()).and_then(|()| {
