@@ -662,21 +662,19 @@ async fn finish(
         ("K", if order.force { "force" } else { "new" }.to_owned()),
     ];
     let limit = Duration::from_secs(120 + found.bytes / SLOWEST);
-    let said = target.ask(&values, "target_finish", limit).await;
-    // The answer may have been lost, and the second question finds no part any more.
-    let said = match said {
-        Err(failure) if failure.seen.as_deref().is_some_and(|seen| seen.contains("taken")) => {
-            let now = target.ask(&[], "target_look", Duration::from_secs(60)).await?;
-            if number(now.get("exists")) == Some(found.bytes) && now.get("part").is_none() && !order.force {
-                return Ok(());
-            }
-            return Err(Failure::new(Kind::Unknown, "whether the file got its name is not known")
-                .on(order.to.host())
-                .saw(failure.seen.unwrap_or_default())
-                .mend("look at it there, and start again with --force"));
+    let said = target.ask(&values, "target_finish", limit).await?;
+    if said.get("taken").is_some() {
+        // The answer to a first question may have been lost: then the part has its name already.
+        let now = target.ask(&[], "target_look", Duration::from_secs(60)).await?;
+        if number(now.get("exists")) == Some(found.bytes) && now.get("part").is_none() && !order.force {
+            return Ok(());
         }
-        other => other?,
-    };
+        return Err(Failure::new(Kind::Unknown, "whether the file got its name is not known")
+            .on(order.to.host())
+            .saw(now.shown())
+            .why("the part is gone or is another transfer's, and the connection was lost meanwhile")
+            .mend("look at it there; --force moves it once more"));
+    }
     if said.get("done").is_some() {
         return Ok(());
     }

@@ -163,6 +163,7 @@ target_write() {
     cat >&3
     c=$?
     position
+    set -C
     printf "%s\n" "$a" >"$p.at.$S"
     printf "%s end %s %s\n" "$M" "$c" "$a"
     exit $c'
