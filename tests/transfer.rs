@@ -971,7 +971,9 @@ async fn a_folder_goes_whole_or_not_at_all() {
     for (shell, tools) in [("/bin/dash", None), ("/bin/busybox sh", Some(tools.as_path()))] {
         let way = shell_way(dir.path(), shell, tools);
         let host = |name: &str| on("node-9", &way, at(name).to_str().unwrap());
-        for (from, to) in [(here(&source), host("new")), (host("source"), here(&at("new"))), (host("source"), host("new"))] {
+        for (from, to) in
+            [(here(&source), host("new")), (host("source"), here(&at("new"))), (host("source"), host("new"))]
+        {
             let moved = go(&order(from, to)).await.unwrap();
             assert_eq!(tree(&at("new")), expected, "{shell}");
             assert!(moved.bytes > 3 * MIB && moved.cuts == 0);

@@ -248,7 +248,8 @@ pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done
     let moved = match via {
         Via::Relay => leg(world, &order, &found, &format!("transfer {name}")).await?,
         Via::Disk if found.folder => {
-            return Err(wrong("a folder does not go through a spool").mend("--via relay; or pack it there and move the archive"));
+            return Err(wrong("a folder does not go through a spool")
+                .mend("--via relay; or pack it there and move the archive"));
         }
         Via::Disk => {
             let spool = Spool::make(&world.run.dir)?;

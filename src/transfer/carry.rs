@@ -212,7 +212,9 @@ async fn look_at_folder(order: &Order, source: &mut Post, to: &Answer) -> Result
     // It may have many files.
     let from = source.ask(&[], "tree_look", Duration::from_secs(3600)).await?;
     if from.get("tar").is_none() {
-        return Err(Failure::new(Kind::Refused, "there is no tar, and a folder goes as a tar stream").on(order.from.host()));
+        return Err(
+            Failure::new(Kind::Refused, "there is no tar, and a folder goes as a tar stream").on(order.from.host())
+        );
     }
     let tool = |answer: &Answer| answer.get("tool").filter(|tool| *tool != "none").map(str::to_owned);
     let (Some(from_tool), Some(to_tool)) = (tool(&from), tool(to)) else {

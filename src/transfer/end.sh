@@ -114,6 +114,7 @@ target_begin() {
     tail -n +2 "$j" | while read -r k v; do say had "$k" "$v"; done
   else
     rm -f "$p" "$j"
+    rm -rf "$p.tree"
     (set -C && : >"$p") || exit 4
     (set -C && printf '%s\n' "$H" >"$j") || exit 4
   fi

@@ -165,10 +165,8 @@ async fn once(
             .saw(format!("{at} of {passed}"))
             .again());
     }
-    let digest = whole
-        .finish(*passed)
-        .await?
-        .ok_or_else(|| Failure::new(Kind::Bug, "the stream was not hashed to its end"))?;
+    let digest =
+        whole.finish(*passed).await?.ok_or_else(|| Failure::new(Kind::Bug, "the stream was not hashed to its end"))?;
     let there = match digesting.join_next().await {
         Some(Ok(answer)) => answer?,
         _ => return Err(Failure::new(Kind::Bug, "the source's digest was not taken")),
@@ -176,12 +174,7 @@ async fn once(
     if there.get("digest") != Some(digest.to_string().as_str()) {
         return Err(changed(from, &format!("sha256 {digest} of the stream"), &there.shown()));
     }
-    let values = [
-        ("H", header.to_owned()),
-        ("N", passed.to_string()),
-        ("A", digest.to_string()),
-        ("W", owner),
-    ];
+    let values = [("H", header.to_owned()), ("N", passed.to_string()), ("A", digest.to_string()), ("W", owner)];
     let done = target.ask(&values, "tree_unpack", long).await?;
     progress(*passed, *passed);
     if done.get("done").is_some() {
@@ -240,9 +233,9 @@ fn text(field: &[u8]) -> &[u8] {
 fn number(field: &[u8]) -> Option<u64> {
     if field.first().is_some_and(|first| first & 0x80 != 0) {
         let (first, rest) = field.split_first()?;
-        return rest.iter().try_fold(u64::from(first & 0x3f), |sum, byte| {
-            sum.checked_mul(256).map(|sum| sum | u64::from(*byte))
-        });
+        return rest
+            .iter()
+            .try_fold(u64::from(first & 0x3f), |sum, byte| sum.checked_mul(256).map(|sum| sum | u64::from(*byte)));
     }
     let digits = std::str::from_utf8(text(field)).ok()?.trim();
     if digits.is_empty() { Some(0) } else { u64::from_str_radix(digits, 8).ok() }
@@ -287,7 +280,11 @@ impl Guard {
             return Err("something behind the end of the archive".to_owned());
         }
         let field = |from: usize, length: usize| block.get(from..from + length).unwrap_or_default();
-        let sum: u64 = block.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u64::from(*byte) }).sum();
+        let sum: u64 = block
+            .iter()
+            .enumerate()
+            .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u64::from(*byte) })
+            .sum();
         if number(field(148, 8)) != Some(sum) {
             return Err("a header whose checksum is wrong".to_owned());
         }
@@ -327,9 +324,14 @@ impl Guard {
                 self.skip = size.div_ceil(BLOCK as u64).saturating_mul(BLOCK as u64);
             }
             b'1' => match parts(&link) {
-                Some(to) if (1..=to.len()).all(|count| !self.links.contains(&to.get(..count).unwrap_or_default().join(&b'/'))) => {}
+                Some(to)
+                    if (1..=to.len())
+                        .all(|count| !self.links.contains(&to.get(..count).unwrap_or_default().join(&b'/'))) => {}
                 // A second name of a link that is there.
-                Some(to) if (1..to.len()).all(|count| !self.links.contains(&to.get(..count).unwrap_or_default().join(&b'/'))) => {
+                Some(to)
+                    if (1..to.len())
+                        .all(|count| !self.links.contains(&to.get(..count).unwrap_or_default().join(&b'/'))) =>
+                {
                     self.remember(whole)?;
                 }
                 _ => return Err(format!("a hard link that leads out: {} to {}", shown(&name), shown(&link))),
@@ -361,8 +363,10 @@ impl Guard {
                 while !rest.is_empty() {
                     let bad = || "a record of an extended header that cannot be read".to_owned();
                     let blank = rest.iter().position(|byte| *byte == b' ').ok_or_else(bad)?;
-                    let length = rest.get(..blank).and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<usize>().ok());
-                    let length = length.filter(|length| *length > blank + 1 && *length <= rest.len()).ok_or_else(bad)?;
+                    let length =
+                        rest.get(..blank).and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<usize>().ok());
+                    let length =
+                        length.filter(|length| *length > blank + 1 && *length <= rest.len()).ok_or_else(bad)?;
                     let (record, behind) = rest.split_at(length);
                     rest = behind;
                     let record = record.get(blank + 1..length - 1).unwrap_or_default();
@@ -371,7 +375,11 @@ impl Guard {
                     match record.get(..at).unwrap_or_default() {
                         b"path" => self.path = Some(value.to_vec()),
                         b"linkpath" => self.link = Some(value.to_vec()),
-                        b"size" => self.size = Some(std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or_else(bad)?),
+                        b"size" => {
+                            self.size = Some(
+                                std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or_else(bad)?,
+                            )
+                        }
                         name if name.starts_with(b"GNU.sparse") => return Err("a sparse member".to_owned()),
                         _ => {}
                     }
