@@ -989,13 +989,14 @@ async fn a_folder_goes_whole_or_not_at_all() {
         assert!(failure.kind == Kind::Refused && failure.what.contains("a folder has the name"), "{failure:?}");
     }
     std::fs::remove_dir(at("there")).unwrap();
-    // While it is packed, it changes.
-    let slow = Order { limit_rate: Some(4 * MIB), ..order(here(&source), host("new")) };
+    // While it is packed, it changes. What waits between tar and a slow target is some MiB: it must be more.
+    std::fs::write(source.join("a b/file's"), bytes(40 * MIB)).unwrap();
+    let slow = Order { limit_rate: Some(16 * MIB), ..order(here(&source), host("new")) };
     let mut changed = false;
     let failure = go_telling(&slow, |done, _| {
         if done > MIB / 4 && !changed {
             changed = true;
-            std::fs::write(source.join("a b/file's"), bytes(3 * MIB + 7 - 512)).unwrap();
+            std::fs::write(source.join("a b/file's"), bytes(40 * MIB - 512)).unwrap();
         }
     })
     .await
