@@ -5,6 +5,7 @@
 //! an import that climbs.
 
 // floor: words
+pub mod codes;
 pub mod digest;
 pub mod event;
 pub mod failure;

@@ -25,11 +25,16 @@ impl Cli {
     pub(super) fn read(words: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Self, clap::Error> {
         // Of all commands only `exec` has a command of its own to bound: there --timeout is about that, and what each
         // step of connecting may take is -T alone, or --connect-timeout.
+        Self::from_arg_matches(&Self::whole().try_get_matches_from(words)?)
+    }
+
+    /// The command line as it is read and described: help, manual pages and completions are made of it.
+    pub(super) fn whole() -> clap::Command {
         let command = Self::command().mut_subcommand("exec", |exec| {
             exec.mut_arg("timeout", |arg| arg.long("connect-timeout"))
                 .mut_arg("command_timeout", |arg| arg.long("timeout").visible_alias("task-timeout"))
         });
-        Self::from_arg_matches(&command.try_get_matches_from(words)?)
+        super::examples::with_examples(command)
     }
 }
 
@@ -37,7 +42,7 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Write an inventory and a ferry.toml to start from
-    Init(InitArgs),
+    Init(super::init::InitArgs),
     /// Reach every host: user, root, system, disk; one line a host
     Ping(PingArgs),
     /// This machine and the way to every host: what will go wrong tonight. Changes nothing
@@ -62,7 +67,10 @@ pub(super) enum Command {
     Run(RunArgs),
     /// The catalog of recovery points
     #[command(subcommand)]
-    Points(PointsCommand),
+    Points(super::points_args::PointsCommand),
+    /// The catalog itself
+    #[command(subcommand)]
+    Catalog(super::points_args::CatalogCommand),
     /// Jobs of ferry on the nodes
     #[command(subcommand)]
     Jobs(JobsCommand),
@@ -75,6 +83,12 @@ pub(super) enum Command {
     /// Pretend clusters on this machine, to try and to rehearse
     #[command(subcommand)]
     Sandbox(SandboxCommand),
+    /// What a code of an error means, and what to do; without a code the list of all
+    Explain(super::explain::ExplainArgs),
+    /// A script that completes commands, clusters, hosts and points in your shell
+    Completions(super::completions::CompletionsArgs),
+    /// The manual pages
+    Man(super::man::ManArgs),
     /// The whole job against pretend clusters
     Demo(DemoArgs),
 }
@@ -153,6 +167,9 @@ pub(super) struct Common {
     /// Where runs keep their journals
     #[arg(long, value_name = "DIR")]
     pub(super) run_dir: Option<PathBuf>,
+    /// Write the run's steps as JUnit XML to this file
+    #[arg(long, value_name = "FILE")]
+    pub(super) junit: Option<PathBuf>,
     /// More of ferry's own trace in debug.log (up to -vvvv)
     #[arg(short = 'v', long = "verbose", action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
@@ -216,14 +233,6 @@ impl Common {
 fn quoted(word: &str) -> String {
     // Only a NUL cannot be quoted, and no argument holds one.
     shlex::try_quote(word).map_or_else(|_| String::new(), std::borrow::Cow::into_owned)
-}
-
-/// `ferry init`
-#[derive(Debug, Args)]
-pub(super) struct InitArgs {
-    /// Where to write
-    #[arg(default_value = ".")]
-    pub(super) dir: PathBuf,
 }
 
 /// `ferry ping`
@@ -407,58 +416,6 @@ pub(super) struct RunArgs {
     /// Shared options
     #[command(flatten)]
     pub(super) common: Common,
-}
-
-/// `ferry points`
-#[derive(Debug, Subcommand)]
-pub(super) enum PointsCommand {
-    /// One line a point
-    List {
-        /// Only this cluster
-        cluster: Option<String>,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-        /// The catalog
-        #[arg(long, value_name = "URL")]
-        catalog: Option<String>,
-    },
-    /// All that a point says about itself
-    Show {
-        /// Id, unique prefix or CLUSTER/ID
-        point: String,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-        /// The catalog
-        #[arg(long, value_name = "URL")]
-        catalog: Option<String>,
-    },
-    /// Read every archive again, hash it, walk it; exit 9 names what is wrong
-    Verify {
-        /// Id, unique prefix or CLUSTER/ID; none means every sealed point
-        point: Option<String>,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-        /// The catalog
-        #[arg(long, value_name = "URL")]
-        catalog: Option<String>,
-    },
-    /// For monitoring: is there a verified archive of each kind that is young enough? exit 9 when not
-    Check {
-        /// Clusters; none means every cluster of the catalog
-        cluster: Vec<String>,
-        /// The greatest age of a kind (gravity, amv, nfs), such as gravity=26h; without a kind it is gravity's
-        #[arg(long, value_name = "KIND=AGE", required = true)]
-        max_age: Vec<String>,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-        /// The catalog
-        #[arg(long, value_name = "URL")]
-        catalog: Option<String>,
-    },
 }
 
 /// `ferry jobs`

@@ -122,7 +122,10 @@ pub(super) fn vault_for(
     ids.extend(options.vault_password_file.iter().map(file));
     ids.extend(settings.vault_password_file.iter().map(|path| file(&path.display().to_string())));
     let ask = |question: &str, twice: bool| {
-        let typed = prompt::secret(question, "--vault-password-file FILE, or --vault-id ID@FILE")?;
+        let typed = prompt::secret(
+            question,
+            "--vault-password-file FILE, --vault-id ID@FILE, or FERRY_VAULT_PASSWORD_FILE=FILE",
+        )?;
         if twice {
             let again = prompt::secret(&format!("Confirm {}", question.to_lowercase()), "")?;
             if again.expose_secret() != typed.expose_secret() {
@@ -172,7 +175,11 @@ fn extra_vars(given: &[String], vault: &Vault) -> Result<Map<String, Value>, Fai
 /// The password to log in with, asked for once.
 fn login_password(common: &Common, settings: &Settings) -> Result<Option<SecretString>, Failure> {
     if common.ask_pass {
-        return prompt::secret("SSH password", "--connection-password-file FILE").map(Some);
+        return prompt::secret(
+            "SSH password",
+            "--connection-password-file FILE, or FERRY_CONNECTION_PASSWORD_FILE=FILE; better: a key",
+        )
+        .map(Some);
     }
     let file = common.connection_password_file.clone().or_else(|| settings.connection_password_file.clone());
     file.map(|path| prompt::secret_file(&path)).transpose()
@@ -186,7 +193,10 @@ fn become_password(
 ) -> Result<Option<SecretString>, Failure> {
     if common.ask_become_pass {
         let question = if common.ask_pass { "BECOME password[defaults to SSH password]" } else { "BECOME password" };
-        let typed = prompt::secret(question, "--become-password-file FILE, or --become-password-env NAME")?;
+        let typed = prompt::secret(
+            question,
+            "--become-password-file FILE, FERRY_BECOME_PASSWORD_FILE=FILE, or --become-password-env NAME",
+        )?;
         return Ok(Some(
             login.filter(|_| common.ask_pass && typed.expose_secret().is_empty()).cloned().unwrap_or(typed),
         ));
@@ -227,23 +237,19 @@ fn with_flag(failure: Failure) -> Failure {
     }
 }
 
-/// Opens everything. `playbook_folder` for its group_vars.
+/// What makes ways to hosts, by the command line, the environment and this machine's files.
 ///
 /// # Errors
-/// Everything wrong in settings and inventory, at once.
-pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Opened, Failure> {
-    let settings = settings(&common.inventory, common.catalog.as_deref(), common.run_dir.as_deref(), common.forks)?;
+/// A file with a secret that cannot be used.
+pub(super) fn reach(common: &Common, settings: &Settings) -> Result<Reach, Failure> {
     let hide: Vec<String> = common.become_password_env.iter().cloned().collect();
-    let vault = vault(&common.vault, &settings, &hide)?;
-    let extra = extra_vars(&common.extra_vars, &vault)?;
-    let inventory = Inventory::load_with(&settings.inventory, playbook_folder, &vault)?;
     let masker = super::MASKER.get_or_init(Masker::new).clone();
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| PathBuf::from("/"));
     let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
     let ask = ask_passphrase(common, &masker)?;
-    let login_password = login_password(common, &settings)?;
-    let become_password = become_password(common, &settings, login_password.as_ref())?;
-    let reach = Reach::new(Defaults {
+    let login_password = login_password(common, settings)?;
+    let become_password = become_password(common, settings, login_password.as_ref())?;
+    Ok(Reach::new(Defaults {
         user: common.user.clone().or_else(|| settings.remote_user.clone()),
         become_on: common.become_on,
         private_key: common.private_key.clone().or_else(|| settings.private_key_file.clone()),
@@ -269,7 +275,21 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
             .unwrap_or(Duration::from_secs(10)),
         masker: masker.clone(),
         person: prompt::somebody(),
-    });
+    }))
+}
+
+/// Opens everything. `playbook_folder` for its group_vars.
+///
+/// # Errors
+/// Everything wrong in settings and inventory, at once.
+pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Opened, Failure> {
+    let settings = settings(&common.inventory, common.catalog.as_deref(), common.run_dir.as_deref(), common.forks)?;
+    let hide: Vec<String> = common.become_password_env.iter().cloned().collect();
+    let vault = vault(&common.vault, &settings, &hide)?;
+    let extra = extra_vars(&common.extra_vars, &vault)?;
+    let inventory = Inventory::load_with(&settings.inventory, playbook_folder, &vault)?;
+    let masker = super::MASKER.get_or_init(Masker::new).clone();
+    let reach = reach(common, &settings)?;
     let inventory_paths = settings.inventory.clone();
     Ok(Opened { settings, inventory, extra, reach, masker, vault, inventory_paths })
 }

@@ -385,6 +385,7 @@ fn merged(theirs: Common, own: Common, given: Given, runs: PathBuf) -> Common {
         catalog: own.catalog.or(theirs.catalog),
         // Where the earlier one is: the next resume finds both.
         run_dir: Some(runs),
+        junit: own.junit,
         verbose: own.verbose.max(theirs.verbose),
         resume: Some(given),
         exec: None,

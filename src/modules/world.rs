@@ -198,6 +198,8 @@ pub struct Work {
     pub nfs: super::nfs::NfsPart,
     /// What the steps of a restore found so far.
     pub restoring: super::restoring::Restoring,
+    /// What became of the copies in other places.
+    pub replicas: Vec<super::point_keep::Replica>,
 }
 
 /// What a module about a whole cluster did in an earlier run that is carried on.
@@ -276,10 +278,16 @@ pub struct World {
     pub vars: BTreeMap<String, Map<String, Value>>,
     /// The shelf.
     pub catalog: Option<Catalog>,
+    /// The other places of the catalog: a point is copied there after its seal.
+    pub others: Vec<(String, Result<crate::catalog::place::Place, Failure>)>,
+    /// The rules by which points are kept.
+    pub keep: crate::settings::Keep,
     /// Who can be asked; `None` without a terminal.
     pub person: Option<Arc<dyn Ask>>,
     /// Bounds of each command on a host.
     pub limits: Limits,
+    /// No host gets more than one task: its script needs no shell that stays open.
+    pub one_task: bool,
     /// What earlier runs that are carried on did to the cluster, by the module's name.
     pub before: BTreeMap<String, Before>,
     /// What was found so far.
@@ -318,7 +326,10 @@ impl World {
             catalog,
             person: None,
             limits: Limits::default(),
+            one_task: false,
             before: BTreeMap::new(),
+            others: Vec::new(),
+            keep: crate::settings::Keep::default(),
             work: Works::default(),
             spool: None,
             phases: Mutex::default(),
@@ -359,7 +370,8 @@ impl World {
 
     /// The shell that stays open on a host, for tasks.
     pub fn shell(&self, host: &str) -> Shell {
-        self.shells.lock().unwrap_or_else(PoisonError::into_inner).entry(host.to_owned()).or_default().clone()
+        let new = || if self.one_task { Shell::for_one() } else { Shell::default() };
+        self.shells.lock().unwrap_or_else(PoisonError::into_inner).entry(host.to_owned()).or_insert_with(new).clone()
     }
 
     /// Forgets the control connection to a host: one that is frozen is not yet closed, and the next
