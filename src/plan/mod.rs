@@ -28,15 +28,11 @@ impl Tags {
         let any = |list: &[String]| tags.iter().any(|tag| list.contains(tag));
         let tagged = !tags.is_empty();
         if !self.only.is_empty() {
-            let wanted = if has("always") {
-                true
-            } else if named(&self.only, "all") && !has("never") {
-                true
-            } else {
-                any(&self.only)
-                    || named(&self.only, "tagged") && tagged && !has("never")
-                    || named(&self.only, "untagged") && !tagged
-            };
+            let wanted = has("always")
+                || named(&self.only, "all") && !has("never")
+                || any(&self.only)
+                || named(&self.only, "tagged") && tagged && !has("never")
+                || named(&self.only, "untagged") && !tagged;
             if !wanted {
                 return false;
             }
@@ -47,7 +43,7 @@ impl Tags {
             return true;
         }
         let skipped = if named(&self.skip, "all") {
-            !(has("always") && !named(&self.skip, "always"))
+            !has("always") || named(&self.skip, "always")
         } else {
             any(&self.skip) || named(&self.skip, "tagged") && tagged || named(&self.skip, "untagged") && !tagged
         };

@@ -179,12 +179,11 @@ impl Shown {
                 let label = label.as_ref().map(|label| format!(" => (item={label})")).unwrap_or_default();
                 self.out.put(&format!("included: {what} for {}{label}\n", hosts.join(", ")));
             }
+            // A failure that a rescue takes up is on standard output already.
+            Event::Warning { text, .. } if text.starts_with("rescued: ") => {}
             Event::Warning { host, text } => {
-                // A failure that a rescue takes up is on standard output already.
-                if !text.starts_with("rescued: ") {
-                    let host = host.as_ref().map(|host| format!("{host}: ")).unwrap_or_default();
-                    self.err.put(&format!("[WARNING]: {host}{text}\n"));
-                }
+                let host = host.as_ref().map(|host| format!("{host}: ")).unwrap_or_default();
+                self.err.put(&format!("[WARNING]: {host}{text}\n"));
             }
             Event::Failed { failure } => {
                 let all = std::iter::once(failure).chain(&failure.more);

@@ -283,8 +283,7 @@ pub async fn carry_on(world: &World, plan: &Plan, options: Options, earlier: Opt
             }
         }
     }
-    let recap = std::mem::take(&mut shared.state().recap);
-    recap
+    std::mem::take(&mut shared.state().recap)
 }
 
 impl Runner<'_> {
@@ -446,7 +445,7 @@ impl Runner<'_> {
                 Some(ask) => {
                     self.world.events.shown();
                     let mut answer = ask(&shown, !prompt.private);
-                    while prompt.confirm {
+                    while prompt.confirm && answer.is_some() {
                         let again = ask(&format!("confirm {shown}"), !prompt.private);
                         if answer == again {
                             break;

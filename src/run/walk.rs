@@ -332,7 +332,8 @@ impl Runner<'_> {
                 None => Work::Now(host.clone()),
             });
         }
-        if !handler && !(number == 0 && task.module == "setup") {
+        let gathers = number == 0 && task.module == "setup";
+        if !(handler || gathers) {
             let mut state = shared.state();
             for one in &work {
                 if let Work::Now(host) = one {
