@@ -248,6 +248,9 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
     let extra = extra_vars(&common.extra_vars, &vault)?;
     let inventory = Inventory::load_with(&settings.inventory, playbook_folder, &vault)?;
     let masker = super::MASKER.get_or_init(Masker::new).clone();
+    for address in settings.hooks.ping.iter().chain(&settings.hooks.webhook) {
+        masker.learn(&address.clone().into());
+    }
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| PathBuf::from("/"));
     let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
     let ask = ask_passphrase(common, &masker)?;
