@@ -146,7 +146,8 @@ fn nfs_files_that_cannot_be_saved_are_said_beside_the_success() {
         "nfs.yml",
         &[("pce_cluster_name: pce-prod", "pce_nfs_export: /srv/nfs\n        pce_cluster_name: pce-prod")],
     );
-    bed.ferry(&["backup", "prod", "-i", &inventory]).must(2, &["several hosts of the cluster have pce_nfs_export", "is sealed: verified"]);
+    bed.ferry(&["backup", "prod", "-i", &inventory])
+        .must(2, &["several hosts of the cluster have pce_nfs_export", "is sealed: verified"]);
     let (id, _) = bed.points("prod").into_iter().next().unwrap();
     let manifest: serde_json::Value =
         serde_json::from_slice(&std::fs::read(bed.catalog().join("prod").join(&id).join("manifest.json")).unwrap())

@@ -692,7 +692,6 @@ fn an_nfs_export_is_equal_after_backup_and_restore() {
     assert!(!target.path().join("never").exists());
 }
 
-
 // ── hooks, schedules ──
 
 /// A server that takes every request and remembers it.
@@ -743,7 +742,12 @@ fn hooks_are_told_and_never_fail_a_backup() {
     assert_eq!(ended.code, Some(0), "{}", ended.said);
     let requests = std::mem::take(&mut *heard.lock().unwrap());
     let lines: Vec<&str> = requests.iter().filter_map(|request| request.lines().next()).collect();
-    assert_eq!(lines, ["POST /hc-s3cret/start HTTP/1.1", "POST /hc-s3cret HTTP/1.1", "POST /wh-s3cret HTTP/1.1"], "{}", ended.said);
+    assert_eq!(
+        lines,
+        ["POST /hc-s3cret/start HTTP/1.1", "POST /hc-s3cret HTTP/1.1", "POST /wh-s3cret HTTP/1.1"],
+        "{}",
+        ended.said
+    );
     assert!(requests[1].contains("saved: gravity") && requests[2].contains("\"ok\""), "{requests:?}");
     let body: serde_json::Value = serde_json::from_str(requests[2].lines().last().unwrap()).unwrap();
     assert_eq!(body, serde_json::json!({"text": "Backup of prod", "ok": true}));
@@ -751,7 +755,12 @@ fn hooks_are_told_and_never_fail_a_backup() {
     let text = std::fs::read_to_string(&told).unwrap();
     assert!(text.contains(&id) && text.ends_with("prod 0\n"), "{text}");
     let prom = std::fs::read_to_string(cluster.dir().join("ferry.prom")).unwrap();
-    for words in ["ferry_point_started_timestamp_seconds{cluster=\"prod\",kind=\"gravity\"} 1", "ferry_point_bytes{", "ferry_points_verified{cluster=\"prod\",kind=\"gravity\"} 1", "ferry_run_exit_code{cluster=\"prod\"} 0"] {
+    for words in [
+        "ferry_point_started_timestamp_seconds{cluster=\"prod\",kind=\"gravity\"} 1",
+        "ferry_point_bytes{",
+        "ferry_points_verified{cluster=\"prod\",kind=\"gravity\"} 1",
+        "ferry_run_exit_code{cluster=\"prod\"} 0",
+    ] {
         assert!(prom.contains(words), "{words}\n{prom}");
     }
     let notes = std::fs::read_to_string(cluster.dir().join("catalog/prod").join(&id).join("notes.jsonl")).unwrap();
@@ -773,13 +782,25 @@ fn hooks_are_told_and_never_fail_a_backup() {
     assert_eq!(std::fs::read_to_string(&told).unwrap(), "wrong\n");
 
     // Nobody there, a command that fails, a folder that is not there: told, and the backup is as good.
-    with("ping = \"http://127.0.0.1:9/hc-s3cret\"\nwebhook = \"http://127.0.0.1:9/wh-s3cret\"\ntextfile = \"/nowhere/at/all.prom\"\nbefore = [\"false\"]\nafter = [\"/no/such/program\"]");
+    with(
+        "ping = \"http://127.0.0.1:9/hc-s3cret\"\nwebhook = \"http://127.0.0.1:9/wh-s3cret\"\ntextfile = \"/nowhere/at/all.prom\"\nbefore = [\"false\"]\nafter = [\"/no/such/program\"]",
+    );
     let ended = cluster.run(&["backup", "prod", "--output", "plain", "--waive", SPACE], SOON);
     assert_eq!(ended.code, Some(0), "{}", ended.said);
-    for hook in ["hooks.ping failed", "hooks.webhook failed", "hooks.textfile failed", "hooks.before failed", "hooks.after failed"] {
+    for hook in [
+        "hooks.ping failed",
+        "hooks.webhook failed",
+        "hooks.textfile failed",
+        "hooks.before failed",
+        "hooks.after failed",
+    ] {
         assert!(ended.said.contains(hook), "{hook}\n{}", ended.said);
     }
     assert!(!ended.said.contains("s3cret"), "{}", ended.said);
-    let grep = std::process::Command::new("grep").args(["-rl", "s3cret", "runs", "catalog"]).current_dir(cluster.dir()).output().unwrap();
+    let grep = std::process::Command::new("grep")
+        .args(["-rl", "s3cret", "runs", "catalog"])
+        .current_dir(cluster.dir())
+        .output()
+        .unwrap();
     assert_eq!(String::from_utf8_lossy(&grep.stdout), "");
 }

@@ -78,7 +78,9 @@ async fn run(words: &[String], input: &str, env: &[(&str, String)]) -> Result<()
         let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
         Err(format!("{program}: {}; {}", ended.status, clean(last.as_bytes())))
     };
-    tokio::time::timeout(LIMIT, work).await.unwrap_or_else(|_| Err(format!("{program}: no end within {} s", LIMIT.as_secs())))
+    tokio::time::timeout(LIMIT, work)
+        .await
+        .unwrap_or_else(|_| Err(format!("{program}: no end within {} s", LIMIT.as_secs())))
 }
 
 /// One request, by the curl of this machine.
@@ -119,7 +121,8 @@ fn metrics(root: &Path) -> Result<String, String> {
                 }
                 _ => None,
             });
-            let (good, bad): (Vec<_>, Vec<_>) = all.partition(|(point, archive)| point.verdict_of(archive) == Verdict::Verified);
+            let (good, bad): (Vec<_>, Vec<_>) =
+                all.partition(|(point, archive)| point.verdict_of(archive) == Verdict::Verified);
             if good.is_empty() && bad.is_empty() {
                 continue;
             }
@@ -172,11 +175,18 @@ impl Notifier {
     pub(super) async fn began(&self, events: &Events) {
         let mut failed = Vec::new();
         if let Some(url) = &self.hooks.ping {
-            failed.extend(post(&format!("{}/start", url.trim_end_matches('/')), "", "text/plain").await.err().map(|what| ("ping", what)));
+            failed.extend(
+                post(&format!("{}/start", url.trim_end_matches('/')), "", "text/plain")
+                    .await
+                    .err()
+                    .map(|what| ("ping", what)),
+            );
         }
         if !self.hooks.before.is_empty() {
             let told = json!({"run": self.run, "title": self.title, "cluster": self.cluster});
-            failed.extend(run(&self.hooks.before, &format!("{told}\n"), &self.env(None)).await.err().map(|what| ("before", what)));
+            failed.extend(
+                run(&self.hooks.before, &format!("{told}\n"), &self.env(None)).await.err().map(|what| ("before", what)),
+            );
         }
         for (hook, what) in failed {
             events.warn(None, format!("hooks.{hook} failed, and the run goes on: {what}"));
@@ -189,10 +199,15 @@ impl Notifier {
         let (mut summary, mut failures) = (Vec::new(), Vec::new());
         for stamped in contents {
             match stamped.event {
-                Event::Summary { lines, .. } => summary.extend(lines.into_iter().map(|line| format!("{}: {}", line.word, line.text))),
+                Event::Summary { lines, .. } => {
+                    summary.extend(lines.into_iter().map(|line| format!("{}: {}", line.word, line.text)))
+                }
                 Event::Failed { failure } => failures.push(failure.to_string()),
                 Event::Sealed { cluster, point, verdict, complete, .. } => {
-                    summary.push(format!("sealed: {cluster}/{point} {verdict}{}", if complete { "" } else { ", not complete" }));
+                    summary.push(format!(
+                        "sealed: {cluster}/{point} {verdict}{}",
+                        if complete { "" } else { ", not complete" }
+                    ));
                 }
                 _ => {}
             }
@@ -211,7 +226,15 @@ impl Notifier {
         if let Some(url) = &self.hooks.ping {
             let url = url.trim_end_matches('/');
             let url = if exit == 0 { url.to_owned() } else { format!("{url}/fail") };
-            let lines = |name: &str| told.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join("\n");
+            let lines = |name: &str| {
+                told.get(name)
+                    .and_then(Value::as_array)
+                    .into_iter()
+                    .flatten()
+                    .filter_map(Value::as_str)
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            };
             let body = format!("{}, exit code {exit}\n{}\n{}\n", self.title, lines("failures"), lines("summary"));
             failed.extend(post(&url, &masked(body), "text/plain").await.err().map(|what| ("ping", what)));
         }
@@ -223,10 +246,12 @@ impl Notifier {
                     for (name, value) in told.as_object().into_iter().flatten() {
                         scope.data(name, value);
                     }
-                    Templater::new().render(template, None, &scope).map_err(|failure| failure.to_string()).map(|value| match value {
-                        Value::String(text) => text,
-                        other => other.to_string(),
-                    })
+                    Templater::new().render(template, None, &scope).map_err(|failure| failure.to_string()).map(
+                        |value| match value {
+                            Value::String(text) => text,
+                            other => other.to_string(),
+                        },
+                    )
                 }
             };
             let sent = match body {
@@ -249,7 +274,9 @@ impl Notifier {
             failed.extend(made.err().map(|what| ("textfile", what)));
         }
         let input = format!("{told}\n");
-        for (name, words, wanted) in [("after", &self.hooks.after, exit == 0), ("on_error", &self.hooks.on_error, exit != 0)] {
+        for (name, words, wanted) in
+            [("after", &self.hooks.after, exit == 0), ("on_error", &self.hooks.on_error, exit != 0)]
+        {
             if wanted && !words.is_empty() {
                 failed.extend(run(words, &input, &self.env(Some(exit))).await.err().map(|what| (name, what)));
             }

@@ -295,7 +295,9 @@ impl Settings {
                 }
             },
         };
-        for (name, what) in [("RECIPIENTS", "encryption to recipients"), ("HOOKS", "a list of hooks in the environment")] {
+        for (name, what) in
+            [("RECIPIENTS", "encryption to recipients"), ("HOOKS", "a list of hooks in the environment")]
+        {
             if let Some((name, _)) = env.setting(name, false) {
                 errors.push(wrong(format!("{name} is set, and {what} is not built yet in ferry")).mend("unset it"));
             }

@@ -176,7 +176,8 @@ impl Reader<'_> {
             match name {
                 "ping" | "webhook" => {
                     let fits = |text: &String| {
-                        (text.starts_with("https://") || text.starts_with("http://")) && !text.chars().any(|c| c.is_control() || c == ' ')
+                        (text.starts_with("https://") || text.starts_with("http://"))
+                            && !text.chars().any(|c| c.is_control() || c == ' ')
                     };
                     match text.filter(fits) {
                         Some(text) if name == "ping" => hooks.ping = Some(text),
@@ -193,7 +194,9 @@ impl Reader<'_> {
                 "webhook_body" => hooks.webhook_body = text,
                 "textfile" => match text {
                     Some(text) => hooks.textfile = Some(text.into()),
-                    None => self.wrong(value, "hooks.textfile is the path of a file", "write textfile = \"/…/ferry.prom\""),
+                    None => {
+                        self.wrong(value, "hooks.textfile is the path of a file", "write textfile = \"/…/ferry.prom\"")
+                    }
                 },
                 "before" | "after" | "on_error" => {
                     let words = value.get_ref().as_array().map(|items| {
