@@ -18,6 +18,7 @@ mod jobs;
 mod logs;
 mod man;
 mod migrate;
+mod notify;
 mod open;
 mod ping;
 mod playbooks;
