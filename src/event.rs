@@ -127,7 +127,45 @@ pub enum Event {
         task: String,
         number: usize,
         of: usize,
+        /// It is a handler.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        handler: bool,
     },
+    /// One item of a task's loop ended on a host.
+    ItemEnded {
+        task: String,
+        host: String,
+        /// The item as it is shown.
+        item: String,
+        outcome: Outcome,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        ignored: bool,
+        #[serde(default)]
+        result: Value,
+    },
+    /// A task was not as it is wanted (`until`, `retries`), and is tried again; so often more.
+    Retrying {
+        task: String,
+        host: String,
+        #[serde(default)]
+        item: Option<String>,
+        left: u64,
+        #[serde(default)]
+        result: Value,
+    },
+    /// A file of tasks or a role was read on the way, for these hosts.
+    Included {
+        what: String,
+        #[serde(default)]
+        label: Option<String>,
+        hosts: Vec<String>,
+    },
+    /// A play's pattern matched no host.
+    NoHosts {
+        pattern: String,
+    },
+    /// All hosts of a play have failed or were not reached.
+    NoHostsLeft,
     /// A task ended on a host. `result` is what `register` would hold.
     TaskEnded {
         task: String,

@@ -117,7 +117,12 @@ fn hostile_run(port: u16) -> Run {
     let hostile: Vec<String> = HOSTILE.iter().map(|text| text.replace("PORT", &port.to_string())).collect();
     run.tell(Event::PlayStarted { play: hostile[0].clone(), hosts: vec!["prod-1".into()] });
     for (number, text) in hostile.iter().enumerate() {
-        run.tell(Event::TaskStarted { task: format!("step {text}"), number: number + 1, of: hostile.len() });
+        run.tell(Event::TaskStarted {
+            task: format!("step {text}"),
+            number: number + 1,
+            of: hostile.len(),
+            handler: false,
+        });
         run.said("prod-1", text);
         run.ended(number + 1, &format!("step {text}"), "prod-1", Outcome::Ok, text);
         run.tell(Event::Found {
@@ -458,7 +463,12 @@ fn large_run(hosts: usize, steps: usize, bytes: usize) -> Run {
     let chunk = 64 << 10;
     let mut at = 0;
     for step in 1..=steps {
-        run.tell(Event::TaskStarted { task: format!("step {step} <of> many"), number: step, of: steps });
+        run.tell(Event::TaskStarted {
+            task: format!("step {step} <of> many"),
+            number: step,
+            of: steps,
+            handler: false,
+        });
         for (place, name) in names.iter().enumerate() {
             let outcome = if step % 17 == 0 && place % 13 == 0 { Outcome::Failed } else { Outcome::Changed };
             run.ended(step, &format!("step {step} <of> many"), name, outcome, "it said something about what it did");

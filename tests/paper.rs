@@ -532,9 +532,9 @@ fn a_playbook() {
     let [play, second] = playbook.plays.as_slice() else { panic!("two plays") };
     assert_eq!(play.hosts.text, "prod:&mains");
     assert_eq!(second.hosts.text, "dr,nfs");
-    assert_eq!(play.vars[0].0, "where");
-    assert_eq!((play.vars[0].1.line, play.vars[0].1.column), (8, 12));
-    assert_eq!(play.tags.iter().map(|tag| tag.text.as_str()).collect::<Vec<_>>(), ["night", "full"]);
+    assert_eq!(play.common.vars[0].0, "where");
+    assert_eq!((play.common.vars[0].1.line, play.common.vars[0].1.column), (8, 12));
+    assert_eq!(play.common.tags.iter().map(|tag| tag.text.as_str()).collect::<Vec<_>>(), ["night", "full"]);
     let Step::Task(uptime) = &play.tasks[0] else { panic!("a task") };
     assert_eq!((uptime.module, uptime.place.line), ("command", 11));
     let args: Vec<(&str, &Value)> = uptime.args.iter().map(|(name, _, value)| (name.as_str(), value)).collect();

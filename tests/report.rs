@@ -108,7 +108,7 @@ fn one_of_each() -> Vec<Event> {
             ],
         },
         Event::PlayStarted { play: "backup".into(), hosts: vec!["prod-1".into(), "prod-2".into()] },
-        Event::TaskStarted { task: "Take the Gravity backup".into(), number: 3, of: 12 },
+        Event::TaskStarted { task: "Take the Gravity backup".into(), number: 3, of: 12, handler: false },
         Event::TaskEnded {
             task: "Take the Gravity backup".into(),
             host: "prod-1".into(),
@@ -1182,7 +1182,7 @@ fn at_a_real_terminal_the_live_lines_come_and_go() {
         let window = Window::default();
         let events = Events::new(Masker::new(), None, vec![window.clone()]);
         let shower = ferry::report::spawn(window, ferry::report::Output::Human, None).unwrap();
-        events.tell(Event::TaskStarted { task: "Take the Gravity backup".into(), number: 1, of: 2 });
+        events.tell(Event::TaskStarted { task: "Take the Gravity backup".into(), number: 1, of: 2, handler: false });
         for done in 0..12 {
             events.line("prod-1", Stream::Log, format!("hook says {done}").as_bytes());
             let total = Some(12 << 20);

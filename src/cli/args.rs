@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::run::RunArgs;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 /// Backs up, restores and moves Anypoint Platform PCE clusters over SSH.
@@ -179,6 +180,9 @@ pub(super) struct Common {
     /// How `exec` shows what hosts say. Never typed here: `exec` sets it
     #[arg(skip)]
     pub(super) exec: Option<super::exec::Speech>,
+    /// What `run` was told besides. Never typed here: `run` sets it
+    #[arg(skip)]
+    pub(super) manner: super::run::Manner,
 }
 
 /// Where the passwords of Ansible Vault come from. Ansible's letters.
@@ -382,35 +386,6 @@ pub(super) struct RestoreArgs {
     #[arg(long)]
     pub(super) yes: bool,
     /// What a restore must be told
-    #[command(flatten)]
-    pub(super) confirmation: Confirmation,
-    /// Shared options
-    #[command(flatten)]
-    pub(super) common: Common,
-}
-
-/// `ferry run`
-#[derive(Debug, Args)]
-pub(super) struct RunArgs {
-    /// Playbooks, in order
-    #[arg(required = true, value_name = "PLAYBOOK")]
-    pub(super) playbooks: Vec<PathBuf>,
-    /// Say what would be done
-    #[arg(short = 'C', long)]
-    pub(super) check: bool,
-    /// Only read, tell errors, and stop
-    #[arg(long)]
-    pub(super) syntax_check: bool,
-    /// List the hosts and stop
-    #[arg(long)]
-    pub(super) list_hosts: bool,
-    /// List the tasks and stop
-    #[arg(long)]
-    pub(super) list_tasks: bool,
-    /// Go on although this gate says no: GATE=REASON
-    #[arg(long, value_name = "GATE=REASON")]
-    pub(super) waive: Vec<String>,
-    /// What a restore in the playbook must be told
     #[command(flatten)]
     pub(super) confirmation: Confirmation,
     /// Shared options

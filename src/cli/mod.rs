@@ -5,6 +5,7 @@
 
 mod args;
 mod backup;
+mod compat;
 mod completions;
 mod demo;
 mod doctor;
@@ -68,7 +69,7 @@ pub fn main() -> ExitCode {
         Ok(Ok(code)) => code,
         Ok(Err(failure)) => {
             show_failure(&failure);
-            failure.kind.exit_code()
+            compat::exit_code(&failure)
         }
         Err(_) => {
             Sink::stderr().put("this is a bug in ferry; what was said above may help whoever mends it\n");
@@ -94,7 +95,12 @@ static MASKER: OnceLock<Masker> = OnceLock::new();
 /// Tells a failure where there is no run that would, masked as in a run.
 fn show_failure(failure: &Failure) {
     let masker = MASKER.get_or_init(Masker::new);
-    print_failure(&event::washed_failure(masker, failure), Style::stderr());
+    let failure = event::washed_failure(masker, failure);
+    if compat::on() {
+        crate::report::ansible::print_failure(&failure);
+    } else {
+        print_failure(&failure, Style::stderr());
+    }
 }
 
 /// A core file would hold passwords and keys.

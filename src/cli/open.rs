@@ -32,9 +32,9 @@ pub(super) struct Opened {
     pub(super) settings: Settings,
     pub(super) inventory: Inventory,
     pub(super) extra: Map<String, Value>,
-    pub(super) reach: Reach,
+    pub(super) reach: Arc<Reach>,
     pub(super) masker: Masker,
-    pub(super) vault: Vault,
+    pub(super) vault: Arc<Vault>,
     pub(super) inventory_paths: Vec<PathBuf>,
 }
 
@@ -289,9 +289,9 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
     let extra = extra_vars(&common.extra_vars, &vault)?;
     let inventory = Inventory::load_with(&settings.inventory, playbook_folder, &vault)?;
     let masker = super::MASKER.get_or_init(Masker::new).clone();
-    let reach = reach(common, &settings)?;
+    let reach = Arc::new(reach(common, &settings)?);
     let inventory_paths = settings.inventory.clone();
-    Ok(Opened { settings, inventory, extra, reach, masker, vault, inventory_paths })
+    Ok(Opened { settings, inventory, extra, reach, masker, vault: Arc::new(vault), inventory_paths })
 }
 
 /// Ways to hosts, and the hosts' variables.

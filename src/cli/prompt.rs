@@ -104,3 +104,14 @@ impl crate::modules::Ask for Person {
         }
     }
 }
+
+/// A line that is typed, shown or not while it is typed; `None` without a terminal or at its end.
+pub(super) fn answer(question: &str, shown: bool) -> Option<String> {
+    if !somebody() {
+        return None;
+    }
+    if !shown {
+        return rpassword::prompt_password(question).ok();
+    }
+    crate::modules::Ask::ask(&Person, question)
+}

@@ -389,6 +389,7 @@ fn merged(theirs: Common, own: Common, given: Given, runs: PathBuf) -> Common {
         verbose: own.verbose.max(theirs.verbose),
         resume: Some(given),
         exec: None,
+        manner: super::run::Manner::default(),
     }
 }
 

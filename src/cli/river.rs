@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::args::{Common, OutputKind};
 use super::open::{self, Opened};
-use super::{points_place, prompt};
+use super::{compat, points_place, prompt};
 use crate::catalog::Catalog;
 use crate::digest::Sha256;
 use crate::event::{Event, Events, Window};
@@ -104,6 +104,11 @@ fn begin_telling(opened: &Opened, common: &Common, started: jiff::Timestamp) -> 
     let journal = journal::Journal::create(&dir).map_err(cannot)?;
     let (window, shown) = match common.exec {
         Some(speech) => speech.open(output(common.output), &dir).map_err(cannot)?,
+        None if compat::on() && common.output == OutputKind::Human => {
+            let window = Window::patient();
+            let shown = report::ansible::spawn(window.clone(), report::ansible::Form::Playbook, common.verbose);
+            (window, shown.map_err(cannot)?)
+        }
         None => {
             let window = Window::default();
             let memory = report::Memory { runs: opened.settings.runs.clone(), except: id.to_string() };
@@ -193,13 +198,15 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         journey.opened.extra.insert("ferry_source".to_owned(), json!(migrate.source.as_str()));
     }
     let opened = &journey.opened;
-    let plan = Plan::make(
+    let mut plan = Plan::make(
         &opened.inventory,
         &journey.playbooks,
         &opened.extra,
         journey.common.limit.as_deref(),
         opened.settings.forks,
+        compat::on(),
     )?;
+    plan.tags = journey.common.manner.tags.clone();
     // The ways of all hosts of the cluster are read, not only of those that are worked on: a wrong
     // variable anywhere is told before any host is touched.
     let mut hosts = plan.hosts();
@@ -295,8 +302,12 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     if prompt::somebody() && matches!(journey.common.output, OutputKind::Human | OutputKind::Plain) {
         world.person = Some(Arc::new(prompt::Person));
     }
+    let person = world.person.is_some();
+    let Opened { inventory, reach, .. } = journey.opened;
+    world.reach = Some(reach);
+    let options = journey.common.manner.options(inventory, journey.common.verbose, person);
     let recap = tokio::select! {
-        recap = run::carry_on(&world, &plan, earlier.as_ref().map(|earlier| &earlier.done)) => recap,
+        recap = run::carry_on(&world, &plan, options, earlier.as_ref().map(|earlier| &earlier.done)) => recap,
         signal = signalled() => {
             telling.events.tell(Event::Failed { failure: interrupted(&world, signal) });
             run::Recap::new()
@@ -306,7 +317,7 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     for watch in world.work.take_watches() {
         watch.release().await;
     }
-    let exit = telling.events.worst().map_or(0, Kind::exit_code);
+    let exit = compat::run_code(telling.events.worst());
     let ended = telling.events.commit(Event::RunEnded { exit, seconds: began.elapsed().as_secs_f64(), recap });
     telling.events.close();
     for window in telling.windows {

@@ -1,83 +1,287 @@
 //! `ferry run PLAYBOOK…`: any playbook.
 
-use super::args::RunArgs;
-use super::open;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use clap::Args;
+
+use super::args::{Common, Confirmation};
 use super::river::{self, Journey};
+use super::{compat, open, prompt};
 use crate::digest::Hasher;
 use crate::failure::{Failure, Kind};
+use crate::inventory::Inventory;
 use crate::modules::{self, Choices};
-use crate::plan::Plan;
-use crate::playbook::{Playbook, Step};
+use crate::plan::{self, Plan, Tags};
+use crate::playbook::{Loader, Playbook};
 use crate::report::Sink;
+use crate::run::{Options, Step1};
+use crate::settings::yaml::Document;
+use crate::vault::Vault;
 
-/// Whether any task of the items calls one of these modules.
-pub(super) fn calls(items: &[Step], names: &[&str]) -> bool {
-    items.iter().any(|item| match item {
-        Step::Task(task) => names.contains(&task.module),
-        Step::Block(block) => [&block.block, &block.rescue, &block.always].iter().any(|part| calls(part, names)),
+/// `ferry run`
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Playbooks, in order
+    #[arg(required = true, value_name = "PLAYBOOK")]
+    pub(super) playbooks: Vec<PathBuf>,
+    /// Say what would be done
+    #[arg(short = 'C', long)]
+    pub(super) check: bool,
+    /// Show what differs in files
+    #[arg(short = 'D', long)]
+    diff: bool,
+    /// Only tasks with these tags; may be given several times
+    #[arg(short = 't', long, value_name = "TAGS")]
+    tags: Vec<String>,
+    /// Not the tasks with these tags; may be given several times
+    #[arg(long, value_name = "TAGS")]
+    skip_tags: Vec<String>,
+    /// Only read, tell errors, and stop
+    #[arg(long)]
+    pub(super) syntax_check: bool,
+    /// List the hosts and stop
+    #[arg(long)]
+    pub(super) list_hosts: bool,
+    /// List the tasks and stop
+    #[arg(long)]
+    pub(super) list_tasks: bool,
+    /// List the tags and stop
+    #[arg(long)]
+    list_tags: bool,
+    /// Ask before each task
+    #[arg(long)]
+    step: bool,
+    /// Begin at the task of this name, or the first that fits the pattern
+    #[arg(long, value_name = "NAME")]
+    start_at_task: Option<String>,
+    /// Run handlers although a task has failed
+    #[arg(long)]
+    force_handlers: bool,
+    /// As Ansible's: ferry keeps no facts between runs
+    #[arg(long)]
+    flush_cache: bool,
+    /// As Ansible's: ferry's modules are inside of it
+    #[arg(short = 'M', long, value_name = "DIR")]
+    module_path: Option<PathBuf>,
+    /// How hosts are reached where nothing says so: ssh, local
+    #[arg(short = 'c', long, value_name = "KIND")]
+    connection: Option<String>,
+    /// How to become another user where nothing says so: sudo
+    #[arg(long, value_name = "METHOD")]
+    become_method: Option<String>,
+    /// Whom to become where nothing says so
+    #[arg(long, value_name = "USER")]
+    become_user: Option<String>,
+    /// Further options of ssh
+    #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true)]
+    ssh_extra_args: Option<String>,
+    /// As Ansible's: ferry starts no sftp
+    #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true)]
+    sftp_extra_args: Option<String>,
+    /// As Ansible's: ferry starts no scp
+    #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true)]
+    scp_extra_args: Option<String>,
+    /// Go on although this gate says no: GATE=REASON
+    #[arg(long, value_name = "GATE=REASON")]
+    pub(super) waive: Vec<String>,
+    /// What a restore in the playbook must be told
+    #[command(flatten)]
+    pub(super) confirmation: Confirmation,
+    /// Shared options
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// What `run` was told besides what all commands know.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Manner {
+    pub(super) diff: bool,
+    pub(super) tags: Tags,
+    pub(super) start_at: Option<String>,
+    pub(super) step: bool,
+    pub(super) force_handlers: bool,
+    pub(super) connection: Option<String>,
+    pub(super) become_method: Option<String>,
+    pub(super) become_user: Option<String>,
+    /// Reads what is included on the way; `None` where nothing can be.
+    pub(super) loader: Option<Loader>,
+}
+
+/// Tags as they are typed: several words, commas within.
+fn tags(given: &[String]) -> Vec<String> {
+    given
+        .iter()
+        .flat_map(|text| text.split(','))
+        .map(str::trim)
+        .filter(|tag| !tag.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+impl Manner {
+    /// What the engine is told.
+    pub(super) fn options(&self, inventory: Inventory, verbosity: u8, person: bool) -> Options {
+        let mut loader = self.loader.clone().unwrap_or_else(|| Loader::new(modules::table()));
+        loader.lenient = compat::on();
+        Options {
+            inventory,
+            loader,
+            diff: self.diff || environment_says("ANSIBLE_DIFF_ALWAYS"),
+            force_handlers: self.force_handlers || environment_says("ANSIBLE_FORCE_HANDLERS"),
+            start_at: self.start_at.clone(),
+            step: self.step.then(|| Arc::new(ask_step) as Arc<dyn Fn(&str) -> Step1 + Send + Sync>),
+            verbosity,
+            compat: compat::on(),
+            connection: self.connection.clone(),
+            become_method: self.become_method.clone(),
+            become_user: self.become_user.clone(),
+            gathering: self.loader.is_some()
+                && !matches!(std::env::var("ANSIBLE_GATHERING").as_deref(), Ok("explicit")),
+            prompt: (person || compat::on())
+                .then(|| Arc::new(prompt::answer) as Arc<dyn Fn(&str, bool) -> Option<String> + Send + Sync>),
+        }
+    }
+}
+
+fn environment_says(name: &str) -> bool {
+    std::env::var(name).is_ok_and(|value| ["1", "true", "yes", "on"].contains(&value.to_lowercase().as_str()))
+}
+
+fn ask_step(task: &str) -> Step1 {
+    let answer = prompt::answer(&format!("Perform task: {task} (N)o/(y)es/(c)ontinue: "), true);
+    match answer.unwrap_or_default().trim().to_lowercase().as_str() {
+        "y" | "yes" => Step1::Yes,
+        "c" | "continue" => Step1::Continue,
+        _ => Step1::No,
+    }
+}
+
+/// Where roles are looked for besides beside the playbook.
+fn roles_path() -> Vec<PathBuf> {
+    let Some(given) = std::env::var_os("ANSIBLE_ROLES_PATH").or_else(|| std::env::var_os("FERRY_ROLES_PATH")) else {
+        return Vec::new();
+    };
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    std::env::split_paths(&given)
+        .filter(|path| !path.as_os_str().is_empty())
+        .map(|path| match (path.strip_prefix("~"), &home) {
+            (Ok(rest), Some(home)) => home.join(rest),
+            _ => path.clone(),
+        })
+        .collect()
+}
+
+/// A reader of documents that keeps their digests.
+fn reader(
+    vault: &Arc<Vault>,
+    seen: &Arc<Mutex<Hasher>>,
+) -> Arc<dyn Fn(&Path) -> Result<Document, Failure> + Send + Sync> {
+    let (vault, seen) = (Arc::clone(vault), Arc::clone(seen));
+    Arc::new(move |path| {
+        let document = vault.read_document(path)?;
+        seen.lock().unwrap_or_else(PoisonError::into_inner).update(document.text.as_bytes());
+        Ok(document)
     })
 }
 
-pub(super) async fn run(args: RunArgs) -> Result<u8, Failure> {
-    let folder = args.playbooks.first().and_then(|path| path.parent()).map(std::path::Path::to_owned);
-    let (mut playbooks, mut failures, mut hasher) = (Vec::new(), Vec::new(), Hasher::new());
-    for path in &args.playbooks {
-        let name = path.display().to_string();
-        match std::fs::read_to_string(path) {
-            Ok(text) => {
-                hasher.update(text.as_bytes());
-                match Playbook::parse(&name, &text, &modules::table()) {
-                    Ok(playbook) => playbooks.push(playbook),
-                    Err(failure) => failures.push(failure),
-                }
-            }
-            Err(error) => failures.push(Failure::new(Kind::CouldNotStart, format!("{name}: {error}"))),
+/// `playbooks` as they are read, all that is wrong told at once.
+fn read(paths: &[PathBuf], loader: &Loader) -> Result<Vec<Playbook>, Failure> {
+    let (mut playbooks, mut failures) = (Vec::new(), Vec::new());
+    for path in paths {
+        if !path.exists() && loader.lenient {
+            let what = format!("the playbook: {} could not be found", path.display());
+            failures.push(Failure::new(Kind::CouldNotStart, what));
+            continue;
+        }
+        let mut loader = loader.clone();
+        loader.base =
+            path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_path_buf();
+        match loader.playbook(path) {
+            Ok(playbook) => playbooks.push(playbook),
+            Err(failure) => failures.push(failure),
         }
     }
-    if let Some(failure) = Failure::all(failures) {
-        return Err(failure);
+    Failure::all(failures).map_or(Ok(playbooks), Err)
+}
+
+pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
+    let folder = args
+        .playbooks
+        .first()
+        .map(|path| path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned());
+    if let Some(more) = &args.ssh_extra_args {
+        let before = args.common.ssh_common_args.take().map(|before| format!("{before} ")).unwrap_or_default();
+        args.common.ssh_common_args = Some(format!("{before}{more}"));
     }
-    let opened = open::open(&args.common, folder.as_deref())?;
+    let opened = open::open(&args.common, folder.as_deref());
+    // Playbooks are read first: what is wrong in them and in the inventory is told together where both can be.
+    let seen = Arc::new(Mutex::new(Hasher::new()));
+    let (vault, extra) = match &opened {
+        Ok(opened) => (Arc::clone(&opened.vault), opened.extra.clone()),
+        Err(_) => (Arc::new(Vault::default()), serde_json::Map::new()),
+    };
+    let mut loader = Loader::new(modules::table());
+    loader.read = reader(&vault, &seen);
+    loader.roles_path = roles_path();
+    loader.lenient = compat::on();
+    loader.extra = extra;
+    loader.base = folder.unwrap_or_else(|| PathBuf::from("."));
+    let playbooks = match read(&args.playbooks, &loader) {
+        Ok(playbooks) => playbooks,
+        Err(failure) => {
+            return Err(match opened {
+                Err(other) => Failure::all([other, failure]).unwrap_or_else(|| Failure::new(Kind::Bug, "no failure")),
+                Ok(_) => compat::of_parsing(failure),
+            });
+        }
+    };
+    let opened = opened?;
     let cluster = match opened.extra.get("ferry_cluster").and_then(|value| value.as_str()) {
         Some(name) => Some(river::cluster(&opened.inventory, name)?),
         None => None,
     };
-    if args.syntax_check || args.list_hosts || args.list_tasks {
-        let plan = Plan::make(
+    let tags = Tags { only: tags(&args.tags), skip: tags(&args.skip_tags) };
+    if args.syntax_check || args.list_hosts || args.list_tasks || args.list_tags {
+        let mut plan = Plan::make(
             &opened.inventory,
             &playbooks,
             &opened.extra,
             args.common.limit.as_deref(),
             opened.settings.forks,
+            compat::on(),
         )?;
-        let lines = if args.list_hosts {
-            plan.hosts()
-        } else if args.list_tasks {
-            plan.lines()
+        plan.tags = tags;
+        let text = if args.list_hosts || args.list_tasks || args.list_tags {
+            plan.listing(args.list_hosts, args.list_tasks, args.list_tags)
+        } else if compat::on() {
+            plan.plays.first().map(|play| format!("\nplaybook: {}\n", play.file)).unwrap_or_default()
         } else {
-            vec!["the playbooks can be read".to_owned()]
+            "the playbooks can be read\n".to_owned()
         };
-        Sink::stdout().put(&format!("{}\n", lines.join("\n")));
+        Sink::stdout().put(&text);
         return Ok(0);
     }
     let needs_catalog = playbooks.iter().flat_map(|playbook| &playbook.plays).any(|play| {
-        calls(
-            &play.tasks,
-            &[
-                "gravity_preflight",
-                "gravity_backup",
-                "amv_backup",
-                "nfs_backup",
-                "nfs_restore",
-                "archive_collect",
-                "point_seal",
-                "restore_gates",
-                "safety_backup",
-                "archive_deliver",
-                "gravity_restore",
-                "amv_restore",
-            ],
-        )
+        play.lists().iter().any(|list| {
+            plan::calls(
+                list,
+                &[
+                    "gravity_preflight",
+                    "gravity_backup",
+                    "amv_backup",
+                    "nfs_backup",
+                    "nfs_restore",
+                    "archive_collect",
+                    "point_seal",
+                    "restore_gates",
+                    "safety_backup",
+                    "archive_deliver",
+                    "gravity_restore",
+                    "amv_restore",
+                ],
+            )
+        })
     });
     let title = args.playbooks.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
     let choices = Choices {
@@ -93,10 +297,22 @@ pub(super) async fn run(args: RunArgs) -> Result<u8, Failure> {
             args.confirmation,
         ),
     };
+    let digest = seen.lock().unwrap_or_else(PoisonError::into_inner).clone().finish();
+    args.common.manner = Manner {
+        diff: args.diff,
+        tags,
+        start_at: args.start_at_task,
+        step: args.step,
+        force_handlers: args.force_handlers,
+        connection: args.connection,
+        become_method: args.become_method,
+        become_user: args.become_user,
+        loader: Some(loader),
+    };
     river::flow(Journey {
         opened,
         playbooks,
-        playbook_digest: Some(hasher.finish()),
+        playbook_digest: Some(digest),
         cluster,
         choices,
         common: args.common,

@@ -276,6 +276,8 @@ pub struct World {
     pub ways: BTreeMap<String, Way>,
     /// Each host's variables, rendered.
     pub vars: BTreeMap<String, Map<String, Value>>,
+    /// Makes ways while the run goes on: a task may say how its host is reached.
+    pub reach: Option<Arc<crate::remote::reach::Reach>>,
     /// The shelf.
     pub catalog: Option<Catalog>,
     /// The other places of the catalog: a point is copied there after its seal.
@@ -323,6 +325,7 @@ impl World {
             cluster,
             ways,
             vars,
+            reach: None,
             catalog,
             person: None,
             limits: Limits::default(),

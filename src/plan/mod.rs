@@ -1,25 +1,71 @@
 //! Inventory × playbook × choices → plan: which plays on which hosts with which tasks, in order. A
 //! value that prints itself. It promises what, where and in which order, not what will be found.
 
+use std::path::PathBuf;
+
 use serde_json::{Map, Value};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::inventory::Inventory;
 use crate::modules::{self, Scope as ModuleScope};
-use crate::playbook::{Flag, Play, Playbook, Step};
+use crate::playbook::{Action, Flag, Play, Playbook, Step, Task, Text};
 use crate::template::{Scope, Templater};
+
+/// Which tasks are wanted by their tags.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tags {
+    /// `--tags`; empty means all.
+    pub only: Vec<String>,
+    /// `--skip-tags`.
+    pub skip: Vec<String>,
+}
+
+impl Tags {
+    /// Whether a task with these tags is wanted.
+    pub fn want(&self, tags: &[String]) -> bool {
+        let has = |name: &str| tags.iter().any(|tag| tag == name);
+        let named = |list: &[String], name: &str| list.iter().any(|one| one == name);
+        let any = |list: &[String]| tags.iter().any(|tag| list.contains(tag));
+        let tagged = !tags.is_empty();
+        if !self.only.is_empty() {
+            let wanted = has("always")
+                || named(&self.only, "all") && !has("never")
+                || any(&self.only)
+                || named(&self.only, "tagged") && tagged && !has("never")
+                || named(&self.only, "untagged") && !tagged;
+            if !wanted {
+                return false;
+            }
+        } else if has("never") {
+            return false;
+        }
+        if self.skip.is_empty() {
+            return true;
+        }
+        let skipped = if named(&self.skip, "all") {
+            !has("always") || named(&self.skip, "always")
+        } else {
+            any(&self.skip) || named(&self.skip, "tagged") && tagged || named(&self.skip, "untagged") && !tagged
+        };
+        !skipped
+    }
+}
 
 /// A play with the hosts that its pattern selects now.
 #[derive(Debug, Clone)]
 pub struct PlannedPlay {
-    /// The play as written.
+    /// The play as written, its tasks numbered.
     pub play: Play,
     /// Its name, rendered; its pattern where it has none.
     pub title: String,
     /// Its pattern, rendered.
     pub pattern: String,
-    /// Its hosts, in inventory order.
+    /// Its hosts, in inventory order. What hosts there are is asked again when it begins.
     pub hosts: Vec<String>,
+    /// The playbook's folder.
+    pub base: PathBuf,
+    /// The playbook's file.
+    pub file: String,
 }
 
 /// What will be done.
@@ -29,8 +75,12 @@ pub struct Plan {
     pub plays: Vec<PlannedPlay>,
     /// `-e`.
     pub extra: Map<String, Value>,
+    /// `--limit`.
+    pub limit: Option<String>,
     /// Hosts at once.
     pub forks: usize,
+    /// Which tasks.
+    pub tags: Tags,
 }
 
 fn count(items: &[Step]) -> usize {
@@ -43,6 +93,44 @@ fn count(items: &[Step]) -> usize {
         .sum()
 }
 
+/// Gives every task of the list its number, in the order in which they are written, `rescue` included.
+fn number(items: &mut [Step], next: &mut usize) {
+    for item in items {
+        match item {
+            Step::Task(task) => {
+                task.number = *next;
+                *next += 1;
+            }
+            Step::Block(block) => {
+                for part in [&mut block.block, &mut block.rescue, &mut block.always] {
+                    number(part, next);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a task calls one of these modules, anywhere in the list.
+pub fn calls(items: &[Step], names: &[&str]) -> bool {
+    items.iter().any(|item| match item {
+        Step::Task(task) => names.contains(&task.module),
+        Step::Block(block) => [&block.block, &block.rescue, &block.always].iter().any(|part| calls(part, names)),
+    })
+}
+
+/// What people see of a task: its name, else its module, behind its role.
+pub fn shown(task: &Task) -> String {
+    let name = task.common.name.as_ref().map_or(task.module, |name| name.text.as_str());
+    let name = match &task.action {
+        Action::NotBuilt(module) if task.common.name.is_none() => module.as_str(),
+        _ => name,
+    };
+    match &task.role {
+        Some(role) => format!("{} : {name}", role.name),
+        None => name.to_owned(),
+    }
+}
+
 fn lines(items: &[Step], depth: usize, into: &mut Vec<String>) {
     for item in items {
         match item {
@@ -50,8 +138,7 @@ fn lines(items: &[Step], depth: usize, into: &mut Vec<String>) {
                 let once = modules::scope(task.module) == ModuleScope::Cluster
                     || matches!(task.common.run_once, Some(Flag::Is(true)));
                 let whom = if once { "once" } else { "each host" };
-                let name = task.common.name.as_ref().map_or(task.module, |name| name.text.as_str());
-                into.push(format!("{}{name} ({}, {whom})", "  ".repeat(depth), task.module));
+                into.push(format!("{}{} ({}, {whom})", "  ".repeat(depth), shown(task), task.module));
             }
             Step::Block(block) => {
                 if let Some(name) = &block.common.name {
@@ -69,8 +156,52 @@ fn lines(items: &[Step], depth: usize, into: &mut Vec<String>) {
     }
 }
 
+/// A play's pattern as text: a template may give a list.
+pub fn pattern_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(pattern_of).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+/// The names that a play's own words may use.
+pub fn play_scope(inventory: &Inventory, play: &Play, extra: &Map<String, Value>) -> Scope {
+    let mut scope = Scope::new();
+    scope.data("groups", inventory.groups_value());
+    for (name, place, value) in &play.common.vars {
+        scope.written(name, value, Some(place.clone()));
+    }
+    for (name, value) in extra {
+        scope.written(name, value, None);
+    }
+    scope
+}
+
+/// The hosts of a pattern within a limit; empty where none matches.
+///
+/// # Errors
+/// A pattern that cannot be read.
+pub fn select(inventory: &Inventory, pattern: &str, limit: Option<&str>) -> Result<Vec<String>, Failure> {
+    let hosts = match inventory.select(pattern) {
+        Ok(hosts) => hosts,
+        Err(failure) if failure.kind == Kind::NoHost => return Ok(Vec::new()),
+        Err(failure) => return Err(failure),
+    };
+    let hosts = match limit {
+        Some(limit) => match inventory.limit(&hosts, limit) {
+            Ok(hosts) => hosts,
+            Err(failure) if failure.kind == Kind::NoHost => Vec::new(),
+            Err(failure) => return Err(failure),
+        },
+        None => hosts,
+    };
+    Ok(hosts.iter().map(ToString::to_string).collect())
+}
+
 impl Plan {
-    /// Makes the plan. `limit` narrows every play's hosts.
+    /// Makes the plan. `limit` narrows every play's hosts. With `lenient`, as Ansible does, a play without hosts is one that does
+    /// nothing.
     ///
     /// # Errors
     /// A pattern that matches nothing or cannot be read; a template in a play's name or pattern that has no value.
@@ -80,25 +211,43 @@ impl Plan {
         extra: &Map<String, Value>,
         limit: Option<&str>,
         forks: usize,
+        lenient: bool,
     ) -> Result<Self, Failure> {
         let templater = Templater::new();
-        let scope = Scope::of_data(extra);
-        let mut plays = Vec::new();
-        for play in playbooks.iter().flat_map(|playbook| &playbook.plays) {
-            let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            let pattern = text(templater.render(&play.hosts.text, Some(&play.hosts.place), &scope)?);
-            let title = match &play.name {
-                Some(name) => text(templater.render(&name.text, Some(&name.place), &scope)?),
+        let mut plays: Vec<PlannedPlay> = Vec::new();
+        let mut next = 1;
+        // Hosts and groups may come while the run goes on.
+        let mut grows = false;
+        for (playbook, play) in
+            playbooks.iter().flat_map(|playbook| playbook.plays.iter().map(move |play| (playbook, play)))
+        {
+            let scope = play_scope(inventory, play, extra);
+            let pattern = templater.render(&play.hosts.text, Some(&play.hosts.place), &scope);
+            let pattern = match pattern {
+                Ok(value) => pattern_of(&value),
+                Err(_) if grows || lenient => play.hosts.text.clone(),
+                Err(failure) => return Err(failure),
+            };
+            let title = match &play.common.name {
+                Some(Text { text, place }) => match templater.render(text, Some(place), &scope) {
+                    Ok(value) => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+                    Err(_) if grows || lenient => text.clone(),
+                    Err(failure) => return Err(failure),
+                },
                 None => pattern.clone(),
             };
-            let mut hosts: Vec<String> = inventory.select(&pattern)?.iter().map(ToString::to_string).collect();
-            if let Some(limit) = limit {
-                let allowed: Vec<String> = inventory.select(limit)?.iter().map(ToString::to_string).collect();
-                hosts.retain(|host| allowed.contains(host));
-            }
-            if hosts.is_empty() {
+            let hosts = if grows || lenient {
+                select(inventory, &pattern, limit)?
+            } else {
+                let hosts = match limit {
+                    Some(limit) => inventory.limit(&inventory.select(&pattern)?, limit)?,
+                    None => inventory.select(&pattern)?,
+                };
+                hosts.iter().map(ToString::to_string).collect()
+            };
+            if hosts.is_empty() && !(grows || lenient) {
                 return Err(Failure::new(
-                    crate::failure::Kind::NoHost,
+                    Kind::NoHost,
                     format!(
                         "no host matches {pattern:?}{}",
                         limit.map(|limit| format!(" within --limit {limit}")).unwrap_or_default()
@@ -106,14 +255,29 @@ impl Plan {
                 )
                 .mend("see which hosts and groups there are: ferry ping, or the inventory itself"));
             }
-            plays.push(PlannedPlay { play: play.clone(), title, pattern, hosts });
+            let mut play = play.clone();
+            grows |= play.lists().iter().any(|list| {
+                calls(list, &["add_host", "group_by", "include_tasks", "include_role"]) || calls(list, &["meta"])
+            });
+            for list in play.lists_mut() {
+                number(list, &mut next);
+            }
+            let base = std::path::Path::new(&playbook.file).parent().filter(|folder| !folder.as_os_str().is_empty());
+            plays.push(PlannedPlay {
+                play,
+                title,
+                pattern,
+                hosts,
+                base: base.unwrap_or_else(|| std::path::Path::new(".")).to_path_buf(),
+                file: playbook.file.clone(),
+            });
         }
-        Ok(Self { plays, extra: extra.clone(), forks })
+        Ok(Self { plays, extra: extra.clone(), limit: limit.map(str::to_owned), forks, tags: Tags::default() })
     }
 
     /// How many tasks there are, each counted once.
     pub fn tasks(&self) -> usize {
-        self.plays.iter().map(|play| count(&play.play.tasks)).sum()
+        self.plays.iter().flat_map(|play| play.play.lists()).map(count).sum()
     }
 
     /// All hosts of all plays, in order, once each.
@@ -132,8 +296,100 @@ impl Plan {
         let mut all = Vec::new();
         for play in &self.plays {
             all.push(format!("{} (hosts: {}: {})", play.title, play.pattern, play.hosts.join(", ")));
-            lines(&play.play.tasks, 1, &mut all);
+            let [pre_tasks, roles, tasks, post_tasks, handlers] = play.play.lists();
+            for list in [pre_tasks, roles, tasks, post_tasks] {
+                lines(list, 1, &mut all);
+            }
+            if !handlers.is_empty() {
+                all.push("  handlers:".to_owned());
+                lines(handlers, 2, &mut all);
+            }
         }
         all
     }
+
+    /// What `ansible-playbook --list-hosts`, `--list-tasks` and `--list-tags` print.
+    pub fn listing(&self, hosts: bool, tasks: bool, tags: bool) -> String {
+        let mut out = String::new();
+        let mut file = None;
+        let mut number = 0;
+        for play in &self.plays {
+            if file != Some(&play.file) {
+                out.push_str(&format!("\nplaybook: {}\n", play.file));
+                file = Some(&play.file);
+                number = 0;
+            }
+            number += 1;
+            let own = tags_of(&[&play.play.common.tags]);
+            let name = play.play.common.name.as_ref().map_or("", |_| play.title.as_str());
+            out.push_str(&format!("\n  play #{number} ({}): {name}\tTAGS: [{}]\n", play.pattern, own.join(",")));
+            if hosts {
+                let mut sorted = play.hosts.clone();
+                sorted.dedup();
+                let patterns: Vec<String> = play.play.patterns.iter().map(|pattern| format!("'{pattern}'")).collect();
+                out.push_str(&format!("    pattern: [{}]\n    hosts ({}):\n", patterns.join(", "), sorted.len()));
+                for host in &sorted {
+                    out.push_str(&format!("      {host}\n"));
+                }
+            }
+            if tasks || tags {
+                if tasks {
+                    out.push_str("    tasks:\n");
+                }
+                let mut all = Vec::new();
+                let mut shown = String::new();
+                let [pre_tasks, roles, main, post_tasks, _] = play.play.lists();
+                for list in [pre_tasks, roles, main, post_tasks] {
+                    self.list(list, &[&play.play.common.tags], &mut shown, &mut all);
+                }
+                if tasks {
+                    out.push_str(&shown);
+                }
+                if tags {
+                    all.extend(own);
+                    all.sort_unstable();
+                    all.dedup();
+                    out.push_str(&format!("      TASK TAGS: [{}]\n", all.join(", ")));
+                }
+            }
+        }
+        out
+    }
+
+    fn list<'a>(&self, items: &'a [Step], outer: &[&'a [Text]], out: &mut String, all: &mut Vec<String>) {
+        for item in items {
+            match item {
+                Step::Task(task) => {
+                    if matches!(task.action, Action::Meta(_)) {
+                        continue;
+                    }
+                    let chain: Vec<&[Text]> = outer.iter().copied().chain([task.common.tags.as_slice()]).collect();
+                    let tags = tags_of(&chain);
+                    if !self.tags.want(&tags) {
+                        continue;
+                    }
+                    let mut sorted = tags.clone();
+                    sorted.sort_unstable();
+                    all.extend(tags);
+                    out.push_str(&format!("      {}\tTAGS: [{}]\n", shown(task), sorted.join(", ")));
+                }
+                Step::Block(block) => {
+                    let chain: Vec<&[Text]> = outer.iter().copied().chain([block.common.tags.as_slice()]).collect();
+                    for part in [&block.block, &block.rescue, &block.always] {
+                        self.list(part, &chain, out, all);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn tags_of(chain: &[&[Text]]) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    for tag in chain.iter().flat_map(|tags| tags.iter()) {
+        if !out.contains(&tag.text) {
+            out.push(tag.text.clone());
+        }
+    }
+    out
 }

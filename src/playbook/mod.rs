@@ -1,21 +1,29 @@
-//! Playbooks as they are written: plays, blocks, tasks, each knowing file, line and column.
+//! Playbooks as they are written: plays, blocks, tasks, roles, each node knowing file, line and column.
 //!
-//! What lives here: reading a playbook ([`Playbook::parse`]) and telling everything that is wrong in
-//! it at once, before any host is touched. What does not: which hosts, in which order, with which values
+//! What lives here: reading playbooks and the files that they name ([`Playbook::load`], [`Loader`]) and telling everything that is
+//! wrong in them at once, before any host is touched. What does not: which hosts, in which order, with which values
 //! (plan and run), and what the modules do (modules).
+//!
+//! What is *imported* is read at once and stands in the playbook as a block; what is *included* is read by `run` when it gets
+//! there, with the same reader.
 
 mod freeform;
+mod load;
 mod module;
+mod read;
 mod words;
 
+pub use load::{LoadedRole, Loader, RoleQuery};
 pub use module::{Arg, ArgKind, ArgSpec, ModuleSpec, ModuleTable};
+pub use read::is_identifier;
+
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::failure::{Failure, Place};
-use crate::name::nearest;
-use crate::settings::yaml::{Document, Entry, Node, Spot, Yaml, quoted, showable};
-use crate::template::{Templater, is_template};
+use crate::settings::yaml::showable;
 
 /// A variable as written: name, place of its value, value. Templates in it are not rendered yet.
 pub type Var = (String, Place, Value);
@@ -25,6 +33,15 @@ pub type Var = (String, Place, Value);
 pub struct Text {
     /// The text, templates not rendered.
     pub text: String,
+    /// Where it begins.
+    pub place: Place,
+}
+
+/// A value of any type as written and where it begins; templates in it are not rendered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// The value.
+    pub value: Value,
     /// Where it begins.
     pub place: Place,
 }
@@ -45,6 +62,61 @@ pub struct Becoming {
     pub wanted: Option<Flag>,
     /// `become_user`.
     pub user: Option<Text>,
+    /// `become_method`.
+    pub method: Option<Text>,
+    /// `become_flags`.
+    pub flags: Option<Text>,
+    /// `become_exe`.
+    pub exe: Option<Text>,
+}
+
+/// What plays, roles, blocks and tasks have in common. What one does not say, the one around it does.
+#[derive(Debug, Clone, Default)]
+pub struct Common {
+    /// `name`.
+    pub name: Option<Text>,
+    /// `when`: all must be true, outer ones first. Bare expressions. A play has none of its own; an import gives it some.
+    pub when: Vec<Text>,
+    /// `vars`.
+    pub vars: Vec<Var>,
+    /// `tags`; a template may give several.
+    pub tags: Vec<Text>,
+    /// `become` and its like.
+    pub becoming: Becoming,
+    /// `connection`.
+    pub connection: Option<Text>,
+    /// `remote_user`.
+    pub remote_user: Option<Text>,
+    /// `port`.
+    pub port: Option<Written>,
+    /// `environment`: maps, or templates that give one, lowest first.
+    pub environment: Vec<Written>,
+    /// `module_defaults`: maps of maps, lowest first.
+    pub module_defaults: Vec<Written>,
+    /// `no_log`.
+    pub no_log: Option<Flag>,
+    /// `check_mode`.
+    pub check_mode: Option<Flag>,
+    /// `diff`.
+    pub diff: Option<Flag>,
+    /// `run_once`.
+    pub run_once: Option<Flag>,
+    /// `ignore_errors`.
+    pub ignore_errors: Option<Flag>,
+    /// `ignore_unreachable`.
+    pub ignore_unreachable: Option<Flag>,
+    /// `any_errors_fatal`.
+    pub any_errors_fatal: Option<Flag>,
+    /// `throttle`: how many hosts at once.
+    pub throttle: Option<Written>,
+    /// `timeout`, in seconds.
+    pub timeout: Option<Written>,
+    /// `delegate_to`.
+    pub delegate_to: Option<Text>,
+    /// `delegate_facts`.
+    pub delegate_facts: Option<Flag>,
+    /// `notify`.
+    pub notify: Vec<Text>,
 }
 
 /// A playbook.
@@ -53,9 +125,38 @@ pub struct Playbook {
     /// The file as the operator would name it.
     pub file: String,
     /// Its text, for snippets.
-    pub text: std::sync::Arc<str>,
-    /// Its plays in order.
+    pub text: Arc<str>,
+    /// Its plays in order, those of imported playbooks among them.
     pub plays: Vec<Play>,
+}
+
+/// `vars_prompt`: one question.
+#[derive(Debug, Clone)]
+pub struct Prompt {
+    /// The variable.
+    pub name: String,
+    /// The question; the variable's name where there is none.
+    pub question: Option<Text>,
+    /// What is typed is not shown.
+    pub private: bool,
+    /// What an empty answer means.
+    pub default: Option<Written>,
+    /// It is asked for twice.
+    pub confirm: bool,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// Who goes next when a task has ended on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Strategy {
+    /// All hosts do one task before any does the next.
+    #[default]
+    Linear,
+    /// Each host goes on by itself.
+    Free,
+    /// As free, and a host keeps its place until it is through.
+    HostPinned,
 }
 
 /// A play.
@@ -63,20 +164,63 @@ pub struct Playbook {
 pub struct Play {
     /// Where it begins.
     pub place: Place,
-    /// `name`.
-    pub name: Option<Text>,
+    /// The folder of its file.
+    pub folder: PathBuf,
+    /// What it shares with blocks and tasks.
+    pub common: Common,
     /// `hosts`: patterns, joined by commas when it is a list.
     pub hosts: Text,
-    /// `vars`.
-    pub vars: Vec<Var>,
-    /// `become`, `become_user`.
-    pub becoming: Becoming,
-    /// `any_errors_fatal`.
-    pub any_errors_fatal: Option<Flag>,
-    /// `tags`.
-    pub tags: Vec<Text>,
+    /// `hosts` as it is written: several patterns where it is a list.
+    pub patterns: Vec<String>,
+    /// `gather_facts`.
+    pub gather_facts: Option<Flag>,
+    /// `gather_subset`.
+    pub gather_subset: Option<Written>,
+    /// `vars_files`: each a path, or several of which the first that is there is taken.
+    pub vars_files: Vec<Vec<Text>>,
+    /// `vars_prompt`.
+    pub vars_prompt: Vec<Prompt>,
+    /// `serial`: how many hosts, or which part of them (`30%`), each batch has; the last one repeats.
+    pub serial: Option<Written>,
+    /// `strategy`.
+    pub strategy: Option<Strategy>,
+    /// `order`.
+    pub order: Option<Text>,
+    /// `max_fail_percentage`.
+    pub max_fail_percentage: Option<Written>,
+    /// `force_handlers`.
+    pub force_handlers: Option<Flag>,
+    /// `pre_tasks`.
+    pub pre_tasks: Vec<Step>,
+    /// `roles`, each a block.
+    pub roles: Vec<Step>,
     /// `tasks`.
     pub tasks: Vec<Step>,
+    /// `post_tasks`.
+    pub post_tasks: Vec<Step>,
+    /// Handlers, those of roles first.
+    pub handlers: Vec<Step>,
+    /// Roles whose defaults and variables the whole play sees.
+    pub open_roles: Vec<Arc<Role>>,
+}
+
+/// A role as far as its tasks need to know it.
+#[derive(Debug, PartialEq)]
+pub struct Role {
+    /// Its name as it was called.
+    pub name: String,
+    /// Its folder.
+    pub path: PathBuf,
+    /// `defaults/main`.
+    pub defaults: Vec<Var>,
+    /// `vars/main`.
+    pub vars: Vec<Var>,
+    /// What it was given where it is named.
+    pub params: Vec<Var>,
+    /// The roles that depend on it, nearest first.
+    pub parents: Vec<Arc<Role>>,
+    /// It may run more than once.
+    pub allow_duplicates: bool,
 }
 
 /// One entry of a list of tasks.
@@ -98,25 +242,47 @@ impl Step {
     }
 }
 
-/// What tasks and blocks have in common.
+/// What a task does.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Calls its module with its arguments.
+    Module,
+    /// `include_tasks`: the file, and what its tasks are given besides.
+    IncludeTasks(Text, Box<Common>),
+    /// `include_role`.
+    IncludeRole(Box<RoleQuery>, Box<Common>),
+    /// `meta`.
+    Meta(Text),
+    /// Ansible has this module and ferry has not: only where told to behave as Ansible does, and then the task fails.
+    NotBuilt(String),
+}
+
+/// `loop` or one of the `with_` forms.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loop {
+    /// `None` for `loop`, else the lookup's name: `items`, `dict`, …
+    pub with: Option<String>,
+    /// The items as written.
+    pub items: Written,
+}
+
+/// `loop_control`.
 #[derive(Debug, Clone, Default)]
-pub struct Common {
-    /// `name`.
-    pub name: Option<Text>,
-    /// `when`: all must be true. Bare expressions.
-    pub when: Vec<Text>,
-    /// `vars`.
-    pub vars: Vec<Var>,
-    /// `run_once`.
-    pub run_once: Option<Flag>,
-    /// `ignore_errors`.
-    pub ignore_errors: Option<Flag>,
-    /// `no_log`.
-    pub no_log: Option<Flag>,
-    /// `become`, `become_user`.
-    pub becoming: Becoming,
-    /// `tags`.
-    pub tags: Vec<Text>,
+pub struct LoopControl {
+    /// `loop_var`; `item` where there is none.
+    pub loop_var: Option<Text>,
+    /// `index_var`.
+    pub index_var: Option<Text>,
+    /// `label`.
+    pub label: Option<Written>,
+    /// `pause`, in seconds.
+    pub pause: Option<Written>,
+    /// `extended`.
+    pub extended: Option<Flag>,
+    /// `extended_allitems`.
+    pub extended_allitems: Option<Flag>,
+    /// `break_when`.
+    pub break_when: Vec<Text>,
 }
 
 /// A task: one module with its arguments.
@@ -126,6 +292,8 @@ pub struct Task {
     pub place: Place,
     /// What it shares with blocks.
     pub common: Common,
+    /// What it does.
+    pub action: Action,
     /// The module, by its short name.
     pub module: &'static str,
     /// Where the module is named.
@@ -133,12 +301,48 @@ pub struct Task {
     /// Its arguments in the order they are written; values with templates are not checked yet. The text
     /// of a free-form module is the argument `cmd`.
     pub args: Vec<Arg>,
+    /// Arguments that a template gives: a map, below those of `args`.
+    pub args_template: Option<Written>,
     /// `register`.
     pub register: Option<Text>,
     /// `changed_when`: all must be true. Bare expressions.
     pub changed_when: Option<Vec<Text>>,
     /// `failed_when`: all must be true. Bare expressions.
     pub failed_when: Option<Vec<Text>>,
+    /// `loop` or `with_…`.
+    pub repeat: Option<Loop>,
+    /// `loop_control`.
+    pub loop_control: LoopControl,
+    /// `until`: all must be true. Bare expressions.
+    pub until: Vec<Text>,
+    /// `retries`.
+    pub retries: Option<Written>,
+    /// `delay`, in seconds.
+    pub delay: Option<Written>,
+    /// `async`, in seconds.
+    pub asynchronous: Option<Written>,
+    /// `poll`, in seconds.
+    pub poll: Option<Written>,
+    /// `listen`, of a handler.
+    pub listen: Vec<Text>,
+    /// The folder of its file.
+    pub folder: Arc<PathBuf>,
+    /// The role that it is in.
+    pub role: Option<Arc<Role>>,
+    /// Its number in the plan, from 1; 0 for what is included while the run goes on.
+    pub number: usize,
+}
+
+/// What a block stands for.
+#[derive(Debug, Clone, Default)]
+pub enum Stands {
+    /// A block as written.
+    #[default]
+    Block,
+    /// The tasks of an imported or included file: `vars` count as its parameters.
+    File,
+    /// A role with all that it depends on; the text tells it apart from the same role with other parameters.
+    Role(Arc<Role>, String),
 }
 
 /// A block.
@@ -148,6 +352,8 @@ pub struct Block {
     pub place: Place,
     /// What it shares with tasks.
     pub common: Common,
+    /// What it stands for.
+    pub stands: Stands,
     /// `block`.
     pub block: Vec<Step>,
     /// `rescue`.
@@ -156,14 +362,17 @@ pub struct Block {
     pub always: Vec<Step>,
 }
 
-const PLAY_KEYS: &[&str] =
-    &["name", "hosts", "vars", "tasks", "gather_facts", "become", "become_user", "any_errors_fatal", "tags"];
-const COMMON_KEYS: &[&str] =
-    &["name", "when", "vars", "run_once", "ignore_errors", "no_log", "become", "become_user", "tags"];
-const TASK_KEYS: &[&str] = &["args", "register", "changed_when", "failed_when"];
-const BLOCK_KEYS: &[&str] = &["block", "rescue", "always"];
-/// How deep blocks stand in blocks.
-const DEEPEST: usize = 16;
+impl Play {
+    /// Every list of tasks in the order in which they run, handlers last.
+    pub fn lists(&self) -> [&[Step]; 5] {
+        [&self.pre_tasks, &self.roles, &self.tasks, &self.post_tasks, &self.handlers]
+    }
+
+    /// As [`lists`](Self::lists), to change them.
+    pub fn lists_mut(&mut self) -> [&mut Vec<Step>; 5] {
+        [&mut self.pre_tasks, &mut self.roles, &mut self.tasks, &mut self.post_tasks, &mut self.handlers]
+    }
+}
 
 impl Playbook {
     /// Reads the playbook `text` of `file`. Modules and their arguments are checked against `modules`.
@@ -171,13 +380,7 @@ impl Playbook {
     /// # Errors
     /// [`crate::failure::Kind::CouldNotStart`] with all that is wrong, each with file, line, column and snippet.
     pub fn parse(file: &str, text: &str, modules: &ModuleTable) -> Result<Self, Failure> {
-        let document = Document::read(file, text)?;
-        let mut parser = Parser { document: &document, modules, templater: Templater::new(), errors: Vec::new() };
-        let plays = parser.plays();
-        match Failure::all(parser.errors) {
-            Some(failure) => Err(failure),
-            None => Ok(Self { file: file.to_owned(), text: document.text.clone(), plays }),
-        }
+        Loader::new(modules.clone()).playbook_text(file, text)
     }
 
     /// A failure at a place of this playbook with its snippet.
@@ -189,587 +392,4 @@ impl Playbook {
             place.column,
         )
     }
-}
-
-struct Parser<'a> {
-    document: &'a Document,
-    modules: &'a ModuleTable,
-    templater: Templater,
-    errors: Vec<Failure>,
-}
-
-impl<'a> Parser<'a> {
-    fn failure(&self, spot: Spot, what: impl Into<String>) -> Failure {
-        self.document.failure(spot, what)
-    }
-
-    fn place(&self, spot: Spot) -> Place {
-        self.document.place(spot)
-    }
-
-    fn wrong(&mut self, node: &Node, what: String, mend: &str) {
-        let mut failure = self.failure(node.spot, what).saw(node.says());
-        if !mend.is_empty() {
-            failure = failure.mend(mend);
-        }
-        self.errors.push(failure);
-    }
-
-    fn plays(&mut self) -> Vec<Play> {
-        let root = &self.document.root;
-        let plays = match &root.value {
-            Yaml::List(plays) if !plays.is_empty() => plays,
-            Yaml::Null | Yaml::List(_) => {
-                let failure = self.failure(root.spot, "this playbook is empty").mend("begin with '- hosts: …'");
-                self.errors.push(failure);
-                return Vec::new();
-            }
-            Yaml::Map(_) => {
-                self.wrong(
-                    root,
-                    "a playbook is a list of plays".to_owned(),
-                    "begin each play with a dash: '- hosts: …'",
-                );
-                return Vec::new();
-            }
-            _ => {
-                self.wrong(root, "a playbook is a list of plays".to_owned(), "");
-                return Vec::new();
-            }
-        };
-        plays.iter().filter_map(|play| self.play(play)).collect()
-    }
-
-    fn entries(&mut self, node: &'a Node, what: &str) -> Option<&'a [Entry]> {
-        match &node.value {
-            Yaml::Map(entries) => Some(entries),
-            _ => {
-                self.wrong(node, format!("{what} is a mapping"), "");
-                None
-            }
-        }
-    }
-
-    fn play(&mut self, node: &'a Node) -> Option<Play> {
-        let entries = self.entries(node, "a play")?;
-        let mut play = Play {
-            place: self.place(node.spot),
-            name: None,
-            hosts: Text { text: String::new(), place: self.place(node.spot) },
-            vars: Vec::new(),
-            becoming: Becoming::default(),
-            any_errors_fatal: None,
-            tags: Vec::new(),
-            tasks: Vec::new(),
-        };
-        let mut hosts = false;
-        let mut foreign = false;
-        for entry in entries {
-            let value = &entry.value;
-            match self.key(entry).as_str() {
-                "name" => play.name = self.text(value, "name"),
-                "hosts" => {
-                    hosts = true;
-                    if let Some(text) = self.hosts(value) {
-                        play.hosts = text;
-                    }
-                }
-                "vars" => play.vars = self.vars(value),
-                "become" => play.becoming.wanted = self.flag(value, "become"),
-                "become_user" => play.becoming.user = self.text(value, "become_user"),
-                "any_errors_fatal" => play.any_errors_fatal = self.flag(value, "any_errors_fatal"),
-                "tags" => play.tags = self.tags(value),
-                "tasks" => play.tasks = self.steps(value, "tasks", 0),
-                "gather_facts" => match self.flag(value, "gather_facts") {
-                    Some(Flag::Is(false)) | None => {}
-                    Some(_) => {
-                        let failure = self
-                            .failure(value.spot, "gathering facts is not built yet in ferry")
-                            .mend("write gather_facts: false");
-                        self.errors.push(failure);
-                    }
-                },
-                other => {
-                    foreign |= other == "import_playbook" || other == "ansible.builtin.import_playbook";
-                    self.unknown_key(entry, "a play", PLAY_KEYS, words::PLAY);
-                }
-            }
-        }
-        if !hosts && !foreign {
-            let failure = self
-                .failure(node.spot, "this play has no hosts")
-                .mend("add 'hosts:' with a pattern, such as hosts: \"prod:&mains\"");
-            self.errors.push(failure);
-        }
-        Some(play)
-    }
-
-    fn key(&mut self, entry: &Entry) -> String {
-        match &entry.key.value {
-            Yaml::Text(text) => text.clone(),
-            _ => entry.name(),
-        }
-    }
-
-    /// A key that is none of `mine`: not built yet, or unknown with what was meant perhaps.
-    fn unknown_key(&mut self, entry: &Entry, of: &str, mine: &[&str], theirs: &[&str]) {
-        let name = self.key(entry);
-        let failure = self.failure(entry.key.spot, "");
-        self.errors.push(if theirs.contains(&short(&name)) || name.starts_with("with_") {
-            let mut failure = failure.mend("remove it, or keep this part for ansible-playbook");
-            failure.what = format!("{} is known to Ansible and not built yet in ferry", quoted(&name));
-            failure
-        } else {
-            let near = nearest(&name, mine.iter().copied(), 2);
-            let mut failure = match near.is_empty() {
-                true => failure.mend(format!("{of} has {}", mine.join(", "))),
-                false => failure.mend(format!("did you mean {}?", near.join(" or "))),
-            };
-            failure.what = format!("{of} has no key {}", quoted(&name));
-            failure
-        });
-    }
-
-    fn text(&mut self, node: &Node, what: &str) -> Option<Text> {
-        let text = match &node.value {
-            Yaml::Text(text) => text.clone(),
-            Yaml::Number(number) => number.to_string(),
-            _ => {
-                self.wrong(node, format!("{what} is text"), "put it in quotes");
-                return None;
-            }
-        };
-        let place = self.place(node.spot);
-        self.template(&text, node.spot, &place);
-        Some(Text { text, place })
-    }
-
-    fn template(&mut self, text: &str, spot: Spot, place: &Place) {
-        if let Err(failure) = self.templater.check(text, Some(place)) {
-            let at = self.failure(spot, "");
-            self.errors.push(Failure { snippet: at.snippet, ..failure });
-        }
-    }
-
-    fn templates(&mut self, node: &Node) {
-        match &node.value {
-            Yaml::Text(text) => {
-                let place = self.place(node.spot);
-                self.template(text, node.spot, &place);
-            }
-            Yaml::Vault(_) => {
-                let failure = self
-                    .failure(node.spot, "this is a !vault value, and vault is not built yet in ferry")
-                    .mend("give the secret with -K, a password file or an environment variable");
-                self.errors.push(failure);
-            }
-            Yaml::List(items) => items.iter().for_each(|item| self.templates(item)),
-            Yaml::Map(entries) => entries.iter().for_each(|entry| self.templates(&entry.value)),
-            _ => {}
-        }
-    }
-
-    fn hosts(&mut self, node: &Node) -> Option<Text> {
-        let Yaml::List(items) = &node.value else {
-            let text = self.text(node, "hosts")?;
-            if text.text.trim().is_empty() {
-                self.wrong(node, "hosts is empty".to_owned(), "write a pattern, such as all or \"prod:&mains\"");
-                return None;
-            }
-            return Some(text);
-        };
-        let mut names = Vec::new();
-        for item in items {
-            names.push(self.text(item, "an entry of hosts")?.text);
-        }
-        if names.is_empty() {
-            self.wrong(node, "hosts is an empty list".to_owned(), "write a pattern, such as all or \"prod:&mains\"");
-            return None;
-        }
-        Some(Text { text: names.join(","), place: self.place(node.spot) })
-    }
-
-    fn flag(&mut self, node: &Node, what: &str) -> Option<Flag> {
-        match &node.value {
-            Yaml::Bool(value) => Some(Flag::Is(*value)),
-            Yaml::Text(text) if is_template(text) => self.text(node, what).map(Flag::Template),
-            Yaml::Text(text) => match text.to_ascii_lowercase().as_str() {
-                "yes" | "true" | "on" => Some(Flag::Is(true)),
-                "no" | "false" | "off" => Some(Flag::Is(false)),
-                _ => {
-                    self.wrong(node, format!("{what} is true or false"), "write true, false or a \"{{ template }}\"");
-                    None
-                }
-            },
-            _ => {
-                self.wrong(node, format!("{what} is true or false"), "write true, false or a \"{{ template }}\"");
-                None
-            }
-        }
-    }
-
-    fn tags(&mut self, node: &Node) -> Vec<Text> {
-        match &node.value {
-            Yaml::Null => Vec::new(),
-            Yaml::List(items) => items.iter().filter_map(|item| self.text(item, "a tag")).collect(),
-            _ => {
-                let Some(text) = self.text(node, "tags") else { return Vec::new() };
-                let parts = text.text.split(',').map(str::trim).filter(|part| !part.is_empty());
-                parts.map(|part| Text { text: part.to_owned(), place: text.place.clone() }).collect()
-            }
-        }
-    }
-
-    fn conditions(&mut self, node: &Node, what: &str) -> Vec<Text> {
-        let items = match &node.value {
-            Yaml::List(items) => items.as_slice(),
-            Yaml::Null => {
-                self.wrong(node, format!("{what} is empty"), "write an expression, or remove the key");
-                &[]
-            }
-            _ => std::slice::from_ref(node),
-        };
-        let mut out = Vec::new();
-        for item in items {
-            let text = match &item.value {
-                Yaml::Text(text) => text.trim().to_owned(),
-                Yaml::Bool(value) => value.to_string(),
-                _ => {
-                    self.wrong(item, format!("{what} is an expression, true or false, or a list of them"), "");
-                    continue;
-                }
-            };
-            let place = self.place(item.spot);
-            if let Err(failure) = self.templater.check_condition(&text, Some(&place)) {
-                let at = self.failure(item.spot, "");
-                self.errors.push(Failure { snippet: at.snippet, ..failure });
-                continue;
-            }
-            out.push(Text { text, place });
-        }
-        out
-    }
-
-    fn vars(&mut self, node: &'a Node) -> Vec<Var> {
-        if node.value == Yaml::Null {
-            return Vec::new();
-        }
-        let Some(entries) = self.entries(node, "vars") else { return Vec::new() };
-        let mut out = Vec::new();
-        for entry in entries {
-            let name = self.key(entry);
-            if !is_identifier(&name) || !matches!(entry.key.value, Yaml::Text(_)) {
-                let failure = self
-                    .failure(entry.key.spot, format!("{} is not the name of a variable", quoted(&name)))
-                    .why("letters, digits and '_', not beginning with a digit");
-                self.errors.push(failure);
-                continue;
-            }
-            self.templates(&entry.value);
-            let value = entry.value.to_json();
-            // Where a play sets one of our own variables, the rules are those of the inventory.
-            if let Err(problem) = crate::inventory::vars::check(&name, &value) {
-                let spot = if problem.by_name { entry.key.spot } else { entry.value.spot };
-                let mut failure = self.failure(spot, problem.what);
-                failure.seen = problem.seen;
-                failure.mend = problem.mend;
-                if problem.secret {
-                    failure.snippet = None;
-                }
-                self.errors.push(failure);
-                continue;
-            }
-            out.push((name, self.place(entry.value.spot), value));
-        }
-        out
-    }
-
-    fn steps(&mut self, node: &'a Node, what: &str, depth: usize) -> Vec<Step> {
-        match &node.value {
-            Yaml::Null => Vec::new(),
-            Yaml::List(items) => items.iter().filter_map(|item| self.step(item, depth)).collect(),
-            _ => {
-                self.wrong(node, format!("{what} is a list of tasks"), "begin each task with a dash");
-                Vec::new()
-            }
-        }
-    }
-
-    fn step(&mut self, node: &'a Node, depth: usize) -> Option<Step> {
-        let entries = self.entries(node, "a task")?;
-        if depth > DEEPEST {
-            self.wrong(node, format!("blocks stand more than {DEEPEST} deep in blocks"), "");
-            return None;
-        }
-        let names: Vec<String> = entries.iter().map(Entry::name).collect();
-        if names.iter().any(|name| BLOCK_KEYS.contains(&name.as_str())) {
-            self.block(node, entries, depth).map(|block| Step::Block(Box::new(block)))
-        } else {
-            self.task(node, entries).map(|task| Step::Task(Box::new(task)))
-        }
-    }
-
-    /// Takes `entry` when tasks and blocks both have it.
-    fn common(&mut self, entry: &'a Entry, common: &mut Common) -> bool {
-        let value = &entry.value;
-        match self.key(entry).as_str() {
-            "name" => {
-                common.name = if value.value == Yaml::Null { None } else { self.text(value, "name") };
-            }
-            "when" => common.when = self.conditions(value, "when"),
-            "vars" => common.vars = self.vars(value),
-            "run_once" => common.run_once = self.flag(value, "run_once"),
-            "ignore_errors" => common.ignore_errors = self.flag(value, "ignore_errors"),
-            "no_log" => common.no_log = self.flag(value, "no_log"),
-            "become" => common.becoming.wanted = self.flag(value, "become"),
-            "become_user" => common.becoming.user = self.text(value, "become_user"),
-            "tags" => common.tags = self.tags(value),
-            _ => return false,
-        }
-        true
-    }
-
-    fn block(&mut self, node: &'a Node, entries: &'a [Entry], depth: usize) -> Option<Block> {
-        let mut block = Block {
-            place: self.place(node.spot),
-            common: Common::default(),
-            block: Vec::new(),
-            rescue: Vec::new(),
-            always: Vec::new(),
-        };
-        for entry in entries {
-            if self.common(entry, &mut block.common) {
-                continue;
-            }
-            match self.key(entry).as_str() {
-                "block" => block.block = self.steps(&entry.value, "block", depth + 1),
-                "rescue" => block.rescue = self.steps(&entry.value, "rescue", depth + 1),
-                "always" => block.always = self.steps(&entry.value, "always", depth + 1),
-                name if self.modules.get(name).is_some() || TASK_KEYS.contains(&name) => {
-                    let failure = self
-                        .failure(entry.key.spot, format!("a block cannot have {}", quoted(name)))
-                        .mend("put it into a task inside of the block");
-                    self.errors.push(failure);
-                }
-                _ => {
-                    let mine: Vec<&str> = BLOCK_KEYS.iter().chain(COMMON_KEYS).copied().collect();
-                    self.unknown_key(entry, "a block", &mine, words::BLOCK);
-                }
-            }
-        }
-        if !entries.iter().any(|entry| entry.name() == "block") {
-            let failure = self
-                .failure(node.spot, "rescue and always belong to a block, and there is none")
-                .mend("add 'block:' with the tasks that they stand by");
-            self.errors.push(failure);
-            return None;
-        }
-        Some(block)
-    }
-
-    fn task(&mut self, node: &'a Node, entries: &'a [Entry]) -> Option<Task> {
-        let mut common = Common::default();
-        let mut register = None;
-        let mut changed_when = None;
-        let mut failed_when = None;
-        let mut extra_args: Option<&'a Node> = None;
-        let mut named: Option<(&'a Entry, ModuleSpec)> = None;
-        let before = self.errors.len();
-        let mut not_built = false;
-        for entry in entries {
-            if self.common(entry, &mut common) {
-                continue;
-            }
-            let name = self.key(entry);
-            match name.as_str() {
-                "register" => register = self.register(&entry.value),
-                "changed_when" => changed_when = Some(self.conditions(&entry.value, "changed_when")),
-                "failed_when" => failed_when = Some(self.conditions(&entry.value, "failed_when")),
-                "args" => extra_args = Some(&entry.value),
-                _ => match self.modules.get(&name).copied() {
-                    Some(module) => match named {
-                        Some((first, _)) => {
-                            let failure = self
-                                .failure(entry.key.spot, format!("this task names a second module, {}", quoted(&name)))
-                                .why(format!("the first is {} in line {}", first.name(), first.key.spot.line))
-                                .mend("make two tasks of it");
-                            self.errors.push(failure);
-                        }
-                        None => named = Some((entry, module)),
-                    },
-                    None => {
-                        not_built = true;
-                        self.unknown_in_task(entry, &name);
-                    }
-                },
-            }
-        }
-        let Some((entry, module)) = named else {
-            if !not_built {
-                let failure = self
-                    .failure(node.spot, "this task names no module")
-                    .mend("add one, such as 'command: uptime'; 'ferry doc' lists them");
-                self.errors.push(failure);
-            }
-            return None;
-        };
-        let args = self.args(entry, &module, extra_args);
-        if self.errors.len() > before {
-            return None;
-        }
-        Some(Task {
-            place: self.place(node.spot),
-            common,
-            module: module.name,
-            module_place: self.place(entry.key.spot),
-            args,
-            register,
-            changed_when,
-            failed_when,
-        })
-    }
-
-    /// A key of a task that is neither ours nor one of our modules.
-    fn unknown_in_task(&mut self, entry: &Entry, name: &str) {
-        let mine: Vec<&str> = TASK_KEYS.iter().chain(COMMON_KEYS).chain(&["block"]).copied().collect();
-        if words::TASK.contains(&name) || name.starts_with("with_") {
-            self.unknown_key(entry, "a task", &mine, words::TASK);
-            return;
-        }
-        let modules: Vec<&str> = self.modules.names().collect();
-        if words::MODULES.contains(&module::short_name(name)) {
-            let failure = self
-                .failure(
-                    entry.key.spot,
-                    format!("the module {} is known to Ansible and not built yet in ferry", quoted(name)),
-                )
-                .mend(format!("ferry has {}", modules.join(", ")));
-            self.errors.push(failure);
-            return;
-        }
-        let failure = self.failure(entry.key.spot, format!("{} is neither a key of a task nor a module", quoted(name)));
-        let near = nearest(short(name), mine.iter().copied().chain(modules.iter().copied()), 3);
-        let failure = if name.contains('.') && near.is_empty() {
-            failure.mend("modules of collections are not built in ferry; it has its own and some of ansible.builtin")
-        } else if near.is_empty() {
-            failure.mend(format!("modules: {}", modules.join(", ")))
-        } else {
-            failure.mend(format!("did you mean {}?", near.join(" or ")))
-        };
-        self.errors.push(failure);
-    }
-
-    fn register(&mut self, node: &Node) -> Option<Text> {
-        let text = self.text(node, "register")?;
-        if !is_identifier(&text.text) {
-            self.wrong(
-                node,
-                "register is the name of a variable".to_owned(),
-                "letters, digits and '_', not beginning with a digit",
-            );
-            return None;
-        }
-        Some(text)
-    }
-
-    fn args(&mut self, entry: &'a Entry, module: &ModuleSpec, extra: Option<&'a Node>) -> Vec<Arg> {
-        let place = self.place(entry.value.spot);
-        let mut args: Vec<Arg> = Vec::new();
-        // Where the name of each argument stands.
-        let mut names: Vec<Spot> = Vec::new();
-        self.templates(&entry.value);
-        match &entry.value.value {
-            Yaml::Null => {}
-            Yaml::Map(entries) => {
-                for arg in entries {
-                    let name = self.key(arg);
-                    args.push((name, self.place(arg.value.spot), arg.value.to_json()));
-                    names.push(arg.key.spot);
-                }
-            }
-            Yaml::Text(line) => {
-                let known: Vec<&str> = module.args.iter().map(|arg| arg.name).filter(|name| *name != "cmd").collect();
-                let parsed = if module.free_form {
-                    freeform::free_form(line, &known).map(|(command, args)| {
-                        let command = (!command.is_empty()).then_some(("cmd".to_owned(), command));
-                        command.into_iter().chain(args).collect::<Vec<_>>()
-                    })
-                } else {
-                    freeform::pairs(line)
-                };
-                match parsed {
-                    Ok(pairs) => {
-                        args.extend(pairs.into_iter().map(|(name, value)| (name, place.clone(), Value::String(value))));
-                    }
-                    Err(what) => {
-                        let mend = if module.free_form {
-                            "close it, or write the arguments as a mapping"
-                        } else {
-                            "write the arguments as a mapping below the module"
-                        };
-                        let failure = self.failure(
-                            entry.value.spot,
-                            format!("the arguments of {} cannot be read: {what}", module.name),
-                        );
-                        self.errors.push(failure.mend(mend));
-                        return args;
-                    }
-                }
-            }
-            _ => {
-                self.wrong(
-                    &entry.value,
-                    format!("the arguments of {} are a mapping or a line of text", module.name),
-                    "",
-                );
-                return args;
-            }
-        }
-        if let Some(extra) = extra {
-            self.templates(extra);
-            let Some(entries) = self.entries(extra, "args") else { return args };
-            for arg in entries {
-                let name = self.key(arg);
-                if args.iter().any(|(known, _, _)| *known == name) {
-                    let failure = self.failure(arg.key.spot, format!("the argument {} is given twice", quoted(&name)));
-                    self.errors.push(failure.mend("remove it here or below the module"));
-                    continue;
-                }
-                names.resize(args.len(), entry.value.spot);
-                args.push((name, self.place(arg.value.spot), arg.value.to_json()));
-                names.push(arg.key.spot);
-            }
-        }
-        for (at, (name, _, _)) in args.iter().enumerate() {
-            if args.iter().take(at).any(|(other, _, _)| other == name) {
-                let failure = self.failure(entry.value.spot, format!("the argument {} is given twice", quoted(name)));
-                self.errors.push(failure);
-            }
-        }
-        for problem in module.problems(&args) {
-            let spot = match problem.at {
-                module::At::Module => entry.key.spot,
-                module::At::Name(index) => names.get(index).copied().unwrap_or(entry.value.spot),
-                module::At::Value(index) => args
-                    .get(index)
-                    .map_or(entry.value.spot, |(_, place, _)| Spot { line: place.line, column: place.column }),
-            };
-            let failure = self.failure(spot, problem.what);
-            self.errors.push(match problem.mend {
-                Some(mend) => failure.mend(mend),
-                None => failure,
-            });
-        }
-        args
-    }
-}
-
-fn short(name: &str) -> &str {
-    module::short_name(name)
-}
-
-/// Whether `name` can name a variable.
-fn is_identifier(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }

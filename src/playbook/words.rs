@@ -1,100 +1,25 @@
-//! The words of Ansible's playbook language that ferry has not built yet.
+//! The words of Ansible's playbook language that are no modules of ours.
 //!
-//! What lives here: lists of names, so that a key that Ansible knows is told apart from a misspelt
-//! one. What does not: what ferry has (the readers of plays, tasks and blocks know that).
+//! What lives here: lists of names, so that a name that Ansible knows is told apart from a misspelt
+//! one. What does not: what they mean (`read` and `run`).
 
-/// Keys of a play that are known to Ansible and not built yet.
-pub(super) const PLAY: &[&str] = &[
-    "gather_subset",
-    "gather_timeout",
-    "fact_path",
-    "vars_files",
-    "vars_prompt",
-    "pre_tasks",
-    "roles",
-    "post_tasks",
-    "handlers",
-    "serial",
-    "strategy",
-    "order",
-    "max_fail_percentage",
-    "force_handlers",
-    "ignore_errors",
-    "ignore_unreachable",
-    "become_method",
-    "become_flags",
-    "become_exe",
-    "remote_user",
-    "port",
-    "connection",
-    "environment",
-    "module_defaults",
-    "no_log",
-    "check_mode",
-    "diff",
-    "throttle",
-    "timeout",
-    "run_once",
-    "collections",
-    "debugger",
-    "import_playbook",
-    "validate_argspec",
-];
+/// What stands where a module stands and is none: carried out by `run` itself.
+pub(super) const ACTIONS: &[&str] =
+    &["import_tasks", "include_tasks", "import_role", "include_role", "meta", "include"];
 
-/// Keys of a task that are known to Ansible and not built yet.
-pub(super) const TASK: &[&str] = &[
-    "action",
-    "local_action",
-    "loop",
-    "loop_control",
-    "until",
-    "retries",
-    "delay",
-    "ignore_unreachable",
-    "notify",
-    "listen",
-    "delegate_to",
-    "delegate_facts",
-    "async",
-    "poll",
-    "environment",
-    "check_mode",
-    "diff",
-    "throttle",
-    "timeout",
-    "become_method",
-    "become_flags",
-    "become_exe",
-    "remote_user",
-    "port",
-    "connection",
-    "module_defaults",
-    "collections",
-    "debugger",
-    "any_errors_fatal",
-];
-
-/// Keys of a block that are known to Ansible and not built yet.
-pub(super) const BLOCK: &[&str] = &[
-    "ignore_unreachable",
-    "notify",
-    "delegate_to",
-    "delegate_facts",
-    "environment",
-    "check_mode",
-    "diff",
-    "throttle",
-    "timeout",
-    "become_method",
-    "become_flags",
-    "become_exe",
-    "remote_user",
-    "port",
-    "connection",
-    "module_defaults",
-    "collections",
-    "debugger",
-    "any_errors_fatal",
+/// What `meta` can do.
+pub(super) const META: &[&str] = &[
+    "flush_handlers",
+    "end_play",
+    "end_host",
+    "end_batch",
+    "end_role",
+    "clear_host_errors",
+    "clear_facts",
+    "refresh_inventory",
+    "reset_connection",
+    "noop",
+    "role_complete",
 ];
 
 /// Modules and actions of ansible.builtin.

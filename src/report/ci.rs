@@ -87,7 +87,7 @@ impl Folds {
     pub fn before(&mut self, event: &Stamped) -> String {
         let Some(ci) = self.ci else { return String::new() };
         match &event.event {
-            Event::TaskStarted { task, number, of } => {
+            Event::TaskStarted { task, number, of, .. } => {
                 let mut text = self.close(event);
                 let title = clean(format!("[{number}/{of}] {task}").as_bytes());
                 match ci {

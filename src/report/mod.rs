@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 
 use crate::event::Window;
 
+pub mod ansible;
 pub mod ci;
 pub mod exec;
 pub mod figures;

@@ -164,6 +164,8 @@ impl Attach {
 pub(super) fn host_of(event: &Event) -> Option<&str> {
     match event {
         Event::TaskEnded { host, .. }
+        | Event::ItemEnded { host, .. }
+        | Event::Retrying { host, .. }
         | Event::Line { host, .. }
         | Event::Logged { host, .. }
         | Event::Progress { host, .. }
@@ -501,8 +503,14 @@ pub(super) fn body(event: &Stamped, width: usize, style: Style, output: Output) 
             let hosts = if style.unicode { hosts } else { hosts.replace('…', "...") };
             pen.put("play ", Paint::Dim, &format!("{play} ({hosts})"), Paint::Bold);
         }
-        Event::TaskStarted { task, number, of } => {
-            let place = if *of >= *number && *of > 0 { format!("[{number}/{of}] ") } else { format!("[{number}] ") };
+        Event::TaskStarted { task, number, of, .. } => {
+            let place = if *number == 0 {
+                String::new()
+            } else if *of >= *number && *of > 0 {
+                format!("[{number}/{of}] ")
+            } else {
+                format!("[{number}] ")
+            };
             pen.put(&place, Paint::Cyan, task, Paint::Bold);
         }
         Event::TaskEnded { task, host, outcome, seconds, message, .. } => {
@@ -543,6 +551,34 @@ pub(super) fn body(event: &Stamped, width: usize, style: Style, output: Output) 
                 pen.put_rows(&format!("  {host} | "), Paint::Dim, text, paint, ROWS_OF_A_LINE);
             }
         }
+        Event::ItemEnded { host, item, outcome, result, .. } => {
+            let word = match outcome {
+                Outcome::Ok => "ok",
+                Outcome::Changed => "changed",
+                Outcome::Skipped => "skipped",
+                Outcome::Failed => "FAILED",
+                Outcome::Unreachable => "UNREACHABLE",
+                Outcome::Unknown => "UNKNOWN",
+            };
+            let said = match (outcome, result.get("msg").and_then(serde_json::Value::as_str)) {
+                (Outcome::Failed | Outcome::Unreachable | Outcome::Unknown, Some(said)) => format!(": {said}"),
+                (_, Some(said)) if result.get("_ansible_verbose_always").is_some() => format!(": {said}"),
+                _ => String::new(),
+            };
+            let text = format!("{}item {item}: {word}{said}", pen.host(Some(host)));
+            pen.put("    ", Paint::None, &text, if *outcome == Outcome::Skipped { Paint::Dim } else { Paint::None });
+        }
+        Event::Retrying { host, item, left, .. } => {
+            let item = item.as_ref().map(|item| format!("item {item}: ")).unwrap_or_default();
+            let text = format!("{}{item}not yet as it is wanted; tried {left} times more", pen.host(Some(host)));
+            pen.put("    ", Paint::None, &text, Paint::Yellow);
+        }
+        Event::Included { what, label, hosts } => {
+            let label = label.as_ref().map(|label| format!(" ({label})")).unwrap_or_default();
+            pen.put("    ", Paint::None, &format!("{what}{label} for {}", hosts.join(", ")), Paint::Dim);
+        }
+        Event::NoHosts { pattern } => pen.put("  ", Paint::None, &format!("no host matches {pattern}"), Paint::Yellow),
+        Event::NoHostsLeft => pen.put("  ", Paint::None, "no host is left", Paint::Red),
         Event::Logged { .. } | Event::Rescued { .. } => {}
         Event::Progress { what, host, done, total, unit } => {
             let text = progress(what, *done, *total, unit, None);

@@ -332,7 +332,7 @@ impl Screen {
                 self.count(event.at, (what, host), *done, *total, unit);
                 return;
             }
-            Event::TaskStarted { task, number, of } => self.begin(task, *number, *of),
+            Event::TaskStarted { task, number, of, .. } => self.begin(task, *number, *of),
             Event::TaskEnded { host, .. } => self.forget(host),
             Event::RunEnded { .. } => self.clear(),
             Event::Asking { .. } => {

@@ -1,72 +1,215 @@
 //! Carries a playbook out: plays in order, tasks in order, hosts side by side.
 //!
-//! What lives here: order, blocks, `when`, `register`, `run_once`, who is still in the play, and what an
-//! earlier run did already ([`Resume`]). What does not: what a module does (modules), how it looks
-//! (report).
+//! What lives here: order ([`walk`]), one task on one host ([`task`]), what variables it sees ([`scope`]), what is included on the
+//! way, handlers, who is still in the play, and what an earlier run did already ([`Resume`]). What does not: what a module does
+//! (modules), how it looks (report).
 //!
-//! A failed host leaves the play, an unreachable one too. With `any_errors_fatal`, and for modules
-//! that are about the whole cluster, one failure ends the block; `always` runs all the same.
+//! A failed host leaves the run, an unreachable one too. With `any_errors_fatal`, and for modules
+//! that are about the whole cluster, one failure ends the block for all; `rescue` and `always` run all the same.
 //!
 //! Tasks have numbers, in the order in which they are written, `rescue` included: the same playbook
-//! gives the same numbers whatever happens, and a journal names a task by its number.
+//! gives the same numbers whatever happens, and a journal names a task by its number. What is included while the run goes on has none
+//! (0): a run that is carried on begins it anew.
 
+mod grow;
 mod resume;
+mod scope;
+mod task;
+mod walk;
 
 pub use resume::{Recorded, Resume};
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use futures::StreamExt as _;
 use serde_json::{Map, Value, json};
 
-use crate::event::{Event, Outcome};
-use crate::failure::{Failure, Kind};
-use crate::modules::{self, Done, Scope as ModuleScope, World};
-use crate::plan::{Plan, PlannedPlay};
-use crate::playbook::{Block, Flag, Step, Task, Text};
+use crate::event::Event;
+use crate::failure::Failure;
+use crate::inventory::Inventory;
+use crate::modules::World;
+use crate::plan::{Plan, PlannedPlay, Tags};
+use crate::playbook::{Block, Loader, Role, Step, Strategy, Task};
 use crate::template::{Scope, Templater};
 
 /// Counts per host, as Ansible's recap has them.
 pub type Recap = BTreeMap<String, BTreeMap<String, u64>>;
 
-struct Runner<'a> {
-    world: &'a World,
-    templater: Templater,
-    extra: Map<String, Value>,
-    forks: usize,
-    of: usize,
+/// How a run is meant, beside its plan.
+pub struct Options {
+    /// Hosts, groups and their variables; modules may add to them.
+    pub inventory: Inventory,
+    /// Reads what is included on the way.
+    pub loader: Loader,
+    /// `--diff`.
+    pub diff: bool,
+    /// `--force-handlers`.
+    pub force_handlers: bool,
+    /// `--start-at-task`: a task's name, or a pattern of one.
+    pub start_at: Option<String>,
+    /// `--step`: asks before each task.
+    pub step: Option<Arc<dyn Fn(&str) -> Step1 + Send + Sync>>,
+    /// How many `-v`.
+    pub verbosity: u8,
+    /// As Ansible does it where ferry does it otherwise.
+    pub compat: bool,
+    /// `-c`.
+    pub connection: Option<String>,
+    /// `--become-method`, `--become-user`.
+    pub become_method: Option<String>,
+    /// `--become-user`.
+    pub become_user: Option<String>,
+    /// Facts are gathered where a play does not say.
+    pub gathering: bool,
+    /// Asks for a value of `vars_prompt`: the question, whether it is shown while it is typed.
+    pub prompt: Option<Arc<dyn Fn(&str, bool) -> Option<String> + Send + Sync>>,
+}
+
+/// An answer to `--step`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step1 {
+    /// Run this task.
+    Yes,
+    /// Not this one.
+    No,
+    /// This and all that follow.
+    Continue,
+}
+
+/// Where a host stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Standing {
+    failed: bool,
+    unreachable: bool,
+    /// `meta: end_host` and its like: it is through with the play.
+    ended: bool,
+    /// `meta: end_role`: it is through with the role that it is in.
+    out_of_role: bool,
+}
+
+impl Standing {
+    fn goes_on(self) -> bool {
+        !self.failed && !self.unreachable && !self.ended && !self.out_of_role
+    }
+}
+
+/// What changes while a run goes on.
+#[derive(Default)]
+struct State {
     recap: Recap,
-    /// How many blocks with a `rescue` we are inside of: what fails there is not the run's failure.
-    rescuing: usize,
-    /// What an earlier run did.
-    earlier: Option<&'a Resume>,
+    standing: HashMap<String, Standing>,
+    /// Facts of hosts, as they were gathered.
+    facts: HashMap<String, Map<String, Value>>,
+    /// Inventory and facts of a host, as templates see them; dropped when either changes.
+    bases: HashMap<String, Scope>,
+    /// What `include_vars` read.
+    included: HashMap<String, Scope>,
+    /// What `register` and `set_fact` left.
+    late: HashMap<String, Scope>,
+    /// Which handlers wait, by host: their places in the play's list.
+    notified: HashMap<String, BTreeSet<usize>>,
+    /// The play's handlers.
+    handlers: Vec<Arc<Task>>,
+    /// Roles that ran on a host.
+    roles_done: BTreeSet<(String, String)>,
+    /// Roles that were included with `public`.
+    open_roles: Vec<Arc<Role>>,
+    /// Files of `vars_files`, read.
+    files: HashMap<PathBuf, Arc<Vec<crate::playbook::Var>>>,
     /// Hosts on which something ran again: what the earlier run did after that no longer holds.
     left: BTreeSet<String>,
     /// Hosts that are inside of a block which the earlier run mended: its failure is told again.
     mended: BTreeSet<String>,
-    /// What `register` and `set_fact` left, per host.
-    facts: BTreeMap<String, Map<String, Value>>,
+    /// `--start-at-task` was met, or was not asked for.
+    begun: bool,
+    /// `--step` was answered with "continue".
+    unstepped: bool,
+    /// What the play's hosts are, for variables.
+    play_hosts: Vec<String>,
+    play_batch: Vec<String>,
+    /// Ways by what their variables say.
+    ways: HashMap<String, Arc<crate::remote::Way>>,
 }
 
-struct PlayState<'a> {
-    play: &'a PlannedPlay,
-    hosts: Vec<String>,
-    gone: BTreeSet<String>,
+/// What everything that runs sees.
+struct Shared {
+    inventory: RwLock<Inventory>,
+    state: Mutex<State>,
+    templater: Templater,
+    extra: Map<String, Value>,
+    extra_scope: Scope,
+    check: bool,
+    tags: Tags,
+    limit: Option<String>,
+    forks: usize,
+    options: Carried,
 }
 
-impl PlayState<'_> {
-    fn active(&self) -> Vec<String> {
-        self.hosts.iter().filter(|host| !self.gone.contains(*host)).cloned().collect()
+/// [`Options`] without what is kept elsewhere.
+struct Carried {
+    loader: Loader,
+    diff: bool,
+    force_handlers: bool,
+    start_at: Option<String>,
+    step: Option<Arc<dyn Fn(&str) -> Step1 + Send + Sync>>,
+    verbosity: u8,
+    compat: bool,
+    connection: Option<String>,
+    become_method: Option<String>,
+    become_user: Option<String>,
+    gathering: bool,
+    prompt: Option<Arc<dyn Fn(&str, bool) -> Option<String> + Send + Sync>>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn inventory(&self) -> RwLockReadGuard<'_, Inventory> {
+        self.inventory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn active(&self, hosts: &[String]) -> Vec<String> {
+        let state = self.state();
+        hosts.iter().filter(|host| state.standing.get(*host).copied().unwrap_or_default().goes_on()).cloned().collect()
+    }
+
+    fn stand(&self, host: &str, change: impl FnOnce(&mut Standing)) {
+        change(self.state().standing.entry(host.to_owned()).or_default());
+    }
+
+    fn count(&self, host: &str, word: &str) {
+        *self.state().recap.entry(host.to_owned()).or_default().entry(word.to_owned()).or_default() += 1;
     }
 }
 
-/// Whether a list of items came to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flow {
-    On,
-    /// A failure that ends the play.
-    Stop,
+struct Runner<'a> {
+    world: &'a World,
+    shared: Arc<Shared>,
+    of: usize,
+    /// What an earlier run did.
+    earlier: Option<&'a Resume>,
+}
+
+/// A play while it runs.
+struct PlayRun<'a> {
+    play: &'a PlannedPlay,
+    /// The hosts of the batch that runs.
+    batch: Vec<String>,
+    /// Variables that the whole play sees: those of `vars` and `vars_prompt`.
+    prompted: Map<String, Value>,
+    /// How many batches there are: `max_fail_percentage` counts within one.
+    strategy: Strategy,
+    /// One task at a time on so many hosts.
+    forks: usize,
+    max_fail: Option<f64>,
+    force_handlers: bool,
+    /// Nothing of the play is begun any more, since too much failed.
+    broken: std::sync::atomic::AtomicBool,
+    /// `meta: end_play`.
+    ended: std::sync::atomic::AtomicBool,
 }
 
 /// How many tasks there are, `rescue` included.
@@ -80,403 +223,342 @@ fn size(items: &[Step]) -> usize {
         .sum()
 }
 
-/// What is there instead of running a task: how it ended in an earlier run.
-enum Ended {
-    Now(Result<Done, Failure>),
-    Before(Recorded),
-}
-
-/// Carries out the plan. What went wrong was told as [`Event::Failed`].
-pub async fn carry_out(world: &World, plan: &Plan) -> Recap {
-    carry_on(world, plan, None).await
-}
-
-/// Carries out the plan, without what an earlier run of it did.
-pub async fn carry_on(world: &World, plan: &Plan, earlier: Option<&Resume>) -> Recap {
-    let mut runner = Runner {
-        world,
-        templater: Templater::new(),
-        extra: plan.extra.clone(),
-        forks: plan.forks.max(1),
-        of: plan.plays.iter().map(|play| size(&play.play.tasks)).sum(),
-        recap: Recap::new(),
-        rescuing: 0,
-        earlier,
-        left: BTreeSet::new(),
-        mended: BTreeSet::new(),
-        facts: BTreeMap::new(),
-    };
-    let mut number = 1;
-    for play in &plan.plays {
-        world.events.tell(Event::PlayStarted { play: play.title.clone(), hosts: play.hosts.clone() });
-        let mut state = PlayState { play, hosts: play.hosts.clone(), gone: BTreeSet::new() };
-        if runner.items(&mut state, &play.play.tasks, &[], number).await == Flow::Stop {
-            break;
-        }
-        number += size(&play.play.tasks);
+/// The number of a block's first task; 0 where it has none.
+fn first_number(block: &Block) -> usize {
+    fn of(items: &[Step]) -> Option<usize> {
+        items.iter().find_map(|item| match item {
+            Step::Task(task) => Some(task.number),
+            Step::Block(block) => of(&block.block).or_else(|| of(&block.rescue)).or_else(|| of(&block.always)),
+        })
     }
-    runner.recap
+    of(&block.block).or_else(|| of(&block.rescue)).or_else(|| of(&block.always)).unwrap_or(0)
 }
-
-/// A condition that a task inherits from its blocks.
-type Condition = Text;
 
 /// What people see of a task: its name, else its module.
 fn shown(task: &Task) -> String {
-    task.common.name.as_ref().map_or_else(|| task.module.to_owned(), |name| name.text.clone())
+    crate::plan::shown(task)
+}
+
+/// Carries out the plan, without what an earlier run of it did. What went wrong was told as [`Event::Failed`].
+pub async fn carry_on(world: &World, plan: &Plan, options: Options, earlier: Option<&Resume>) -> Recap {
+    let mut extra_scope = Scope::new();
+    for (name, value) in &plan.extra {
+        extra_scope.written(name, value, None);
+    }
+    let begun = options.start_at.is_none();
+    let shared = Arc::new(Shared {
+        inventory: RwLock::new(options.inventory),
+        state: Mutex::new(State { begun, ..State::default() }),
+        templater: options.loader.templater.clone(),
+        extra: plan.extra.clone(),
+        extra_scope,
+        check: world.choices.check,
+        tags: plan.tags.clone(),
+        limit: plan.limit.clone(),
+        forks: plan.forks.max(1),
+        options: Carried {
+            loader: options.loader,
+            diff: options.diff,
+            force_handlers: options.force_handlers,
+            start_at: options.start_at,
+            step: options.step,
+            verbosity: options.verbosity,
+            compat: options.compat,
+            connection: options.connection,
+            become_method: options.become_method,
+            become_user: options.become_user,
+            gathering: options.gathering,
+            prompt: options.prompt,
+        },
+    });
+    let of = plan.plays.iter().flat_map(|play| play.play.lists()).map(size).sum();
+    let runner = Runner { world, shared: Arc::clone(&shared), of, earlier };
+    for play in &plan.plays {
+        match runner.play(play).await {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(failure) => {
+                world.events.tell(Event::Failed { failure });
+                break;
+            }
+        }
+    }
+    std::mem::take(&mut shared.state().recap)
 }
 
 impl Runner<'_> {
-    fn count(&mut self, host: &str, word: &str) {
-        *self.recap.entry(host.to_owned()).or_default().entry(word.to_owned()).or_default() += 1;
-    }
-
-    /// Items in order; the first task among them has this number.
-    async fn items(
-        &mut self,
-        state: &mut PlayState<'_>,
-        items: &[Step],
-        inherited: &[Condition],
-        mut number: usize,
-    ) -> Flow {
-        for item in items {
-            let flow = match item {
-                Step::Task(task) => self.task(state, task, inherited, number).await,
-                Step::Block(block) => Box::pin(self.block(state, block, inherited, number)).await,
-            };
-            number += size(std::slice::from_ref(item));
-            if flow == Flow::Stop {
-                return Flow::Stop;
+    /// One play in all its batches; false when nothing further is to be begun.
+    async fn play(&self, play: &PlannedPlay) -> Result<bool, Failure> {
+        let shared = &self.shared;
+        let (pattern, title, hosts) = self.hosts_of(play)?;
+        if hosts.is_empty() {
+            self.world.events.tell(Event::PlayStarted { play: title, hosts: Vec::new() });
+            self.world.events.tell(Event::NoHosts { pattern });
+            return Ok(true);
+        }
+        let prompted = self.prompts(play)?;
+        let names = self.play_names(play, &prompted);
+        let strategy = play.play.strategy.unwrap_or_default();
+        let batches = self.batches(play, &names, &hosts)?;
+        let percentage = match &play.play.max_fail_percentage {
+            None => None,
+            Some(written) => {
+                let value = shared.templater.render_value(&written.value, Some(&written.place), &names)?;
+                Some(number_of(&value).ok_or_else(|| wrong_value(written, "max_fail_percentage is a number", &value))?)
             }
-            if state.active().is_empty() {
-                return Flow::Stop;
-            }
-        }
-        Flow::On
-    }
-
-    async fn block(
-        &mut self,
-        state: &mut PlayState<'_>,
-        block: &Block,
-        inherited: &[Condition],
-        number: usize,
-    ) -> Flow {
-        let conditions: Vec<Condition> = inherited.iter().chain(&block.common.when).cloned().collect();
-        let before = state.gone.clone();
-        let rescuable = usize::from(!block.rescue.is_empty());
-        let (rescue, always) = (number + size(&block.block), number + size(&block.block) + size(&block.rescue));
-        let mended = self.mended.clone();
-        if let Some(earlier) = self.earlier {
-            let active = state.active();
-            let here = active.into_iter().filter(|host| !self.left.contains(host) && earlier.rescued(number, host));
-            self.mended.extend(here);
-        }
-        self.rescuing += rescuable;
-        let mut flow = self.items(state, &block.block, &conditions, number).await;
-        self.rescuing -= rescuable;
-        self.mended = mended;
-        let failed: BTreeSet<String> = state.gone.difference(&before).cloned().collect();
-        if (flow == Flow::Stop || !failed.is_empty()) && !block.rescue.is_empty() {
-            state.gone = before.clone();
-            flow = self.items(state, &block.rescue, &conditions, rescue).await;
-            if flow == Flow::On {
-                for host in &failed {
-                    self.count(host, "rescued");
-                }
-                let hosts = failed.difference(&state.gone).cloned().collect();
-                self.world.events.tell(Event::Rescued { first: number, hosts });
-            }
-        }
-        if !block.always.is_empty() {
-            // What always runs, runs for those too that failed within.
-            let gone = std::mem::replace(&mut state.gone, before);
-            let after = self.items(state, &block.always, &conditions, always).await;
-            state.gone.extend(gone);
-            if after == Flow::Stop {
-                flow = Flow::Stop;
-            }
-        }
-        flow
-    }
-
-    /// The variables that a host's templates see, lowest first: the host's own, the play's, the
-    /// task's, what was registered, what was given with -e; then the magic ones.
-    fn scope(&self, state: &PlayState<'_>, host: &str, task: &Task) -> Scope {
-        let mut scope = Scope::new();
-        for (name, value) in self.world.vars.get(host).into_iter().flatten() {
-            scope.data(name, value);
-        }
-        for (name, place, value) in state.play.play.vars.iter().chain(&task.common.vars) {
-            scope.written(name, value, Some(place.clone()));
-        }
-        for (name, value) in self.facts.get(host).into_iter().flatten().chain(&self.extra) {
-            scope.data(name, value);
-        }
-        scope.data("inventory_hostname", &json!(host));
-        scope.data("ansible_play_hosts", &json!(state.active()));
-        scope.data("ansible_play_hosts_all", &json!(state.hosts));
-        scope.data("ansible_check_mode", &json!(self.world.choices.check));
-        scope
-    }
-
-    /// A flag that may be a template; one that cannot be evaluated counts as not set.
-    fn flag(&self, flag: Option<&Flag>, scope: &Scope) -> bool {
-        match flag {
-            None => false,
-            Some(Flag::Is(value)) => *value,
-            Some(Flag::Template(text)) => {
-                self.templater.evaluate_condition(&text.text, Some(&text.place), scope).unwrap_or(false)
-            }
-        }
-    }
-
-    /// Whether all conditions hold.
-    fn wanted(&self, conditions: &[Condition], own: &[Condition], scope: &Scope) -> Result<Option<String>, Failure> {
-        for condition in conditions.iter().chain(own) {
-            if !self.templater.evaluate_condition(&condition.text, Some(&condition.place), scope)? {
-                return Ok(Some(condition.text.clone()));
-            }
-        }
-        Ok(None)
-    }
-
-    fn arguments(&self, task: &Task, scope: &Scope) -> Result<Map<String, Value>, Failure> {
-        let mut rendered = Vec::new();
-        for (name, place, value) in &task.args {
-            // A condition is an expression, not a template.
-            let spec = modules::TABLE.iter().find(|spec| spec.name == task.module);
-            let expression = spec.is_some_and(|spec| {
-                spec.args.iter().any(|arg| arg.name == name && arg.kind == crate::playbook::ArgKind::Expr)
-            });
-            let value =
-                if expression { value.clone() } else { self.templater.render_value(value, Some(place), scope)? };
-            rendered.push((name.clone(), place.clone(), value));
-        }
-        match modules::TABLE.iter().find(|spec| spec.name == task.module) {
-            Some(spec) => spec.check_rendered(&rendered),
-            None => Err(Failure::new(Kind::Bug, format!("no module is called {}", task.module))),
-        }
-    }
-
-    fn keep(&mut self, task: &Task, host: &str, result: &Value) {
-        let facts = self.facts.entry(host.to_owned()).or_default();
-        if let Some(new) = result.get("ansible_facts").and_then(Value::as_object) {
-            facts.extend(new.clone());
-        }
-        if let Some(name) = &task.register {
-            facts.insert(name.text.clone(), result.clone());
-        }
-    }
-
-    /// How a task ended on a host in the earlier run, where that still holds.
-    fn before(&self, number: usize, host: &str) -> Option<Recorded> {
-        let earlier = self.earlier.filter(|_| !self.left.contains(host))?;
-        let failed = || self.mended.contains(host).then(|| earlier.failed(number, host)).flatten();
-        earlier.passed(number, host).or_else(failed).cloned()
-    }
-
-    /// The host whose record settles a `run_once` task for all of these.
-    fn before_once(&self, number: usize, active: &[String]) -> Option<String> {
-        let earlier = self.earlier.filter(|_| !active.iter().any(|host| self.left.contains(host)))?;
-        let settled = |host: &&String| earlier.counts_for_all(number, host) && self.before(number, host).is_some();
-        active.iter().find(settled).cloned()
-    }
-
-    async fn task(&mut self, state: &mut PlayState<'_>, task: &Task, inherited: &[Condition], number: usize) -> Flow {
-        let active = state.active();
-        let Some(first) = active.first().cloned() else { return Flow::Stop };
-        self.world.events.tell(Event::TaskStarted { task: shown(task), number, of: self.of });
-        if modules::scope(task.module) == ModuleScope::Cluster {
-            return self.cluster_task(state, task, inherited, &active, &first, number).await;
-        }
-        let run_once = self.flag(task.common.run_once.as_ref(), &self.scope(state, &first, task));
-        let settled = if run_once { self.before_once(number, &active) } else { None };
-        let hosts: Vec<String> = match (run_once, &settled) {
-            (true, Some(host)) => vec![host.clone()],
-            (true, None) => vec![first],
-            (false, _) => active.clone(),
         };
-        let mut work = Vec::new();
-        for host in &hosts {
-            let before = if run_once && settled.is_none() { None } else { self.before(number, host) };
-            if let Some(recorded) = before {
-                work.push((host.clone(), Err(recorded)));
+        let force = match &play.play.force_handlers {
+            Some(flag) => scope::truth(&shared.templater, flag, &names)?,
+            None => false,
+        };
+        let mut on = true;
+        for batch in batches {
+            self.world.events.tell(Event::PlayStarted { play: title.clone(), hosts: batch.clone() });
+            {
+                let mut state = shared.state();
+                state.play_hosts.clone_from(&hosts);
+                state.play_batch.clone_from(&batch);
+                state.notified.clear();
+                state.open_roles.clear();
+                state.handlers = flat_handlers(&play.play.handlers);
+                state.roles_done.clear();
+                for host in &batch {
+                    let standing = state.standing.entry(host.clone()).or_default();
+                    standing.ended = false;
+                    standing.out_of_role = false;
+                    state.recap.entry(host.clone()).or_default();
+                }
+            }
+            let run = PlayRun {
+                play,
+                batch: batch.clone(),
+                prompted: prompted.clone(),
+                strategy,
+                forks: shared.forks,
+                max_fail: percentage,
+                force_handlers: force || shared.options.force_handlers,
+                broken: std::sync::atomic::AtomicBool::new(false),
+                ended: std::sync::atomic::AtomicBool::new(false),
+            };
+            let gone_before = self.gone(&hosts);
+            walk::play(self, &run).await;
+            let gone = self.gone(&hosts) - gone_before;
+            if run.broken.load(std::sync::atomic::Ordering::SeqCst) || gone >= batch.len() {
+                if self.gone(&batch) >= batch.len() {
+                    self.world.events.tell(Event::NoHostsLeft);
+                }
+                on = false;
+                break;
+            }
+            if run.ended.load(std::sync::atomic::Ordering::SeqCst) {
+                break;
+            }
+        }
+        Ok(on)
+    }
+
+    fn gone(&self, hosts: &[String]) -> usize {
+        let state = self.shared.state();
+        hosts
+            .iter()
+            .filter(|host| state.standing.get(*host).is_some_and(|standing| standing.failed || standing.unreachable))
+            .count()
+    }
+
+    /// The play's pattern, name and hosts, as they are now.
+    fn hosts_of(&self, play: &PlannedPlay) -> Result<(String, String, Vec<String>), Failure> {
+        let shared = &self.shared;
+        let inventory = shared.inventory();
+        let mut scope = crate::plan::play_scope(&inventory, &play.play, &shared.extra);
+        scope.hosts("hostvars", Arc::new(scope::HostVarsOf(Arc::downgrade(shared))));
+        drop(inventory);
+        let pattern = shared.templater.render(&play.play.hosts.text, Some(&play.play.hosts.place), &scope)?;
+        let pattern = crate::plan::pattern_of(&pattern);
+        let title = match &play.play.common.name {
+            Some(name) => match shared.templater.render(&name.text, Some(&name.place), &scope) {
+                Ok(value) => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+                Err(_) => name.text.clone(),
+            },
+            None => pattern.clone(),
+        };
+        let inventory = shared.inventory();
+        let mut hosts = crate::plan::select(&inventory, &pattern, shared.limit.as_deref())?;
+        drop(inventory);
+        if let Some(order) = &play.play.order {
+            let text = shared.templater.render(&order.text, Some(&order.place), &scope)?;
+            match text.as_str().unwrap_or_default() {
+                "inventory" => {}
+                "sorted" => hosts.sort(),
+                "reverse_sorted" => {
+                    hosts.sort();
+                    hosts.reverse();
+                }
+                "reverse_inventory" => hosts.reverse(),
+                "shuffle" => {
+                    for at in (1..hosts.len()).rev() {
+                        let other = (rand::random::<u64>() % (at as u64 + 1)) as usize;
+                        hosts.swap(at, other);
+                    }
+                }
+                other => {
+                    return Err(Failure::new(
+                        crate::failure::Kind::CouldNotStart,
+                        format!("there is no order {other:?}"),
+                    )
+                    .at(order.place.clone())
+                    .mend("inventory, sorted, reverse_sorted, reverse_inventory or shuffle"));
+                }
+            }
+        }
+        Ok((pattern, title, hosts))
+    }
+
+    /// Asks what `vars_prompt` wants to know.
+    fn prompts(&self, play: &PlannedPlay) -> Result<Map<String, Value>, Failure> {
+        let shared = &self.shared;
+        let mut out = Map::new();
+        for prompt in &play.play.vars_prompt {
+            if shared.extra.contains_key(&prompt.name) {
                 continue;
             }
-            let scope = self.scope(state, host, task);
-            let prepared = match self.wanted(inherited, &task.common.when, &scope) {
-                Ok(None) => self.arguments(task, &scope).map(|args| Some((args, scope))),
-                Ok(Some(_)) => Ok(None),
-                Err(failure) => Err(failure),
+            let scope = {
+                let inventory = shared.inventory();
+                crate::plan::play_scope(&inventory, &play.play, &shared.extra)
             };
-            work.push((host.clone(), Ok(prepared)));
-        }
-        for (host, _) in work.iter().filter(|(_, work)| work.is_ok()) {
-            // What a `run_once` task does, it does for all.
-            self.left.extend(if run_once { active.clone() } else { vec![host.clone()] });
-        }
-        let world = self.world;
-        let mut ending = futures::stream::iter(work)
-            .map(|(host, work)| async move {
-                let began = Instant::now();
-                let ended = match work {
-                    Err(recorded) => Ended::Before(recorded),
-                    Ok(Ok(None)) => Ended::Now(Ok(Done::skipped("Conditional result was False"))),
-                    Ok(Ok(Some((args, scope)))) => {
-                        let mut call = modules::Call::plain(world, &host, task.module, &args);
-                        call.scope = scope;
-                        call.place = Some(task.module_place.clone());
-                        Ended::Now(modules::on_host(&call).await)
+            let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let default = match &prompt.default {
+                Some(written) => {
+                    Some(text(shared.templater.render_value(&written.value, Some(&written.place), &scope)?))
+                }
+                None => None,
+            };
+            let question = match &prompt.question {
+                Some(question) => text(shared.templater.render(&question.text, Some(&question.place), &scope)?),
+                None => prompt.name.clone(),
+            };
+            let shown = match &default {
+                Some(default) => format!("{question} [{default}]: "),
+                None => format!("{question}: "),
+            };
+            let answer = match &shared.options.prompt {
+                None => None,
+                Some(ask) => {
+                    self.world.events.shown();
+                    let mut answer = ask(&shown, !prompt.private);
+                    while prompt.confirm && answer.is_some() {
+                        let again = ask(&format!("confirm {shown}"), !prompt.private);
+                        if answer == again {
+                            break;
+                        }
+                        answer = ask(&shown, !prompt.private);
                     }
-                    Ok(Err(failure)) => Ended::Now(Err(failure)),
-                };
-                (host, ended, began.elapsed().as_secs_f64())
-            })
-            // Not in their order: a host that is slow must not keep those behind it waiting for a place.
-            .buffer_unordered(self.forks);
-        let mut flow = Flow::On;
-        let fatal = self.flag(state.play.play.any_errors_fatal.as_ref(), &Scope::of_data(&self.extra));
-        // Each is told as soon as it has ended: what the journal holds is not run again.
-        while let Some((host, ended, seconds)) = ending.next().await {
-            let failed = match ended {
-                Ended::Now(ended) => self.end(task, number, &host, ended, seconds),
-                Ended::Before(recorded) => self.repeat(task, number, &host, recorded),
+                    answer
+                }
             };
-            let everybody = run_once && hosts.len() < active.len();
-            if everybody {
-                let result = self.facts.get(&host).cloned().unwrap_or_default();
-                if let Some(value) = task.register.as_ref().and_then(|name| result.get(&name.text)).cloned() {
-                    active.iter().for_each(|other| self.keep(task, other, &value));
+            let answer = answer.filter(|answer| !answer.is_empty()).or(default.clone());
+            let value = match answer {
+                Some(answer) => answer,
+                None if shared.options.compat || shared.options.prompt.is_some() => String::new(),
+                None => {
+                    return Err(Failure::new(
+                        crate::failure::Kind::CouldNotStart,
+                        format!("{} is asked for, and there is no terminal", prompt.name),
+                    )
+                    .at(prompt.place.clone())
+                    .mend(format!("give it: -e {}=VALUE, or -e @FILE", prompt.name)));
+                }
+            };
+            if prompt.private && !value.is_empty() && default.as_deref() != Some(value.as_str()) {
+                self.world.events.masker().learn(&crate::secret::SecretString::from(value.clone()));
+            }
+            out.insert(prompt.name.clone(), Value::String(value));
+        }
+        Ok(out)
+    }
+
+    /// The play's hosts in the batches of `serial`.
+    fn batches(&self, play: &PlannedPlay, names: &Scope, hosts: &[String]) -> Result<Vec<Vec<String>>, Failure> {
+        let Some(written) = &play.play.serial else { return Ok(vec![hosts.to_vec()]) };
+        let value = self.shared.templater.render_value(&written.value, Some(&written.place), names)?;
+        let items = match &value {
+            Value::Array(items) => items.clone(),
+            one => vec![one.clone()],
+        };
+        let mut sizes = Vec::new();
+        for item in &items {
+            let size = match item {
+                Value::String(text) if text.trim().ends_with('%') => {
+                    let part = text.trim().trim_end_matches('%').trim().parse::<f64>().ok();
+                    part.map(|part| ((hosts.len() as f64 * part / 100.0) as usize).max(1))
+                }
+                other => number_of(other).map(|number| number.max(0.0) as usize),
+            };
+            sizes.push(size.ok_or_else(|| {
+                wrong_value(written, "serial is a number of hosts, a part of them such as 30%, or a list", item)
+            })?);
+        }
+        let (mut out, mut left, mut at) = (Vec::new(), hosts, 0);
+        while !left.is_empty() {
+            let size = sizes.get(at).or(sizes.last()).copied().unwrap_or(0);
+            let size = if size == 0 { left.len() } else { size.min(left.len()) };
+            let (batch, rest) = left.split_at(size);
+            out.push(batch.to_vec());
+            left = rest;
+            at += 1;
+        }
+        Ok(out)
+    }
+}
+
+/// Handlers as a flat list; blocks of static imports are opened.
+fn flat_handlers(steps: &[Step]) -> Vec<Arc<Task>> {
+    fn add(steps: &[Step], outer: &crate::playbook::Common, all: &mut Vec<Arc<Task>>) {
+        for step in steps {
+            match step {
+                Step::Task(task) => {
+                    let mut task = task.as_ref().clone();
+                    task.common.when = [outer.when.clone(), task.common.when].concat();
+                    task.common.vars = [outer.vars.clone(), task.common.vars].concat();
+                    task.common.tags = [outer.tags.clone(), task.common.tags].concat();
+                    all.push(Arc::new(task));
+                }
+                Step::Block(block) => {
+                    let mut common = outer.clone();
+                    common.when.extend(block.common.when.iter().cloned());
+                    common.vars.extend(block.common.vars.iter().cloned());
+                    common.tags.extend(block.common.tags.iter().cloned());
+                    add(&block.block, &common, all);
                 }
             }
-            if failed {
-                state.gone.insert(host);
-                if everybody || fatal {
-                    flow = Flow::Stop;
-                }
-            }
         }
-        flow
     }
+    let mut all = Vec::new();
+    add(steps, &crate::playbook::Common::default(), &mut all);
+    all
+}
 
-    async fn cluster_task(
-        &mut self,
-        state: &mut PlayState<'_>,
-        task: &Task,
-        inherited: &[Condition],
-        active: &[String],
-        first: &str,
-        number: usize,
-    ) -> Flow {
-        let scope = self.scope(state, first, task);
-        let began = Instant::now();
-        let ended = match self.wanted(inherited, &task.common.when, &scope) {
-            Ok(None) => match self.arguments(task, &scope) {
-                Ok(args) => modules::on_cluster(self.world, task.module, active, &args).await,
-                Err(failure) => Err(failure),
-            },
-            Ok(Some(_)) => Ok(Done::skipped("Conditional result was False")),
-            Err(failure) => Err(failure),
-        };
-        let name = self.world.cluster_of(active).map_or_else(|| first.to_owned(), ToString::to_string);
-        let failed = self.end(task, number, &name, ended, began.elapsed().as_secs_f64());
-        if let Some(value) =
-            task.register.as_ref().and_then(|register| self.facts.get(&name)?.get(&register.text)).cloned()
-        {
-            active.iter().for_each(|host| self.keep(task, host, &value));
-        }
-        if failed {
-            state.gone.extend(active.iter().cloned());
-            return Flow::Stop;
-        }
-        Flow::On
+/// A number, written as one or as text.
+fn number_of(value: &Value) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        Value::Bool(value) => Some(f64::from(u8::from(*value))),
+        _ => None,
     }
+}
 
-    /// Tells how a task ended on a host in the earlier run; true when it failed there and that counts.
-    fn repeat(&mut self, task: &Task, number: usize, host: &str, recorded: Recorded) -> bool {
-        let Recorded { outcome, ignored, result, run, .. } = recorded;
-        let failed = !ignored && !matches!(outcome, Outcome::Ok | Outcome::Changed | Outcome::Skipped);
-        let (outcome, word, message) = if failed {
-            (outcome, "failed", format!("failed in run {run}, which mended it"))
-        } else if ignored {
-            (Outcome::Skipped, "skipped", format!("failed in run {run} and was ignored"))
-        } else {
-            (Outcome::Skipped, "skipped", format!("done in run {run}"))
-        };
-        self.count(host, word);
-        self.keep(task, host, &result);
-        let (task, host) = (shown(task), host.to_owned());
-        let done_in = Some(run);
-        self.world.events.tell(Event::TaskEnded {
-            task,
-            host,
-            outcome,
-            seconds: 0.0,
-            message,
-            result,
-            number,
-            ignored: false,
-            done_in,
-        });
-        failed
-    }
+fn wrong_value(written: &crate::playbook::Written, what: &str, seen: &Value) -> Failure {
+    Failure::new(crate::failure::Kind::CouldNotStart, what.to_owned()).at(written.place.clone()).saw(seen.to_string())
+}
 
-    /// Tells how a task ended on a host; true when it failed and that counts.
-    fn end(&mut self, task: &Task, number: usize, host: &str, ended: Result<Done, Failure>, seconds: f64) -> bool {
-        let (outcome, message, result, failure) = match ended {
-            Ok(done) => {
-                let failure = (done.outcome == Outcome::Failed).then(|| {
-                    let said = done.result.get("stderr").and_then(Value::as_str).unwrap_or_default();
-                    let failure = Failure::new(Kind::Failed, format!("{}: {}", shown(task), done.message)).on(host);
-                    if said.is_empty() { failure } else { failure.saw(said.chars().take(2000).collect::<String>()) }
-                });
-                (done.outcome, done.message, done.result, failure)
-            }
-            Err(failure) => {
-                let outcome = match failure.kind {
-                    Kind::Unreachable => Outcome::Unreachable,
-                    Kind::Unknown => Outcome::Unknown,
-                    _ => Outcome::Failed,
-                };
-                let result =
-                    json!({"failed": true, "unreachable": outcome == Outcome::Unreachable, "msg": failure.what});
-                (outcome, failure.what.clone(), result, Some(failure))
-            }
-        };
-        let ignore = self.flag(task.common.ignore_errors.as_ref(), &Scope::of_data(&self.extra));
-        let ignored = failure.is_some() && ignore && outcome == Outcome::Failed;
-        let word = match outcome {
-            Outcome::Ok => "ok",
-            Outcome::Changed => "changed",
-            Outcome::Skipped => "skipped",
-            Outcome::Failed if ignored => "ignored",
-            Outcome::Failed | Outcome::Unknown => "failed",
-            Outcome::Unreachable => "unreachable",
-        };
-        self.count(host, word);
-        self.keep(task, host, &result);
-        self.world.events.tell(Event::TaskEnded {
-            task: shown(task),
-            host: host.to_owned(),
-            outcome,
-            seconds,
-            message,
-            result,
-            number,
-            ignored,
-            done_in: None,
-        });
-        match failure {
-            Some(failure) if !ignored && self.rescuing > 0 && failure.kind == Kind::Failed => {
-                self.world.events.warn(Some(host), format!("rescued: {failure}"));
-                true
-            }
-            Some(failure) if !ignored => {
-                self.world.events.tell(Event::Failed { failure });
-                true
-            }
-            _ => false,
-        }
+/// What a task that was not wanted leaves.
+fn skipped(reason: &str, condition: Option<&str>) -> Map<String, Value> {
+    let mut result = Map::new();
+    result.insert("changed".to_owned(), json!(false));
+    result.insert("skipped".to_owned(), json!(true));
+    result.insert("skip_reason".to_owned(), json!(reason));
+    if let Some(condition) = condition {
+        result.insert("false_condition".to_owned(), json!(condition));
     }
+    result
 }

@@ -24,12 +24,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{shown, size};
+use super::shown;
 use crate::event::{Event, Outcome};
 use crate::failure::{Failure, Kind};
 use crate::modules::{self, Before, Scope};
 use crate::plan::Plan;
-use crate::playbook::{Step, Task};
+use crate::playbook::{Action, Step, Task};
 use crate::secret::MASK;
 
 /// How a task ended on a host in an earlier run.
@@ -65,39 +65,44 @@ pub struct Resume {
     cluster: BTreeMap<usize, Before>,
 }
 
-/// Every task of a plan with its number.
+/// Every task of a plan with its number; handlers and what reads further files are none of those that are done once.
 fn numbered(plan: &Plan) -> BTreeMap<usize, &Task> {
-    fn walk<'a>(items: &'a [Step], mut number: usize, all: &mut BTreeMap<usize, &'a Task>) {
+    fn walk<'a>(items: &'a [Step], all: &mut BTreeMap<usize, &'a Task>) {
         for item in items {
             match item {
                 Step::Task(task) => {
-                    all.insert(number, task);
+                    all.insert(task.number, task);
                 }
                 Step::Block(block) => {
-                    let mut at = number;
                     for part in [&block.block, &block.rescue, &block.always] {
-                        walk(part, at, all);
-                        at += size(part);
+                        walk(part, all);
                     }
                 }
             }
-            number += size(std::slice::from_ref(item));
         }
     }
-    let (mut all, mut number) = (BTreeMap::new(), 1);
+    let mut all = BTreeMap::new();
     for play in &plan.plays {
-        walk(&play.play.tasks, number, &mut all);
-        number += size(&play.play.tasks);
+        let [pre_tasks, roles, tasks, post_tasks, _] = play.play.lists();
+        for list in [pre_tasks, roles, tasks, post_tasks] {
+            walk(list, &mut all);
+        }
     }
     all
+}
+
+/// Whether what an earlier run did of it counts: not where it changes the run itself.
+fn once(task: &Task) -> bool {
+    matches!(task.action, Action::Module)
+        && modules::scope(task.module) == Scope::Host
+        && !["include_vars", "add_host", "group_by", "setup"].contains(&task.module)
 }
 
 impl Resume {
     /// The record of a chain of runs, the oldest first, each carrying on the one before: a run's id and its events.
     pub fn of<'a>(plan: &Plan, runs: impl IntoIterator<Item = (&'a str, Vec<&'a Event>)>) -> Self {
         let tasks = numbered(plan);
-        let of_hosts: BTreeSet<usize> =
-            tasks.iter().filter(|(_, task)| modules::scope(task.module) == Scope::Host).map(|(n, _)| *n).collect();
+        let of_hosts: BTreeSet<usize> = tasks.iter().filter(|(_, task)| once(task)).map(|(n, _)| *n).collect();
         let mut resume = Self::default();
         for (run, events) in runs {
             resume.add(run, &events, &of_hosts);
@@ -170,7 +175,8 @@ impl Resume {
         Failure::all(self.done.iter().filter_map(|((number, host), recorded)| {
             let task = tasks.get(number)?;
             let kept = task.register.is_some() || recorded.result.get("ansible_facts").is_some();
-            (kept && recorded.passed() && has_mask(&recorded.result)).then(|| {
+            let hidden = has_mask(&recorded.result) || recorded.result.get("censored").is_some();
+            (kept && recorded.passed() && hidden).then(|| {
                 Failure::new(
                     Kind::CouldNotStart,
                     format!("what task {number} ({}) left for later steps held a secret", shown(task)),

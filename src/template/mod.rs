@@ -219,6 +219,33 @@ impl Scope {
         Arc::make_mut(&mut self.names).insert(name.to_owned(), Slot::Data(value));
     }
 
+    /// Takes over all names of `other`; they win.
+    pub fn merge(&mut self, other: &Self) {
+        if other.names.is_empty() {
+            return;
+        }
+        let names = Arc::make_mut(&mut self.names);
+        for (name, slot) in other.names.iter() {
+            names.insert(name.clone(), slot.clone());
+        }
+    }
+
+    /// Adds what the operator wrote under names that are not there yet.
+    pub fn fill(&mut self, vars: &[(String, Place, Value)]) {
+        for (name, place, value) in vars {
+            if !self.names.contains_key(name) {
+                self.written(name, value, Some(place.clone()));
+            }
+        }
+    }
+
+    /// Takes a name away.
+    pub fn remove(&mut self, name: &str) {
+        if self.names.contains_key(name) {
+            Arc::make_mut(&mut self.names).remove(name);
+        }
+    }
+
     /// Adds the variables of other hosts under this name: they are made when a template asks for them.
     pub fn hosts(&mut self, name: &str, hosts: Arc<dyn HostScopes>) {
         Arc::make_mut(&mut self.names).insert(name.to_owned(), Slot::Hosts(hosts));

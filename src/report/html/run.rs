@@ -450,7 +450,7 @@ impl Account {
                     self.plans.push((title, lines));
                 }
             }
-            Event::TaskStarted { task, number, of } => {
+            Event::TaskStarted { task, number, of, .. } => {
                 self.step(number, of, &task, at);
             }
             Event::TaskEnded { task, host, outcome, seconds, message, number, ignored, .. } => {

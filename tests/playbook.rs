@@ -1,0 +1,326 @@
+//! The playbook language, carried out on this machine without a connection: order, recap, exit code, in Ansible's form.
+//!
+//! With `FERRY_LONG=1` the same playbooks, and generated ones, run under ansible-core 2.19.14 as well (the folder that
+//! `tests/conformance/run` makes), and both must say the same.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn clean(command: &mut Command, home: &Path) {
+    for (name, _) in std::env::vars() {
+        if name.starts_with("ANSIBLE_") || name.starts_with("FERRY_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .env("HOME", home)
+        .env("XDG_DATA_HOME", home.join("data"))
+        .env("ANSIBLE_NOCOWS", "1")
+        .env("ANSIBLE_FORCE_COLOR", "0")
+        .env("ANSIBLE_DEPRECATION_WARNINGS", "false")
+        .env("ANSIBLE_LOCALHOST_WARNING", "False")
+        .env("LC_ALL", "C.UTF-8")
+        .current_dir(home);
+}
+
+fn said(command: &mut Command) -> Said {
+    let output = command.output().expect("it starts");
+    Said {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+fn ferry(home: &Path, compat: bool, args: &[&str]) -> Said {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ferry"));
+    clean(&mut command, home);
+    if compat {
+        command.env("FERRY_COMPAT", "ansible");
+    }
+    said(command.args(["run", "-i", "a,b,c", "-c", "local"]).args(args))
+}
+
+fn oracle(home: &Path, args: &[&str]) -> Option<Said> {
+    let cache = std::env::var_os("CONFORMANCE_CACHE")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/ferry-conformance")))?;
+    let program = cache.join("venv/bin/ansible-playbook");
+    assert!(program.is_file(), "{}: run tests/conformance/run ping once, which makes it", program.display());
+    let mut command = Command::new(program);
+    clean(&mut command, home);
+    Some(said(command.args(["-i", "a,b,c", "-c", "local"]).args(args)))
+}
+
+/// Banners and what came of each host, without results; hosts of one task sorted, for they end in any order.
+fn story(out: &str) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    let mut of_task: Vec<String> = Vec::new();
+    let flush = |of_task: &mut Vec<String>, all: &mut Vec<String>| {
+        of_task.sort();
+        all.append(of_task);
+    };
+    for line in out.lines() {
+        let banner = ["PLAY", "TASK", "RUNNING HANDLER", "NO MORE HOSTS"].iter().any(|word| line.starts_with(word));
+        if banner {
+            flush(&mut of_task, &mut all);
+            all.push(line.trim_end_matches(['*', ' ']).to_owned());
+        } else if line.contains(" : ok=") || line.starts_with("included: ") || line.starts_with("FAILED - RETRYING") {
+            of_task.push(line.trim_end().to_owned());
+        } else if ["ok: ", "changed: ", "skipping: ", "failed: ", "fatal: "].iter().any(|word| line.starts_with(word)) {
+            let head = match line.split_once(" => {") {
+                Some((head, _)) => head,
+                None => line,
+            };
+            of_task.push(head.trim_end().to_owned());
+        } else if line == "...ignoring" || line.starts_with("skipping: no hosts") {
+            of_task.push(line.to_owned());
+        }
+    }
+    flush(&mut of_task, &mut all);
+    all
+}
+
+/// A playbook's name, further arguments, its text, its exit code, and what the recap says of host a (ok, changed, unreachable,
+/// failed, skipped, rescued, ignored).
+type Case = (&'static str, &'static [&'static str], &'static str, i32, [u64; 7]);
+
+const CASES: &[Case] = &[
+    (
+        "blocks",
+        &[],
+        "- hosts: all\n  gather_facts: false\n  tasks:\n    - block:\n        - command: 'true'\n        - fail:\n        - debug:\n      rescue:\n        - debug: msg=\"{{ ansible_failed_task.name }}\"\n      always:\n        - debug: msg=x\n    - debug: msg=after\n",
+        0,
+        [4, 1, 0, 0, 0, 1, 0],
+    ),
+    (
+        "a_block_that_is_not_mended",
+        &[],
+        "- hosts: all\n  gather_facts: false\n  tasks:\n    - block:\n        - fail:\n          when: inventory_hostname == 'a'\n      always:\n        - debug: msg=always\n    - debug: msg=after\n- hosts: all\n  gather_facts: false\n  tasks: [{debug: {msg: second}}]\n",
+        2,
+        [1, 0, 0, 1, 0, 0, 0],
+    ),
+    (
+        "loops",
+        &[],
+        "- hosts: all\n  gather_facts: false\n  tasks:\n    - debug: msg={{ item }}\n      loop: [1, 2, 3]\n      when: item != 2\n    - debug: msg=\"{{ item.key }}={{ item.value }}\"\n      with_dict: {x: 1, y: 2}\n    - debug: msg={{ item }}\n      loop: []\n    - command: echo {{ n }}\n      loop: [a, b]\n      loop_control: {loop_var: n, index_var: i, label: \"no {{ i }}\"}\n      register: r\n      changed_when: i == 1\n    - assert:\n        that: [r.results | length == 2, r.results[1].stdout == 'b', r is changed, r.results[0] is not changed]\n",
+        0,
+        [4, 1, 0, 0, 1, 0, 0],
+    ),
+    (
+        "handlers",
+        &[],
+        "- hosts: all\n  gather_facts: false\n  tasks:\n    - command: 'true'\n      notify: [second, topic]\n    - meta: flush_handlers\n    - command: 'true'\n      notify: first\n    - command: 'true'\n      changed_when: false\n      notify: second\n  handlers:\n    - name: first\n      debug: msg=first\n    - name: second\n      debug: msg=second\n    - name: third\n      listen: topic\n      debug: msg=third\n",
+        0,
+        [6, 2, 0, 0, 0, 0, 0],
+    ),
+    (
+        "forced_handlers",
+        &["--force-handlers"],
+        "- hosts: all\n  gather_facts: false\n  tasks:\n    - command: 'true'\n      notify: h\n    - fail:\n  handlers:\n    - name: h\n      debug:\n",
+        2,
+        [2, 1, 0, 1, 0, 0, 0],
+    ),
+    (
+        "tags",
+        &["--tags", "x,never1", "--skip-tags", "y"],
+        "- hosts: all\n  gather_facts: false\n  tasks:\n    - debug: msg=1\n      tags: x\n    - debug: msg=2\n    - debug: msg=3\n      tags: [x, y]\n    - debug: msg=4\n      tags: always\n    - debug: msg=5\n      tags: [never, never1]\n    - block:\n        - debug: msg=6\n      tags: x\n",
+        0,
+        [4, 0, 0, 0, 0, 0, 0],
+    ),
+    (
+        "batches",
+        &[],
+        "- hosts: all\n  gather_facts: false\n  serial: [1, 2]\n  tasks:\n    - debug: msg=\"{{ ansible_play_batch | join(',') }}\"\n    - command: 'true'\n      run_once: true\n      register: r\n    - assert: {that: r is changed}\n",
+        0,
+        [3, 1, 0, 0, 0, 0, 0],
+    ),
+    (
+        "one_error_ends_it_for_all",
+        &[],
+        "- hosts: all\n  gather_facts: false\n  any_errors_fatal: true\n  tasks:\n    - fail:\n      when: inventory_hostname == 'b'\n    - debug:\n- hosts: all\n  gather_facts: false\n  tasks: [{debug: }]\n",
+        2,
+        [0, 0, 0, 0, 1, 0, 0],
+    ),
+    (
+        "too_many_fail",
+        &[],
+        "- hosts: all\n  gather_facts: false\n  max_fail_percentage: 30\n  tasks:\n    - fail:\n      when: inventory_hostname == 'b'\n    - debug:\n",
+        2,
+        [0, 0, 0, 0, 1, 0, 0],
+    ),
+    (
+        "tries",
+        &[],
+        "- hosts: a\n  gather_facts: false\n  tasks:\n    - command: echo x\n      register: r\n      until: r.stdout == 'y'\n      retries: 2\n      delay: 0\n      ignore_errors: true\n    - assert: {that: [r.attempts == 2, r is failed]}\n    - command: echo y\n      register: r\n      until: r.stdout == 'y'\n      delay: 0\n    - assert: {that: [r.attempts == 1, r is not failed]}\n",
+        0,
+        [4, 2, 0, 0, 0, 0, 1],
+    ),
+    (
+        "what_counts_as_failed",
+        &[],
+        "- hosts: a\n  gather_facts: false\n  tasks:\n    - command: 'false'\n      register: r\n      failed_when: r.rc > 1\n    - assert: {that: [r is not failed, r.failed_when_result == false]}\n    - command: 'true'\n      failed_when: true\n      ignore_errors: true\n    - command: 'true'\n      changed_when: [true, false]\n    - fail: msg=stop\n",
+        2,
+        [4, 2, 0, 1, 0, 0, 1],
+    ),
+    (
+        "delegated",
+        &[],
+        "- hosts: a\n  gather_facts: false\n  tasks:\n    - command: echo {{ inventory_hostname }}\n      delegate_to: b\n      register: r\n    - set_fact: {x: 5}\n      delegate_to: b\n      delegate_facts: true\n    - assert: {that: [r.stdout == 'a', hostvars.b.x == 5, x is not defined]}\n    - local_action: command true\n",
+        0,
+        [4, 2, 0, 0, 0, 0, 0],
+    ),
+    (
+        "meta",
+        &[],
+        "- hosts: all\n  gather_facts: false\n  tasks:\n    - meta: end_host\n      when: inventory_hostname == 'a'\n    - debug:\n    - meta: end_play\n    - fail:\n- hosts: all\n  gather_facts: false\n  tasks: [{debug: }]\n",
+        0,
+        [1, 0, 0, 0, 0, 0, 0],
+    ),
+    (
+        "no_log",
+        &[],
+        "- hosts: a\n  gather_facts: false\n  tasks:\n    - command: echo hidden-word\n      no_log: true\n      register: r\n    - assert: {that: r.stdout == 'hidden-word'}\n",
+        0,
+        [2, 1, 0, 0, 0, 0, 0],
+    ),
+    (
+        "free",
+        &[],
+        "- hosts: a\n  gather_facts: false\n  strategy: free\n  tasks:\n    - command: 'true'\n      notify: h\n    - debug:\n  handlers: [{name: h, debug: }]\n",
+        0,
+        [3, 1, 0, 0, 0, 0, 0],
+    ),
+    (
+        "environment_and_defaults",
+        &[],
+        "- hosts: a\n  gather_facts: false\n  environment: {ONE: '1', TWO: '2'}\n  module_defaults: {debug: {msg: from defaults}, ansible.builtin.command: {chdir: /}}\n  tasks:\n    - shell: echo $ONE$TWO$PWD\n      environment: {TWO: '3'}\n      register: r\n      args: {chdir: /}\n    - command: pwd\n      register: p\n    - debug:\n      register: d\n    - assert: {that: [r.stdout == '13/', p.stdout == '/', d.msg == 'from defaults']}\n",
+        0,
+        [4, 2, 0, 0, 0, 0, 0],
+    ),
+];
+
+fn recap_of(out: &str, host: &str) -> Vec<u64> {
+    let line = out.lines().rfind(|line| line.starts_with(&format!("{host} ")) && line.contains(" : ok="));
+    let line = line.unwrap_or_else(|| panic!("no recap of {host} in {out}"));
+    line.split_whitespace().filter_map(|word| word.split_once('=')?.1.parse().ok()).collect()
+}
+
+#[test]
+fn playbooks_mean_what_they_mean_to_ansible() {
+    let long = std::env::var_os("FERRY_LONG").is_some();
+    let home = tempfile::tempdir().unwrap();
+    for (name, args, text, code, recap) in CASES {
+        let path = home.path().join(format!("{name}.yml"));
+        std::fs::write(&path, text).unwrap();
+        let file = path.display().to_string();
+        let all: Vec<&str> = args.iter().copied().chain([file.as_str()]).collect();
+        let mine = ferry(home.path(), true, &all);
+        assert_eq!(mine.code, *code, "{name}: {}{}", mine.out, mine.err);
+        assert_eq!(recap_of(&mine.out, "a"), recap, "{name}: {}{}", mine.out, mine.err);
+        assert!(!mine.out.contains("hidden-word"), "{name}: {}", mine.out);
+        if long {
+            let theirs = oracle(home.path(), &all).unwrap();
+            assert_eq!((mine.code, story(&mine.out)), (theirs.code, story(&theirs.out)), "{name}: {}", theirs.err);
+        }
+    }
+}
+
+fn write(home: &Path, files: &[(&str, &str)]) {
+    for (name, text) in files {
+        let path = home.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+}
+
+#[test]
+fn roles_includes_and_the_order_of_variables() {
+    let home = tempfile::tempdir().unwrap();
+    write(
+        home.path(),
+        &[
+            (
+                "site.yml",
+                "- hosts: a\n  gather_facts: false\n  vars: {level: play, from: play}\n  vars_files: [more.yml]\n  roles:\n    - {role: web, port: 80, tags: web}\n  tasks:\n    - import_tasks: tasks/one.yml\n      vars: {given: imported}\n    - include_tasks: \"tasks/{{ which }}.yml\"\n      loop: [x, y]\n      loop_control: {loop_var: turn}\n      vars: {which: two, given: included}\n    - include_role: {name: web, tasks_from: other}\n      vars: {port: 81}\n    - assert: {that: [level == 'vars_files', web_default is defined]}\n",
+            ),
+            ("more.yml", "level: vars_files\n"),
+            ("tasks/one.yml", "- assert: {that: given == 'imported'}\n"),
+            (
+                "tasks/two.yml",
+                "- assert: {that: [given == 'included', turn in ['x', 'y']]}\n- command: 'true'\n  notify: from role\n",
+            ),
+            ("roles/web/defaults/main.yml", "web_default: d\nfrom: defaults\nport: 1\n"),
+            ("roles/web/vars/main.yml", "role_var: v\n"),
+            ("roles/web/meta/main.yml", "dependencies: [{role: base}]\n"),
+            (
+                "roles/web/tasks/main.yml",
+                "- name: in the role\n  assert: {that: [port == 80, from == 'play', role_var == 'v', role_name == 'web', base_done]}\n",
+            ),
+            ("roles/web/tasks/other.yml", "- assert: {that: port == 81}\n"),
+            ("roles/web/handlers/main.yml", "- name: from role\n  debug: msg=handled\n"),
+            ("roles/base/tasks/main.yml", "- set_fact: {base_done: true}\n"),
+        ],
+    );
+    let mine = ferry(home.path(), true, &["site.yml"]);
+    assert_eq!(mine.code, 0, "{}{}", mine.out, mine.err);
+    for line in [
+        "TASK [base : set_fact]",
+        "TASK [web : in the role]",
+        "tasks/two.yml for a => (item=x)",
+        "tasks/two.yml for a => (item=y)",
+        "included: web for a",
+        "RUNNING HANDLER [web : from role]",
+    ] {
+        assert!(mine.out.contains(line), "{line}: {}", mine.out);
+    }
+    let order: Vec<usize> = ["[base : set_fact]", "[web : in the role]", "(item=x)", "(item=y)", "included: web"]
+        .iter()
+        .map(|part| mine.out.find(part).unwrap())
+        .collect();
+    assert!(order.is_sorted(), "{}", mine.out);
+    let listed = ferry(home.path(), true, &["site.yml", "--list-tasks", "--list-hosts"]);
+    assert!(listed.out.contains("\nplaybook: site.yml\n\n  play #1 (a): a\tTAGS: []\n    pattern: ['a']\n    hosts (1):\n      a\n    tasks:\n      base : set_fact\tTAGS: [web]\n      web : in the role\tTAGS: [web]\n"), "{}", listed.out);
+    if std::env::var_os("FERRY_LONG").is_some() {
+        let theirs = oracle(home.path(), &["site.yml", "--list-tasks", "--list-hosts"]).unwrap();
+        assert_eq!(
+            theirs.out.contains("base : set_fact\tTAGS: [web]"),
+            listed.out.contains("base : set_fact\tTAGS: [web]")
+        );
+    }
+    // What is asked for with -e wins over everything.
+    let mine = ferry(home.path(), true, &["site.yml", "-e", "port=7"]);
+    assert_eq!(mine.code, 2, "{}", mine.out);
+}
+
+#[test]
+fn what_ferry_has_not_is_refused_before_any_host_is_touched() {
+    let home = tempfile::tempdir().unwrap();
+    let mark = home.path().join("touched");
+    let first = format!("    - command: touch {}\n", mark.display());
+    for (tasks, said) in [
+        ("    - apt: name=x\n", "known to Ansible and not built yet"),
+        ("    - community.general.x: {}\n", "is neither a key of a task nor a module"),
+        ("    - debug: {msg: x}\n      debugger: always\n", "the debugger of Ansible is not built"),
+        ("    - debug: {msg: x}\n      with_ini: x\n", "with_ini"),
+        ("    - import_tasks: nowhere.yml\n", "nowhere.yml"),
+        ("    - import_role: {name: nowhere}\n", "the role \"nowhere\" is not there"),
+        ("    - meta: dance\n", "there is no meta"),
+        ("    - import_tasks: x.yml\n      loop: [1]\n", "cannot be repeated"),
+    ] {
+        let text = format!("- hosts: a\n  gather_facts: false\n  tasks:\n{first}{tasks}");
+        std::fs::write(home.path().join("p.yml"), text).unwrap();
+        let mine = ferry(home.path(), false, &["p.yml"]);
+        assert_eq!(mine.code, 1, "{tasks}: {}{}", mine.out, mine.err);
+        assert!(mine.err.contains(said) && mine.err.contains("p.yml:"), "{tasks}: {}", mine.err);
+        assert!(!mark.exists(), "{tasks}");
+    }
+}
