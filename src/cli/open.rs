@@ -12,7 +12,7 @@ use super::args::{Common, VaultOptions};
 use super::prompt;
 use crate::catalog::Who;
 use crate::failure::{Failure, Kind};
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Reading};
 use crate::inventory::vars::HostVars;
 use crate::name::HostName;
 use crate::remote::Way;
@@ -31,7 +31,7 @@ pub(super) struct Opened {
     pub(super) extra: Map<String, Value>,
     pub(super) reach: Reach,
     pub(super) masker: Masker,
-    pub(super) vault: Vault,
+    pub(super) vault: Arc<Vault>,
     pub(super) inventory_paths: Vec<PathBuf>,
 }
 
@@ -231,9 +231,18 @@ fn with_flag(failure: Failure) -> Failure {
 pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Opened, Failure> {
     let settings = settings(&common.inventory, common.catalog.as_deref(), common.run_dir.as_deref(), common.forks)?;
     let hide: Vec<String> = common.become_password_env.iter().cloned().collect();
-    let vault = vault(&common.vault, &settings, &hide)?;
+    let vault = Arc::new(vault(&common.vault, &settings, &hide)?);
     let extra = extra_vars(&common.extra_vars, &vault)?;
-    let inventory = Inventory::load_with(&settings.inventory, playbook_folder, &vault)?;
+    let inventory = Inventory::read(Reading {
+        paths: settings.inventory.clone(),
+        playbook_folder: playbook_folder.map(Path::to_path_buf),
+        vault: vault.clone(),
+        hide: hide.clone(),
+        lenient: settings.compat_ansible,
+        unparsed_fails: settings.inventory_unparsed_fails,
+        any_unparsed_fails: settings.inventory_any_unparsed_fails,
+        locked: false,
+    })?;
     let masker = super::MASKER.get_or_init(Masker::new).clone();
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| PathBuf::from("/"));
     let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
@@ -344,11 +353,11 @@ impl Opened {
     /// # Errors
     /// [`Kind::NoHost`] when nothing matches.
     pub(super) fn select(&self, pattern: &str, limit: Option<&str>) -> Result<Vec<String>, Failure> {
-        let mut hosts: Vec<String> = self.inventory.select(pattern)?.iter().map(ToString::to_string).collect();
+        let mut hosts = self.inventory.select(pattern)?;
         if let Some(limit) = limit {
-            let allowed: Vec<String> = self.inventory.select(limit)?.iter().map(ToString::to_string).collect();
-            hosts.retain(|host| allowed.contains(host));
+            hosts = self.inventory.limit(&hosts, limit)?;
         }
+        let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
         if hosts.is_empty() {
             return Err(Failure::new(Kind::NoHost, format!("no host matches {pattern:?}")));
         }
