@@ -48,6 +48,8 @@ pub(super) enum Command {
     Backup(BackupArgs),
     /// Restore a recovery point into a cluster: destroys what the cluster holds
     Restore(RestoreArgs),
+    /// Move a cluster's content into another cluster: backup of the source, restore into the target, which is overwritten
+    Migrate(Box<super::migrate::MigrateArgs>),
     /// Carry out a playbook
     Run(RunArgs),
     /// The catalog of recovery points

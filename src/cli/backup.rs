@@ -52,7 +52,7 @@ pub(super) async fn backup(cluster: &str, choices: Choices, common: Common) -> R
 }
 
 /// Which cluster, how big last time, how long it took last time, where it will go.
-fn first_screen(opened: &open::Opened, cluster: &ClusterName) -> Result<Vec<String>, Failure> {
+pub(super) fn first_screen(opened: &open::Opened, cluster: &ClusterName) -> Result<Vec<String>, Failure> {
     let mut lines = Vec::new();
     let empty = Map::new();
     let vars: &Map<String, Value> = opened

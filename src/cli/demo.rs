@@ -44,8 +44,9 @@ pub(super) fn run(args: &DemoArgs) -> Result<u8, Failure> {
     };
     say("ferry demo: two pretend PCE clusters on this machine, prod and dr, three main nodes each,");
     say("a real backup of prod over SSH, with AMV: preflight, Gravity's hook, collection, verification, seal;");
-    say("and its restore into dr: gates, a fresh backup of dr first, delivery, Gravity, AMV and its question.");
-    let up = sandbox::up(&dir, &Options { time_scale: 1.0, hook_seconds: 4.0, archive_mib: 48, ..Options::default() })?;
+    say("and its restore into dr: gates, a fresh backup of dr first, delivery, Gravity, AMV and its question;");
+    say("and at the end a migration: prod moves to dr in one go, and no point is kept.");
+    let up = sandbox::up(&dir, &Options { time_scale: 1.0, hook_seconds: 3.0, archive_mib: 48, ..Options::default() })?;
     let ended = steps(&up.dir, args.output);
     let down = sandbox::down(&up.dir);
     let code = ended?;
@@ -107,7 +108,34 @@ fn steps(dir: &Path, output: OutputKind) -> Result<i32, Failure> {
             return Ok(code);
         }
     }
-    let now = held(dir, "dr").map_err(told)?;
+    compare(&then, &held(dir, "dr").map_err(told)?)?;
+    say("\nWork goes on in prod; then all of it moves to dr at once: backup, archives across, restore.");
+    sandbox::change(dir, "prod", "a day later").map_err(told)?;
+    let then = held(dir, "prod").map_err(told)?;
+    let words = [
+        "migrate",
+        "prod",
+        "dr",
+        "--confirm",
+        "dr",
+        "--erase-amv",
+        "dr",
+        "-e",
+        question,
+        "--output",
+        output,
+        "--no-keep",
+    ];
+    let code = ferry(dir, &words)?;
+    if code != 0 {
+        return Ok(code);
+    }
+    compare(&then, &held(dir, "dr").map_err(told)?)?;
+    Ok(0)
+}
+
+/// Whether dr holds what prod held, file by file.
+fn compare(then: &[(String, String)], now: &[(String, String)]) -> Result<(), Failure> {
     let (same, all) = (then.iter().filter(|file| now.contains(*file)).count(), then.len());
     say(&format!(
         "\ndr holds now {same} of the {all} files that prod held at its backup, and {} others.",
@@ -118,7 +146,7 @@ fn steps(dir: &Path, output: OutputKind) -> Result<i32, Failure> {
             Failure::new(Kind::Failed, "what dr holds is not what prod held").mend("look at the runs of this demo")
         );
     }
-    Ok(0)
+    Ok(())
 }
 
 /// What a pretend cluster holds, Gravity's part and AMV's: path and digest of every file.

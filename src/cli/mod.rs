@@ -10,6 +10,7 @@ mod doctor;
 mod exec;
 mod init;
 mod jobs;
+mod migrate;
 mod open;
 mod ping;
 mod playbooks;
@@ -83,6 +84,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Exec(args) => block_on(async { tokio::spawn(exec::run(args)).await.unwrap_or_else(gone) }),
         Command::Backup(args) => block_on(backup::run(args)),
         Command::Restore(args) => block_on(restore::run(args)),
+        Command::Migrate(args) => block_on(migrate::run(*args)),
         Command::Run(args) => block_on(run::run(args)),
         Command::Points(command) => points::run(command),
         Command::Jobs(command) => block_on(jobs::run(command)),

@@ -294,9 +294,10 @@ impl Opened {
         for host in hosts {
             names.push(host.parse::<HostName>().map_err(|error| Failure::new(Kind::CouldNotStart, error.to_string()))?);
         }
-        // `ferry_cluster` is ours, not the operator's: templates know it, the table of variables does not.
+        // These are ours, not the operator's: templates know them, the table of variables does not.
         let mut written = self.extra.clone();
         written.remove("ferry_cluster");
+        written.remove("ferry_source");
         HostVars::read_all(&self.inventory, &names, &written)?;
         for (host, name) in hosts.iter().zip(names) {
             let made = Ok(()).and_then(|()| {

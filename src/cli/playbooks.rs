@@ -7,8 +7,11 @@ use crate::failure::{Failure, Kind};
 use crate::report::Sink;
 
 /// The playbooks that are inside, with their texts.
-pub(super) const INSIDE: &[(&str, &str)] =
-    &[("backup", include_str!("../../playbooks/backup.yml")), ("restore", include_str!("../../playbooks/restore.yml"))];
+pub(super) const INSIDE: &[(&str, &str)] = &[
+    ("backup", include_str!("../../playbooks/backup.yml")),
+    ("restore", include_str!("../../playbooks/restore.yml")),
+    ("migrate", include_str!("../../playbooks/migrate.yml")),
+];
 
 /// A playbook by name: the changed copy beside the `ferry.toml` in force, else the one inside.
 /// Returns where it is from, its text, and whether it is a changed copy.

@@ -14,7 +14,15 @@ use crate::report::figures::human_bytes;
 /// What the operator typed about a restore.
 pub(super) fn choices(point: Option<String>, from: Option<String>, confirmation: Confirmation) -> RestoreChoices {
     let Confirmation { confirm, erase_amv, in_place, accept_suspect } = confirmation;
-    RestoreChoices { point, from, in_place, confirm, erase_amv, suspect_sha: accept_suspect }
+    RestoreChoices {
+        point,
+        from,
+        in_place,
+        confirm,
+        erase_amv,
+        suspect_sha: accept_suspect,
+        ..RestoreChoices::default()
+    }
 }
 
 pub(super) async fn run(args: RestoreArgs) -> Result<u8, Failure> {

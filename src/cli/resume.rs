@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args::{Cli, Command, Common, Confirmation, JobsCommand, ResumeArgs};
-use super::{backup, exec, jobs, open, restore, run, runs};
+use super::{backup, exec, jobs, migrate, open, restore, run, runs};
 use crate::digest::Sha256;
 use crate::event::{Event, Events};
 use crate::failure::{Failure, Kind};
@@ -277,6 +277,12 @@ async fn repeat(args: ResumeArgs, given: Given, runs: PathBuf) -> Result<u8, Fai
                 (args.point, args.from) = (point, None);
             }
             restore::run(args).await
+        }
+        Command::Migrate(mut args) => {
+            args.common = mine(args.common);
+            args.waive.extend(waive);
+            args.confirmation = confirmed(args.confirmation, confirmation);
+            migrate::run(*args).await
         }
         Command::Run(mut args) => {
             args.common = mine(args.common);

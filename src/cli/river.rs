@@ -188,6 +188,9 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     if let Some(cluster) = &journey.cluster {
         journey.opened.extra.insert("ferry_cluster".to_owned(), json!(cluster.as_str()));
     }
+    if let Some(migrate) = &journey.choices.restore.migrate {
+        journey.opened.extra.insert("ferry_source".to_owned(), json!(migrate.source.as_str()));
+    }
     let opened = &journey.opened;
     let plan = Plan::make(
         &opened.inventory,
@@ -199,7 +202,8 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     // The ways of all hosts of the cluster are read, not only of those that are worked on: a wrong
     // variable anywhere is told before any host is touched.
     let mut hosts = plan.hosts();
-    if let Some(cluster) = &journey.cluster {
+    let source = journey.choices.restore.migrate.as_ref().map(|migrate| &migrate.source);
+    for cluster in journey.cluster.iter().chain(source) {
         for host in opened.inventory.hosts_of(cluster.as_str()).unwrap_or_default() {
             if !hosts.iter().any(|known| known == host.as_str()) {
                 hosts.push(host.to_string());
@@ -223,6 +227,8 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         }
         (false, _) => None,
     };
+    let migrate = journey.choices.restore.migrate.as_ref();
+    let spool = migrate.and_then(|migrate| migrate.spool.as_deref()).map(Catalog::open).transpose()?;
     let inventory_sha256 = opened.inventory_digest();
     let earlier = match &journey.common.resume {
         Some(given) => Some(given.read(&plan, journey.playbook_digest, inventory_sha256)?),
@@ -269,6 +275,7 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     };
     let mut world =
         World::new(telling.events.clone(), info, journey.choices.clone(), journey.cluster.clone(), ways, vars, catalog);
+    world.spool = spool;
     world.before = earlier.as_ref().map(|earlier| earlier.done.of_cluster(&plan)).unwrap_or_default();
     if let Some(speech) = journey.common.exec {
         world.limits = speech.limits();
@@ -284,9 +291,7 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         }
     };
     // The lock is let go of before anything is said to be over.
-    if let Ok(mut work) = world.work.try_lock()
-        && let Some(watch) = work.watch.take()
-    {
+    for watch in world.work.take_watches() {
         watch.release().await;
     }
     let exit = telling.events.worst().map_or(0, Kind::exit_code);

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::Done;
 use super::follow::{self, Running, follow, go_on};
 use super::gravity_backup::{already_sealed, as_ours, look_at_archive, open_point};
-use super::point_seal::cluster_has;
+use super::point_seal::{cluster_has, in_cluster};
 use super::world::{JobMeta, OurJob, World};
 use crate::amv::{self, Action, AmvBackup, AmvFacts, AmvOptions, Copied, Half, Outcome, ToolFile};
 use crate::catalog::{ArchiveKind, Past, expected_bytes};
@@ -193,6 +193,9 @@ async fn backup(world: &World, args: &Map<String, Value>) -> Result<Done, Failur
                     job.id
                 )));
         }
+        None if world.work.lock().await.sealed.is_some() => {
+            return Ok(Done::ok("its point is sealed already", json!({"sealed": true})));
+        }
         None => {
             if let Some(why) = not_yet(world, &history)? {
                 world.work.lock().await.amv.skipped = Some(why.clone());
@@ -265,12 +268,13 @@ async fn discard(world: &World, job: &OurJob, log: Sha256) {
     world.work.lock().await.amv.job = None;
 }
 
-/// `pce_amv_every`: why it is not yet time. Asked for by `--only amv`, it is always time.
+/// `pce_amv_every`: why it is not yet time. Asked for by `--only amv`, and in a migration, it is always time.
 fn not_yet(world: &World, history: &[Past]) -> Result<Option<String>, Failure> {
-    if world.choices.only.iter().any(|only| only == "amv") {
+    if world.choices.restore.migrate.is_some() || world.choices.only.iter().any(|only| only == "amv") {
         return Ok(None);
     }
-    let text = world.vars.keys().find_map(|host| world.var(host, "pce_amv_every"));
+    let ours = world.vars.keys().filter(|host| in_cluster(world, host));
+    let text = ours.filter_map(|host| world.var(host, "pce_amv_every")).next();
     let every = match &text {
         None => EVERY,
         Some(text) => crate::settings::duration::parse(text)
@@ -293,8 +297,8 @@ fn not_yet(world: &World, history: &[Past]) -> Result<Option<String>, Failure> {
 
 /// The script's files at the last point of the same version.
 fn last_tool(world: &World, version: Option<&str>) -> Option<Vec<ToolFile>> {
-    let catalog = world.catalog.as_ref()?;
-    let entries = catalog.list(world.cluster.as_ref()).ok()?;
+    let catalog = world.catalog().ok()?;
+    let entries = catalog.list(world.about()).ok()?;
     entries.iter().rev().find_map(|entry| match entry {
         crate::catalog::Entry::Sealed(point) if point.manifest.pce_version.as_deref() == version => {
             let archive = point.manifest.archive(ArchiveKind::Amv)?;

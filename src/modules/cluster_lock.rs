@@ -16,8 +16,7 @@ use crate::remote::Session;
 /// The masters that are hosts of ours, in order of advertise address, and how many of them are needed.
 async fn masters(world: &World, hosts: &[String]) -> (Vec<String>, usize) {
     let work = world.work.lock().await;
-    let nothing =
-        Policy { cluster: world.cluster.as_ref().map(ToString::to_string).unwrap_or_default(), ..Policy::default() };
+    let nothing = Policy { cluster: world.about().map(ToString::to_string).unwrap_or_default(), ..Policy::default() };
     let seen = gravity::preflight(&work.facts, &[], &nothing);
     let ours: Vec<String> = seen.masters.iter().filter_map(|master| master.host.clone()).collect();
     if ours.is_empty() {

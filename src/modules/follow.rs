@@ -33,8 +33,8 @@ pub struct Running {
 /// The commands that go on with a job.
 pub fn go_on(world: &World, what: &str, job: &JobId) -> String {
     let flags = &world.run.flags;
-    match (&world.cluster, what) {
-        (Some(cluster), "backup") => {
+    match (world.about(), what) {
+        (Some(cluster), "backup") if world.choices.restore.migrate.is_none() => {
             format!("ferry jobs attach {job}{flags}   (or the same command again: ferry backup {cluster}{flags})")
         }
         _ => format!("ferry jobs attach {job}{flags}   (or: ferry runs resume {})", world.run.id),

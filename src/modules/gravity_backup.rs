@@ -98,6 +98,10 @@ pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done
             open_point(world, &job.meta.point).await?;
             job
         }
+        // The run that a migration carries on has made it.
+        None if world.work.lock().await.sealed.is_some() => {
+            return Ok(Done::ok("its point is sealed already", json!({"sealed": true})));
+        }
         None => start(world, args).await?,
     };
     {

@@ -27,7 +27,7 @@ fn waive(world: &World, preflight: &mut Preflight) {
     }
 }
 
-fn refusal(findings: &[Finding]) -> Option<Failure> {
+pub(super) fn refusal(findings: &[Finding]) -> Option<Failure> {
     let refused = findings.iter().filter(|finding| finding.severity == Severity::Refuse).map(|finding| {
         let mut failure = Failure::new(Kind::Refused, finding.what.clone()).within(format!("gate {}", finding.gate));
         if let Some(host) = &finding.host {
@@ -46,6 +46,9 @@ fn refusal(findings: &[Finding]) -> Option<Failure> {
 
 pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure> {
     let cluster = world.cluster()?.clone();
+    if let Some(point) = &world.work.lock().await.sealed {
+        return Ok(Done::ok(format!("{} is sealed already", point.id()), json!({"sealed": true})));
+    }
     let first = hosts.first().map(String::as_str).unwrap_or_default();
     let catalog = world.catalog()?.clone();
     let history = {

@@ -22,6 +22,7 @@ pub mod gravity_backup;
 pub mod gravity_facts;
 pub mod gravity_preflight;
 pub mod gravity_restore;
+pub mod migrate;
 pub mod node_logs;
 pub mod ping;
 pub mod point_seal;
@@ -137,6 +138,10 @@ pub const TABLE: &[ModuleSpec] = &[
         &[arg("part", ArgKind::Str, "gravity (the default) or amv")],
     ),
     of_cluster("point_lacks", "Notes that the point lacks a part", &[arg("part", ArgKind::Str, "amv").required()]),
+    of_cluster("migrate_begin", "Finds what a migration that is carried on has made already", &[]),
+    of_cluster("migrate_gates", "What can be known of a migration before its backup, and the confirmation", &[]),
+    of_cluster("migrate_hand_over", "Lets the restore of a migration have the point", &[]),
+    of_cluster("migrate_end", "Removes what a migration kept for the way only", &[]),
     of_cluster("restore_gates", "The gates before a restore", &[]),
     of_cluster("safety_backup", "A backup of what a restore overwrites", &[]),
     of_cluster("archive_deliver", "Brings an archive to the target", &[]),
@@ -170,7 +175,8 @@ pub fn scope(module: &str) -> Scope {
         "gravity_facts" | "cluster_lock" | "gravity_preflight" | "gravity_backup" | "archive_collect" | "node_logs"
         | "point_seal" | "node_cleanup" | "point_summary" | "amv_backup" | "point_lacks" | "restore_gates"
         | "safety_backup" | "archive_deliver" | "gravity_restore" | "cluster_settle" | "amv_restore"
-        | "restore_tidy" | "restore_summary" => Scope::Cluster,
+        | "restore_tidy" | "restore_summary" | "migrate_begin" | "migrate_gates" | "migrate_hand_over"
+        | "migrate_end" => Scope::Cluster,
         _ => Scope::Host,
     }
 }
@@ -201,7 +207,12 @@ pub async fn on_cluster(
     hosts: &[String],
     args: &Map<String, Value>,
 ) -> Result<Done, Failure> {
+    world.turn_to(hosts)?;
     match module {
+        "migrate_begin" => migrate::begin(world).await,
+        "migrate_gates" => migrate::gates(world).await,
+        "migrate_hand_over" => migrate::hand_over(world).await,
+        "migrate_end" => migrate::end(world).await,
         "gravity_facts" => gravity_facts::run(world, hosts).await,
         "cluster_lock" => cluster_lock::run(world, hosts).await,
         "gravity_preflight" => gravity_preflight::run(world, hosts).await,

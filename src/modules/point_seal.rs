@@ -27,12 +27,8 @@ fn shortfalls(world: &World, has_nfs: bool, amv: &super::amv_backup::AmvPart) ->
 }
 
 /// Whether a host belongs to the cluster's group.
-fn in_cluster(world: &World, host: &str) -> bool {
-    let groups = world.vars.get(host).and_then(|vars| vars.get("group_names"));
-    let cluster = world.cluster.as_ref().map(ToString::to_string).unwrap_or_default();
-    groups
-        .and_then(|groups| groups.as_array())
-        .is_some_and(|groups| groups.iter().any(|group| group.as_str() == Some(&cluster)))
+pub(super) fn in_cluster(world: &World, host: &str) -> bool {
+    world.about().is_some_and(|cluster| world.belongs(host, cluster))
 }
 
 /// Whether any host of the cluster has the variable set (AMV: true).

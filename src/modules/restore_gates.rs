@@ -68,8 +68,10 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
     {
         let mut work = world.work.lock().await;
         work.restoring.safety = safety;
-        work.restoring.confirm.clone_from(&world.choices.restore.confirm);
-        work.restoring.erase_amv.clone_from(&world.choices.restore.erase_amv);
+        // What a migration asked before its backup is not asked again.
+        let asked = &world.choices.restore;
+        work.restoring.confirm = asked.confirm.clone().or(work.restoring.confirm.take());
+        work.restoring.erase_amv = asked.erase_amv.clone().or(work.restoring.erase_amv.take());
     }
     let mut gates = evaluate(world, hosts, false).await?;
     let open = gates.findings.iter().any(|row| row.gate == "confirmation" && row.severity == Severity::Refuse);
@@ -140,7 +142,7 @@ async fn confirmed_to_erase(world: &World, cluster: &str) -> Result<(), Failure>
 }
 
 /// The cluster's name, typed at the terminal; when AMV's data will be erased, once more for that.
-async fn confirm(world: &World, cluster: &str, erases_amv: bool) {
+pub(super) async fn confirm(world: &World, cluster: &str, erases_amv: bool) {
     let typed = world.work.lock().await.restoring.confirm.clone();
     if typed.is_none() {
         let question = format!(

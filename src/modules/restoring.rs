@@ -212,6 +212,14 @@ pub(super) fn facts_of(world: &World, point: &Point) -> PointFacts {
 /// [`Kind::CouldNotStart`] when none is named or none fits.
 pub fn find_point(world: &World) -> Result<Point, Failure> {
     let asked = &world.choices.restore;
+    if asked.migrate.is_some() {
+        return world.handed().ok_or_else(|| {
+            Failure::new(Kind::Refused, "the backup of the source has not been made in this run")
+                .within("gate verdict")
+                .why("a migration restores the point that it made itself, when that is verified and complete")
+                .mend("the playbook needs migrate_hand_over before the restore: ferry playbooks export migrate")
+        });
+    }
     let Some(text) = asked.point.as_deref() else {
         return Err(Failure::new(Kind::CouldNotStart, "which point is to be restored is not said").mend(
             "ferry restore POINT --to CLUSTER, or ferry run PLAYBOOK -e ferry_cluster=CLUSTER -e ferry_point=POINT",
@@ -412,7 +420,7 @@ pub(super) async fn can_back_up(world: &World, hosts: &[String]) -> Result<(), S
     let first = hosts.first().map(String::as_str).unwrap_or_default();
     let work = world.work.lock().await;
     let policy = gravity::Policy {
-        cluster: world.cluster.as_ref().map(ToString::to_string).unwrap_or_default(),
+        cluster: world.about().map(ToString::to_string).unwrap_or_default(),
         pce_cluster_name: world.var(first, "pce_cluster_name"),
         pce_version: world.var(first, "pce_version"),
         // A backup of a degraded cluster may end well; that it may not is the point of asking here.

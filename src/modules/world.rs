@@ -77,6 +77,19 @@ pub struct RestoreChoices {
     pub erase_amv: Option<String>,
     /// `--accept-suspect`: the digest of a suspect archive, typed.
     pub suspect_sha: Option<String>,
+    /// The restore is the second half of a migration.
+    pub migrate: Option<Migrate>,
+    /// The restore is a rehearsal.
+    pub drill: bool,
+}
+
+/// What was asked for on the command line and concerns a migration. The cluster of the run is its target.
+#[derive(Debug, Clone)]
+pub struct Migrate {
+    /// The cluster that is backed up.
+    pub source: ClusterName,
+    /// `--no-keep`: where the point lies until it is restored, instead of in the catalog.
+    pub spool: Option<PathBuf>,
 }
 
 /// Somebody who can be asked: the person at the terminal.
@@ -203,6 +216,42 @@ impl Default for Limits {
     }
 }
 
+/// What was found so far, cluster by cluster: a migration is about two. Whoever locks it gets the part of the
+/// cluster whose turn it is ([`World::turn_to`]).
+#[derive(Default)]
+pub struct Works {
+    target: tokio::sync::Mutex<Work>,
+    source: tokio::sync::Mutex<Work>,
+    at_source: AtomicBool,
+}
+
+impl Works {
+    fn at_source(&self) -> bool {
+        self.at_source.load(Ordering::SeqCst)
+    }
+
+    fn current(&self) -> &tokio::sync::Mutex<Work> {
+        if self.at_source() { &self.source } else { &self.target }
+    }
+
+    /// What was found of the cluster whose turn it is.
+    pub async fn lock(&self) -> tokio::sync::MutexGuard<'_, Work> {
+        self.current().lock().await
+    }
+
+    /// What was found of the cluster that a migration takes from, whosever turn it is.
+    pub async fn of_source(&self) -> tokio::sync::MutexGuard<'_, Work> {
+        self.source.lock().await
+    }
+
+    /// The locks that are held on clusters, to be let go of. One that is in use by a step that was given up is not
+    /// among them: it ends with the connection.
+    pub fn take_watches(&self) -> Vec<Watch> {
+        let take = |work: &tokio::sync::Mutex<Work>| work.try_lock().ok().and_then(|mut work| work.watch.take());
+        [&self.target, &self.source].into_iter().filter_map(take).collect()
+    }
+}
+
 /// What modules may reach.
 pub struct World {
     /// The door.
@@ -226,7 +275,11 @@ pub struct World {
     /// What earlier runs that are carried on did to the cluster, by the module's name.
     pub before: BTreeMap<String, Before>,
     /// What was found so far.
-    pub work: tokio::sync::Mutex<Work>,
+    pub work: Works,
+    /// Where a migration puts its point, when that is not the catalog.
+    pub spool: Option<Catalog>,
+    /// The point that a migration made, once it may be restored.
+    handed: Mutex<Option<crate::catalog::Point>>,
     shells: Mutex<BTreeMap<String, Shell>>,
     sessions: tokio::sync::Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<Option<Session>>>>>,
     started: Mutex<Option<Running>>,
@@ -256,7 +309,9 @@ impl World {
             person: None,
             limits: Limits::default(),
             before: BTreeMap::new(),
-            work: tokio::sync::Mutex::default(),
+            work: Works::default(),
+            spool: None,
+            handed: Mutex::default(),
             shells: Mutex::default(),
             sessions: tokio::sync::Mutex::default(),
             started: Mutex::default(),
@@ -409,22 +464,86 @@ impl World {
         }
     }
 
-    /// The cluster that the playbook is about.
+    /// Whether a host belongs to a cluster's group.
+    pub fn belongs(&self, host: &str, cluster: &ClusterName) -> bool {
+        let groups = self.vars.get(host).and_then(|vars| vars.get("group_names")).and_then(Value::as_array);
+        groups.is_some_and(|groups| groups.iter().any(|group| group.as_str() == Some(cluster.as_str())))
+    }
+
+    /// Whether these hosts are those that a migration takes from; false where there is no migration.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] when they are not all of one of the two clusters.
+    fn are_source(&self, hosts: &[String]) -> Result<bool, Failure> {
+        let (Some(migrate), Some(target)) = (&self.choices.restore.migrate, &self.cluster) else { return Ok(false) };
+        let all = |cluster: &ClusterName| hosts.iter().all(|host| self.belongs(host, cluster));
+        match (all(&migrate.source), all(target)) {
+            (true, false) => Ok(true),
+            (false, true) => Ok(false),
+            _ => Err(Failure::new(Kind::Refused, "these hosts are not those of one cluster of the migration")
+                .saw(hosts.join(", "))
+                .within("gate identity")
+                .why("a step of a migration is about its source or about its target, and what belongs to both is no other cluster")
+                .mend("give each of the two clusters a group of its own")),
+        }
+    }
+
+    /// From now on it is the turn of the cluster that these hosts belong to.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] when they are not all of one cluster of a migration.
+    pub fn turn_to(&self, hosts: &[String]) -> Result<(), Failure> {
+        self.work.at_source.store(self.are_source(hosts)?, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// The cluster that these hosts are worked on as; `None` when the playbook is about none.
+    pub fn cluster_of(&self, hosts: &[String]) -> Option<&ClusterName> {
+        match (&self.choices.restore.migrate, self.are_source(hosts)) {
+            (Some(migrate), Ok(true)) => Some(&migrate.source),
+            _ => self.cluster.as_ref(),
+        }
+    }
+
+    /// The cluster whose turn it is; `None` when the playbook is about none.
+    pub fn about(&self) -> Option<&ClusterName> {
+        match &self.choices.restore.migrate {
+            Some(migrate) if self.work.at_source() => Some(&migrate.source),
+            _ => self.cluster.as_ref(),
+        }
+    }
+
+    /// Hands the point that a migration made over to its restore.
+    pub fn hand_over(&self, point: crate::catalog::Point) {
+        *self.handed.lock().unwrap_or_else(PoisonError::into_inner) = Some(point);
+    }
+
+    /// The point that a migration made.
+    pub fn handed(&self) -> Option<crate::catalog::Point> {
+        self.handed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The cluster that the playbook is about; of a migration's two the one whose turn it is.
     ///
     /// # Errors
     /// [`Kind::CouldNotStart`] when it is about none.
     pub fn cluster(&self) -> Result<&ClusterName, Failure> {
-        self.cluster.as_ref().ok_or_else(|| {
+        self.about().ok_or_else(|| {
             Failure::new(Kind::CouldNotStart, "this playbook works on a cluster, and none was named")
                 .mend("start it with: ferry backup CLUSTER, or ferry run PLAYBOOK -e ferry_cluster=CLUSTER")
         })
     }
 
-    /// The catalog.
+    /// The catalog that points of the cluster whose turn it is are kept in.
     ///
     /// # Errors
     /// [`Kind::CouldNotStart`] when there is none.
     pub fn catalog(&self) -> Result<&Catalog, Failure> {
+        if self.work.at_source()
+            && let Some(spool) = &self.spool
+        {
+            return Ok(spool);
+        }
         self.catalog
             .as_ref()
             .ok_or_else(|| Failure::new(Kind::CouldNotStart, "this step needs a catalog and none is open"))

@@ -379,7 +379,7 @@ impl Runner<'_> {
             Ok(Some(_)) => Ok(Done::skipped("Conditional result was False")),
             Err(failure) => Err(failure),
         };
-        let name = self.world.cluster.as_ref().map_or_else(|| first.to_owned(), ToString::to_string);
+        let name = self.world.cluster_of(active).map_or_else(|| first.to_owned(), ToString::to_string);
         let failed = self.end(task, number, &name, ended, began.elapsed().as_secs_f64());
         if let Some(value) =
             task.register.as_ref().and_then(|register| self.facts.get(&name)?.get(&register.text)).cloned()
