@@ -52,6 +52,12 @@ pub(super) enum Command {
     Migrate(Box<super::migrate::MigrateArgs>),
     /// Carry out a playbook
     Run(RunArgs),
+    /// Hosts, groups and variables as they were read
+    #[command(subcommand)]
+    Inventory(super::inventory::InventoryCommand),
+    /// Files and values that are encrypted with Ansible Vault
+    #[command(subcommand)]
+    Vault(super::vault::VaultCommand),
     /// The catalog of recovery points
     #[command(subcommand)]
     Points(PointsCommand),

@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod exec;
 mod init;
+mod inventory;
 mod jobs;
 mod migrate;
 mod open;
@@ -22,6 +23,7 @@ mod river;
 mod run;
 mod runs;
 mod sandbox;
+mod vault;
 
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -86,6 +88,8 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Restore(args) => block_on(restore::run(args)),
         Command::Migrate(args) => block_on(migrate::run(*args)),
         Command::Run(args) => block_on(run::run(args)),
+        Command::Inventory(command) => inventory::run(command),
+        Command::Vault(command) => block_on(vault::run(command)),
         Command::Points(command) => points::run(command),
         Command::Jobs(command) => block_on(jobs::run(command)),
         Command::Runs(args::RunsCommand::Resume(args)) => block_on(resume::run(*args)),

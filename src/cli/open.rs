@@ -133,8 +133,26 @@ pub(super) fn vault_for(
     Vault::open(&sources, &vault::Door { ask: &ask, hide, new }, masker)
 }
 
+/// The sources of the inventory; Ansible's own place where its numbers are kept to and none is named.
+pub(super) fn inventory_paths(settings: &Settings) -> Vec<PathBuf> {
+    let theirs = Path::new("/etc/ansible/hosts");
+    if settings.inventory.is_empty() && settings.compat_ansible && theirs.exists() {
+        return vec![theirs.to_owned()];
+    }
+    settings.inventory.clone()
+}
+
+/// Tells warnings where there is no run that would.
+pub(super) fn warn<'a>(warnings: impl IntoIterator<Item = &'a String>) {
+    let masker = super::MASKER.get_or_init(Masker::new);
+    for warning in warnings {
+        let lines = warning.lines().map(|line| crate::secret::clean(masker.mask(line).as_bytes()));
+        crate::report::Sink::stderr().put(&format!("[WARNING]: {}\n", lines.collect::<Vec<_>>().join("\n")));
+    }
+}
+
 /// `-e`: `k=v` words, JSON, or `@FILE`.
-fn extra_vars(given: &[String], vault: &Vault) -> Result<Map<String, Value>, Failure> {
+pub(super) fn extra_vars(given: &[String], vault: &Vault) -> Result<Map<String, Value>, Failure> {
     let wrong = |what: String| Failure::new(Kind::Usage, what);
     let mut extra = Map::new();
     for text in given {
@@ -234,7 +252,7 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
     let vault = Arc::new(vault(&common.vault, &settings, &hide)?);
     let extra = extra_vars(&common.extra_vars, &vault)?;
     let inventory = Inventory::read(Reading {
-        paths: settings.inventory.clone(),
+        paths: inventory_paths(&settings),
         playbook_folder: playbook_folder.map(Path::to_path_buf),
         vault: vault.clone(),
         hide: hide.clone(),
