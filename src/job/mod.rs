@@ -837,6 +837,24 @@ fn listed(frame: &Frame) -> Result<Listed, Failure> {
     })
 }
 
+/// Reads `bytes` as a node's answer, whole and in pieces: both ways must say the same. For `fuzz/` only.
+#[cfg(fuzzing)]
+pub fn fuzz_frames(bytes: &[u8]) {
+    let read = |piece: usize| {
+        let mut frames = frame::Frames::new("ab");
+        let mut all = Vec::new();
+        // Without a greeting nearly all that a fuzzer makes would be junk before the answer.
+        for part in std::iter::once(&b"@ab hello 1\n"[..]).chain(bytes.chunks(piece)) {
+            frames.feed(part);
+            while let Some(frame) = frames.next().map_err(|_| all.len())? {
+                all.push(frame);
+            }
+        }
+        Ok::<_, usize>((all, frames.ended()))
+    };
+    assert_eq!(read(bytes.len().max(1)).is_ok(), read(3).is_ok());
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

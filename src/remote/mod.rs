@@ -105,6 +105,28 @@ impl Exit {
     pub fn ok(&self) -> bool {
         *self == Self::Code(0)
     }
+
+    /// The same end as a shell tells of it: a command that signal 9 ended has the code 137. A signal without a
+    /// number that all systems share stays one.
+    #[must_use]
+    pub fn as_a_shell_says(self) -> Self {
+        let Self::Signal(name) = &self else { return self };
+        let number = match name.as_str() {
+            "HUP" => 1,
+            "INT" => 2,
+            "QUIT" => 3,
+            "ILL" => 4,
+            "ABRT" => 6,
+            "FPE" => 8,
+            "KILL" => 9,
+            "SEGV" => 11,
+            "PIPE" => 13,
+            "ALRM" => 14,
+            "TERM" => 15,
+            _ => return self,
+        };
+        Self::Code(128 + number)
+    }
 }
 
 impl std::fmt::Display for Exit {
@@ -190,13 +212,24 @@ impl Child {
         }
     }
 
+    /// As [`Child::write`], without a copy where the wire takes the bytes as they are.
+    ///
+    /// # Errors
+    /// As [`Child::write`].
+    pub(crate) async fn write_bytes(&mut self, bytes: Bytes) -> Result<(), Failure> {
+        match self {
+            Self::Ssh(child) => child.write_bytes(bytes).await,
+            other => other.write(&bytes).await,
+        }
+    }
+
     /// Whether both outputs come as one, since the command runs on a terminal of the host's.
     fn has_terminal(&self) -> bool {
         matches!(self, Self::Ssh(child) if child.terminal)
     }
 
     /// Gives a piece back: it is the next that is heard. Empty pieces are nothing.
-    fn unread(&mut self, piece: Piece) {
+    pub(crate) fn unread(&mut self, piece: Piece) {
         match (self, &piece) {
             (_, Piece::Out(bytes) | Piece::Err(bytes)) if bytes.is_empty() => {}
             (Self::Ssh(child), _) => child.unread(piece),

@@ -3,15 +3,38 @@
 //! What lives here: the two conversions and how a value is printed inside of a text (as Python
 //! does it, because that is what Ansible's users see). What does not: filters.
 
-use minijinja::value::ValueKind;
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+
+use minijinja::value::{Object, ObjectRepr, ValueKind};
 use minijinja::{Error, ErrorKind, Output, State, Value as Jinja};
 use serde_json::{Map, Number, Value};
 
-use crate::settings::yaml::{UNSAFE_KEY, VAULT_KEY};
+use super::python;
+use crate::settings::yaml::{UNSAFE_KEY as KEPT, VAULT_KEY};
 
-/// The text of an object that stands for an `!unsafe` text.
-pub(super) fn literal(map: &Map<String, Value>) -> Option<&str> {
-    if map.len() == 1 { map.get(UNSAFE_KEY).and_then(Value::as_str) } else { None }
+/// The key of an `!unsafe` text: text that is never a template.
+pub(super) const UNSAFE_KEY: &str = KEPT;
+/// What `omit` becomes.
+pub(super) const OMITTED: &str = "__omit_place_holder__";
+
+/// What `omit` is inside of a template.
+#[derive(Debug)]
+pub(super) struct Omit;
+
+impl Object for Omit {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(OMITTED)
+    }
+}
+
+fn omitted(value: &Jinja) -> bool {
+    value.downcast_object_ref::<Omit>().is_some() || value.as_str().is_some_and(|text| text.starts_with(OMITTED))
 }
 
 /// A JSON value for the engine. A `!vault` value becomes one that fails when it is used.
@@ -30,10 +53,10 @@ pub(super) fn from_json(value: &Value) -> Jinja {
             let text = map.get(VAULT_KEY).and_then(Value::as_str).unwrap_or_default();
             Jinja::from(Error::new(ErrorKind::InvalidOperation, crate::vault::why_locked(text)))
         }
-        Value::Object(map) => match literal(map) {
-            Some(text) => Jinja::from(text),
-            None => Jinja::from_pairs(map.iter().map(|(key, value)| (key.clone(), from_json(value)))),
-        },
+        Value::Object(map) if map.len() == 1 && map.contains_key(UNSAFE_KEY) => {
+            map.get(UNSAFE_KEY).map_or(Jinja::from(()), from_json)
+        }
+        Value::Object(map) => Jinja::from_pairs(map.iter().map(|(key, value)| (key.clone(), from_json(value)))),
     }
 }
 
@@ -50,18 +73,33 @@ pub(super) fn to_json(value: &Jinja) -> Result<Value, Error> {
         ValueKind::String => Value::String(value.as_str().unwrap_or_default().to_owned()),
         ValueKind::Bytes => Value::String(String::from_utf8_lossy(value.as_bytes().unwrap_or_default()).into_owned()),
         ValueKind::Seq | ValueKind::Iterable => {
-            Value::Array(value.try_iter()?.map(|item| to_json(&item)).collect::<Result<_, _>>()?)
+            let kept = value.try_iter()?.filter(|item| !omitted(item));
+            Value::Array(kept.map(|item| to_json(&item)).collect::<Result<_, _>>()?)
         }
         ValueKind::Map => {
             let mut map = Map::new();
             for key in value.try_iter()? {
                 let inner = value.get_item(&key)?;
-                let name = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
+                if omitted(&inner) {
+                    continue;
+                }
+                let name = match key.kind() {
+                    ValueKind::None => "null".to_owned(),
+                    ValueKind::Bool => key.is_true().to_string(),
+                    _ => python::text(&key)?,
+                };
                 map.insert(name, to_json(&inner)?);
             }
             Value::Object(map)
         }
         ValueKind::Invalid => return Err(broken(value)),
+        _ if value.downcast_object_ref::<Omit>().is_some() => Value::String(OMITTED.to_owned()),
+        _ if value.downcast_object_ref::<super::dates::Span>().is_some() => {
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                "the time between two dates cannot be kept: take its .days, .seconds or .total_seconds()",
+            ));
+        }
         _ => Value::String(value.to_string()),
     })
 }
@@ -91,75 +129,57 @@ fn number(value: &Jinja) -> Result<Value, Error> {
         .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("{value} is not a number that can be kept")))
 }
 
+thread_local! {
+    /// What the renderings of this thread printed, outermost first: how many values, and the last one with its text.
+    static PRINTED: RefCell<Vec<(usize, Option<(Jinja, String)>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs a rendering and gives its text, or the one value where it printed one value and nothing else.
+pub(super) fn native(render: impl FnOnce() -> Result<String, Error>) -> Result<Jinja, Error> {
+    PRINTED.with_borrow_mut(|all| all.push((0, None)));
+    let out = render();
+    let (count, last) = PRINTED.with_borrow_mut(Vec::pop).unwrap_or((0, None));
+    let out = out?;
+    Ok(match (count, last) {
+        (0, _) if out.is_empty() => Jinja::from(()),
+        (1, Some((value, text))) if text == out => value,
+        _ => Jinja::from(out),
+    })
+}
+
 /// Prints a value into a text: nothing for none, else as Python's `str` does.
 pub(super) fn print(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Jinja) -> Result<(), Error> {
     let text = match value.kind() {
-        ValueKind::Undefined => return Err(Error::from(ErrorKind::UndefinedError)),
+        // What an `if` without `else` gives where it does not hold.
+        ValueKind::Undefined | ValueKind::None => String::new(),
         ValueKind::Invalid => return Err(broken(value)),
-        ValueKind::None => return Ok(()),
-        ValueKind::String => return write(out, value.as_str().unwrap_or_default()),
-        _ => {
-            let mut text = String::new();
-            python(&mut text, value)?;
-            text
+        ValueKind::Seq if value.is_tuple() => {
+            // A tuple ends as a list where Ansible keeps it.
+            python::text(&Jinja::from(value.try_iter()?.collect::<Vec<_>>()))?
         }
+        _ => python::text(&untupled(value)?)?,
     };
-    write(out, &text)
+    PRINTED.with_borrow_mut(|all| {
+        if let Some((count, last)) = all.last_mut() {
+            *count += 1;
+            *last = Some((value.clone(), text.clone()));
+        }
+    });
+    out.write_str(&text).map_err(|_| Error::from(ErrorKind::WriteFailure))
 }
 
-fn write(out: &mut Output<'_>, text: &str) -> Result<(), Error> {
-    out.write_str(text).map_err(|_| Error::from(ErrorKind::WriteFailure))
-}
-
-/// Python's `repr`.
-fn python(out: &mut String, value: &Jinja) -> Result<(), Error> {
-    match value.kind() {
-        ValueKind::Undefined => return Err(Error::from(ErrorKind::UndefinedError)),
-        ValueKind::Invalid => return Err(broken(value)),
-        ValueKind::None => out.push_str("None"),
-        ValueKind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
-        ValueKind::String => {
-            let text = value.as_str().unwrap_or_default();
-            let mark = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
-            out.push(mark);
-            for c in text.chars() {
-                match c {
-                    '\n' => out.push_str("\\n"),
-                    '\r' => out.push_str("\\r"),
-                    '\t' => out.push_str("\\t"),
-                    '\\' => out.push_str("\\\\"),
-                    c if c == mark => {
-                        out.push('\\');
-                        out.push(c);
-                    }
-                    c => out.push(c),
-                }
-            }
-            out.push(mark);
-        }
-        ValueKind::Seq | ValueKind::Iterable => {
-            out.push('[');
-            for (at, item) in value.try_iter()?.enumerate() {
-                if at > 0 {
-                    out.push_str(", ");
-                }
-                python(out, &item)?;
-            }
-            out.push(']');
-        }
-        ValueKind::Map => {
-            out.push('{');
-            for (at, key) in value.try_iter()?.enumerate() {
-                if at > 0 {
-                    out.push_str(", ");
-                }
-                python(out, &key)?;
-                out.push_str(": ");
-                python(out, &value.get_item(&key)?)?;
-            }
-            out.push('}');
-        }
-        _ => out.push_str(&value.to_string()),
+/// A list whose tuples are lists.
+fn untupled(value: &Jinja) -> Result<Jinja, Error> {
+    if value.kind() != ValueKind::Seq {
+        return Ok(value.clone());
     }
-    Ok(())
+    let items: Vec<Jinja> = value.try_iter()?.collect();
+    if !items.iter().any(Jinja::is_tuple) {
+        return Ok(value.clone());
+    }
+    let plain = |item: Jinja| match item.is_tuple() {
+        true => Ok(Jinja::from(item.try_iter()?.collect::<Vec<_>>())),
+        false => Ok(item),
+    };
+    Ok(Jinja::from(items.into_iter().map(plain).collect::<Result<Vec<_>, Error>>()?))
 }

@@ -4,12 +4,17 @@
 //! What lives here: the one pass over the bytes and what proves that they arrived. What does not:
 //! what an archive must contain (archive), where it is kept (catalog), whether it may be sealed.
 //!
-//! The way of a byte: bulk connection → pieces of 1 MiB → a writer thread (hash, write, sync) and
+//! The way of a byte: bulk connection → pieces of 256 KiB → a writer thread (hash, write, sync) and
 //! a walker thread, through bounded queues, so that memory is constant and a slow disk slows the
 //! source. A third thread re-reads the destination behind the writer, part by part as they are
-//! synced: that is the only second pass.
+//! synced: that is the only second pass. What it reads is held against the tags of what was written (`echo`).
 
+pub mod carry;
+mod echo;
+pub mod ends;
+mod prove;
 pub mod push;
+mod streams;
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -27,10 +32,10 @@ use crate::failure::{Failure, Kind};
 use crate::remote::ssh::connect::Lane;
 use crate::remote::{Exit, Piece, Session, Way, quote};
 
-/// Size of the pieces that go through the queues, in bytes.
-const PIECE: usize = 1 << 20;
+/// Size of the pieces that go through the queues, in bytes: what one thread leaves of it in the cache, the next one finds there.
+const PIECE: usize = 256 << 10;
 /// How many pieces may wait for a thread.
-const WAITING: usize = 8;
+const WAITING: usize = 16;
 /// A disk on a node that reads fewer bytes a second counts as hanging.
 const SLOWEST: u64 = 20 << 20;
 /// After so many bytes the destination is synced and re-read.
@@ -242,10 +247,10 @@ async fn fetch(
         return Err(Failure::new(Kind::Bug, "a transfer ended without a pipe").into());
     };
     let ended = pipe.finish().await?;
-    if ended.reread != ended.streamed {
+    if let Some(at) = ended.differs_at {
         return Err(Failure::new(Kind::Failed, "what was read back from the disk here is not what arrived")
-            .saw(format!("stream: {}; disk: {}", ended.streamed, ended.reread))
-            .why("the disk or memory of this machine is failing")
+            .saw(format!("{}: the piece at byte {at}", pull.destination.display()))
+            .why("the disk or memory of this machine is failing, or something else writes there")
             .into());
     }
     let arrived = Arrived {
@@ -562,7 +567,8 @@ async fn node_digest(
 /// What the threads found when all bytes had passed.
 struct Ended {
     streamed: Sha256,
-    reread: Sha256,
+    /// Where the first piece begins that the disk gave back as something else.
+    differs_at: Option<u64>,
     walk: Option<Walk>,
 }
 
@@ -574,7 +580,7 @@ struct Pipe {
     to_writer: Option<mpsc::Sender<Bytes>>,
     to_walker: Option<mpsc::Sender<Bytes>>,
     writer: Thread<Result<Sha256, Failure>>,
-    rereader: Thread<Result<Sha256, Failure>>,
+    rereader: Thread<Result<Option<u64>, Failure>>,
     walker: Option<Thread<Result<Walk, Fault>>>,
 }
 
@@ -593,18 +599,22 @@ impl Pipe {
         let (synced, parts) = std::sync::mpsc::channel();
         let path: Arc<Path> = Arc::from(destination);
         let write_path = Arc::clone(&path);
+        let echo = echo::Echo::new().map_err(|error| Failure::new(Kind::Bug, error.to_string()))?;
+        let again = echo.clone();
         let spawn_error =
             |error: std::io::Error| Failure::new(Kind::Failed, "could not start a thread").saw(error.to_string());
         let writer = std::thread::Builder::new()
             .name("ferry-write".to_owned())
             .spawn(move || {
-                write(&mut to, present, writer_pieces, &synced)
+                write(&mut to, present, writer_pieces, &synced, &echo)
                     .map_err(|error| local("could not write", &write_path, &error))
             })
             .map_err(spawn_error)?;
         let rereader = std::thread::Builder::new()
             .name("ferry-reread".to_owned())
-            .spawn(move || reread(&mut from, &parts).map_err(|error| local("could not read back", &path, &error)))
+            .spawn(move || {
+                reread(&mut from, &parts, &again).map_err(|error| local("could not read back", &path, &error))
+            })
             .map_err(spawn_error)?;
         let (to_walker, walker) = if walk {
             let (sender, pieces) = mpsc::channel(WAITING);
@@ -648,8 +658,8 @@ impl Pipe {
             None => None,
         };
         let streamed = self.writer.join().map_err(|_| broken())??;
-        let reread = self.rereader.join().map_err(|_| broken())??;
-        Ok(Ended { streamed, reread, walk })
+        let differs_at = self.rereader.join().map_err(|_| broken())??;
+        Ok(Ended { streamed, differs_at, walk })
     }
 
     /// The word of the thread that stopped early, if one did: a walker that has nothing to
@@ -677,15 +687,20 @@ fn walk_pieces(mut pieces: mpsc::Receiver<Bytes>, required: Vec<String>) -> Resu
     walker.finish()
 }
 
+/// A part of the destination that is on the disk: its pieces in order, each with its length.
+type Part = Vec<(usize, echo::Tag)>;
+
 /// Hashes and writes; what is already there (`present` bytes of an earlier attempt) is hashed only.
 fn write(
     to: &mut File,
     present: u64,
     mut pieces: mpsc::Receiver<Bytes>,
-    synced: &std::sync::mpsc::Sender<u64>,
+    synced: &std::sync::mpsc::Sender<Part>,
+    echo: &echo::Echo,
 ) -> std::io::Result<Sha256> {
     let mut hasher = Hasher::new();
     let mut last = 0;
+    let mut part = Part::new();
     while let Some(piece) = pieces.blocking_recv() {
         let at = hasher.bytes();
         let skip = usize::try_from(present.saturating_sub(at)).unwrap_or(usize::MAX).min(piece.len());
@@ -694,37 +709,75 @@ fn write(
             to.write_all(new)?;
         }
         hasher.update(&piece);
+        part.push((piece.len(), echo.tag(at, &piece)?));
         if hasher.bytes() - last >= PART {
             last = hasher.bytes();
             to.sync_data()?;
-            let _ = synced.send(last);
+            let _ = synced.send(std::mem::take(&mut part));
         }
     }
     to.sync_all()?;
-    let _ = synced.send(hasher.bytes());
+    let _ = synced.send(part);
     Ok(hasher.finish())
 }
 
-/// Reads back what was synced. The kernel is asked to forget the pages first, so that the
-/// bytes come from the disk where the file system heeds that.
-fn reread(from: &mut File, parts: &std::sync::mpsc::Receiver<u64>) -> std::io::Result<Sha256> {
-    let mut hasher = Hasher::new();
+/// Reads back what was synced, and says where the first piece begins that is not what was written. The kernel is asked to
+/// forget the pages first, so that the bytes come from the disk where the file system heeds that.
+fn reread(from: &mut File, parts: &std::sync::mpsc::Receiver<Part>, echo: &echo::Echo) -> std::io::Result<Option<u64>> {
+    let mut at = 0;
+    let mut differs = None;
     let mut buffer = vec![0; PIECE];
-    while let Ok(until) = parts.recv() {
-        if let Some(length) = std::num::NonZeroU64::new(until - hasher.bytes()) {
-            let _ = rustix::fs::fadvise(&*from, hasher.bytes(), Some(length), rustix::fs::Advice::DontNeed);
+    while let Ok(part) = parts.recv() {
+        let length = part.iter().map(|(length, _)| *length as u64).sum();
+        if let Some(length) = std::num::NonZeroU64::new(length) {
+            let _ = rustix::fs::fadvise(&*from, at, Some(length), rustix::fs::Advice::DontNeed);
         }
-        while hasher.bytes() < until {
-            let want = buffer.len().min(usize::try_from(until - hasher.bytes()).unwrap_or(usize::MAX));
-            let count = match buffer.get_mut(..want) {
-                Some(space) => from.read(space)?,
-                None => 0,
-            };
-            if count == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
+        for (length, tag) in part {
+            buffer.resize(length.max(buffer.len()), 0);
+            let piece = buffer.get_mut(..length).unwrap_or_default();
+            from.read_exact(piece)?;
+            if differs.is_none() && echo.tag(at, piece)? != tag {
+                differs = Some(at);
             }
-            hasher.update(buffer.get(..count).unwrap_or_default());
+            at += length as u64;
         }
     }
-    Ok(hasher.finish())
+    Ok(differs)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// A disk that gives back something else than it was given is found, wherever that is.
+    #[tokio::test]
+    async fn what_the_disk_changed_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let content: Vec<u8> = (0..PIECE as u32).flat_map(u32::to_le_bytes).collect();
+        for flip in [None, Some(0), Some(PIECE - 1), Some(PIECE), Some(content.len() - 1)] {
+            let path = dir.path().join("file");
+            std::fs::write(&path, []).unwrap();
+            let echo = echo::Echo::new().unwrap();
+            let (sender, pieces) = mpsc::channel(WAITING);
+            for piece in content.chunks(PIECE) {
+                sender.send(Bytes::copy_from_slice(piece)).await.unwrap();
+            }
+            drop(sender);
+            let (synced, parts) = std::sync::mpsc::channel();
+            let (ours, to) = (echo.clone(), path.clone());
+            let wrote = tokio::task::spawn_blocking(move || {
+                let mut to = std::fs::OpenOptions::new().write(true).open(to).unwrap();
+                write(&mut to, 0, pieces, &synced, &ours).unwrap()
+            });
+            assert_eq!(wrote.await.unwrap(), Sha256::of(&content));
+            if let Some(at) = flip {
+                let mut bytes = std::fs::read(&path).unwrap();
+                bytes[at] ^= 4;
+                std::fs::write(&path, bytes).unwrap();
+            }
+            let found = reread(&mut File::open(&path).unwrap(), &parts, &echo).unwrap();
+            assert_eq!(found, flip.map(|at| (at / PIECE * PIECE) as u64));
+        }
+    }
 }

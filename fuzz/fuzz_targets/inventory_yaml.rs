@@ -1,0 +1,12 @@
+//! A YAML inventory: read or refused, and every host's variables can be listed.
+#![no_main]
+mod common;
+use ferry::inventory::Inventory;
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let path = common::file("hosts.yml", bytes);
+    if let Ok(inventory) = Inventory::load(&[path]) {
+        let hosts: Vec<_> = inventory.hosts().cloned().collect();
+        assert!(hosts.iter().all(|host| inventory.vars(host).len() < 1 << 20));
+        assert_eq!(inventory.select("all").map_or(hosts.len(), |all| all.len()), hosts.len());
+    }
+});

@@ -1,0 +1,668 @@
+//! Lookups: `lookup('file', …)`, `query(…)` and the `with_` forms.
+//!
+//! What lives here: what reads this machine (files, environment, commands) for the operator's own templates, and the ones that
+//! only rearrange lists. What does not: anything of a host. What a lookup gives is never rendered again.
+
+use std::path::{Path, PathBuf};
+
+use minijinja::value::{Kwargs, Rest, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
+
+use super::filters::{flat, is_list, items, subelements};
+use super::python::{percent, text, wrong};
+
+/// The names of the lookups that ferry has.
+pub(crate) const NAMES: &[&str] = &[
+    "dict",
+    "env",
+    "file",
+    "fileglob",
+    "first_found",
+    "flattened",
+    "indexed_items",
+    "items",
+    "lines",
+    "list",
+    "nested",
+    "password",
+    "pipe",
+    "random_choice",
+    "sequence",
+    "subelements",
+    "template",
+    "together",
+    "unvault",
+    "vars",
+    "varnames",
+    "inventory_hostnames",
+];
+
+/// What a lookup needs of the place where it is called.
+pub(super) trait Around {
+    /// A variable, rendered.
+    fn variable(&self, name: &str) -> Option<Value>;
+    /// The names of all variables.
+    fn names(&self) -> Vec<String>;
+    /// A template's text, rendered with these variables besides.
+    fn render(&self, text: &str, folder: &Path, more: &[(String, Value)]) -> Result<String, Error>;
+}
+
+fn short(name: &str) -> &str {
+    ["ansible.builtin.", "ansible.legacy."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name)
+}
+
+/// Where files are looked for: the role's, the playbook's, the current folder; in `kind` of each first.
+fn folders(around: &dyn Around, kind: &str) -> Vec<PathBuf> {
+    let mut roots: Vec<PathBuf> = Vec::new();
+    if let Some(all) = around.variable("ansible_search_path").filter(is_list) {
+        roots.extend(items(&all).unwrap_or_default().iter().filter_map(Value::as_str).map(PathBuf::from));
+    }
+    for name in ["role_path", "playbook_dir"] {
+        if let Some(path) = around.variable(name)
+            && let Some(path) = path.as_str()
+        {
+            roots.push(PathBuf::from(path));
+        }
+    }
+    roots.push(std::env::current_dir().unwrap_or_else(|_| PathBuf::from(".")));
+    let mut out = Vec::new();
+    for root in roots {
+        for path in [root.join(kind), root.clone()] {
+            if !out.contains(&path) {
+                out.push(path);
+            }
+        }
+    }
+    out
+}
+
+/// The file that a name means, or `None`.
+fn find(around: &dyn Around, kind: &str, name: &str) -> Option<PathBuf> {
+    let name = super::strings::expanduser(name);
+    if name.starts_with('/') {
+        return Some(PathBuf::from(&name)).filter(|path| path.exists());
+    }
+    folders(around, kind).into_iter().map(|folder| folder.join(&name)).find(|path| path.exists())
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    const MOST: u64 = 4 << 20;
+    let size = std::fs::metadata(path).map(|data| data.len()).unwrap_or(0);
+    if size > MOST {
+        return Err(wrong(format!("{} has more than 4 MiB; a lookup is for short texts", path.display())));
+    }
+    let bytes = std::fs::read(path).map_err(|error| wrong(format!("{} cannot be read: {error}", path.display())))?;
+    String::from_utf8(bytes).map_err(|_| wrong(format!("{} is not text", path.display())))
+}
+
+struct Options<'a> {
+    kwargs: &'a Kwargs,
+}
+
+impl Options<'_> {
+    fn get(&self, name: &str) -> Option<Value> {
+        self.kwargs.get::<Option<Value>>(name).ok().flatten()
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.get(name).filter(|value| !value.is_none()).and_then(|value| text(&value).ok())
+    }
+
+    fn flag(&self, name: &str, other: bool) -> bool {
+        self.get(name).map_or(other, |value| super::filters::to_bool(&value).is_ok_and(|value| value.is_true()))
+    }
+}
+
+/// Words `a b=c` of a lookup's text.
+fn words(term: &str) -> Result<(String, Vec<(String, String)>), Error> {
+    let all = shlex::split(term).ok_or_else(|| wrong(format!("a quote is not closed in {term:?}")))?;
+    let (mut plain, mut named) = (Vec::new(), Vec::new());
+    for word in all {
+        match word.split_once('=') {
+            Some((key, value)) if key.chars().all(|c| c.is_alphanumeric() || c == '_') => {
+                named.push((key.to_owned(), value.to_owned()));
+            }
+            _ => plain.push(word),
+        }
+    }
+    Ok((plain.join(" "), named))
+}
+
+fn sequence(term: &str, options: &Options<'_>) -> Result<Vec<Value>, Error> {
+    let bad = |what: &str| wrong(format!("sequence: {what} in {term:?}"));
+    let number = |text: &str| -> Option<i64> {
+        let (sign, bare) = text.strip_prefix('-').map_or((1, text), |rest| (-1, rest));
+        let value = if let Some(hex) = bare.strip_prefix("0x") {
+            i64::from_str_radix(hex, 16).ok()?
+        } else if bare.len() > 1 && bare.starts_with('0') {
+            i64::from_str_radix(bare, 8).ok()?
+        } else {
+            bare.parse().ok()?
+        };
+        Some(sign * value)
+    };
+    let (mut start, mut end, mut count, mut stride, mut form) = (None, None, None, None, None);
+    let short = regex::Regex::new(
+        r"^(?:(-?(?:0x)?[0-9a-fA-F]+)-)?(-?(?:0x)?[0-9a-fA-F]+)(?:/(-?(?:0x)?[0-9a-fA-F]+))?(?::(.+))?$",
+    )
+    .ok()
+    .and_then(|regex| regex.captures(term.trim()));
+    if let Some(found) = short {
+        let part = |at: usize| found.get(at).and_then(|part| number(part.as_str()));
+        (start, end, stride) = (part(1), part(2), part(3));
+        form = found.get(4).map(|form| form.as_str().to_owned());
+    } else {
+        for (key, value) in words(term)?.1 {
+            let slot = match key.as_str() {
+                "start" => &mut start,
+                "end" => &mut end,
+                "count" => &mut count,
+                "stride" => &mut stride,
+                "format" => {
+                    form = Some(value);
+                    continue;
+                }
+                other => return Err(bad(&format!("{other} is no argument (start, end, count, stride, format)"))),
+            };
+            *slot = Some(number(&value).ok_or_else(|| bad(&format!("{key} is not a number")))?);
+        }
+    }
+    let given = |name: &str| options.get(name).and_then(|value| value.as_i64().or_else(|| number(value.as_str()?)));
+    let start = start.or(given("start")).unwrap_or(1);
+    let (end, count) = (end.or(given("end")), count.or(given("count")));
+    let form = form.or_else(|| options.text("format")).unwrap_or_else(|| "%d".to_owned());
+    let stride = stride.or(given("stride"));
+    let (end, stride) = match (end, count) {
+        (Some(_), Some(_)) => return Err(bad("both end and count stand")),
+        (None, None) => return Err(bad("neither end nor count stands")),
+        (Some(end), None) => (end, stride.unwrap_or(1)),
+        (None, Some(0)) => return Ok(Vec::new()),
+        (None, Some(count)) => {
+            let stride = stride.unwrap_or(1);
+            (start + stride * (count - 1), stride)
+        }
+    };
+    if stride == 0 {
+        return Ok(Vec::new());
+    }
+    if stride > 0 && end < start {
+        return Err(bad("to count backwards make stride negative"));
+    }
+    if stride < 0 && end > start {
+        return Err(bad("to count forward don't make stride negative"));
+    }
+    if (end - start).abs() / stride.abs() > 100_000 {
+        return Err(bad("more than 100,000 numbers"));
+    }
+    let mut out = Vec::new();
+    let mut at = start;
+    while if stride > 0 { at <= end } else { at >= end } {
+        out.push(Value::from(percent(&form, &[Value::from(at)], None)?));
+        at += stride;
+    }
+    Ok(out)
+}
+
+fn pipe(command: &str, folder: Option<&Path>) -> Result<String, Error> {
+    let mut child = std::process::Command::new("/bin/sh");
+    child.arg("-c").arg(command).stdin(std::process::Stdio::null()).stderr(std::process::Stdio::inherit());
+    if let Some(folder) = folder {
+        child.current_dir(folder);
+    }
+    let out = child.output().map_err(|error| wrong(format!("/bin/sh cannot be started: {error}")))?;
+    if !out.status.success() {
+        return Err(wrong(format!("lookup_plugin.pipe({command}) returned {}", out.status.code().unwrap_or(-1))));
+    }
+    String::from_utf8(out.stdout).map_err(|_| wrong("what the command said is not text"))
+}
+
+/// A password that stays the same: kept in a file of this machine, 0600, made when it is not there.
+fn password(term: &str, around: &dyn Around, options: &Options<'_>) -> Result<String, Error> {
+    use std::io::Write as _;
+    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+    let (path, named) = words(term)?;
+    let option = |name: &str| {
+        named.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()).or_else(|| {
+            let value = options.get(name)?;
+            if is_list(&value) {
+                Some(items(&value).ok()?.iter().filter_map(|one| text(one).ok()).collect::<Vec<_>>().join(","))
+            } else {
+                text(&value).ok()
+            }
+        })
+    };
+    let length = option("length")
+        .map_or(Ok(20), |length| length.parse::<usize>().map_err(|_| wrong("password: length is a number")))?;
+    let mut letters = String::new();
+    for set in option("chars").unwrap_or_else(|| "ascii_letters,digits,.,:-_".to_owned()).split(',') {
+        letters.push_str(match set {
+            "ascii_letters" => "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ",
+            "ascii_lowercase" => "abcdefghijklmnopqrstuvwxyz",
+            "ascii_uppercase" => "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+            "digits" => "0123456789",
+            "hexdigits" => "0123456789abcdefABCDEF",
+            "punctuation" => "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~",
+            "" => ",",
+            other => other,
+        });
+    }
+    let letters: Vec<char> = letters.chars().collect();
+    let encrypt = option("encrypt");
+    let file = if path.starts_with('/') || path.starts_with('~') {
+        PathBuf::from(super::strings::expanduser(&path))
+    } else {
+        folders(around, "files").into_iter().nth(1).unwrap_or_default().join(&path)
+    };
+    let nowhere = file == Path::new("/dev/null");
+    let fresh = || -> String {
+        let seed = option("seed");
+        (0..length.min(4096))
+            .filter_map(|at| {
+                let word = match &seed {
+                    Some(seed) => {
+                        use sha2::Digest as _;
+                        sha2::Sha256::digest(format!("{seed}/{at}"))
+                            .iter()
+                            .take(4)
+                            .fold(0usize, |sum, byte| sum << 8 | usize::from(*byte))
+                    }
+                    None => rand::random::<u32>() as usize,
+                };
+                letters.get(word % letters.len().max(1)).copied()
+            })
+            .collect()
+    };
+    let known = if nowhere { None } else { std::fs::read_to_string(&file).ok() };
+    let (plain, mut salt) = match &known {
+        Some(kept) => match kept.trim_end_matches('\n').rsplit_once(" salt=") {
+            Some((plain, salt)) => (plain.to_owned(), Some(salt.split(' ').next().unwrap_or_default().to_owned())),
+            None => (kept.trim_end_matches('\n').to_owned(), None),
+        },
+        None => (fresh(), None),
+    };
+    let kind = encrypt.as_deref().map(|kind| kind.trim_end_matches("_crypt"));
+    let needs_salt = kind.is_some() && salt.is_none();
+    if needs_salt {
+        salt = Some(super::strings::random_salt());
+    }
+    if !nowhere && (known.is_none() || needs_salt) {
+        let cannot = |error: std::io::Error| wrong(format!("{} cannot be written: {error}", file.display()));
+        if let Some(folder) = file.parent() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(cannot)?;
+        }
+        let kept = match &salt {
+            Some(salt) => format!("{plain} salt={salt}\n"),
+            None => format!("{plain}\n"),
+        };
+        let mut out = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&file)
+            .map_err(cannot)?;
+        out.write_all(kept.as_bytes()).map_err(cannot)?;
+    }
+    match kind {
+        Some(kind) => {
+            super::strings::password_hash(&plain, kind, salt, Some(if kind == "sha256" { 535_000 } else { 656_000 }))
+        }
+        None => Ok(plain),
+    }
+}
+
+fn glob(pattern: &str) -> Vec<PathBuf> {
+    let (folder, name) = pattern.rsplit_once('/').unwrap_or((".", pattern));
+    let mut form = String::from("^");
+    for c in name.chars() {
+        match c {
+            '*' => form.push_str(".*"),
+            '?' => form.push('.'),
+            '[' | ']' | '-' => form.push(c),
+            '!' => form.push('^'),
+            other => form.push_str(&regex::escape(&other.to_string())),
+        }
+    }
+    form.push('$');
+    let Ok(regex) = regex::Regex::new(&form) else { return Vec::new() };
+    let folder = if folder.is_empty() { "/" } else { folder };
+    let mut out: Vec<PathBuf> = std::fs::read_dir(folder)
+        .map(|all| all.filter_map(Result::ok).map(|entry| entry.path()).collect::<Vec<_>>())
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|path| path.is_file())
+        .filter(|path| {
+            path.file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|file| regex.is_match(file) && (!file.starts_with('.') || name.starts_with('.')))
+        })
+        .collect();
+    out.sort();
+    out
+}
+
+pub(super) fn fileglob(pattern: &str) -> Vec<Value> {
+    glob(pattern).into_iter().map(|path| Value::from(path.to_string_lossy().into_owned())).collect()
+}
+
+fn first_found(terms: &[Value], around: &dyn Around, options: &Options<'_>) -> Result<Vec<Value>, Error> {
+    let list = |value: Option<Value>| -> Result<Vec<String>, Error> {
+        match value.filter(|value| !value.is_none() && !value.is_undefined()) {
+            Some(value) if is_list(&value) => items(&value)?.iter().map(text).collect(),
+            Some(value) => Ok(text(&value)?.split([',', ':', ';']).map(str::to_owned).collect()),
+            None => Ok(Vec::new()),
+        }
+    };
+    let mut skip = options.flag("skip", false);
+    let mut wanted: Vec<String> = Vec::new();
+    let mut groups = Vec::new();
+    if options.get("files").is_some() {
+        groups.push((list(options.get("files"))?, list(options.get("paths"))?));
+    }
+    for term in terms
+        .iter()
+        .map(|term| if is_list(term) { items(term) } else { Ok(vec![term.clone()]) })
+        .collect::<Result<Vec<_>, _>>()?
+        .concat()
+    {
+        if term.kind() == ValueKind::Map {
+            let get = |name: &str| term.get_attr(name).ok();
+            groups.push((list(get("files"))?, list(get("paths"))?));
+            skip |= get("skip").is_some_and(|skip| {
+                !skip.is_undefined() && super::filters::to_bool(&skip).is_ok_and(|skip| skip.is_true())
+            });
+        } else {
+            groups.push((vec![text(&term)?], list(options.get("paths"))?));
+        }
+    }
+    for (files, paths) in groups {
+        if paths.is_empty() {
+            wanted.extend(files);
+        } else if files.is_empty() {
+            wanted.extend(paths);
+        } else {
+            for path in &paths {
+                wanted.extend(files.iter().map(|file| super::strings::path_join(&[path.clone(), file.clone()])));
+            }
+        }
+    }
+    for name in &wanted {
+        for kind in ["files", "templates", "vars", "tasks"] {
+            if let Some(path) = find(around, kind, name) {
+                return Ok(vec![Value::from(path.to_string_lossy().into_owned())]);
+            }
+        }
+    }
+    if skip { Ok(Vec::new()) } else { Err(wrong("No file was found when using first_found.")) }
+}
+
+fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Result<Vec<Value>, Error> {
+    let options = Options { kwargs };
+    let texts = || terms.iter().map(text).collect::<Result<Vec<_>, _>>();
+    let missing = |file: &str| wrong(format!("Unable to access the file '{file}': File not found."));
+    // The forms that rearrange take a list as one term or several.
+    let lists = || -> Result<Vec<Vec<Value>>, Error> {
+        let all: Vec<Value> = match terms {
+            [one] if is_list(one) && items(one)?.iter().any(is_list) => items(one)?,
+            _ => terms.to_vec(),
+        };
+        all.iter().map(|one| if is_list(one) { items(one) } else { Ok(vec![one.clone()]) }).collect()
+    };
+    Ok(match name {
+        "env" => texts()?
+            .iter()
+            .map(|name| match std::env::var(name) {
+                Ok(value) => Ok(Value::from(value)),
+                Err(_) => match options.get("default") {
+                    Some(default) if default.is_undefined() => Err(Error::new(
+                        ErrorKind::UndefinedError,
+                        format!("the environment variable {name} is not defined"),
+                    )),
+                    Some(default) => Ok(default),
+                    None => Ok(Value::from("")),
+                },
+            })
+            .collect::<Result<_, _>>()?,
+        "file" | "unvault" => {
+            let mut out = Vec::new();
+            for name in texts()? {
+                let mut content = read(&find(around, "files", &name).ok_or_else(|| missing(&name))?)?;
+                if options.flag("lstrip", false) {
+                    content = content.trim_start().to_owned();
+                }
+                if options.flag("rstrip", true) {
+                    content.truncate(content.trim_end().len());
+                }
+                out.push(Value::from(content));
+            }
+            out
+        }
+        "template" => {
+            let more: Vec<(String, Value)> = match options.get("template_vars") {
+                Some(map) if map.kind() == ValueKind::Map => {
+                    items(&map)?.iter().map(|key| Ok((text(key)?, map.get_item(key)?))).collect::<Result<_, Error>>()?
+                }
+                _ => Vec::new(),
+            };
+            let mut out = Vec::new();
+            for name in texts()? {
+                let path = find(around, "templates", &name)
+                    .ok_or_else(|| wrong(format!("the template file {name} could not be found for the lookup")))?;
+                out.push(Value::from(around.render(&read(&path)?, path.parent().unwrap_or(Path::new("/")), &more)?));
+            }
+            out
+        }
+        "vars" => {
+            let mut out = Vec::new();
+            for name in texts()? {
+                match around.variable(&name).filter(|value| !value.is_undefined()) {
+                    Some(value) if value.kind() == ValueKind::Invalid => {
+                        super::values::to_json(&value)?;
+                    }
+                    Some(value) => out.push(value),
+                    None => match options.get("default") {
+                        Some(default) => out.push(default),
+                        None => {
+                            return Err(Error::new(
+                                ErrorKind::UndefinedError,
+                                format!("No variable named '{name}' was found."),
+                            ));
+                        }
+                    },
+                }
+            }
+            out
+        }
+        "varnames" => {
+            let mut out = Vec::new();
+            for pattern in texts()? {
+                let regex = super::strings::regex(&pattern, false, false)?;
+                out.extend(
+                    around.names().into_iter().filter(|name| regex.is_match(name).unwrap_or(false)).map(Value::from),
+                );
+            }
+            out
+        }
+        "pipe" | "lines" => {
+            let folder = around
+                .variable("playbook_dir")
+                .and_then(|dir| dir.as_str().map(PathBuf::from))
+                .filter(|dir| dir.is_dir());
+            let mut out = Vec::new();
+            for command in texts()? {
+                let said = pipe(&command, folder.as_deref())?;
+                if name == "pipe" {
+                    out.push(Value::from(said.trim_end().to_owned()));
+                } else {
+                    out.extend(said.lines().map(Value::from));
+                }
+            }
+            out
+        }
+        "password" => {
+            texts()?.iter().map(|term| password(term, around, &options).map(Value::from)).collect::<Result<_, _>>()?
+        }
+        "fileglob" => {
+            let mut out = Vec::new();
+            for pattern in texts()? {
+                if pattern.starts_with('/') {
+                    out.extend(fileglob(&pattern));
+                } else {
+                    let found = folders(around, "files")
+                        .into_iter()
+                        .map(|folder| fileglob(&folder.join(&pattern).to_string_lossy()))
+                        .find(|all| !all.is_empty());
+                    out.extend(found.unwrap_or_default());
+                }
+            }
+            out
+        }
+        "first_found" => first_found(terms, around, &options)?,
+        "sequence" => {
+            if terms.is_empty() {
+                return sequence("", &options);
+            }
+            let mut out = Vec::new();
+            for term in texts()? {
+                out.extend(sequence(&term, &options)?);
+            }
+            out
+        }
+        "items" => flat(terms, Some(1), false)?,
+        "list" => terms.to_vec(),
+        "flattened" => flat(terms, None, true)?,
+        "indexed_items" => flat(terms, Some(1), false)?
+            .into_iter()
+            .enumerate()
+            .map(|(at, item)| Value::from(vec![Value::from(at), item]))
+            .collect(),
+        "dict" => {
+            let mut out = Vec::new();
+            for map in flat(terms, None, true)? {
+                if map.kind() != ValueKind::Map {
+                    return Err(wrong("with_dict expects a dict"));
+                }
+                for key in items(&map)? {
+                    let value = map.get_item(&key)?;
+                    out.push(Value::from_pairs([("key", key), ("value", value)]));
+                }
+            }
+            out
+        }
+        "nested" => {
+            let lists = lists()?;
+            if lists.is_empty() {
+                return Err(wrong("with_nested requires at least one element in the nested list"));
+            }
+            let mut out: Vec<Vec<Value>> = vec![Vec::new()];
+            for list in &lists {
+                out = out
+                    .iter()
+                    .flat_map(|head| list.iter().map(move |item| [head.clone(), vec![item.clone()]].concat()))
+                    .collect();
+                if out.len() > 200_000 {
+                    return Err(wrong("with_nested: more than 200,000 items"));
+                }
+            }
+            out.into_iter().map(|row| flat(&row, Some(1), false).map(Value::from)).collect::<Result<_, _>>()?
+        }
+        "together" => {
+            let lists = lists()?;
+            if lists.is_empty() {
+                return Err(wrong("with_together requires at least one element in each list"));
+            }
+            let most = lists.iter().map(Vec::len).max().unwrap_or(0);
+            (0..most)
+                .map(|at| {
+                    Value::from(
+                        lists.iter().map(|list| list.get(at).cloned().unwrap_or(Value::from(()))).collect::<Vec<_>>(),
+                    )
+                })
+                .collect()
+        }
+        "subelements" => {
+            let all: Vec<Value> = match terms {
+                [one] if is_list(one) => items(one)?,
+                _ => terms.to_vec(),
+            };
+            let (Some(list), Some(path)) = (all.first(), all.get(1)) else {
+                return Err(wrong("subelements lookup expects a list of two or three items"));
+            };
+            let skip = all.get(2).is_some_and(|flags| {
+                flags
+                    .get_attr("skip_missing")
+                    .is_ok_and(|skip| super::filters::to_bool(&skip).is_ok_and(|skip| skip.is_true()))
+            });
+            subelements(list, path, skip)?
+        }
+        "random_choice" => {
+            if terms.is_empty() {
+                return Ok(Vec::new());
+            }
+            let at = rand::random::<u32>() as usize % terms.len();
+            terms.get(at).cloned().into_iter().collect()
+        }
+        "inventory_hostnames" => {
+            let groups = around.variable("groups").unwrap_or(Value::UNDEFINED);
+            let mut out: Vec<Value> = Vec::new();
+            for name in texts()? {
+                let hosts = groups.get_attr(&name).unwrap_or(Value::UNDEFINED);
+                if !hosts.is_undefined() {
+                    out.extend(items(&hosts)?.into_iter().filter(|host| !out.contains(host)).collect::<Vec<_>>());
+                }
+            }
+            out
+        }
+        other => {
+            let near = crate::name::nearest(other, NAMES.iter().copied(), 2);
+            let meant = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) };
+            return Err(wrong(format!("the lookup {other} is not built in ferry{meant}")));
+        }
+    })
+}
+
+/// Runs one lookup. Each term may be any value.
+pub(super) fn query(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Result<Vec<Value>, Error> {
+    let said = run(short(name), terms, kwargs, around);
+    match (said, Options { kwargs }.text("errors").as_deref()) {
+        (Err(_), Some("ignore" | "warn")) => Ok(Vec::new()),
+        (Err(error), _) if error.kind() == ErrorKind::UndefinedError => Err(error),
+        (Err(error), _) => {
+            let detail = error.detail().map_or_else(|| error.to_string(), str::to_owned);
+            Err(wrong(format!("the lookup {} failed: {detail}", short(name))))
+        }
+        (Ok(all), _) => Ok(all),
+    }
+}
+
+/// Adds `lookup`, `query` and `q`.
+pub(super) fn add(env: &mut Environment<'static>) {
+    for (function, wantlist) in [("lookup", false), ("query", true), ("q", true)] {
+        env.add_function(
+            function,
+            move |state: &State<'_, '_>, name: &str, terms: Rest<Value>, kwargs: Kwargs| -> Result<Value, Error> {
+                if let Some(value) = terms.iter().find(|value| value.is_undefined()) {
+                    return Err(Error::new(
+                        ErrorKind::UndefinedError,
+                        format!("{value}a term of the lookup {name} is not defined"),
+                    ));
+                }
+                let context = super::SEEN.with_borrow(|all| all.last().cloned());
+                let all = query(name, &terms, &kwargs, &super::Here { state: Some(state), context })?;
+                let wantlist = wantlist || Options { kwargs: &kwargs }.flag("wantlist", false);
+                let failed_softly = all.is_empty() && Options { kwargs: &kwargs }.text("errors").is_some();
+                Ok(if wantlist {
+                    Value::from(all)
+                } else if failed_softly {
+                    Value::from(())
+                } else if all.len() == 1 {
+                    all.into_iter().next().unwrap_or(Value::from(()))
+                } else if !all.is_empty() && all.iter().all(|item| item.as_str().is_some()) {
+                    Value::from(all.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","))
+                } else {
+                    Value::from(all)
+                })
+            },
+        );
+    }
+}

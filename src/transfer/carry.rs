@@ -1,0 +1,884 @@
+//! Moves one file from an end to an end: between two hosts through ferry, or between a host and here.
+//!
+//! What lives here: the look at both ends before anything is changed, the cutting into chunks and spans, the proof of each chunk,
+//! and the last step that gives the file its name. How bytes are read and written is in `streams`, how digests are
+//! made in `prove`, what is asked of an end in `ends`.
+//!
+//! The file is a row of chunks. A span of them goes over one connection for each end, several spans at once where the way
+//! is long. Both ends make the digest of each chunk by themselves, the target from its synced file; a chunk whose digests are
+//! equal is written into a journal beside the part. What differs is sent again. The file gets its name when every
+//! chunk was proved and the source is still the file that it was.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::task::JoinSet;
+
+use super::ends::{Answer, End, Post, is_full};
+use super::prove::{Ask, Landed, Proof, Side, prover};
+use super::streams::{CHANGED, Feed, Sink, changed};
+use crate::digest::{Hasher, Sha256};
+use crate::failure::{Failure, Kind};
+use crate::remote::{Command, Piece};
+
+const MIB: u64 = 1 << 20;
+/// The largest chunk, in bytes.
+const MOST_CHUNK: u64 = 64 * MIB;
+/// sshd's receive window: so much is on its way to it on one connection, in bytes.
+const WINDOW: u64 = 2 * MIB;
+/// Connections at most.
+const MOST_STREAMS: usize = 8;
+/// The rate that connections are made for where nobody limits it, in bytes a second: some 3 Gbit/s.
+const RATE: u64 = 384 * MIB;
+/// So often a chunk is sent again before something is called broken.
+const TRIES: u32 = 3;
+/// The slowest disk that is waited for when it has to sync, in bytes a second.
+const SLOWEST: u64 = 10 * MIB;
+
+/// What is wanted.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The file.
+    pub from: End,
+    /// Its place; a file, not a folder.
+    pub to: End,
+    /// Replace a file that is there, and throw away what an earlier transfer left beside it.
+    pub force: bool,
+    /// Go on with what an earlier transfer left.
+    pub resume: bool,
+    /// Permissions of the file there (`0o600`).
+    pub mode: u32,
+    /// `USER` or `USER:GROUP` that it belongs to; else whoever writes it.
+    pub owner: Option<String>,
+    /// Bytes a second at most, over all connections.
+    pub limit_rate: Option<u64>,
+    /// Connections; `None`: as many as the way there asks for.
+    pub streams: Option<usize>,
+    /// How long ferry tries to get a lost connection back without a byte of progress.
+    pub patience: Duration,
+}
+
+/// What was found at both ends. Nothing was changed.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    /// The file's size in bytes.
+    pub bytes: u64,
+    /// Size of a chunk in bytes; the last one may be shorter.
+    pub chunk: u64,
+    /// Connections at once.
+    pub streams: usize,
+    /// Why so many.
+    pub why_streams: String,
+    /// Free space at the target in bytes, where it is known.
+    pub free: Option<u64>,
+    /// What makes digests at the source and at the target.
+    pub tools: [String; 2],
+    /// A file is there that will be replaced.
+    pub replaces: bool,
+    /// Bytes that an earlier transfer of the same file left, that are gone on with.
+    pub resumes: Option<u64>,
+    /// Size, inode, device, mtime, ctime of the source.
+    identity: String,
+}
+
+/// A file that was moved, and what was proved.
+#[derive(Debug, Clone)]
+pub struct Moved {
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// How many chunks it has, each with equal SHA-256 at both ends.
+    pub chunks: usize,
+    /// SHA-256 of the whole, made of the stream; `None` where it did not come in one piece and in order.
+    pub sha256: Option<Sha256>,
+    /// How often a connection was lost.
+    pub cuts: u32,
+    /// Bytes that were sent more than once.
+    pub sent_again: u64,
+    /// Bytes of an earlier transfer that were proved again instead of being sent.
+    pub kept: u64,
+    /// Connections at once.
+    pub streams: usize,
+    /// The source changed once and all was begun anew.
+    pub started_over: bool,
+    /// How long it took.
+    pub took: Duration,
+}
+
+fn number(text: Option<&str>) -> Option<u64> {
+    text.and_then(|text| text.split_whitespace().next()).and_then(|word| word.parse().ok())
+}
+
+fn chunk_size(bytes: u64) -> u64 {
+    (bytes.div_ceil(16).div_ceil(MIB) * MIB).clamp(MIB, MOST_CHUNK)
+}
+
+/// Looks at both ends: is there such a file, may its place be taken, is there room. Changes nothing.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`] for a path that is none; [`Kind::Refused`] when there is a file already, no room, no tool, or a
+/// left-over that nobody said what to do with; [`Kind::Failed`] when there is no such file; [`Kind::Unreachable`].
+pub async fn survey(order: &Order) -> Result<Survey, Failure> {
+    let (mut source, mut target) = (Post::new(&order.from, order.patience), Post::new(&order.to, order.patience));
+    look(order, &mut source, &mut target).await
+}
+
+async fn look(order: &Order, source: &mut Post, target: &mut Post) -> Result<Survey, Failure> {
+    if let Some(wrong) = Failure::all([&order.from, &order.to].into_iter().filter_map(End::wrong)) {
+        return Err(wrong);
+    }
+    if order.from.shown() == order.to.shown() {
+        return Err(Failure::new(Kind::Usage, "both ends are the same file").saw(order.from.shown()));
+    }
+    let limit = Duration::from_secs(60);
+    let (from, to) = tokio::join!(source.ask(&[], "source_look", limit), target.ask(&[], "target_look", limit));
+    let (from, to) = match (from, to) {
+        (Ok(from), Ok(to)) => (from, to),
+        (from, to) => return Err(Failure::all([from.err(), to.err()].into_iter().flatten()).unwrap_or_else(bug)),
+    };
+    let identity = looked_at_source(order, &from)?;
+    let bytes = number(Some(&identity))
+        .ok_or_else(|| order.from.failed("the host's answer was not understood", &from.shown()))?;
+    let chunk = chunk_size(bytes);
+    let free = number(to.get("free")).map(|kib| kib.saturating_mul(1024));
+    let resumes = looked_at_target(order, &to, &identity, chunk)?;
+    if let Some(free) = free
+        && free.saturating_add(resumes.unwrap_or(0)) < bytes
+    {
+        return Err(Failure::new(Kind::Refused, "there is no room for the file")
+            .on(order.to.host())
+            .saw(format!("{} MiB free, {} MiB to come", free / MIB, (bytes - resumes.unwrap_or(0)) / MIB))
+            .why("nothing was sent")
+            .mend("make room there, or name another place"));
+    }
+    let mut tools = Vec::new();
+    for (end, answer) in [(&order.from, &from), (&order.to, &to)] {
+        match answer.get("tool") {
+            _ if end.is_here() => tools.push("ferry".to_owned()),
+            Some(tool) if tool != "none" => tools.push(tool.to_owned()),
+            _ => {
+                return Err(Failure::new(
+                    Kind::Refused,
+                    "there is no tool for sha256 (openssl, sha256sum, shasum, busybox)",
+                )
+                .on(end.host())
+                .why("nothing counts as moved that was not hashed at both ends"));
+            }
+        }
+    }
+    let [from_tool, to_tool] = [tools.first().cloned().unwrap_or_default(), tools.pop().unwrap_or_default()];
+    let (streams, why_streams) = how_many(order, bytes, target).await;
+    Ok(Survey {
+        bytes,
+        chunk,
+        streams,
+        why_streams,
+        free,
+        tools: [from_tool, to_tool],
+        replaces: to.get("exists").is_some(),
+        resumes,
+        identity,
+    })
+}
+
+fn bug() -> Failure {
+    Failure::new(Kind::Bug, "a look ended without an answer")
+}
+
+/// Which file the source is.
+fn looked_at_source(order: &Order, said: &Answer) -> Result<String, Failure> {
+    let end = &order.from;
+    let failed = |what: &str| Failure::new(Kind::Failed, what.to_owned()).on(end.host()).saw(end.shown());
+    if let Some(identity) = said.get("file") {
+        return Ok(identity.to_owned());
+    }
+    if let Some(what) = said.get("odd") {
+        return Err(failed("only a regular file is moved").why(format!("it is {what}")).mend("name the file itself"));
+    }
+    if said.get("folder").is_some() {
+        return Err(failed("this is a folder, and only files are moved yet").mend("pack it there first, with tar"));
+    }
+    if said.get("unreadable").is_some() {
+        return Err(failed("the file may not be read by us").mend("become root there: -b, or ansible_become"));
+    }
+    if said.get("missing").is_some() {
+        return Err(failed("there is no such file").why("or its folder may not be entered by us"));
+    }
+    Err(end.failed("the host's answer was not understood", &said.shown()))
+}
+
+/// Whether the place may be taken; the bytes that are gone on with.
+fn looked_at_target(order: &Order, said: &Answer, identity: &str, chunk: u64) -> Result<Option<u64>, Failure> {
+    let end = &order.to;
+    let refused = |what: &str| Failure::new(Kind::Refused, what.to_owned()).on(end.host()).saw(end.shown());
+    if said.get("nofolder").is_some() {
+        return Err(refused("there is no such folder").mend("make it there first"));
+    }
+    if said.get("folder").is_some() {
+        return Err(refused("a folder has the name").mend("end the name with / to put the file into it"));
+    }
+    if let Some(what) = said.get("odd") {
+        return Err(refused("something else than a file has the name")
+            .why(format!("it is {what}"))
+            .mend("look at it, then remove it"));
+    }
+    if let Some(mode) = said.get("loose") {
+        return Err(refused("everybody may put files into that folder")
+            .saw(format!("{}: mode {mode}", end.shown()))
+            .why("somebody could put a link where we write")
+            .mend("name a folder that only its owner may write to"));
+    }
+    if said.get("readonly").is_some() {
+        return Err(refused("the folder may not be written to by us").mend("become root there: -b, or ansible_become"));
+    }
+    if said.get("exists").is_some() && !order.force {
+        return Err(refused("there is a file of that name already").mend("--force replaces it, or name another"));
+    }
+    let Some(part) = said.get("part") else { return Ok(None) };
+    let head = said.get("head").unwrap_or_default();
+    match (order.resume, same_source(head, order, identity, chunk)) {
+        (true, true) => Ok(Some(number(Some(part)).unwrap_or(0))),
+        (true, false) if order.force => Ok(None),
+        (true, false) => {
+            Err(refused("what an earlier transfer left there is of another file, or of another state of it")
+                .why("a file that is half of one and half of another is neither")
+                .mend("--force instead of --resume starts over"))
+        }
+        (false, _) if order.force => Ok(None),
+        (false, _) => Err(refused("an earlier transfer to that place was not finished")
+            .saw(format!("{}.ferry-part", end.shown()))
+            .why("it may still be running elsewhere")
+            .mend("--resume goes on with it, --force starts over")),
+    }
+}
+
+/// What the journal begins with: whose transfer it is (the first word after the format), and of which file.
+fn header(id: &str, order: &Order, identity: &str, chunk: u64) -> String {
+    format!("ferry-transfer-1 {id} {chunk} {identity} {}", Sha256::of(order.from.shown().as_bytes()))
+}
+
+fn same_source(head: &str, order: &Order, identity: &str, chunk: u64) -> bool {
+    let id = head.split(' ').nth(1).unwrap_or_default();
+    head == header(id, order, identity, chunk)
+}
+
+/// How many connections the way to the target asks for.
+async fn how_many(order: &Order, bytes: u64, target: &mut Post) -> (usize, String) {
+    let most = usize::try_from(bytes / (2 * WINDOW)).unwrap_or(usize::MAX).clamp(1, MOST_STREAMS);
+    if let Some(asked) = order.streams {
+        return (asked.clamp(1, most), "as asked for".to_owned());
+    }
+    if order.to.is_here() {
+        return (1, "our own window fills the way".to_owned());
+    }
+    if most == 1 {
+        return (1, "the file is small".to_owned());
+    }
+    let Some(time) = round_trip(target).await else { return (1, "the round trip is not known".to_owned()) };
+    let rate = order.limit_rate.unwrap_or(RATE).min(RATE);
+    let wanted = (rate as f64 * time.as_secs_f64() / WINDOW as f64).ceil() as usize;
+    (wanted.clamp(1, most), format!("a round trip of {} ms, and 2 MiB a round trip on each", time.as_millis()))
+}
+
+/// How long a word to the target and back takes.
+async fn round_trip(target: &mut Post) -> Option<Duration> {
+    let session = target.session().await.ok()?;
+    let mut child = session.open(&Command::shell("exec cat".to_owned())).await.ok()?;
+    let mut least = Duration::MAX;
+    for turn in 0..3 {
+        let began = Instant::now();
+        child.write(b".\n").await.ok()?;
+        loop {
+            match tokio::time::timeout(Duration::from_secs(10), child.next()).await.ok()?? {
+                Piece::Out(bytes) if bytes.contains(&b'.') => break,
+                _ => {}
+            }
+        }
+        // The first one waits for the program to start.
+        if turn > 0 {
+            least = least.min(began.elapsed());
+        }
+        if turn == 1 && least < Duration::from_millis(3) {
+            break;
+        }
+    }
+    child.close_input().await;
+    Some(least)
+}
+
+/// Moves the file. `progress` hears the count of bytes that are on their way or there, and the total.
+///
+/// # Errors
+/// As [`survey`], and [`Kind::Failed`] when a disk is full, digests differ again and again, or the source keeps changing;
+/// [`Kind::Unreachable`] when a connection did not come back within the patience.
+pub async fn carry(order: &Order, survey: &Survey, mut progress: impl FnMut(u64, u64)) -> Result<Moved, Failure> {
+    let began = Instant::now();
+    let mut order = order.clone();
+    let mut found = survey.clone();
+    let mut started_over = false;
+    loop {
+        let mut source = Post::new(&order.from, order.patience);
+        let mut target = Post::new(&order.to, order.patience);
+        match once(&order, &found, &mut source, &mut target, &mut progress).await {
+            Ok(mut moved) => {
+                (moved.took, moved.started_over) = (began.elapsed(), started_over);
+                return Ok(moved);
+            }
+            // Once may be the end of its being written. What is there already is of no use.
+            Err(failure) if failure.what == CHANGED && !started_over => {
+                started_over = true;
+                (order.resume, order.force) = (false, true);
+                let replaces = found.replaces;
+                found = look(&order, &mut source, &mut target).await?;
+                if found.replaces && !replaces {
+                    return Err(failure);
+                }
+            }
+            Err(failure) => return Err(if failure.host.is_none() { failure.on(order.to.host()) } else { failure }),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Chunk {
+    source: Option<Sha256>,
+    target: Option<Sha256>,
+    /// The target was asked for its digest and owes an answer.
+    asked: bool,
+    /// All of it is known to have arrived.
+    certain: bool,
+    proven: bool,
+    /// The journal has it already.
+    noted: bool,
+    tries: u32,
+}
+
+/// What all spans of a transfer share.
+struct Job {
+    order: Order,
+    identity: String,
+    header: String,
+    chunk: u64,
+    bytes: u64,
+    passed: AtomicU64,
+    again: AtomicU64,
+    cuts: AtomicU32,
+    limiter: Limiter,
+    sent: UnboundedSender<(usize, Landed)>,
+}
+
+/// A row of bytes that goes over one connection, whole chunks.
+struct Span {
+    name: String,
+    begin: u64,
+    end: u64,
+    /// So far it is known to have arrived.
+    landed: u64,
+    /// So far it was given away at the most.
+    sent: u64,
+    attempts: u32,
+}
+
+async fn once(
+    order: &Order,
+    found: &Survey,
+    source: &mut Post,
+    target: &mut Post,
+    progress: &mut impl FnMut(u64, u64),
+) -> Result<Moved, Failure> {
+    let header = header(&format!("{:016x}", rand::random::<u64>()), order, &found.identity, found.chunk);
+    let resumes = order.resume && found.resumes.is_some();
+    let owner = order.owner.clone().unwrap_or_default();
+    let begin = [("H", header.clone()), ("R", u8::from(resumes).to_string()), ("W", owner.clone())];
+    let begun = target.ask(&begin, "target_begin", Duration::from_secs(120)).await?;
+    if begun.get("noowner").is_some() {
+        return Err(Failure::new(Kind::Refused, "the file cannot be given to that owner")
+            .on(order.to.host())
+            .saw(owner)
+            .mend("name a user (and group) that exists there, and become root"));
+    }
+    if begun.get("begun").is_none() {
+        return Err(order.to.failed("the part could not be made", &begun.shown()));
+    }
+    let result = proved(order, found, &header, &begun, source, target, progress).await;
+    if let Err(failure) = &result {
+        // A full disk keeps nothing of it, and bytes of a file that changed are of no use: both are in the way.
+        if failure.what == CHANGED || failure.seen.as_deref().is_some_and(is_full) {
+            let _ = target.ask(&[("H", header)], "target_drop", Duration::from_secs(60)).await;
+        }
+    }
+    result
+}
+
+#[allow(clippy::too_many_lines)]
+async fn proved(
+    order: &Order,
+    found: &Survey,
+    header: &str,
+    begun: &Answer,
+    source: &mut Post,
+    target: &mut Post,
+    progress: &mut impl FnMut(u64, u64),
+) -> Result<Moved, Failure> {
+    let count = usize::try_from(found.bytes.div_ceil(found.chunk)).unwrap_or(usize::MAX);
+    let mut chunks = vec![Chunk::default(); count];
+    for line in begun.all("had") {
+        let (number, digest) = line.split_once(' ').unwrap_or_default();
+        if let (Ok(number), Ok(digest)) = (number.parse::<usize>(), digest.parse::<Sha256>())
+            && let Some(chunk) = chunks.get_mut(number)
+        {
+            *chunk = Chunk { source: Some(digest), certain: true, noted: true, ..Chunk::default() };
+        }
+    }
+    let (sent, mut words) = mpsc::unbounded_channel();
+    let (proof, mut proofs) = mpsc::unbounded_channel();
+    let job = Arc::new(Job {
+        order: order.clone(),
+        identity: found.identity.clone(),
+        header: header.to_owned(),
+        chunk: found.chunk,
+        bytes: found.bytes,
+        passed: AtomicU64::new(0),
+        again: AtomicU64::new(0),
+        cuts: AtomicU32::new(0),
+        limiter: Limiter::new(order.limit_rate),
+        sent,
+    });
+    let mut provers = JoinSet::new();
+    let mut asking = Vec::new();
+    for (post, side) in [(&mut *source, Side::Source), (&mut *target, Side::Target)] {
+        let (asks, asked) = mpsc::unbounded_channel();
+        let session = if post.end.is_here() { None } else { Some(post.session().await?) };
+        provers.spawn(prover(post.end.clone(), side, header.to_owned(), session, asked, proof.clone(), order.patience));
+        asking.push(asks);
+    }
+    let [ask_source, ask_target] = [asking.first().cloned(), asking.pop()];
+    drop((asking, proof));
+    let (Some(ask_source), Some(ask_target)) = (ask_source, ask_target) else { return Err(bug()) };
+    let length = |chunk: usize| found.chunk.min(found.bytes - chunk as u64 * found.chunk);
+    let digest_of = |chunk: usize, landed: Landed| Ask::Digest {
+        chunk,
+        at: chunk as u64 * found.chunk,
+        length: length(chunk),
+        landed,
+    };
+    let mut kept = 0;
+    for (number, chunk) in chunks.iter_mut().enumerate().filter(|(_, chunk)| chunk.noted) {
+        chunk.asked = true;
+        kept += length(number);
+        let _ = ask_target.send(digest_of(number, Landed::Certain));
+    }
+    job.passed.fetch_add(kept, Ordering::Relaxed);
+    let mut whole: Option<Whole> = None;
+    let mut broken_whole = false;
+    let mut spans: JoinSet<Result<(), Failure>> = JoinSet::new();
+    let mut names = 0;
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    loop {
+        if spans.is_empty() && words.is_empty() {
+            let todo: Vec<usize> = chunks
+                .iter()
+                .enumerate()
+                .filter(|(_, chunk)| !chunk.proven && !chunk.asked)
+                .map(|(at, _)| at)
+                .collect();
+            if !todo.is_empty() {
+                let cut = cut(&todo, found.streams);
+                let in_one = cut.len() == 1 && todo.len() == count;
+                if in_one && count > 1 && whole.is_none() && !broken_whole {
+                    whole = Some(Whole::start()?);
+                }
+                for (first, last) in cut {
+                    names += 1;
+                    let begin = first as u64 * found.chunk;
+                    let end = ((last as u64 + 1) * found.chunk).min(found.bytes);
+                    let span = Span { name: names.to_string(), begin, end, landed: begin, sent: begin, attempts: 0 };
+                    spans.spawn(carry_span(Arc::clone(&job), span, whole.as_ref().map(|whole| whole.pieces.clone())));
+                }
+            } else if chunks.iter().all(|chunk| chunk.proven) {
+                break;
+            }
+        }
+        tokio::select! {
+            biased;
+            Some((number, landed)) = words.recv() => {
+                let Some(chunk) = chunks.get_mut(number) else { continue };
+                chunk.certain |= matches!(landed, Landed::Certain);
+                if !chunk.proven && !chunk.asked {
+                    chunk.asked = true;
+                    if chunk.source.is_none() {
+                        let _ = ask_source.send(digest_of(number, Landed::Certain));
+                    }
+                    let _ = ask_target.send(digest_of(number, landed));
+                }
+            }
+            Some(said) = proofs.recv() => match said {
+                Proof::Broken(failure) => return Err(failure),
+                Proof::Gone(number) => {
+                    if let Some(chunk) = chunks.get_mut(number) {
+                        chunk.asked = chunk.certain;
+                        if chunk.certain {
+                            let _ = ask_target.send(digest_of(number, Landed::Certain));
+                        }
+                    }
+                }
+                Proof::Digest(side, number, digest) => {
+                    let Some(chunk) = chunks.get_mut(number) else { continue };
+                    match side {
+                        Side::Source => chunk.source = Some(digest),
+                        Side::Target => chunk.target = Some(digest),
+                    }
+                    let (Some(there), Some(arrived)) = (chunk.source, chunk.target) else { continue };
+                    if there == arrived {
+                        chunk.proven = true;
+                        if !chunk.noted {
+                            let _ = ask_target.send(Ask::Note { chunk: number, digest });
+                        }
+                        continue;
+                    }
+                    // Whichever of the two was wrong: both are made anew, of bytes that are sent anew.
+                    let tries = chunk.tries + 1;
+                    *chunk = Chunk { tries, ..Chunk::default() };
+                    (whole, broken_whole) = (None, true);
+                    job.passed.fetch_sub(length(number), Ordering::Relaxed);
+                    job.again.fetch_add(length(number), Ordering::Relaxed);
+                    if tries >= TRIES {
+                        return Err(Failure::new(Kind::Failed, "a chunk of the file is not the same at both ends")
+                            .on(order.to.host())
+                            .saw(format!("chunk {number}, byte {}: {there} at the source, {arrived} at the target", number as u64 * found.chunk))
+                            .why(format!("it was sent {tries} times: a disk or memory is failing, or somebody else writes there")));
+                    }
+                }
+            },
+            Some(ended) = spans.join_next(), if !spans.is_empty() => {
+                ended.map_err(|error| Failure::new(Kind::Bug, error.to_string()))??;
+            }
+            _ = tick.tick() => progress(job.passed.load(Ordering::Relaxed).min(found.bytes), found.bytes),
+        }
+    }
+    drop((ask_source, ask_target));
+    while provers.join_next().await.is_some() {}
+    progress(found.bytes, found.bytes);
+    let sha256 = match (count, whole) {
+        (0, _) => Some(Sha256::of(&[])),
+        (1, _) => chunks.first().and_then(|chunk| chunk.target),
+        (_, Some(whole)) => whole.finish(found.bytes).await?,
+        (_, None) => None,
+    };
+    finish(order, found, header, source, target).await?;
+    Ok(Moved {
+        bytes: found.bytes,
+        chunks: count,
+        sha256,
+        cuts: job.cuts.load(Ordering::Relaxed),
+        sent_again: job.again.load(Ordering::Relaxed),
+        kept,
+        streams: found.streams,
+        started_over: false,
+        took: Duration::ZERO,
+    })
+}
+
+/// The source is still the same file: then the part gets its name.
+async fn finish(
+    order: &Order,
+    found: &Survey,
+    header: &str,
+    source: &mut Post,
+    target: &mut Post,
+) -> Result<(), Failure> {
+    let still = source.ask(&[], "source_look", Duration::from_secs(60)).await?;
+    let after = looked_at_source(order, &still)?;
+    if after != found.identity {
+        return Err(changed(&order.from, &found.identity, &after));
+    }
+    let values = [
+        ("H", header.to_owned()),
+        ("N", found.bytes.to_string()),
+        ("W", order.owner.clone().unwrap_or_default()),
+        ("X", format!("{:04o}", order.mode)),
+        ("K", if order.force { "force" } else { "new" }.to_owned()),
+    ];
+    let limit = Duration::from_secs(120 + found.bytes / SLOWEST);
+    let said = target.ask(&values, "target_finish", limit).await;
+    // The answer may have been lost, and the second question finds no part any more.
+    let said = match said {
+        Err(failure) if failure.seen.as_deref().is_some_and(|seen| seen.contains("taken")) => {
+            let now = target.ask(&[], "target_look", Duration::from_secs(60)).await?;
+            if number(now.get("exists")) == Some(found.bytes) && now.get("part").is_none() && !order.force {
+                return Ok(());
+            }
+            return Err(Failure::new(Kind::Unknown, "whether the file got its name is not known")
+                .on(order.to.host())
+                .saw(failure.seen.unwrap_or_default())
+                .mend("look at it there, and start again with --force"));
+        }
+        other => other?,
+    };
+    if said.get("done").is_some() {
+        return Ok(());
+    }
+    if said.get("exists").is_some() || said.get("odd").is_some() {
+        return Err(Failure::new(Kind::Refused, "meanwhile something else got that name")
+            .on(order.to.host())
+            .saw(order.to.shown())
+            .mend("look at it; --resume --force then replaces it"));
+    }
+    Err(order.to.failed("the file could not be put in place", &said.shown()))
+}
+
+/// Rows of chunks that follow each other, about as many as there are connections.
+fn cut(todo: &[usize], streams: usize) -> Vec<(usize, usize)> {
+    let each = todo.len().div_ceil(streams.max(1)).max(1);
+    let mut rows: Vec<(usize, usize)> = Vec::new();
+    for chunk in todo {
+        match rows.last_mut() {
+            Some((first, last)) if *last + 1 == *chunk && *last - *first + 1 < each => *last = *chunk,
+            _ => rows.push((*chunk, *chunk)),
+        }
+    }
+    rows
+}
+
+/// Carries a span, over as many connections as it takes.
+async fn carry_span(job: Arc<Job>, mut span: Span, whole: Option<mpsc::Sender<(u64, Bytes)>>) -> Result<(), Failure> {
+    let mut pause = Duration::from_millis(200);
+    let mut moved = Instant::now();
+    loop {
+        let before = span.landed;
+        let failure = match attempt(&job, &mut span, whole.as_ref()).await {
+            Ok(()) => return Ok(()),
+            Err(failure) => failure,
+        };
+        tracing::info!(span = span.name, landed = span.landed, sent = span.sent, %failure, "a stream ended early");
+        if !failure.again {
+            return Err(failure);
+        }
+        job.cuts.fetch_add(1, Ordering::Relaxed);
+        // What was sent is not what arrived.
+        if span.landed > before {
+            moved = Instant::now();
+            pause = Duration::from_millis(200);
+        }
+        if moved.elapsed() > job.order.patience {
+            let mut failure = failure.within("transfer");
+            failure.why = Some("what has arrived is kept: --resume goes on with it".to_owned());
+            return Err(failure);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(15));
+    }
+}
+
+/// One pair of connections' worth of a span.
+async fn attempt(job: &Job, span: &mut Span, whole: Option<&mpsc::Sender<(u64, Bytes)>>) -> Result<(), Failure> {
+    let (from, to, patience) = (&job.order.from, &job.order.to, job.order.patience);
+    let first = span.attempts == 0;
+    span.attempts += 1;
+    let sinking = Sink::open(to, &job.header, &span.name, span.landed, span.sent);
+    // Only after a cut it is not known where the target begins.
+    let (mut sink, mut feed) = if first {
+        let (sink, feed) = tokio::join!(sinking, Feed::open(from, &job.identity, span.begin, span.end, patience));
+        (sink?, feed?)
+    } else {
+        let sink = sinking.await?;
+        let feed = Feed::open(from, &job.identity, sink.at(), span.end, patience).await?;
+        (sink, feed)
+    };
+    let back = span.sent - sink.at();
+    job.passed.fetch_sub(back, Ordering::Relaxed);
+    job.again.fetch_add(back, Ordering::Relaxed);
+    (span.landed, span.sent) = (sink.at(), sink.at());
+    job.arrived(span, Landed::Certain, span.begin, span.landed);
+    loop {
+        match feed.next().await {
+            Ok(Some(bytes)) => {
+                let count = bytes.len() as u64;
+                job.limiter.take(count).await;
+                if let Some(whole) = whole {
+                    // Its end is not ours.
+                    let _ = whole.send((span.sent, bytes.clone())).await;
+                }
+                // Before it is written: a part of it may arrive even if the write fails.
+                span.sent += count;
+                job.passed.fetch_add(count, Ordering::Relaxed);
+                if let Err(failure) = sink.write(bytes).await {
+                    // The writer's last words say more.
+                    return Err(match sink.finish().await {
+                        Err(told) if !told.again => told,
+                        Ok(at) => {
+                            span.landed = at.clamp(span.landed, span.sent);
+                            failure.again()
+                        }
+                        Err(_) => failure.again(),
+                    });
+                }
+                job.arrived(span, sink.landed(), span.sent - count, span.sent);
+            }
+            Ok(None) => break,
+            Err(failure) => {
+                // The target is still there: it tells exactly how far it came.
+                if let (true, Ok(at)) = (failure.again, sink.finish().await) {
+                    span.landed = at.clamp(span.landed, span.sent);
+                }
+                return Err(failure);
+            }
+        }
+    }
+    let at = sink.finish().await?;
+    if at != span.end {
+        span.landed = at.clamp(span.landed, span.sent);
+        return Err(Failure::new(Kind::Unreachable, "not all bytes arrived")
+            .on(to.host())
+            .saw(format!("byte {at} of {}", span.end))
+            .again());
+    }
+    span.landed = at;
+    job.arrived(span, Landed::Certain, span.begin, span.end);
+    Ok(())
+}
+
+impl Job {
+    /// Tells of the chunks of a span that end behind `after` and not behind `until`.
+    fn arrived(&self, span: &Span, landed: Landed, after: u64, until: u64) {
+        let first = span.begin.max(after) / self.chunk;
+        let last = span.end.min(until).div_ceil(self.chunk);
+        for chunk in first..last {
+            let end = ((chunk + 1) * self.chunk).min(self.bytes);
+            if end > after && end <= until {
+                let _ = self.sent.send((usize::try_from(chunk).unwrap_or(usize::MAX), landed.clone()));
+            }
+        }
+    }
+}
+
+/// The digest of the whole stream, made beside it.
+struct Whole {
+    pieces: mpsc::Sender<(u64, Bytes)>,
+    thread: std::thread::JoinHandle<Hasher>,
+}
+
+impl Whole {
+    fn start() -> Result<Self, Failure> {
+        let (pieces, mut taken) = mpsc::channel::<(u64, Bytes)>(64);
+        let thread = std::thread::Builder::new()
+            .name("ferry-hash".to_owned())
+            .spawn(move || {
+                let mut hasher = Hasher::new();
+                while let Some((at, piece)) = taken.blocking_recv() {
+                    // After a cut some come twice.
+                    let known = usize::try_from(hasher.bytes().saturating_sub(at)).unwrap_or(usize::MAX);
+                    if at <= hasher.bytes() {
+                        hasher.update(piece.get(known.min(piece.len())..).unwrap_or_default());
+                    }
+                }
+                hasher
+            })
+            .map_err(|error| Failure::new(Kind::Failed, "could not start a thread").saw(error.to_string()))?;
+        Ok(Self { pieces, thread })
+    }
+
+    async fn finish(self, bytes: u64) -> Result<Option<Sha256>, Failure> {
+        drop(self.pieces);
+        let hasher = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        match hasher {
+            Ok(Ok(hasher)) => Ok((hasher.bytes() == bytes).then(|| hasher.finish())),
+            _ => Err(Failure::new(Kind::Bug, "a thread of the transfer panicked")),
+        }
+    }
+}
+
+/// Lets so many bytes a second through.
+struct Limiter {
+    rate: Option<u64>,
+    free: tokio::sync::Mutex<tokio::time::Instant>,
+}
+
+impl Limiter {
+    fn new(rate: Option<u64>) -> Self {
+        Self { rate, free: tokio::sync::Mutex::new(tokio::time::Instant::now()) }
+    }
+
+    async fn take(&self, bytes: u64) {
+        let Some(rate) = self.rate else { return };
+        let due = {
+            let mut free = self.free.lock().await;
+            // What was not used is made up for within a burst of 50 ms.
+            let now = tokio::time::Instant::now();
+            let begin = (*free).max(now.checked_sub(Duration::from_millis(50)).unwrap_or(now));
+            *free = begin + Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
+            *free
+        };
+        tokio::time::sleep_until(due).await;
+    }
+}
+
+/// `HOST:PATH`, or a path here: a colon before the first slash names a host, as with scp.
+pub fn parse_end(text: &str) -> (Option<&str>, &str) {
+    match text.split_once(':') {
+        Some((host, path)) if !host.is_empty() && !host.contains('/') => (Some(host), path),
+        _ => (None, text),
+    }
+}
+
+/// Bytes a second from words such as `10M`, `500k`, `1G`: powers of 1024, a bare number is bytes.
+pub fn parse_rate(text: &str) -> Option<u64> {
+    let units: BTreeMap<char, u32> = [('k', 10), ('m', 20), ('g', 30)].into();
+    let text = text.trim().to_ascii_lowercase();
+    let text = text.strip_suffix("/s").unwrap_or(&text);
+    let text = text.strip_suffix("ib").or_else(|| text.strip_suffix('b')).unwrap_or(text);
+    let (digits, shift) = match text.chars().last().and_then(|last| units.get(&last)) {
+        Some(shift) => (text.get(..text.len() - 1)?, *shift),
+        None => (text, 0),
+    };
+    let rate = digits.parse::<u64>().ok()?.checked_mul(1 << shift)?;
+    (rate > 0).then_some(rate)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_as_they_are_meant() {
+        for (text, expected) in [
+            ("a:/x", (Some("a"), "/x")),
+            ("/x:y", (None, "/x:y")),
+            ("./a:b", (None, "./a:b")),
+            ("x", (None, "x")),
+            (":x", (None, ":x")),
+        ] {
+            assert_eq!(parse_end(text), expected);
+        }
+        for (text, expected) in [
+            ("10M", Some(10 << 20)),
+            ("500k", Some(500 << 10)),
+            ("1GiB/s", Some(1 << 30)),
+            ("7", Some(7)),
+            ("0", None),
+            ("x", None),
+            ("", None),
+            ("99999999999G", None),
+        ] {
+            assert_eq!(parse_rate(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_chunk_is_in_one_span() {
+        for streams in 1..=8 {
+            for count in 0..40 {
+                let todo: Vec<usize> = (0..count).filter(|chunk| chunk % 7 != 3).collect();
+                let cut = cut(&todo, streams);
+                let all: Vec<usize> = cut.iter().flat_map(|(first, last)| *first..=*last).collect();
+                assert_eq!(all, todo);
+            }
+        }
+        assert_eq!(cut(&(0..16).collect::<Vec<_>>(), 8).len(), 8);
+        assert_eq!(cut(&(0..16).collect::<Vec<_>>(), 1), [(0, 15)]);
+    }
+}

@@ -1,0 +1,312 @@
+//! The digests of chunks at both ends, made while the stream runs on behind them.
+//!
+//! A host makes its own, by the fastest tool there: one shell stays open and is told which chunk is next. Here ferry
+//! reads the file again itself. A chunk of the target is read only once its writer stands behind the chunk's end, and
+//! after the file was synced.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+
+use super::ends::{End, mark, meant, script};
+use crate::digest::{Hasher, Sha256};
+use crate::failure::{Failure, Kind};
+use crate::remote::ssh::connect::Lane;
+use crate::remote::{Exit, Piece, Session};
+
+const MIB: u64 = 1 << 20;
+/// So long an end may say nothing while a digest is owed: a chunk of 64 MiB on a disk that reads 1 MiB a second.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// Which end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Source,
+    Target,
+}
+
+/// What tells that a chunk has arrived.
+#[derive(Debug, Clone)]
+pub(super) enum Landed {
+    /// It is known.
+    Certain,
+    /// When this process there stands behind its end.
+    Writer(u32),
+    /// When this counter does.
+    Here(Arc<AtomicU64>),
+}
+
+/// What a prover is told.
+#[derive(Debug, Clone)]
+pub(super) enum Ask {
+    /// The digest of a chunk: its number, the byte it begins at (whole MiB), its length.
+    Digest { chunk: usize, at: u64, length: u64, landed: Landed },
+    /// The journal shall hold it.
+    Note { chunk: usize, digest: Sha256 },
+}
+
+/// What a prover says.
+#[derive(Debug)]
+pub(super) enum Proof {
+    /// The digest of a chunk.
+    Digest(Side, usize, Sha256),
+    /// Its writer ended before it stood behind the chunk.
+    Gone(usize),
+    /// No more digests come from there.
+    Broken(Failure),
+}
+
+/// Answers for one end until nobody asks any more.
+pub(super) async fn prover(
+    end: End,
+    side: Side,
+    header: String,
+    first: Option<Session>,
+    asks: UnboundedReceiver<Ask>,
+    tell: UnboundedSender<Proof>,
+    patience: Duration,
+) {
+    let result = if end.is_here() {
+        here(&end, side, asks, &tell).await
+    } else {
+        let here = Prover { end: &end, side, header: &header, tell: &tell };
+        here.there(first, asks, patience).await
+    };
+    if let Err(failure) = result {
+        let _ = tell.send(Proof::Broken(if failure.host.is_none() { failure.on(end.host()) } else { failure }));
+    }
+}
+
+/// The file of an end that is here.
+pub(super) fn path_here(end: &End, side: Side) -> PathBuf {
+    match side {
+        Side::Source => PathBuf::from(&end.path),
+        Side::Target => PathBuf::from(format!("{}.ferry-part", end.path)),
+    }
+}
+
+async fn here(
+    end: &End,
+    side: Side,
+    mut asks: UnboundedReceiver<Ask>,
+    tell: &UnboundedSender<Proof>,
+) -> Result<(), Failure> {
+    let path = path_here(end, side);
+    while let Some(ask) = asks.recv().await {
+        match ask {
+            Ask::Digest { chunk, at, length, landed } => {
+                if let Landed::Here(position) = landed {
+                    while position.load(Ordering::Acquire) < at + length {
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                }
+                let path = path.clone();
+                let made = tokio::task::spawn_blocking(move || digest_here(&path, side, at, length)).await;
+                let digest = made
+                    .map_err(|error| Failure::new(Kind::Bug, error.to_string()))?
+                    .map_err(|error| end.failed("the file could not be read for its digest", &error.to_string()))?;
+                let _ = tell.send(Proof::Digest(side, chunk, digest));
+            }
+            Ask::Note { chunk, digest } => {
+                let journal = format!("{}.journal", path.display());
+                let line = format!("{chunk} {digest}\n");
+                // Only for a later --resume: a transfer does not end for it.
+                let noted = tokio::task::spawn_blocking(move || {
+                    use std::io::Write as _;
+                    std::fs::OpenOptions::new().append(true).open(journal)?.write_all(line.as_bytes())
+                });
+                if let Ok(Err(error)) = noted.await {
+                    tracing::warn!(%error, "a chunk could not be noted");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads and hashes a part of a file; of a target from its disk, where the file system lets go of what it keeps in memory.
+fn digest_here(path: &std::path::Path, side: Side, at: u64, length: u64) -> std::io::Result<Sha256> {
+    use std::os::unix::fs::FileExt as _;
+    let file = std::fs::File::open(path)?;
+    if side == Side::Target {
+        file.sync_data()?;
+        if let Some(length) = std::num::NonZeroU64::new(length) {
+            let _ = rustix::fs::fadvise(&file, at, Some(length), rustix::fs::Advice::DontNeed);
+        }
+    }
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 256 << 10];
+    while hasher.bytes() < length {
+        let want = buffer.len().min(usize::try_from(length - hasher.bytes()).unwrap_or(usize::MAX));
+        let count = file.read_at(buffer.get_mut(..want).unwrap_or_default(), at + hasher.bytes())?;
+        if count == 0 {
+            // Shorter than it was: its digest is not that of the chunk, and the look at the end says why.
+            break;
+        }
+        hasher.update(buffer.get(..count).unwrap_or_default());
+    }
+    Ok(hasher.finish())
+}
+
+/// One end that is a host.
+struct Prover<'a> {
+    end: &'a End,
+    side: Side,
+    header: &'a str,
+    tell: &'a UnboundedSender<Proof>,
+}
+
+impl Prover<'_> {
+    async fn there(
+        &self,
+        mut first: Option<Session>,
+        mut asks: UnboundedReceiver<Ask>,
+        patience: Duration,
+    ) -> Result<(), Failure> {
+        let mut owed: VecDeque<Ask> = VecDeque::new();
+        let mut heard = Instant::now();
+        let mut pause = Duration::from_millis(200);
+        loop {
+            let before = heard;
+            let failure = match self.talk(&mut first, &mut asks, &mut owed, &mut heard).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => failure,
+            };
+            if heard > before {
+                pause = Duration::from_millis(200);
+            }
+            if !failure.again || heard.elapsed() > patience + SILENCE {
+                return Err(failure);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(15));
+        }
+    }
+
+    /// One connection's worth of questions and answers.
+    async fn talk(
+        &self,
+        first: &mut Option<Session>,
+        asks: &mut UnboundedReceiver<Ask>,
+        owed: &mut VecDeque<Ask>,
+        heard: &mut Instant,
+    ) -> Result<(), Failure> {
+        let Self { end, side, header, .. } = *self;
+        let session = match first.take() {
+            Some(session) => session,
+            None => end.way().connect(Lane::Control).await?,
+        };
+        let mark = mark();
+        let path = path_here(end, side).to_string_lossy().into_owned();
+        let values = [("P", path), ("H", header.to_owned())];
+        let mut child = session.open_root(&script(end, &mark, &values, "prove")?).await?;
+        for ask in owed.iter() {
+            child.write(line(ask).as_bytes()).await?;
+        }
+        let mut text = Vec::new();
+        let mut complaint = Vec::new();
+        loop {
+            let silence = if owed.is_empty() { Duration::from_secs(86400 * 365) } else { SILENCE };
+            tokio::select! {
+                biased;
+                piece = tokio::time::timeout(silence, child.next()) => match piece {
+                    Err(_) => {
+                        return Err(Failure::new(Kind::Unreachable, format!("no digest came for {} s", silence.as_secs()))
+                            .on(end.host())
+                            .why("the connection lives, so the disk there may hang")
+                            .again());
+                    }
+                    Ok(None) => {
+                        return Err(match child.exit().await {
+                            Exit::Lost(why) => Failure::new(Kind::Unreachable, "the connection was lost").saw(why).again(),
+                            exit => end.failed("no digest could be made there", &format!("{exit}; {}", String::from_utf8_lossy(&complaint))),
+                        });
+                    }
+                    Ok(Some(Piece::Err(bytes))) => {
+                        if complaint.len() < 4096 {
+                            complaint.extend_from_slice(&bytes);
+                        }
+                    }
+                    Ok(Some(Piece::Out(bytes))) => {
+                        text.extend_from_slice(&bytes);
+                        while let Some(at) = text.iter().position(|byte| *byte == b'\n') {
+                            let rest = text.split_off(at + 1);
+                            let said = std::mem::replace(&mut text, rest);
+                            let said = String::from_utf8_lossy(&said).into_owned();
+                            if let Some((word, rest)) = meant(said.trim_end(), &mark) {
+                                *heard = Instant::now();
+                                self.answer(word, rest, owed)?;
+                            }
+                        }
+                        if text.len() > 64 << 10 {
+                            return Err(end.failed("the host said something else than a digest", ""));
+                        }
+                    }
+                },
+                ask = asks.recv() => match ask {
+                    None => {
+                        child.close_input().await;
+                        // Notes that it still has to take.
+                        let _ = tokio::time::timeout(Duration::from_secs(20), child.exit()).await;
+                        return Ok(());
+                    }
+                    Some(ask) => {
+                        if owed.is_empty() {
+                            *heard = Instant::now();
+                        }
+                        let line = line(&ask);
+                        if matches!(ask, Ask::Digest { .. }) {
+                            owed.push_back(ask);
+                        }
+                        child.write(line.as_bytes()).await?;
+                    }
+                },
+            }
+        }
+    }
+
+    fn answer(&self, word: &str, rest: &str, owed: &mut VecDeque<Ask>) -> Result<(), Failure> {
+        let Self { end, side, tell, .. } = *self;
+        let (number, digest) = rest.split_once(' ').unwrap_or((rest, ""));
+        let chunk = number.parse::<usize>().ok();
+        let asked = owed.iter().position(|ask| matches!(ask, Ask::Digest { chunk: one, .. } if Some(*one) == chunk));
+        match (word, chunk, asked) {
+            ("digest", Some(chunk), Some(asked)) => {
+                let digest = digest
+                    .parse::<Sha256>()
+                    .map_err(|_| end.failed("the digest there could not be read", &format!("{word} {rest}")))?;
+                owed.remove(asked);
+                let _ = tell.send(Proof::Digest(side, chunk, digest));
+            }
+            ("gone", Some(chunk), Some(asked)) => {
+                owed.remove(asked);
+                let _ = tell.send(Proof::Gone(chunk));
+            }
+            ("proving", _, _) if rest == "none" => {
+                return Err(Failure::new(
+                    Kind::Refused,
+                    "there is no tool for sha256 (openssl, sha256sum, shasum, busybox)",
+                )
+                .on(end.host())
+                .why("nothing counts as moved that was not hashed at both ends"));
+            }
+            // Answers of before a reconnection, and notes taken.
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn line(ask: &Ask) -> String {
+    match ask {
+        Ask::Digest { chunk, at, length, landed } => {
+            let writer = if let Landed::Writer(pid) = landed { *pid } else { 0 };
+            format!("d {chunk} {} {} {writer} {}\n", at / MIB, length.div_ceil(MIB), at + length)
+        }
+        Ask::Note { chunk, digest } => format!("j {chunk} {digest}\n"),
+    }
+}

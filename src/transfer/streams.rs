@@ -1,0 +1,408 @@
+//! The two ends of one stream of bytes: what a span is read from, and what it is written to.
+//!
+//! Both are bounded: a sink that is slow holds up the loop that feeds it, which stops reading its source, whose window
+//! then stays closed. Nothing is kept beside what is on the way.
+
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::ends::{End, mark, meant, script};
+use super::prove::{Landed, Side, path_here};
+use crate::failure::{Failure, Kind};
+use crate::remote::ssh::connect::Lane;
+use crate::remote::{Child, Exit, Piece, Session};
+
+/// Pieces that are read here, in bytes.
+const PIECE: u64 = 256 << 10;
+/// Pieces that wait for a thread of this machine.
+const WAITING: usize = 16;
+/// So long a piece may take to be taken over before the link counts as dead.
+const STALL: Duration = Duration::from_secs(60);
+/// The slowest disk that is waited for where a source has to be read up to the first byte, in bytes a second.
+const SLOWEST: u64 = 20 << 20;
+
+/// The source is another file than it was. What was read of it is of no use.
+pub(super) const CHANGED: &str = "the source changed while it was read";
+
+pub(super) fn changed(end: &End, before: &str, after: &str) -> Failure {
+    Failure::new(Kind::Failed, CHANGED)
+        .on(end.host())
+        .saw(format!("size, inode, device, mtime, ctime before: {before}; after: {after}"))
+        .why("something else writes to it: a copy of it would be neither the one nor the other")
+        .mend("wait until it is finished, and start again")
+}
+
+fn lost(end: &End, why: impl Into<String>) -> Failure {
+    Failure::new(Kind::Unreachable, "the connection was lost while the bytes were on their way")
+        .on(end.host())
+        .saw(why)
+        .again()
+}
+
+/// Reads what a host says until it is ready. Gives what stands behind its word, and leaves the rest unread.
+async fn ready(end: &End, child: &mut Child, mark: &str, limit: Duration) -> Result<String, Failure> {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let deadline = tokio::time::Instant::now() + limit;
+    loop {
+        match tokio::time::timeout_at(deadline, child.next()).await {
+            Err(_) => return Err(lost(end, format!("no answer for {} s", limit.as_secs()))),
+            Ok(Some(Piece::Out(bytes))) => out.extend_from_slice(&bytes),
+            Ok(Some(Piece::Err(bytes))) => err.extend_from_slice(&bytes),
+            Ok(None) => {
+                let exit = child.exit().await;
+                let said = String::from_utf8_lossy(&out).into_owned();
+                let word = said.lines().find_map(|line| meant(line, mark)).map_or("", |(word, _)| word).to_owned();
+                return Err(match (exit, word.as_str()) {
+                    (Exit::Lost(why), _) => lost(end, why),
+                    (_, "taken") => Failure::new(Kind::Refused, "another transfer to the same place has taken over")
+                        .on(end.host())
+                        .why("two that write one file would make neither"),
+                    (_, "gone") => changed(end, "a regular file", "none"),
+                    (_, "busy") => lost(end, "an earlier connection still writes there and cannot be ended"),
+                    (exit, _) => end.failed(
+                        "the host could not begin the stream",
+                        &format!("{exit}; {said}{}", String::from_utf8_lossy(&err)),
+                    ),
+                });
+            }
+        }
+        let Some(at) = out.windows(mark.len()).position(|window| window == mark.as_bytes()) else {
+            if out.len() + err.len() > 64 << 10 {
+                return Err(end.failed("the host said something else than it should", ""));
+            }
+            continue;
+        };
+        let Some(length) = out.iter().skip(at).position(|byte| *byte == b'\n') else { continue };
+        let line = String::from_utf8_lossy(out.get(at..at + length).unwrap_or_default()).into_owned();
+        // What is no word of readiness ends the script: its exit says more.
+        if let Some(("ready", rest)) = meant(&line, mark) {
+            let rest = rest.to_owned();
+            let behind = out.split_off(at + length + 1);
+            child.unread(Piece::Out(behind.into()));
+            return Ok(rest);
+        }
+    }
+}
+
+/// Where a span's bytes come from.
+pub(super) enum Feed {
+    Host { end: End, session: Session, child: Box<Child>, mark: String, identity: String, left: u64, silence: Duration },
+    Here { end: End, pieces: mpsc::Receiver<std::io::Result<Vec<u8>>>, left: u64 },
+}
+
+impl Feed {
+    /// Opens the bytes from `from` to `to`.
+    pub(super) async fn open(
+        end: &End,
+        identity: &str,
+        from: u64,
+        to: u64,
+        patience: Duration,
+    ) -> Result<Self, Failure> {
+        let left = to - from;
+        if end.is_here() {
+            let path = path_here(end, Side::Source);
+            let (sender, pieces) = mpsc::channel(WAITING);
+            let failed = |error: std::io::Error| end.failed("the file could not be read", &error.to_string());
+            let mut file =
+                std::fs::OpenOptions::new().read(true).custom_flags(no_follow()).open(path).map_err(failed)?;
+            file.seek(SeekFrom::Start(from)).map_err(failed)?;
+            thread("ferry-read", move || read_here(file, left, &sender))?;
+            return Ok(Self::Here { end: end.clone(), pieces, left });
+        }
+        let session = end.way().connect(Lane::Bulk).await?;
+        let mark = mark();
+        let values = [("O", from.to_string()), ("L", left.to_string())];
+        let mut child = session.open_root(&script(end, &mark, &values, "source_read")?).await?;
+        child.close_input().await;
+        let silence = (patience / 4).max(Duration::from_secs(5));
+        let seen = ready(end, &mut child, &mark, silence).await?;
+        if seen != identity {
+            return Err(changed(end, identity, &seen));
+        }
+        let silence = silence + Duration::from_secs(from / SLOWEST);
+        let (end, identity) = (end.clone(), identity.to_owned());
+        Ok(Self::Host { end, session, child: Box::new(child), mark, identity, left, silence })
+    }
+
+    /// The next bytes; `None` when all have come and the source says that it is still the same file.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        match self {
+            Self::Here { end, pieces, left } => match pieces.recv().await {
+                Some(Ok(piece)) => {
+                    *left -= (piece.len() as u64).min(*left);
+                    Ok(Some(Bytes::from(piece)))
+                }
+                Some(Err(error)) => Err(end.failed("the file could not be read", &error.to_string())),
+                None if *left == 0 => Ok(None),
+                None => Err(changed(end, "its whole size", &format!("it ends {left} bytes earlier"))),
+            },
+            Self::Host { end, session, child, mark, identity, left, silence } => {
+                let mut tail = Vec::new();
+                let mut said = Vec::new();
+                let deadline = tokio::time::Instant::now() + *silence;
+                loop {
+                    // Only bytes of the file are progress: a host that complains for ever is silent as well.
+                    let Ok(piece) = tokio::time::timeout_at(deadline, child.next()).await else {
+                        return Err(lost(
+                            end,
+                            format!("nothing came for {} s, so the disk there may hang", silence.as_secs()),
+                        ));
+                    };
+                    match piece {
+                        Some(Piece::Out(mut bytes)) => {
+                            if *left > 0 {
+                                let behind =
+                                    bytes.split_off(bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX)));
+                                *left -= bytes.len() as u64;
+                                child.unread(Piece::Out(behind));
+                                return Ok(Some(bytes));
+                            }
+                            tail.extend_from_slice(&bytes);
+                            if tail.len() > 64 << 10 {
+                                return Err(end.failed("the host sends more bytes than the file has", ""));
+                            }
+                        }
+                        Some(Piece::Err(bytes)) => {
+                            if said.len() < 4096 {
+                                said.extend_from_slice(&bytes);
+                            }
+                        }
+                        None => {
+                            let exit = child.exit().await;
+                            session.close().await;
+                            let tail = String::from_utf8_lossy(&tail).into_owned();
+                            let after =
+                                meant(tail.trim_end(), mark).filter(|(word, _)| *word == "end").map(|(_, rest)| rest);
+                            return match (exit, after) {
+                                (Exit::Lost(why), _) => Err(lost(end, why)),
+                                (Exit::Code(0), Some(after)) if after != identity => Err(changed(end, identity, after)),
+                                (Exit::Code(0), Some(_)) if *left == 0 => Ok(None),
+                                // The script's last word was taken for the file's.
+                                (Exit::Code(0), _) => {
+                                    Err(changed(end, identity, &format!("it ends some {left} bytes earlier")))
+                                }
+                                (exit, _) => Err(end.failed(
+                                    "the file could not be read there",
+                                    &format!("{exit}; {left} bytes did not come; {}", String::from_utf8_lossy(&said)),
+                                )),
+                            };
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn no_follow() -> i32 {
+    i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0)
+}
+
+fn thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<std::thread::JoinHandle<T>, Failure> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(|error| Failure::new(Kind::Failed, "could not start a thread").saw(error.to_string()))
+}
+
+fn read_here(file: std::fs::File, mut left: u64, to: &mpsc::Sender<std::io::Result<Vec<u8>>>) {
+    while left > 0 {
+        let want = left.min(PIECE);
+        let mut piece = Vec::with_capacity(usize::try_from(want).unwrap_or_default());
+        let read = (&file).take(want).read_to_end(&mut piece);
+        left -= piece.len() as u64;
+        let over = piece.is_empty();
+        let sent = match read {
+            Err(error) => to.blocking_send(Err(error)),
+            Ok(_) if over => return,
+            Ok(_) => to.blocking_send(Ok(piece)),
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// Where a span's bytes go.
+pub(super) enum Sink {
+    Host {
+        end: End,
+        session: Session,
+        child: Box<Child>,
+        mark: String,
+        writer: u32,
+        at: u64,
+    },
+    Here {
+        end: End,
+        pieces: Option<mpsc::Sender<Bytes>>,
+        thread: Option<std::thread::JoinHandle<std::io::Result<()>>>,
+        landed: Arc<AtomicU64>,
+        at: u64,
+    },
+}
+
+impl Sink {
+    /// Opens the part at byte `from`, or further on where an earlier writer of this span is known to have stood, `to` at
+    /// most. [`Sink::at`] tells.
+    pub(super) async fn open(end: &End, header: &str, span: &str, from: u64, to: u64) -> Result<Self, Failure> {
+        if end.is_here() {
+            let failed = |error: std::io::Error| end.failed("the part could not be opened", &error.to_string());
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .custom_flags(no_follow())
+                .open(path_here(end, Side::Target))
+                .map_err(failed)?;
+            file.seek(SeekFrom::Start(from)).map_err(failed)?;
+            let (pieces, taken) = mpsc::channel(WAITING * 8);
+            let landed = Arc::new(AtomicU64::new(from));
+            let position = Arc::clone(&landed);
+            let thread = thread("ferry-write", move || write_here(&mut file, taken, &position))?;
+            return Ok(Self::Here { end: end.clone(), pieces: Some(pieces), thread: Some(thread), landed, at: from });
+        }
+        let session = end.way().connect(Lane::Bulk).await?;
+        let mark = mark();
+        let values = [("H", header.to_owned()), ("S", span.to_owned()), ("O", from.to_string()), ("X", to.to_string())];
+        let mut child = session.open_root(&script(end, &mark, &values, "target_write")?).await?;
+        let said = ready(end, &mut child, &mark, STALL).await?;
+        let (writer, at) = said.split_once(' ').unwrap_or_default();
+        match (writer.parse(), at.parse::<u64>()) {
+            (Ok(writer), Ok(at)) if (from..=to).contains(&at) => {
+                Ok(Self::Host { end: end.clone(), session, child: Box::new(child), mark, writer, at })
+            }
+            _ => Err(end.failed("the host said something else than it should", &said)),
+        }
+    }
+
+    /// The byte that it begins at.
+    pub(super) fn at(&self) -> u64 {
+        match self {
+            Self::Host { at, .. } | Self::Here { at, .. } => *at,
+        }
+    }
+
+    /// What tells that bytes have arrived.
+    pub(super) fn landed(&self) -> Landed {
+        match self {
+            Self::Host { writer, .. } => Landed::Writer(*writer),
+            Self::Here { landed, .. } => Landed::Here(Arc::clone(landed)),
+        }
+    }
+
+    /// Hands bytes over; waits while they are not taken.
+    pub(super) async fn write(&mut self, bytes: Bytes) -> Result<(), Failure> {
+        match self {
+            Self::Host { end, child, .. } => match tokio::time::timeout(STALL, child.write_bytes(bytes)).await {
+                Ok(Err(failure)) => Err(failure),
+                Ok(Ok(())) => Ok(()),
+                Err(_) => Err(lost(end, format!("nothing was taken for {} s", STALL.as_secs()))),
+            },
+            Self::Here { end, pieces, .. } => {
+                let sent = match pieces {
+                    Some(pieces) => pieces.send(bytes).await.is_ok(),
+                    None => false,
+                };
+                if sent { Ok(()) } else { Err(end.failed("the part could not be written", "the writer ended").again()) }
+            }
+        }
+    }
+
+    /// Says that no more comes. Where the writer stood at last: all up to there has arrived.
+    pub(super) async fn finish(&mut self) -> Result<u64, Failure> {
+        match self {
+            Self::Here { end, pieces, thread, landed, .. } => {
+                *pieces = None;
+                if let Some(thread) = thread.take() {
+                    let wrote = tokio::task::spawn_blocking(move || thread.join()).await;
+                    match wrote {
+                        Ok(Ok(Ok(()))) => {}
+                        Ok(Ok(Err(error))) => {
+                            let full = matches!(
+                                error.kind(),
+                                std::io::ErrorKind::StorageFull
+                                    | std::io::ErrorKind::QuotaExceeded
+                                    | std::io::ErrorKind::FileTooLarge
+                            );
+                            let said = if full { format!("No space left: {error}") } else { error.to_string() };
+                            return Err(end.failed("the part could not be written", &said));
+                        }
+                        _ => return Err(Failure::new(Kind::Bug, "a thread of the transfer panicked")),
+                    }
+                }
+                Ok(landed.load(Ordering::Acquire))
+            }
+            Self::Host { end, session, child, mark, .. } => {
+                child.close_input().await;
+                let (mut out, mut err) = (Vec::new(), Vec::new());
+                let rest = async {
+                    while let Some(piece) = child.next().await {
+                        let (kept, bytes) = match piece {
+                            Piece::Out(bytes) => (&mut out, bytes),
+                            Piece::Err(bytes) => (&mut err, bytes),
+                        };
+                        if kept.len() < 64 << 10 {
+                            kept.extend_from_slice(&bytes);
+                        }
+                    }
+                    child.exit().await
+                };
+                // The last of it may wait for a slow disk.
+                let exit = tokio::time::timeout(STALL * 2, rest).await.map_err(|_| lost(end, "no answer"))?;
+                session.close().await;
+                let out = String::from_utf8_lossy(&out).into_owned();
+                let at = out.lines().find_map(|line| meant(line, mark).filter(|(word, _)| *word == "end"));
+                let at = at.and_then(|(_, rest)| rest.split_once(' ')).and_then(|(_, at)| at.parse::<u64>().ok());
+                match (exit, at) {
+                    (Exit::Code(0), Some(at)) => Ok(at),
+                    (Exit::Lost(why), _) => Err(lost(end, why)),
+                    // Ended from outside: what it had written is asked anew.
+                    (Exit::Signal(name), _) => Err(lost(end, format!("the writer there was ended by {name}"))),
+                    (Exit::Code(code), None) if code > 128 => {
+                        Err(lost(end, format!("the writer there was ended: exit code {code}")))
+                    }
+                    (exit, _) => Err(end.failed(
+                        "the host could not write the file",
+                        &format!("{exit}; {}", String::from_utf8_lossy(&err)),
+                    )),
+                }
+            }
+        }
+    }
+}
+
+/// Writes what comes, several pieces at a time where several wait.
+fn write_here(file: &mut std::fs::File, mut pieces: mpsc::Receiver<Bytes>, landed: &AtomicU64) -> std::io::Result<()> {
+    let mut batch: Vec<Bytes> = Vec::new();
+    while let Some(first) = pieces.blocking_recv() {
+        batch.clear();
+        batch.push(first);
+        while batch.len() < 32
+            && let Ok(more) = pieces.try_recv()
+        {
+            batch.push(more);
+        }
+        let mut slices: Vec<std::io::IoSlice<'_>> = batch.iter().map(|piece| std::io::IoSlice::new(piece)).collect();
+        let mut rest = slices.as_mut_slice();
+        while !rest.is_empty() {
+            let count = match file.write_vectored(rest) {
+                Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Ok(count) => count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            landed.fetch_add(count as u64, Ordering::Release);
+            std::io::IoSlice::advance_slices(&mut rest, count);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,943 @@
+//! `ferry transfer` and its engine: through real sshd and sudo, through every shell a node may have, cut and changed on the
+//! wire, onto full disks, from sources that lie.
+//!
+//! A sample runs always; `FERRY_LONG=1` cuts and flips by the hundred.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
+
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::Command as Process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use ferry::digest::Sha256;
+use ferry::failure::{Failure, Kind};
+use ferry::remote::ssh::auth::Identities;
+use ferry::remote::ssh::connect::{Strict, Target};
+use ferry::remote::sudo::{Become, Password};
+use ferry::remote::{Way, local};
+use ferry::transfer::carry::{Moved, Order, carry, survey};
+use ferry::transfer::ends::{End, Place};
+use support::bed::{self, Said, run_limited};
+use support::real::{Opts, RealNode, Sudo};
+
+const MIB: u64 = 1 << 20;
+
+fn long() -> bool {
+    std::env::var_os("FERRY_LONG").is_some_and(|value| value == "1")
+}
+
+/// Bytes that no tool can guess: no two pieces are alike.
+fn bytes(count: u64) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ count;
+    let mut all = Vec::with_capacity(usize::try_from(count).unwrap() + 8);
+    while (all.len() as u64) < count {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        all.extend_from_slice(&state.to_le_bytes());
+    }
+    all.truncate(usize::try_from(count).unwrap());
+    all
+}
+
+fn chance(most: u64) -> u64 {
+    let mut bytes = [0; 8];
+    std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut bytes).unwrap();
+    u64::from_le_bytes(bytes) % most.max(1)
+}
+
+fn here(path: &Path) -> End {
+    End { place: Place::Here, path: path.to_str().unwrap().to_owned() }
+}
+
+fn on(name: &str, way: &Way, path: &str) -> End {
+    End { place: Place::Host { name: name.to_owned(), way: way.clone() }, path: path.to_owned() }
+}
+
+fn order(from: End, to: End) -> Order {
+    Order {
+        from,
+        to,
+        force: false,
+        resume: false,
+        mode: 0o600,
+        owner: None,
+        limit_rate: None,
+        streams: None,
+        patience: Duration::from_secs(20),
+    }
+}
+
+async fn go(order: &Order) -> Result<Moved, Failure> {
+    go_telling(order, |_, _| {}).await
+}
+
+async fn go_telling(order: &Order, on: impl FnMut(u64, u64)) -> Result<Moved, Failure> {
+    let work = async {
+        let found = survey(order).await?;
+        carry(order, &found, on).await
+    };
+    tokio::time::timeout(Duration::from_secs(150), work).await.expect("it hangs")
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut all: Vec<String> =
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    all.sort();
+    all
+}
+
+fn executable(path: &Path, text: &str) {
+    // Written by a child: were it open for writing here while another test forks, it could not be executed.
+    let mut child = Process::new("/bin/sh")
+        .args(["-c", "cat >\"$1\"; chmod 755 \"$1\"", "-", path.to_str().unwrap()])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+/// This machine as a host whose scripts are run by another shell, with that shell's own tools where it brings some.
+fn shell_way(dir: &Path, shell: &str, tools: Option<&Path>) -> Way {
+    let exe = dir.join(format!("become-{}", shell.replace([' ', '/'], "-")));
+    let path = tools.map(|tools| format!("PATH={}:$PATH\nexport PATH\n", tools.display())).unwrap_or_default();
+    executable(
+        &exe,
+        &format!("#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\nshift 3\n{path}exec {shell} -c \"$1\"\n"),
+    );
+    let plan = Become { on: true, exe: exe.to_str().unwrap().to_owned(), ..Become::off() };
+    Way::Local(local::LocalSession::new("node-9", plan))
+}
+
+/// A folder with busybox's tools under their names.
+fn busybox(dir: &Path) -> PathBuf {
+    let tools = dir.join("tools");
+    std::fs::create_dir(&tools).unwrap();
+    let list =
+        Process::new("busybox").arg("--list").output().expect("this test needs busybox: apt-get install busybox");
+    for name in String::from_utf8(list.stdout).unwrap().lines() {
+        let _ = std::os::unix::fs::symlink("/bin/busybox", tools.join(name));
+    }
+    tools
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_shell_and_every_boundary() {
+    let dir = tempfile::tempdir().unwrap();
+    let tools = busybox(dir.path());
+    let source = dir.path().join("source it's");
+    let mut sizes = vec![0, 1, MIB - 1, MIB, MIB + 1, 5 * MIB + 12345];
+    if long() {
+        sizes.extend([2 * MIB - 1, 2 * MIB, 2 * MIB + 1, 16 * MIB, 16 * MIB + 1, 33 * MIB]);
+    }
+    for (shell, tools) in [("/bin/dash", None), ("/bin/bash --posix", None), ("/bin/busybox sh", Some(tools.as_path()))]
+    {
+        let way = shell_way(dir.path(), shell, tools);
+        for &size in &sizes {
+            let content = bytes(size);
+            std::fs::write(&source, &content).unwrap();
+            let target = dir.path().join("target");
+            let path = target.join("a b.tar.gz");
+            let ends = [
+                (here(&source), on("node-9", &way, path.to_str().unwrap())),
+                (on("node-9", &way, source.to_str().unwrap()), here(&path)),
+                (on("node-9", &way, source.to_str().unwrap()), on("node-9", &way, path.to_str().unwrap())),
+            ];
+            for (number, (from, to)) in ends.into_iter().enumerate() {
+                let _ = std::fs::remove_dir_all(&target);
+                std::fs::create_dir(&target).unwrap();
+                let streams = Some(if number == 1 { 1 } else { 3 });
+                let moved = go(&Order { streams, ..order(from, to) }).await.unwrap();
+                let what = format!("{shell}, {size} bytes, way {number}");
+                assert!(std::fs::read(&path).unwrap() == content, "{what}: other bytes");
+                assert_eq!(names(&target), ["a b.tar.gz"], "{what}");
+                assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600, "{what}");
+                assert_eq!((moved.bytes, moved.cuts, moved.sent_again), (size, 0, 0), "{what}");
+                if moved.streams == 1 {
+                    assert_eq!(moved.sha256, Some(Sha256::of(&content)), "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_odd_is_refused_before_anything_is_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let text = |name: &str| at(name).to_str().unwrap().to_owned();
+    let way = shell_way(dir.path(), "/bin/dash", None);
+    std::fs::create_dir(at("folder")).unwrap();
+    std::fs::write(at("file"), b"content").unwrap();
+    std::fs::write(at("there"), b"older").unwrap();
+    std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+    assert!(Process::new("mkfifo").arg(at("fifo")).status().unwrap().success());
+    let huge = std::fs::File::create(at("huge")).unwrap();
+    // As large as a file of this disk can claim to be.
+    let claimed = [1 << 62, 1 << 44, (1 << 44) - 4096].into_iter().find(|size| huge.set_len(*size).is_ok());
+    assert!(claimed.is_some());
+    std::fs::create_dir(at("loose")).unwrap();
+    std::fs::set_permissions(at("loose"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let cases = [
+        ("link", "new", Kind::Failed, "only a regular file"),
+        ("fifo", "new", Kind::Failed, "only a regular file"),
+        ("folder", "new", Kind::Failed, "this is a folder"),
+        ("missing", "new", Kind::Failed, "there is no such file"),
+        ("huge", "new", Kind::Refused, "there is no room"),
+        ("file", "there", Kind::Refused, "a file of that name already"),
+        ("file", "folder", Kind::Refused, "a folder has the name"),
+        ("file", "fifo", Kind::Refused, "something else than a file"),
+        ("file", "link", Kind::Refused, "something else than a file"),
+        ("file", "nowhere/new", Kind::Refused, "no such folder"),
+        ("file", "loose/new", Kind::Refused, "everybody may put files"),
+        ("../file", "new", Kind::CouldNotStart, "no place for a file"),
+        ("file", "folder/../new", Kind::CouldNotStart, "no place for a file"),
+        ("file", "new\nx", Kind::CouldNotStart, "no place for a file"),
+    ];
+    let before = names(dir.path());
+    for (from, to, kind, sentence) in cases {
+        for ends in [
+            (here(&at(from)), on("node-9", &way, &text(to))),
+            (on("node-9", &way, &text(from)), here(&at(to))),
+            (on("node-9", &way, &text(from)), on("node-9", &way, &text(to))),
+        ] {
+            let failure = go(&order(ends.0, ends.1)).await.unwrap_err();
+            assert_eq!(failure.kind, kind, "{from} to {to}: {failure:?}");
+            assert!(failure.what.contains(sentence), "{from} to {to}: {failure:?}");
+        }
+    }
+    assert_eq!(names(dir.path()), before, "something was left");
+    assert_eq!(std::fs::read(at("there")).unwrap(), b"older");
+
+    // Asked for, it is replaced, and given to whom it shall belong.
+    let forced = Order {
+        force: true,
+        mode: 0o640,
+        owner: Some("daemon:daemon".to_owned()),
+        ..order(here(&at("file")), on("node-9", &way, &text("there")))
+    };
+    go(&forced).await.unwrap();
+    assert_eq!(std::fs::read(at("there")).unwrap(), b"content");
+    let meta = std::fs::metadata(at("there")).unwrap();
+    assert_eq!((meta.permissions().mode() & 0o7777, meta.uid(), meta.gid()), (0o640, 1, 1));
+    let nobody = Order {
+        owner: Some("nobody-of-that-name".to_owned()),
+        ..order(here(&at("file")), on("node-9", &way, &text("new")))
+    };
+    let failure = go(&nobody).await.unwrap_err();
+    assert!(failure.kind == Kind::Refused && failure.what.contains("cannot be given"), "{failure:?}");
+    let mut left = names(dir.path());
+    left.retain(|name| !before.contains(name));
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn way(node: &RealNode, port: u16) -> Way {
+    let known = node.dir().join(format!("known_hosts_{port}"));
+    let text = std::fs::read_to_string(&node.known_hosts_path).unwrap();
+    std::fs::write(&known, text.replace(&format!("]:{} ", node.port), &format!("]:{port} "))).unwrap();
+    let password = node.password.clone().map(|text| Password::new(text.into()));
+    Way::Ssh(Box::new(Target {
+        host: "node-1".to_owned(),
+        address: "127.0.0.1".to_owned(),
+        port,
+        user: node.user.clone(),
+        identities: Identities::new(vec![node.key_path.clone()], Vec::new(), None, Arc::new(|_: &Path| None)),
+        known_hosts: vec![known],
+        host_key_alias: None,
+        strict: Strict::Yes,
+        hash_known_hosts: false,
+        timeout: Duration::from_secs(10),
+        jump: None,
+        become_plan: Become::root(password),
+        hub: ferry::remote::ssh::hub::Hub::default(),
+        careless: false,
+        proxy: None,
+        socket: ferry::remote::ssh::connect::Socket::default(),
+        algorithms: ferry::remote::ssh::connect::Algorithms::default(),
+        alive: None,
+        notes: Vec::new(),
+    }))
+}
+
+/// What a wire does to the bytes that pass, in either direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Harm {
+    Cut,
+    Flip,
+}
+
+/// A wire before a port of this machine that does harm after so many bytes.
+struct Wire {
+    port: u16,
+    /// Bytes that still pass in both directions together; below 0: for ever.
+    left: Arc<AtomicI64>,
+    happened: Arc<AtomicU32>,
+    passed: Arc<AtomicU64>,
+}
+
+impl Wire {
+    fn before(target: u16, harm: Harm) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let wire = Self {
+            port: listener.local_addr().unwrap().port(),
+            left: Arc::new(AtomicI64::new(-1)),
+            happened: Arc::default(),
+            passed: Arc::default(),
+        };
+        let (left, happened, passed) = (Arc::clone(&wire.left), Arc::clone(&wire.happened), Arc::clone(&wire.passed));
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                let Ok(far) = TcpStream::connect(("127.0.0.1", target)) else { continue };
+                for (mut from, mut to) in [
+                    (near.try_clone().unwrap(), far.try_clone().unwrap()),
+                    (far.try_clone().unwrap(), near.try_clone().unwrap()),
+                ] {
+                    let (left, happened, passed) = (Arc::clone(&left), Arc::clone(&happened), Arc::clone(&passed));
+                    std::thread::spawn(move || {
+                        let mut buffer = [0; 8 << 10];
+                        while let Ok(count @ 1..) = from.read(&mut buffer) {
+                            passed.fetch_add(count as u64, Ordering::SeqCst);
+                            let mut pass = count;
+                            let before = left.load(Ordering::SeqCst);
+                            let after = before - i64::try_from(count).unwrap();
+                            if before >= 0
+                                && left
+                                    .compare_exchange(before, after.max(-1), Ordering::SeqCst, Ordering::SeqCst)
+                                    .is_ok()
+                                && after < 0
+                            {
+                                happened.fetch_add(1, Ordering::SeqCst);
+                                let at = usize::try_from(before).unwrap();
+                                match harm {
+                                    Harm::Flip => buffer[at] ^= 0x10,
+                                    Harm::Cut => pass = at,
+                                }
+                            }
+                            if to.write_all(&buffer[..pass]).is_err() || pass < count {
+                                break;
+                            }
+                        }
+                        for stream in [&from, &to] {
+                            let _ = stream.shutdown(Shutdown::Both);
+                        }
+                    });
+                }
+            }
+        });
+        wire
+    }
+
+    fn after(&self, bytes: u64) {
+        self.left.store(i64::try_from(bytes).unwrap(), Ordering::SeqCst);
+    }
+}
+
+fn there(node: &RealNode, path: &str) -> Option<Vec<u8>> {
+    std::fs::read(node.root_dir().join(path.trim_start_matches('/'))).ok()
+}
+
+fn put(node: &RealNode, path: &str, content: &[u8]) {
+    let path = node.root_dir().join(path.trim_start_matches('/'));
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, content).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// Two real nodes, each behind a wire of its own, with different passwords for sudo.
+struct Pair {
+    a: RealNode,
+    b: RealNode,
+    wires: [Wire; 2],
+    ways: [Way; 2],
+}
+
+fn pair(harm: Harm, lines: &[&str]) -> Pair {
+    let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+    let opts = |password: &str| Opts {
+        password: password.to_owned(),
+        sshd_lines: lines.clone(),
+        ..Opts::sudo(Sudo::Password)
+    };
+    let (a, b) = (RealNode::start(opts("one of a's")), RealNode::start(opts("another, of b's")));
+    for node in [&a, &b] {
+        assert!(node.exec_in("mkdir -m 700 -p /var/lib/x").status.success());
+    }
+    let wires = [Wire::before(a.port, harm), Wire::before(b.port, harm)];
+    let ways = [way(&a, wires[0].port), way(&b, wires[1].port)];
+    Pair { a, b, wires, ways }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_anywhere_it_arrives_and_little_is_sent_again() {
+    let pair = pair(Harm::Cut, &[]);
+    let dir = tempfile::tempdir().unwrap();
+    let size = 9 * MIB + 4321;
+    let content = bytes(size);
+    std::fs::write(dir.path().join("source"), &content).unwrap();
+    put(&pair.a, "/var/lib/x/source", &content);
+    let rounds = if long() { 334 } else { 5 };
+    let (mut cuts, mut happened) = (0, 0);
+    for round in 0..rounds {
+        let local = dir.path().join(format!("down-{round}"));
+        let remote = format!("/var/lib/x/arrived-{round}");
+        for (kind, (from, to)) in [
+            (here(&dir.path().join("source")), on("b", &pair.ways[1], &remote)),
+            (on("a", &pair.ways[0], "/var/lib/x/source"), here(&local)),
+            (on("a", &pair.ways[0], "/var/lib/x/source"), on("b", &pair.ways[1], &format!("{remote}-r"))),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let before: u32 = pair.wires.iter().map(|wire| wire.happened.load(Ordering::SeqCst)).sum();
+            // One wire is cut, sometimes both, in handshakes, scripts and streams, and around the boundaries of chunks.
+            let place = match chance(3) {
+                0 => chance(60 << 10),
+                1 => (chance(10) * MIB + chance(40 << 10)).saturating_sub(20 << 10),
+                _ => chance(size),
+            };
+            let hit = match kind {
+                0 => 1,
+                1 => 0,
+                _ => usize::try_from(chance(2)).unwrap(),
+            };
+            pair.wires[hit].after(place);
+            let streams = Some(if kind == 1 || chance(2) == 0 { 1 } else { 2 });
+            let moved = match go(&Order { streams, ..order(from, to) }).await {
+                Ok(moved) => moved,
+                // The look at both ends is made anew by itself; what it cannot do is reach a host that was never reached.
+                Err(failure) => panic!("round {round}, way {kind}, cut at {place}: {failure:?}"),
+            };
+            pair.wires[hit].after(u64::MAX >> 2);
+            let after: u32 = pair.wires.iter().map(|wire| wire.happened.load(Ordering::SeqCst)).sum();
+            let arrived = match kind {
+                0 => there(&pair.b, &remote),
+                1 => std::fs::read(&local).ok(),
+                _ => there(&pair.b, &format!("{remote}-r")),
+            };
+            assert!(arrived.as_ref() == Some(&content), "round {round}, way {kind}, cut at {place}: other bytes");
+            assert!(
+                // What was under way: the server's window of 2 MiB and what the sockets hold.
+                moved.sent_again <= u64::from(moved.cuts) * 3 * MIB,
+                "round {round}, way {kind}: {} bytes again in {} cuts",
+                moved.sent_again,
+                moved.cuts
+            );
+            cuts += moved.cuts;
+            happened += after - before;
+        }
+        let _ = std::fs::remove_file(&local);
+        pair.b.exec_in("rm -f /var/lib/x/arrived*");
+    }
+    println!("{happened} cuts made, {cuts} of them while a stream ran");
+    assert!(happened >= rounds, "{happened} cuts");
+    assert!(String::from_utf8(pair.b.exec_in("ls -A /var/lib/x").stdout).unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flip_on_the_wire_ends_the_connection_and_no_more() {
+    let pair = pair(Harm::Flip, &[]);
+    let size = 3 * MIB + 77;
+    let content = bytes(size);
+    put(&pair.a, "/var/lib/x/source", &content);
+    let rounds = if long() { 100 } else { 4 };
+    for round in 0..rounds {
+        let remote = format!("/var/lib/x/arrived-{round}");
+        pair.wires[round % 2].after(20 * 1024 + chance(size));
+        let order = order(on("a", &pair.ways[0], "/var/lib/x/source"), on("b", &pair.ways[1], &remote));
+        go(&order).await.unwrap_or_else(|failure| panic!("round {round}: {failure:?}"));
+        assert!(there(&pair.b, &remote).as_ref() == Some(&content), "round {round}: other bytes");
+        pair.b.exec_in(&format!("rm -f {remote}"));
+    }
+    assert!(pair.wires.iter().map(|wire| wire.happened.load(Ordering::SeqCst)).sum::<u32>() as usize >= rounds);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_changes_bytes_is_found_and_the_chunk_is_sent_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let way = shell_way(dir.path(), "/bin/dash", None);
+    let size = 40 * MIB;
+    let content = bytes(size);
+    let source = dir.path().join("source");
+    std::fs::write(&source, &content).unwrap();
+    let rounds = if long() { 150 } else { 4 };
+    let mut found = 0;
+    for round in 0..rounds {
+        for to_host in [true, false] {
+            let path = dir.path().join("arrived");
+            let part = dir.path().join("arrived.ferry-part");
+            let _ = std::fs::remove_file(&path);
+            let (from, to) = if to_host {
+                (here(&source), on("node-9", &way, path.to_str().unwrap()))
+            } else {
+                (on("node-9", &way, source.to_str().unwrap()), here(&path))
+            };
+            // Slow enough for a hand to come in between.
+            let order = Order { limit_rate: Some(60 * MIB), ..order(from, to) };
+            let (mut flipped, place) = (false, chance(20 * MIB));
+            let moved = go_telling(&order, |done, _| {
+                if !flipped && done > place + 4 * MIB {
+                    flipped = true;
+                    let file = std::fs::OpenOptions::new().read(true).write(true).open(&part).unwrap();
+                    use std::os::unix::fs::FileExt as _;
+                    let mut byte = [0];
+                    file.read_exact_at(&mut byte, place).unwrap();
+                    file.write_all_at(&[byte[0] ^ 1], place).unwrap();
+                }
+            })
+            .await;
+            // Before its chunk was proved it is found and mended. Afterwards it is the disk's own fault that no
+            // copy can find any more, unless it is read a third time.
+            let moved = moved.unwrap();
+            let same = std::fs::read(&path).unwrap() == content;
+            found += u32::from(flipped && moved.sent_again > 0);
+            assert!(same || moved.sent_again == 0, "round {round}");
+            if flipped && moved.sent_again > 0 {
+                assert!(same, "round {round}: a chunk was sent again, and it is still wrong");
+            }
+        }
+    }
+    println!("{found} of {} flips came before the proof of their chunk, and were mended", rounds * 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_left_is_gone_on_with_only_when_it_is_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let way = shell_way(dir.path(), "/bin/dash", None);
+    let content = bytes(32 * MIB);
+    let (source, path) = (dir.path().join("source"), dir.path().join("arrived"));
+    std::fs::write(&source, &content).unwrap();
+    for to_host in [true, false] {
+        let order = || {
+            let (from, to) = if to_host {
+                (here(&source), on("node-9", &way, path.to_str().unwrap()))
+            } else {
+                (on("node-9", &way, source.to_str().unwrap()), here(&path))
+            };
+            order(from, to)
+        };
+        let start = || async {
+            let slow = Order { limit_rate: Some(16 * MIB), force: true, ..order() };
+            // Given up in the middle, as by a crash of ferry's.
+            assert!(tokio::time::timeout(Duration::from_millis(1400), go(&slow)).await.is_err());
+        };
+        start().await;
+        assert!(names(dir.path()).contains(&"arrived.ferry-part.journal".to_owned()));
+        let failure = go(&order()).await.unwrap_err();
+        assert!(
+            failure.what.contains("was not finished") && failure.mend.as_ref().unwrap().contains("--resume"),
+            "{failure:?}"
+        );
+        let moved = go(&Order { resume: true, ..order() }).await.unwrap();
+        assert!(moved.kept >= 8 * MIB && moved.kept % (2 * MIB) == 0, "{moved:?}");
+        assert!(std::fs::read(&path).unwrap() == content);
+
+        // A byte of it is another one: that chunk is sent anew.
+        std::fs::remove_file(&path).unwrap();
+        start().await;
+        let part = dir.path().join("arrived.ferry-part");
+        let mut left = std::fs::read(&part).unwrap();
+        left[3 << 20] ^= 1;
+        std::fs::write(&part, &left).unwrap();
+        let moved = go(&Order { resume: true, ..order() }).await.unwrap();
+        assert!(moved.sent_again >= 2 * MIB && moved.kept >= 8 * MIB, "{moved:?}");
+        assert!(std::fs::read(&path).unwrap() == content);
+
+        // The source is another one.
+        std::fs::remove_file(&path).unwrap();
+        start().await;
+        let mut other = content.clone();
+        other[0] ^= 1;
+        std::fs::write(&source, &other).unwrap();
+        let failure = go(&Order { resume: true, ..order() }).await.unwrap_err();
+        assert!(failure.what.contains("of another file"), "{failure:?}");
+        go(&Order { force: true, ..order() }).await.unwrap();
+        assert!(std::fs::read(&path).unwrap() == other);
+        std::fs::write(&source, &content).unwrap();
+        std::fs::remove_file(&path).unwrap();
+    }
+    assert_eq!(names(dir.path()), ["become--bin-dash", "source"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_changes_makes_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let way = shell_way(dir.path(), "/bin/dash", None);
+    let content = bytes(24 * MIB);
+    let (source, path) = (dir.path().join("source"), dir.path().join("arrived"));
+    for to_host in [true, false] {
+        for how in ["grow", "shrink", "touch", "replace", "once"] {
+            std::fs::write(&source, &content).unwrap();
+            let (from, to) = if to_host {
+                (here(&source), on("node-9", &way, path.to_str().unwrap()))
+            } else {
+                (on("node-9", &way, source.to_str().unwrap()), here(&path))
+            };
+            let order = Order { limit_rate: Some(30 * MIB), ..order(from, to) };
+            let (mut times, mut last) = (0, 0);
+            let moved = go_telling(&order, |done, _| {
+                let due = done > 8 * MIB && (last <= 8 * MIB || times == 0);
+                last = done;
+                if !due || (how == "once" && times > 0) {
+                    return;
+                }
+                times += 1;
+                let file = std::fs::OpenOptions::new().append(true).open(&source).unwrap();
+                match how {
+                    "grow" => (&file).write_all(b"more").unwrap(),
+                    "shrink" => file.set_len(22 * MIB - times).unwrap(),
+                    "replace" => {
+                        std::fs::write(dir.path().join("new"), &content).unwrap();
+                        std::fs::rename(dir.path().join("new"), &source).unwrap();
+                    }
+                    _ => file.set_modified(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(times)).unwrap(),
+                }
+            })
+            .await;
+            match (how, moved) {
+                ("once", Ok(moved)) => {
+                    assert!(moved.started_over);
+                    assert!(std::fs::read(&path).unwrap() == content);
+                    std::fs::remove_file(&path).unwrap();
+                }
+                ("once", Err(failure)) => panic!("{failure:?}"),
+                (_, Ok(_)) => panic!("{how}: it was called moved"),
+                (_, Err(failure)) => {
+                    assert!(failure.what.contains("changed while it was read"), "{how}: {failure:?}");
+                    assert_eq!(names(dir.path()), ["become--bin-dash", "source"], "{how}: {failure:?}");
+                }
+            }
+        }
+    }
+}
+
+/// ferry as it is typed, with an inventory of two real nodes.
+struct Typed {
+    pair: Pair,
+    dir: tempfile::TempDir,
+}
+
+impl Typed {
+    fn new(opts: [Opts; 2]) -> Self {
+        let [a, b] = opts.map(RealNode::start);
+        for node in [&a, &b] {
+            assert!(node.exec_in("mkdir -m 700 -p /var/lib/x").status.success());
+        }
+        let dir = tempfile::Builder::new().prefix("ferry-transfer").tempdir().unwrap();
+        let mut text = "all:\n  hosts:\n".to_owned();
+        for (name, node) in [("a", &a), ("b", &b)] {
+            text += &format!(
+                "    {name}: {{ansible_host: 127.0.0.1, ansible_port: {}, ansible_user: ops, ansible_become: true, ansible_become_password: \"{}\", \
+                 ansible_ssh_private_key_file: {}, ansible_ssh_common_args: '-o UserKnownHostsFile={}'}}\n",
+                node.port,
+                node.password.clone().unwrap_or_default(),
+                node.key_path.display(),
+                node.known_hosts_path.display()
+            );
+        }
+        std::fs::write(dir.path().join("hosts.yml"), text).unwrap();
+        let wires = [Wire::before(a.port, Harm::Cut), Wire::before(b.port, Harm::Cut)];
+        let ways = [way(&a, a.port), way(&b, b.port)];
+        Self { pair: Pair { a, b, wires, ways }, dir }
+    }
+
+    fn command(&self, words: &[&str]) -> Process {
+        let mut command = bed::ferry(None, self.dir.path());
+        command.env("HOME", self.dir.path()).args(words).args(["-i", "hosts.yml", "--run-dir", "runs"]);
+        command
+    }
+
+    fn ferry(&self, words: &[&str]) -> Said {
+        run_limited(self.command(words), Duration::from_secs(90))
+    }
+}
+
+#[test]
+fn as_it_is_typed() {
+    let opts = |password: &str| Opts { password: password.to_owned(), ..Opts::sudo(Sudo::Password) };
+    let typed = Typed::new([opts("one of a's"), opts("another, of b's")]);
+    let content = bytes(5 * MIB + 3);
+    let sha = Sha256::of(&content).to_string();
+    put(&typed.pair.a, "/var/lib/x/archive.tar.gz", &content);
+
+    let said = typed.ferry(&["transfer", "a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/", "-C"]);
+    said.must(0, &["relay: from stream to stream", "would move", "mode 0600", "chunks of 1 MiB", "connections: 1"]);
+    assert!(there(&typed.pair.b, "/var/lib/x/archive.tar.gz").is_none());
+    let said =
+        typed.ferry(&["transfer", "a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/", "--mode", "0640", "--owner", "ops"]);
+    said.must(0, &[&sha, "6 chunks equal at both ends"]);
+    assert!(there(&typed.pair.b, "/var/lib/x/archive.tar.gz") == Some(content.clone()));
+    let stat = typed.pair.b.exec_in("stat -c '%a %U' /var/lib/x/archive.tar.gz; ls -A /var/lib/x").stdout;
+    assert_eq!(String::from_utf8(stat).unwrap(), "640 ops\narchive.tar.gz\n");
+    for secret in ["one of a's", "another, of b's"] {
+        said.never(secret);
+        assert!(
+            bed::find_in_files(&typed.dir.path().join("runs"), secret.as_bytes()).is_none(),
+            "{secret} was written"
+        );
+    }
+    typed
+        .ferry(&["transfer", "a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/archive.tar.gz"])
+        .must(7, &["there is a file of that name already", "--force"]);
+    typed.ferry(&["transfer", "a:/var/lib/x/archive.tar.gz", "home", "--limit-rate", "20M"]).must(0, &["straight"]);
+    assert!(std::fs::read(typed.dir.path().join("home")).unwrap() == content);
+    typed
+        .ferry(&["transfer", "home", "b:/var/lib/x/archive.tar.gz", "--force", "--streams", "2"])
+        .must(0, &["will be replaced"]);
+    typed
+        .ferry(&["transfer", "a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/by-disk", "--via", "disk"])
+        .must(0, &["spool", &sha]);
+    assert!(there(&typed.pair.b, "/var/lib/x/by-disk") == Some(content.clone()));
+    assert!(bed::find_in_files(&typed.dir.path().join("runs"), &content[..64]).is_none(), "the spool was left");
+
+    for (words, code, sentence) in [
+        (vec!["a:/var/lib/x/none", "b:/var/lib/x/new"], 2, "there is no such file"),
+        (vec!["home", "also"], 5, "work for cp"),
+        (vec!["nobody:/x", "b:/x"], 6, "nobody"),
+        (vec!["all:/x", "b:/x"], 6, "is not one host"),
+        (vec!["a:x", "b:/x"], 1, "no place for a file"),
+        (vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--via", "direct"], 1, "not built yet"),
+        (vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--mode", "rw"], 1, "octal"),
+        (vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--owner=-x"], 1, "USER or USER:GROUP"),
+        (vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--limit-rate", "fast"], 5, "--limit-rate"),
+        (
+            vec!["a:/x", "b:/var/lib/x/d", "--ssh-common-args", "-o StrictHostKeyChecking=no"],
+            1,
+            "host keys are not checked",
+        ),
+    ] {
+        let words: Vec<&str> = ["transfer"].into_iter().chain(words).collect();
+        typed.ferry(&words).must(code, &[sentence]);
+    }
+
+    // The same in a playbook.
+    let play = "- hosts: a,b\n  gather_facts: false\n  tasks:\n    - transfer: {src: 'a:/var/lib/x/archive.tar.gz', dest: 'b:/var/lib/x/played', mode: '0644'}\n      register: moved\n    - debug: {msg: \"moved {{ moved.bytes }} bytes in {{ moved.chunks }} chunks\"}\n";
+    std::fs::write(typed.dir.path().join("play.yml"), play).unwrap();
+    typed.ferry(&["run", "play.yml"]).must(0, &["moved 5242883 bytes in 6 chunks"]);
+    assert!(there(&typed.pair.b, "/var/lib/x/played") == Some(content));
+}
+
+/// A source's own tools that lie about it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_lies_about_the_size_gives_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, path) = (dir.path().join("source"), dir.path().join("arrived"));
+    std::fs::write(&source, bytes(3 * MIB)).unwrap();
+    for (more, sentence) in [
+        ("+ 5", "changed while it was read"),
+        ("- 5", "not the same at both ends"),
+        ("* 0", "changed while it was read"),
+    ] {
+        let tools = dir.path().join(format!(
+            "tools{}",
+            more.len() + usize::from(more.contains('+')) * 7 + usize::from(more.contains('*')) * 9
+        ));
+        std::fs::create_dir(&tools).unwrap();
+        executable(
+            &tools.join("stat"),
+            &format!(
+                "#!/bin/sh\ncase $2 in\n'%s %i %d %Y %Z') set -- $(/usr/bin/stat \"$@\"); s=$(($1 {more})); shift; echo $s $* ;;\n*) exec /usr/bin/stat \"$@\" ;;\nesac\n"
+            ),
+        );
+        let way = shell_way(dir.path(), "/bin/dash", Some(&tools));
+        let result = go(&order(on("node-9", &way, source.to_str().unwrap()), here(&path))).await;
+        if more == "* 0" {
+            // An empty file is what the host says it has, and what is moved.
+            assert_eq!(result.unwrap().bytes, 0);
+            std::fs::remove_file(&path).unwrap();
+            continue;
+        }
+        let failure = result.unwrap_err();
+        assert!(
+            failure.what.contains(sentence) || failure.what.contains("could not be read there"),
+            "{more}: {failure:?}"
+        );
+        assert!(!path.exists());
+        let _ = std::fs::remove_file(dir.path().join("arrived.ferry-part"));
+        let _ = std::fs::remove_file(dir.path().join("arrived.ferry-part.journal"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fills_up_gets_no_name_and_no_leftover() {
+    let node = RealNode::start(Opts { tmpfs: vec![("/var/small".to_owned(), 24 << 10)], ..Opts::sudo(Sudo::Password) });
+    let way = way(&node, node.port);
+    let small = node.root_dir().join("var/small");
+    std::fs::set_permissions(&small, std::fs::Permissions::from_mode(0o755)).unwrap();
+    put(&node, "/var/lib/x/source", &bytes(12 * MIB));
+    std::fs::write(small.join("older"), b"older archive").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("source"), bytes(12 * MIB)).unwrap();
+    // How much is left when it comes: steps of 4 KiB around the end, and places on the way.
+    let steps = if long() { 60 } else { 2 };
+    for step in 0..steps {
+        for to_host in [true, false] {
+            let (from, to) = if to_host {
+                (here(&dir.path().join("source")), on("node-1", &way, "/var/small/new"))
+            } else {
+                (on("node-1", &way, "/var/lib/x/source"), here(&small.join("new")))
+            };
+            let order = Order { limit_rate: Some(24 * MIB), ..order(from, to) };
+            let room = if step % 2 == 0 { chance(10 * MIB) } else { 12 * MIB - 4096 * (1 + step / 2) };
+            let mut filled = false;
+            let failure = go_telling(&order, |done, _| {
+                if !filled && done > 0 {
+                    filled = true;
+                    // 24 MiB in all: what it may have and the rest.
+                    let mut file = std::fs::File::create(small.join("filler")).unwrap();
+                    let _ = file.write_all(&vec![1; usize::try_from(24 * MIB - room - 8192).unwrap()]);
+                }
+            })
+            .await
+            .unwrap_err();
+            assert!(
+                failure.kind == Kind::Failed
+                    && failure.why.as_deref().unwrap_or_default().contains("disk there is full"),
+                "{room}: {failure:?}"
+            );
+            std::fs::remove_file(small.join("filler")).unwrap();
+            assert_eq!(names(&small), ["older"], "{room}: {failure:?}");
+            assert_eq!(std::fs::read(small.join("older")).unwrap(), b"older archive");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_of_sshd_that_are_killed_are_made_anew() {
+    let pair = pair(Harm::Cut, &[]);
+    let content = bytes(20 * MIB);
+    put(&pair.a, "/var/lib/x/source", &content);
+    let mut order = order(on("a", &pair.ways[0], "/var/lib/x/source"), on("b", &pair.ways[1], "/var/lib/x/arrived"));
+    order.limit_rate = Some(16 * MIB);
+    let (mut killed, mut next) = (0, 3 * MIB);
+    let moved = go_telling(&order, |done, _| {
+        if done > next {
+            next += 6 * MIB;
+            let node = if killed % 2 == 0 { &pair.b } else { &pair.a };
+            for process in node.processes() {
+                // The listener's own line is "sshd: /usr/sbin/sshd -D …".
+                let line = String::from_utf8_lossy(&process.cmdline).into_owned();
+                if line.starts_with("sshd: ops") {
+                    let _ = rustix::process::kill_process(
+                        rustix::process::Pid::from_raw(i32::try_from(process.pid).unwrap()).unwrap(),
+                        rustix::process::Signal::KILL,
+                    );
+                }
+            }
+            killed += 1;
+        }
+    })
+    .await
+    .unwrap();
+    assert!(killed >= 2 && moved.cuts >= 2, "{killed} kills, {moved:?}");
+    assert!(moved.sent_again <= u64::from(moved.cuts) * 3 * MIB, "{moved:?}");
+    assert!(there(&pair.b, "/var/lib/x/arrived") == Some(content));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_changed_all_the_time_stall_nothing() {
+    let pair = pair(Harm::Cut, &["RekeyLimit 64K"]);
+    let size = if long() { 512 * MIB } else { 6 * MIB };
+    let content = bytes(size);
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("source"), &content).unwrap();
+    put(&pair.a, "/var/lib/x/source", &content);
+    for (number, (from, to)) in [
+        (here(&dir.path().join("source")), on("b", &pair.ways[1], "/var/lib/x/up")),
+        (on("a", &pair.ways[0], "/var/lib/x/source"), here(&dir.path().join("down"))),
+        (on("a", &pair.ways[0], "/var/lib/x/source"), on("b", &pair.ways[1], "/var/lib/x/across")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let work = async {
+            let order = order(from, to);
+            let found = survey(&order).await?;
+            carry(&order, &found, |_, _| {}).await
+        };
+        let moved =
+            tokio::time::timeout(Duration::from_secs(60 + size / MIB * 2), work).await.expect("it hangs").unwrap();
+        assert_eq!((moved.cuts, moved.sha256), (0, Some(Sha256::of(&content))), "way {number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_to_one_place_make_one_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let way = shell_way(dir.path(), "/bin/dash", None);
+    let content = bytes(24 * MIB);
+    let (source, path) = (dir.path().join("source"), dir.path().join("arrived"));
+    std::fs::write(&source, &content).unwrap();
+    let order = |resume| Order {
+        resume,
+        limit_rate: Some(16 * MIB),
+        ..order(here(&source), on("node-9", &way, path.to_str().unwrap()))
+    };
+    let first = order(false);
+    let first = tokio::spawn(async move { go(&first).await });
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    let failure = go(&order(false)).await.unwrap_err();
+    assert!(failure.kind == Kind::Refused && failure.what.contains("was not finished"), "{failure:?}");
+    // Told to go on, the second takes over, and the first writes no more.
+    go(&order(true)).await.unwrap();
+    let failure = first.await.unwrap().unwrap_err();
+    assert!(matches!(failure.kind, Kind::Refused | Kind::Failed | Kind::Unknown), "{failure:?}");
+    assert!(std::fs::read(&path).unwrap() == content);
+    assert_eq!(names(dir.path()), ["arrived", "become--bin-dash", "source"]);
+}
+
+#[test]
+fn killed_it_is_gone_on_with_and_memory_is_bounded() {
+    let opts = |password: &str| Opts { password: password.to_owned(), ..Opts::sudo(Sudo::Password) };
+    let typed = Typed::new([opts("one of a's"), opts("another, of b's")]);
+    let content = bytes(80 * MIB);
+    put(&typed.pair.a, "/var/lib/x/source", &content);
+    for to in ["b:/var/lib/x/arrived", "arrived"] {
+        let words = ["transfer", "a:/var/lib/x/source", to];
+        let said = typed.ferry(&words);
+        said.must(0, &["16 chunks equal at both ends"]);
+        assert!(said.peak_kib < 64 << 10, "{} KiB", said.peak_kib);
+        println!("{to}: peak {} KiB", said.peak_kib);
+
+        let mut slow = typed.command(&[&words[..], &["--force", "--limit-rate", "30M"]].concat());
+        let mut child = slow.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        let journal = match to {
+            "arrived" => typed.dir.path().join("arrived.ferry-part.journal"),
+            _ => typed.pair.b.root_dir().join("var/lib/x/arrived.ferry-part.journal"),
+        };
+        let noted = || std::fs::read_to_string(&journal).map_or(0, |text| text.lines().count());
+        for _ in 0..600 {
+            if noted() >= 4 {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(noted() >= 4);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        typed
+            .ferry(&[&words[..], &["--force", "--resume", "-C"]].concat())
+            .must(0, &["goes on with the", "will be replaced"]);
+        let said = typed.ferry(&[&words[..], &["--force", "--resume", "--output", "json"]].concat());
+        said.must(0, &[]);
+        let kept = said
+            .out
+            .split("\"bytes_kept\":")
+            .nth(1)
+            .and_then(|rest| rest.split([',', '}']).next())
+            .unwrap()
+            .parse::<u64>()
+            .unwrap();
+        assert!(kept >= 15 * MIB, "{kept} bytes were kept");
+    }
+    assert!(std::fs::read(typed.dir.path().join("arrived")).unwrap() == content);
+    assert!(there(&typed.pair.b, "/var/lib/x/arrived") == Some(content));
+    let left = String::from_utf8(typed.pair.b.exec_in("ls -A /var/lib/x").stdout).unwrap();
+    assert_eq!(left, "arrived\n");
+}
