@@ -570,16 +570,11 @@ impl Desk {
         let mut words = shlex::split(&editor).unwrap_or_default().into_iter();
         let program = words.next().ok_or_else(|| wrong("EDITOR has an open quote").saw(editor.clone()))?;
         // While it is open a signal must not end us and leave the text behind.
-        let mut caught = tokio::signal::unix::SignalKind::terminate();
-        let mut signals = Vec::new();
-        for kind in [
-            tokio::signal::unix::SignalKind::interrupt(),
-            tokio::signal::unix::SignalKind::quit(),
-            tokio::signal::unix::SignalKind::hangup(),
-            std::mem::replace(&mut caught, tokio::signal::unix::SignalKind::terminate()),
-        ] {
-            signals.push(tokio::signal::unix::signal(kind).map_err(failed)?);
-        }
+        let caught = |kind| tokio::signal::unix::signal(kind).map_err(failed);
+        let _interrupt = caught(tokio::signal::unix::SignalKind::interrupt())?;
+        let _quit = caught(tokio::signal::unix::SignalKind::quit())?;
+        let mut hangup = caught(tokio::signal::unix::SignalKind::hangup())?;
+        let mut end = caught(tokio::signal::unix::SignalKind::terminate())?;
         let mut child = tokio::process::Command::new(&program)
             .args(words)
             .arg(&self.file)
@@ -590,10 +585,6 @@ impl Desk {
                     .saw(error.to_string())
                     .mend("name another one with EDITOR")
             })?;
-        let (mut end, mut hangup) = match (signals.pop(), signals.pop()) {
-            (Some(end), Some(hangup)) => (end, hangup),
-            _ => return Err(Failure::new(Kind::Bug, "the signals were lost")),
-        };
         let status = tokio::select! {
             status = child.wait() => status.map_err(failed)?,
             _ = end.recv() => return Err(Failure::new(Kind::Interrupted, "ended while the editor was open; nothing is changed")),
