@@ -53,7 +53,7 @@ pub(super) enum Command {
     Backup(BackupArgs),
     /// Restore a recovery point into a cluster: destroys what the cluster holds
     Restore(RestoreArgs),
-    /// Move a file between two hosts, or a host and here: ferry transfer HOST:PATH HOST:PATH
+    /// Move a file or a folder between two hosts, or a host and here: ferry transfer HOST:PATH HOST:PATH
     Transfer(super::transfer::TransferArgs),
     /// Move a cluster's content into another cluster: backup of the source, restore into the target, which is overwritten
     Migrate(Box<super::migrate::MigrateArgs>),
