@@ -224,9 +224,7 @@ fn encrypting<'a>(vault: &'a Vault, with: &EncryptWith, settings: &Settings) -> 
 /// The bytes of a file, or of standard input for `-`.
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let mut bytes = Zeroizing::new(Vec::new());
-    let failed = |error: std::io::Error| {
-        wrong(format!("{} cannot be read", path.display())).saw(error.to_string())
-    };
+    let failed = |error: std::io::Error| wrong(format!("{} cannot be read", path.display())).saw(error.to_string());
     if path == Path::new("-") {
         if std::io::stdin().is_terminal() {
             Sink::stderr().put("reading standard input; Ctrl-D ends it\n");
@@ -270,9 +268,7 @@ fn write(path: &Path, bytes: &[u8], plain: bool) -> Result<(), Failure> {
             .and_then(|()| out.flush())
             .map_err(|error| wrong("standard output cannot be written").saw(error.to_string()));
     }
-    let failed = |error: std::io::Error| {
-        wrong(format!("{} cannot be written", path.display())).saw(error.to_string())
-    };
+    let failed = |error: std::io::Error| wrong(format!("{} cannot be written", path.display())).saw(error.to_string());
     // A link stays a link.
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let old = std::fs::metadata(&path).ok();
@@ -452,9 +448,7 @@ fn ask(question: &str) -> Result<String, Failure> {
     }
     Sink::stderr().put(question);
     let mut line = String::new();
-    std::io::stdin()
-        .read_line(&mut line)
-        .map_err(|error| wrong("the answer cannot be read").saw(error.to_string()))?;
+    std::io::stdin().read_line(&mut line).map_err(|error| wrong("the answer cannot be read").saw(error.to_string()))?;
     Ok(line.trim_end_matches(['\n', '\r']).to_owned())
 }
 
@@ -485,11 +479,8 @@ async fn edit(args: &EditArgs, settings: &Settings) -> Result<u8, Failure> {
         if changed == plain {
             continue;
         }
-        let with = if args.with.encrypt_vault_id.is_some() {
-            encrypting(&vault, &args.with, settings)?
-        } else {
-            password
-        };
+        let with =
+            if args.with.encrypt_vault_id.is_some() { encrypting(&vault, &args.with, settings)? } else { password };
         write(path, Vault::encrypt(&changed, with, &with.id)?.as_bytes(), false)?;
     }
     Ok(0)
@@ -557,15 +548,12 @@ impl Desk {
         let failed = |error: std::io::Error| {
             wrong(format!("{} cannot be used for the editor", self.file.display())).saw(error.to_string())
         };
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&self.file)
-            .map_err(failed)?;
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.file).map_err(failed)?;
         file.write_all(plain).map_err(failed)?;
         drop(file);
-        let editor = ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+        let editor =
+            ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
         let editor = editor.unwrap_or_else(|| "vi".to_owned());
         let mut words = shlex::split(&editor).unwrap_or_default().into_iter();
         let program = words.next().ok_or_else(|| wrong("EDITOR has an open quote").saw(editor.clone()))?;
@@ -575,16 +563,14 @@ impl Desk {
         let _quit = caught(tokio::signal::unix::SignalKind::quit())?;
         let mut hangup = caught(tokio::signal::unix::SignalKind::hangup())?;
         let mut end = caught(tokio::signal::unix::SignalKind::terminate())?;
-        let mut child = tokio::process::Command::new(&program)
-            .args(words)
-            .arg(&self.file)
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| {
-                wrong(format!("the editor {editor} cannot be started"))
-                    .saw(error.to_string())
-                    .mend("name another one with EDITOR")
-            })?;
+        let mut child =
+            tokio::process::Command::new(&program).args(words).arg(&self.file).kill_on_drop(true).spawn().map_err(
+                |error| {
+                    wrong(format!("the editor {editor} cannot be started"))
+                        .saw(error.to_string())
+                        .mend("name another one with EDITOR")
+                },
+            )?;
         let status = tokio::select! {
             status = child.wait() => status.map_err(failed)?,
             _ = end.recv() => return Err(Failure::new(Kind::Interrupted, "ended while the editor was open; nothing is changed")),

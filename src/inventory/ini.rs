@@ -98,7 +98,11 @@ impl Ini<'_> {
                     self.out.push((Line::Group(group.clone()), spot));
                 } else {
                     self.out.push((Line::Vars(group.clone()), spot));
-                    named.push((group.clone(), spot, format!("[{group}:vars] is for a group that is declared nowhere")));
+                    named.push((
+                        group.clone(),
+                        spot,
+                        format!("[{group}:vars] is for a group that is declared nowhere"),
+                    ));
                 }
                 continue;
             }

@@ -110,8 +110,8 @@ impl Inventory {
             match part.strip_prefix('@') {
                 None => parts.push(part),
                 Some(file) => {
-                    let lines = read_text(Path::new(file))
-                        .map_err(|failure| failure.within(format!("--limit @{file}")))?;
+                    let lines =
+                        read_text(Path::new(file)).map_err(|failure| failure.within(format!("--limit @{file}")))?;
                     parts.extend(lines.lines().map(str::trim).filter(|line| !line.is_empty()).flat_map(split));
                 }
             }
@@ -182,9 +182,9 @@ impl Inventory {
             }
         }
         if !group_found || name.starts_with('~') || name.contains(['.', '?', '*', '[']) {
-            hosts.extend((0..self.hosts.len()).filter(|at| {
-                self.name_at(*at).is_some_and(|host| matcher.fits(host.as_str()))
-            }));
+            hosts.extend(
+                (0..self.hosts.len()).filter(|at| self.name_at(*at).is_some_and(|host| matcher.fits(host.as_str()))),
+            );
         }
         if hosts.is_empty() && !group_found {
             if let Some(at) = IMPLICIT.iter().position(|known| *known == name) {

@@ -33,8 +33,7 @@ pub(super) enum Silent {
 /// Runs the program with these words; `hide` names variables that it does not inherit.
 pub(super) fn call(path: &Path, words: &[&str], hide: &[String]) -> Result<Said, Silent> {
     let wrong = |what: String| {
-        Failure::new(Kind::CouldNotStart, what)
-            .mend(format!("run it by hand: {} {}", path.display(), words.join(" ")))
+        Failure::new(Kind::CouldNotStart, what).mend(format!("run it by hand: {} {}", path.display(), words.join(" ")))
     };
     // A bare name would be looked for in PATH.
     let program = if path.is_absolute() { path.to_owned() } else { Path::new(".").join(path) };

@@ -155,7 +155,14 @@ impl<'a> Reader<'a> {
     }
 
     /// The hosts `names` with what is written beside them. The port counts where a host is new.
-    fn put_hosts(&mut self, names: &[HostName], group: usize, port: Option<u16>, vars: &[(String, Value, Place)], at: &Place) {
+    fn put_hosts(
+        &mut self,
+        names: &[HostName],
+        group: usize,
+        port: Option<u16>,
+        vars: &[(String, Value, Place)],
+        at: &Place,
+    ) {
         for name in names {
             let new = !self.host_at.contains_key(name.as_str());
             let host = self.host(name, group);
@@ -822,7 +829,9 @@ impl<'a> Reader<'a> {
         let groups: Vec<String> = self.groups.iter().map(|group| group.name.to_string()).collect();
         let mut hosts: Vec<String> = self.hosts.iter().map(|host| host.name.to_string()).collect();
         let written = hosts.len();
-        hosts.extend(super::IMPLICIT.iter().filter(|name| !self.host_at.contains_key(**name)).map(|name| (*name).into()));
+        hosts.extend(
+            super::IMPLICIT.iter().filter(|name| !self.host_at.contains_key(**name)).map(|name| (*name).into()),
+        );
         self.vars_folder(&base.join("group_vars"), &groups, |reader, at, name, value, place| {
             if let Some(set) = reader.groups.get_mut(at).and_then(|group| group.vars.get_mut(beside)) {
                 set.set(name, value, place);
@@ -965,7 +974,10 @@ fn has_section(text: &str) -> bool {
 fn looks_like_yaml(text: &str) -> bool {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.next().is_some_and(|line| {
-        line == "---" || line.ends_with(':') || line.contains(": ") && !line.contains('=') || line.starts_with(['{', '%'])
+        line == "---"
+            || line.ends_with(':')
+            || line.contains(": ") && !line.contains('=')
+            || line.starts_with(['{', '%'])
     })
 }
 

@@ -283,7 +283,8 @@ mod tests {
         assert_eq!(found.get("defaults.forks"), None);
         assert!(found.warnings[0].contains("is ignored"), "{found:?}");
         let path = folder.path().display().to_string();
-        let named = AnsibleSettings::find(&|name| (name == "ANSIBLE_CONFIG").then(|| path.clone()), folder.path()).unwrap();
+        let named =
+            AnsibleSettings::find(&|name| (name == "ANSIBLE_CONFIG").then(|| path.clone()), folder.path()).unwrap();
         assert_eq!(named.get("defaults.forks"), Some("7"));
     }
 

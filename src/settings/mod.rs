@@ -278,7 +278,9 @@ impl Settings {
             let number = value.trim().parse::<usize>().ok().filter(|value| (1..=most).contains(value));
             if number.is_none() {
                 let file = ansible.file.as_deref().unwrap_or(Path::new("ansible.cfg")).display();
-                errors.push(wrong(format!("{file}: {name} is a whole number from 1 to {most}")).saw(format!("{value:?}")));
+                errors.push(
+                    wrong(format!("{file}: {name} is a whole number from 1 to {most}")).saw(format!("{value:?}")),
+                );
             }
             number
         };
@@ -318,9 +320,8 @@ impl Settings {
             let key = format!("defaults.{}", name.to_lowercase());
             Some(env.absolute(ansible.folder()?, ansible.in_file(&key)?))
         };
-        let path = |name: &str| {
-            env.setting(name, true).map(|(_, value)| env.absolute(cwd, &value)).or_else(|| theirs(name))
-        };
+        let path =
+            |name: &str| env.setting(name, true).map(|(_, value)| env.absolute(cwd, &value)).or_else(|| theirs(name));
         let identities = env.setting("VAULT_IDENTITY_LIST", true).map(|(_, value)| value);
         let identities = identities.or_else(|| ansible.in_file("defaults.vault_identity_list").map(str::to_owned));
         let settings = Self {
