@@ -241,7 +241,7 @@ impl<'a> Reader<'a> {
             match ranges::expand(word) {
                 Err(what) => self.errors.push(said(what)),
                 Ok((names, port)) => {
-                    let names = self.names(names, |bad| said(bad));
+                    let names = self.names(names, said);
                     self.put_hosts(&names, 1, port, &[], &place);
                 }
             }
