@@ -303,12 +303,12 @@ pub(super) fn reach(common: &Common, settings: &Settings) -> Result<Reach, Failu
 pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Opened, Failure> {
     let settings = settings(&common.inventory, common.catalog.as_deref(), common.run_dir.as_deref(), common.forks)?;
     let hide: Vec<String> = common.become_password_env.iter().cloned().collect();
-    let vault = Arc::new(vault(&common.vault, &settings, &hide)?);
+    let vault = vault(&common.vault, &settings, &hide)?;
     let extra = extra_vars(&common.extra_vars, &vault)?;
     let inventory = Inventory::read(Reading {
         paths: inventory_paths(&settings),
         playbook_folder: playbook_folder.map(Path::to_path_buf),
-        vault: vault.clone(),
+        vault: Arc::new(vault.clone()),
         hide,
         lenient: settings.compat_ansible,
         unparsed_fails: settings.inventory_unparsed_fails,
@@ -318,7 +318,7 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
     let masker = super::MASKER.get_or_init(Masker::new).clone();
     let reach = reach(common, &settings)?;
     let inventory_paths = settings.inventory.clone();
-    Ok(Opened { settings, inventory, extra, reach, masker, vault, inventory_paths })
+    Ok(Opened { settings, inventory, extra, reach, masker, vault: Arc::new(vault), inventory_paths })
 }
 
 /// Ways to hosts, and the hosts' variables.

@@ -14,7 +14,7 @@ mod secrets;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use zeroize::Zeroizing;
@@ -27,14 +27,14 @@ use envelope::Envelope;
 pub use envelope::{DEFAULT_ID, MAGIC};
 pub use secrets::{Door, Password, Sources, split};
 
-/// The passwords that were given.
-#[derive(Debug, Default)]
+/// The passwords that were given. Clones share what was opened.
+#[derive(Debug, Clone, Default)]
 pub struct Vault {
     passwords: Vec<Password>,
     masker: Masker,
     warnings: Vec<String>,
     /// What was opened already: deriving a key takes milliseconds, and hosts share values.
-    opened: Mutex<HashMap<String, Option<SecretString>>>,
+    opened: Arc<Mutex<HashMap<String, Option<SecretString>>>>,
 }
 
 /// Why a text is not opened. Its sentence has no secret in it.
