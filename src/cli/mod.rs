@@ -14,6 +14,7 @@ mod examples;
 mod exec;
 mod explain;
 mod init;
+mod inventory;
 mod jobs;
 mod logs;
 mod man;
@@ -37,6 +38,7 @@ mod sandbox;
 mod schedule;
 mod status;
 mod transfer;
+mod vault;
 
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -140,6 +142,8 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Logs(args) => block_on(logs::run(args)),
         Command::Migrate(args) => block_on(migrate::run(*args)),
         Command::Run(args) => block_on(run::run(args)),
+        Command::Inventory(command) => inventory::run(command),
+        Command::Vault(command) => block_on(vault::run(command)),
         // Beside the connections that it reads from: every piece would wake another thread else.
         Command::Transfer(args) => block_on(async { tokio::spawn(transfer::run(args)).await.unwrap_or_else(gone) }),
         Command::Points(command) => block_on(points::run(command)),
