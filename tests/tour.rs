@@ -59,6 +59,7 @@ const TYPED: &[&str] = &[
     "docs/backup.md",
     "docs/restore.md",
     "docs/migrate.md",
+    "docs/look.md",
     "docs/schedule.md",
     "docs/reports.md",
 ];
