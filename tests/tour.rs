@@ -60,6 +60,7 @@ const TYPED: &[&str] = &[
     "docs/restore.md",
     "docs/migrate.md",
     "docs/look.md",
+    "docs/catalog.md",
     "docs/schedule.md",
     "docs/reports.md",
 ];
