@@ -62,6 +62,9 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let wrong = error.use_stderr();
             let _ = error.print();
+            if wrong {
+                Sink::stderr().put("code: F500 (ferry explain F500)\n");
+            }
             return ExitCode::from(if wrong { wrong_usage() } else { 0 });
         }
     };
@@ -74,7 +77,7 @@ pub fn main() -> ExitCode {
             compat::exit_code(&failure)
         }
         Err(_) => {
-            Sink::stderr().put("this is a bug in ferry; what was said above may help whoever mends it\n");
+            Sink::stderr().put("this is a bug in ferry; what was said above may help whoever mends it\ncode: F999 (ferry explain F999)\n");
             Kind::Bug.exit_code()
         }
     };
