@@ -648,7 +648,7 @@ fn settings_in_order() {
         ("FERRY_FORKS", "many"),
         ("ANSIBLE_FORKS", "0"),
         ("FERRY_COMPAT", "puppet"),
-        ("FERRY_CATALOG", "s3://x"),
+        ("FERRY_CATALOG", "gs://x"),
         ("FERRY_HOOKS", "x"),
         ("FERRY_RECIPIENTS", "age1"),
         ("FERRY_KEEP_WITHIN", "30"),
