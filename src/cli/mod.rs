@@ -6,6 +6,7 @@
 mod args;
 mod backup;
 mod demo;
+mod doc;
 mod doctor;
 mod exec;
 mod init;
@@ -93,6 +94,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Jobs(command) => block_on(jobs::run(command)),
         Command::Runs(args::RunsCommand::Resume(args)) => block_on(resume::run(*args)),
         Command::Runs(command) => runs::run(command),
+        Command::Doc(args) => doc::run(&args),
         Command::Playbooks(command) => playbooks::run(&command),
         Command::Sandbox(command) => sandbox::run(command),
         Command::Demo(args) => demo::run(&args),
