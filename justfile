@@ -26,3 +26,7 @@ long:
 bench:
     cargo build --locked --release
     tests/bench/collect
+
+# A static binary for x86_64, built twice in different folders: the digests must be equal.
+release:
+    tests/release

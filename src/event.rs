@@ -727,6 +727,10 @@ impl Events {
         if let Event::Line { host, stream, text } = event {
             return Event::Line { host: clean(host.as_bytes()), stream, text: self.wash(&text) };
         }
+        let event = match event {
+            Event::Failed { failure } => Event::Failed { failure: failure.coded() },
+            event => event,
+        };
         let Ok(mut value) = serde_json::to_value(&event) else {
             return Event::Warning { host: None, text: "an event could not be written down".to_owned() };
         };

@@ -97,6 +97,9 @@ impl fmt::Display for Place {
 pub struct Failure {
     /// Class, and with it the exit code.
     pub kind: Kind,
+    /// Its stable code (`ferry explain CODE`). The event door puts it on; before, there is none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub code: Option<String>,
     /// One sentence: what happened.
     pub what: String,
     /// The host it happened on or on the way to.
@@ -133,6 +136,7 @@ impl Failure {
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
         Self {
             kind,
+            code: None,
             what: what.into(),
             host: None,
             place: None,
@@ -200,6 +204,14 @@ impl Failure {
     #[must_use]
     pub fn again(mut self) -> Self {
         self.again = true;
+        self
+    }
+
+    /// With its stable code, and those of the failures found with it.
+    #[must_use]
+    pub fn coded(mut self) -> Self {
+        self.code = Some(crate::codes::of(&self).to_owned());
+        self.more = self.more.into_iter().map(Failure::coded).collect();
         self
     }
 

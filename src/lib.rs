@@ -5,6 +5,7 @@
 //! an import that climbs.
 
 // floor: words
+pub mod codes;
 pub mod digest;
 pub mod event;
 pub mod failure;
@@ -27,6 +28,7 @@ pub mod archive;
 pub mod catalog;
 pub mod gravity;
 pub mod job;
+pub mod nfs;
 pub mod transfer;
 
 // floor: work

@@ -100,7 +100,7 @@ fn manifest(point: &str, bytes: &[u8]) -> Manifest {
         commands: vec!["gravity backup /x --timeout=60m --follow".into()],
         archives: vec![archive(bytes)],
         complete: true,
-        contents: contents_rows(true, false, true),
+        contents: contents_rows(true, false, true, false),
         durations: Durations { backup_seconds: Some(1500.25), ..Durations::default() },
         warnings: vec![],
         waivers: vec![Waiver { gate: "space".into(), reason: "tonight only".into() }],
@@ -225,7 +225,7 @@ fn the_manifest_has_its_shape() {
     assert_eq!(contents.as_array().unwrap().len(), 16);
     assert!(no("DNS settings") && no("runtimes") && !no("databases"));
     assert_eq!(contents[15], json!({"row": "NFS archive", "in_backup": "no", "note": "no: not built yet"}));
-    assert_eq!(contents_rows(false, false, false).len(), 14);
+    assert_eq!(contents_rows(false, false, false, false).len(), 14);
     let golden = json!({
         "format": 1,
         "id": NEW,

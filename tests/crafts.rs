@@ -3,6 +3,7 @@
 
 #[path = "support/cluster.rs"]
 mod cluster;
+mod support;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -179,4 +180,514 @@ fn a_killed_migration_is_carried_on() {
     }
     assert!(killed >= 3, "{killed} kills");
     println!("{killed} migrations killed at lines of a journal of {lines}, each carried on: one backup, one restore");
+}
+
+// ── status, logs ──
+
+/// Lines with secrets of every kind. What is secret in them has the word, and no other word does.
+fn canaries() -> Vec<String> {
+    let word = "kanarienvogel";
+    vec![
+        format!(r#"{{"cluster":{{"token":{{"token":"{word}0001","type":"expand"}}}}}}"#),
+        format!("Join token:\t\t{word}0002"),
+        format!("gravity join 10.0.0.1 --token={word}0003 --role=node"),
+        format!("gravity join 10.0.0.1 --token {word}0004"),
+        format!("POSTGRES_PASSWORD={word}0005 started"),
+        format!("password: '{word} 0006'"),
+        format!(r#"{{"password": "{word}\"{word}0007", "x": 1}}"#),
+        format!("postgres://amv:{word}0008@stolon.default/x?sslmode=require"),
+        format!("Authorization: Bearer {word}.0009.abc"),
+        format!("Proxy-Authorization: Basic {word}0010=="),
+        format!("Set-Cookie: JSESSIONID={word}0011; Path=/"),
+        format!("influx -username admin -password '{word} 0012' -execute 'SHOW DATABASES'"),
+        format!("GET /query?u=admin&p={word}0013&q=SHOW+DATABASES HTTP/1.1 204"),
+        format!("curl -u admin:{word}0014 https://dias:8086/ping"),
+        format!("AWS_SECRET_ACCESS_KEY={word}0015"),
+        format!("client_secret: {word}0016"),
+        format!("using token eyJ{word}AAAA.{word}BBBB.{word}CCCC for the site"),
+        format!("X-Vault-Token: {word}0018"),
+        format!("the password is {word}0019 now"),
+        format!(r#"cert: "-----BEGIN PRIVATE KEY-----\n{word}0020\n-----END PRIVATE KEY-----\n""#),
+        "-----BEGIN RSA PRIVATE KEY-----".to_owned(),
+        format!("MIIEpAIBAAKCAQEA{word}0021AAAAAAAAAAAAAAAAAAAAAAAA"),
+        format!("{word}0022AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        "-----END RSA PRIVATE KEY-----".to_owned(),
+    ]
+}
+
+/// Each canary between two lines that must come home.
+fn sown(place: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (at, canary) in canaries().into_iter().enumerate() {
+        // The lines of a key stay together.
+        if at <= 20 {
+            lines.push(format!("line before {at} in {place}"));
+        }
+        lines.push(canary);
+    }
+    lines.push(format!("the last line of {place}"));
+    lines
+}
+
+fn append(path: &std::path::Path, lines: &[String]) {
+    use std::io::Write as _;
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+    file.write_all(format!("{}\n", lines.join("\n")).as_bytes()).unwrap();
+}
+
+fn journal(path: &std::path::Path, tag: &str, lines: &[String]) {
+    let now = jiff::Timestamp::now().to_string();
+    let entry = |line: &String| {
+        serde_json::json!({"at": now, "tag": tag, "host": "prod-1", "pid": 7, "line": line}).to_string()
+    };
+    append(path, &lines.iter().map(entry).collect::<Vec<_>>());
+}
+
+#[test]
+fn logs_bring_home_every_source_and_no_secret() {
+    let cluster = Cluster::up(0.3, 2);
+    // A hook that fails leaves its job, its pod and its log.
+    fault(&cluster, "prod:hook-fails=on");
+    let failed = cluster.run(&["backup", "prod", "--only", "gravity", "--waive", SPACE], SOON);
+    assert_eq!(failed.code, Some(2), "{}", failed.said);
+    fault(&cluster, "prod:hook-fails=off");
+    let shared = cluster.up.shared("prod");
+    let mut places = Vec::new();
+    for node in cluster.up.nodes.iter().filter(|node| node.cluster == "prod") {
+        let (name, root) = (&node.name, &node.root);
+        for (file, path) in [
+            ("gravity-system.log", "var/log/gravity-system.log"),
+            ("gravity-install.log", "var/log/gravity-install.log"),
+            ("amv.txt", "srv/amv-backup/backup.log"),
+            ("ferry-jobs.txt", "var/lib/ferry/jobs/zz-canary/out"),
+        ] {
+            let place = format!("{name}/{file}");
+            append(&root.join(path), &sown(&place));
+            places.push(place);
+        }
+        for (file, path, tag) in [
+            ("gravity-cli.journal", cluster.up.node_dir(name).join("journal.jsonl"), "gravity-cli"),
+            ("planet-journal.txt", root.join("var/lib/gravity/planet/log/journal/journal.jsonl"), "kubelet"),
+        ] {
+            let place = format!("{name}/{file}");
+            journal(&path, tag, &sown(&place));
+            places.push(place);
+        }
+        let place = format!("{name}/journal.txt");
+        journal(&cluster.up.node_dir(name).join("journal.jsonl"), "kubelet", &sown(&place));
+        places.push(place);
+    }
+    let mut hooks = 0;
+    for entry in std::fs::read_dir(shared.join("logs")).unwrap().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        append(&entry.path(), &sown("a hook's log"));
+        hooks += usize::from(name.starts_with("anypoint-backup-"));
+    }
+    assert!(hooks > 0, "the hook that failed left no log");
+    for (file, pod) in [
+        ("kube-system/gravity-site-3.log", "gravity-site-3.log"),
+        ("influxdb/dias-prov-k8s-am-influxdb-comp-data-0.log", "dias-prov-k8s-am-influxdb-comp-data-0.log"),
+        ("influxdb/dias-prov-k8s-am-influxdb-comp-meta-2.log", "dias-prov-k8s-am-influxdb-comp-meta-2.log"),
+        ("events.txt", "events.txt"),
+    ] {
+        let place = format!("cluster/{file}");
+        append(&shared.join("logs").join(pod), &sown(&place));
+        places.push(place);
+    }
+    let dir = cluster.dir().join("gathered");
+    let ended = cluster.run(&["logs", "prod", "--dir", dir.to_str().unwrap(), "--report", "--output", "plain"], SOON);
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert!(!ended.said.contains("kanarienvogel") && ended.said.contains("HOLDS SECRETS"), "{}", ended.said);
+
+    // Every file, and the tarball of them: no canary, and the lines around each are there.
+    let listed = std::process::Command::new("grep").args(["-rl", "kanarienvogel"]).arg(&dir).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&listed.stdout), "", "canaries came home");
+    let packed = dir.with_extension("tar.gz");
+    let unpacked = std::process::Command::new("tar").args(["-xzOf"]).arg(&packed).output().unwrap();
+    assert!(unpacked.status.success());
+    let all = String::from_utf8_lossy(&unpacked.stdout).into_owned();
+    assert!(!all.contains("kanarienvogel") && !all.contains("JOINTOKEN"));
+    let redacted = std::fs::read_to_string(dir.join("REDACTED.txt")).unwrap();
+    let index = std::fs::read_to_string(dir.join("GATHERED.txt")).unwrap();
+    for place in &places {
+        let text = std::fs::read_to_string(dir.join(place)).unwrap_or_else(|error| panic!("{place}: {error}\n{index}"));
+        for at in 0..=20 {
+            assert!(text.contains(&format!("line before {at} in {place}")), "{at} in {place}:\n{text}");
+        }
+        assert!(text.contains(&format!("the last line of {place}")), "{place}:\n{text}");
+        let count = redacted.lines().filter(|line| line.starts_with(&format!("{place}:"))).count();
+        assert!(count >= 20, "{count} of {place} in the list");
+    }
+    let hook_logs = all.matches("the last line of a hook's log").count();
+    assert!(hook_logs >= 1, "{index}");
+    // Status with its join token, disks, pods and jobs are there as well.
+    for (file, words) in [
+        ("prod-1/gravity-status.txt", "Cluster"),
+        ("prod-1/disk.txt", "Filesystem"),
+        ("cluster/pods.txt", "coredns"),
+        ("cluster/jobs.txt", "anypoint-backup"),
+        ("cluster/nodes.txt", "10.0.0.11"),
+    ] {
+        let text = std::fs::read_to_string(dir.join(file)).unwrap();
+        assert!(text.contains(words), "{file}: {text}");
+    }
+    // The report is beside the folder, for its owner alone; on the node nothing is left of it.
+    let report = PathBuf::from(format!("{}.gravity-report.tar.gz", dir.display()));
+    use std::os::unix::fs::PermissionsExt as _;
+    assert_eq!(std::fs::metadata(&report).unwrap().permissions().mode() & 0o777, 0o600);
+    for node in &cluster.up.nodes {
+        let left = std::fs::read_dir(node.root.join("var/lib/ferry")).into_iter().flatten().flatten();
+        let left: Vec<_> = left.filter(|entry| entry.file_name().to_string_lossy().contains("report")).collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+    // A folder that holds something is not written into; a report that is empty is found; the rest came home.
+    let again = cluster.run(&["logs", "prod", "--dir", dir.to_str().unwrap()], SOON);
+    assert!(again.code != Some(0) && again.said.contains("is not empty"), "{}", again.said);
+    fault(&cluster, "prod:report-fails=on");
+    let other = cluster.dir().join("gathered-2");
+    let ended = cluster.run(&["logs", "prod", "--dir", other.to_str().unwrap(), "--report"], SOON);
+    assert_eq!(ended.code, Some(2), "{}", ended.said);
+    assert!(ended.said.contains("empty file") && other.join("GATHERED.txt").exists(), "{}", ended.said);
+}
+
+#[test]
+fn status_tells_how_a_cluster_is() {
+    let cluster = Cluster::plain(0.3, 2);
+    let status = |words: &[&str]| {
+        let words: Vec<&str> = ["status", "prod"].iter().chain(words).copied().collect();
+        cluster.run(&words, SOON)
+    };
+    let ended = status(&[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    for words in ["pce-prod", "state      active", "PCE 3.0.2", "none that could be restored", "prod-1", "10.0.0.12"] {
+        assert!(ended.said.contains(words), "{words}\n{}", ended.said);
+    }
+    let backup = cluster.run(&["backup", "prod", "--waive", SPACE], SOON);
+    assert_eq!(backup.code, Some(0), "{}", backup.said);
+    fault(&cluster, "prod:hook-fails=on");
+    assert_eq!(cluster.run(&["backup", "prod", "--waive", SPACE], SOON).code, Some(2));
+    fault(&cluster, "prod:hook-fails=off");
+    let ended = status(&["--json"]);
+    let json = ended.said.get(ended.said.find('{').unwrap()..).unwrap();
+    let value = serde_json::Deserializer::from_str(json).into_iter::<serde_json::Value>().next().unwrap().unwrap();
+    assert_eq!((ended.code, &value["well"], &value["state"]), (Some(0), &true.into(), &"active".into()), "{value}");
+    assert_eq!(value["points"]["gravity"]["point"], cluster.sealed().into_iter().next().unwrap(), "{value}");
+    assert!(value["points"]["gravity"]["age_seconds"].as_u64().unwrap() < 100, "{value}");
+    assert_eq!(
+        (value["leaked"].as_array().unwrap().len(), value["nodes"].as_array().unwrap().len()),
+        (1, 3),
+        "{value}"
+    );
+    assert!(value["hooks"].as_array().unwrap().iter().any(|hook| !hook["failed"].is_null()), "{value}");
+    assert!(!value.to_string().contains("JOINTOKEN"), "{value}");
+    let ended = status(&[]);
+    assert!(
+        ended.said.contains("left over") && ended.said.contains("ferry jobs clean --staging prod"),
+        "{}",
+        ended.said
+    );
+    for what in ["prod:degraded=on", "prod:node-offline=prod-3"] {
+        fault(&cluster, what);
+        let ended = status(&[]);
+        fault(&cluster, &format!("{}=off", what.split('=').next().unwrap()));
+        assert_eq!(ended.code, Some(2), "{what}\n{}", ended.said);
+        assert!(ended.said.contains("NOT WELL"), "{what}\n{}", ended.said);
+    }
+    assert_eq!(cluster.run(&["status", "nowhere"], SOON).code, Some(6));
+}
+
+// ── drill, settings ──
+
+#[test]
+fn a_drill_is_measured_and_needs_a_cluster_that_is_there_for_it() {
+    let cluster = Cluster::plain(0.4, 2);
+    let backup = cluster.run(&["backup", "prod", "--waive", SPACE], SOON);
+    assert_eq!(backup.code, Some(0), "{}", backup.said);
+    let then = sandbox::content(cluster.dir(), "prod").unwrap();
+    let words = [
+        "drill",
+        "latest",
+        "--from",
+        "prod",
+        "--to",
+        "dr",
+        "--confirm",
+        "dr",
+        "--output",
+        "plain",
+        "--waive",
+        SPACE,
+        "--waive",
+        SAFETY,
+    ];
+    let ended = cluster.run(&words, SOON);
+    assert_eq!((ended.code, hooks(&cluster).1), (Some(7), 0), "{}", ended.said);
+    assert!(ended.said.contains("pce_drill_ok"), "{}", ended.said);
+    let words: Vec<&str> = words.iter().copied().chain(["-e", "pce_drill_ok=true"]).collect();
+    let ended = cluster.run(&words, SOON);
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert_eq!(sandbox::content(cluster.dir(), "dr").unwrap(), then);
+    for said in ["isolate    SMTP", "isolate    DNS", "isolate    runtimes", "recovery", "data age", "differs: DNS"] {
+        assert!(ended.said.contains(said), "{said}\n{}", ended.said);
+    }
+    let id = cluster.sealed().into_iter().next().unwrap();
+    let point = cluster.dir().join("catalog/prod").join(&id);
+    let notes = std::fs::read_to_string(point.join("notes.jsonl")).unwrap();
+    let noted: Vec<serde_json::Value> = notes.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let drill = noted.iter().find(|note| note["note"] == "rehearsed").unwrap();
+    assert!(drill["seconds"].as_f64().unwrap() > 0.3 && drill["data_age_seconds"].as_i64().unwrap() >= 0, "{drill}");
+    assert!(drill["phases"]["gravity_restore"].as_f64().unwrap() > 0.3, "{drill}");
+    // What Gravity leaves out lies with the point, and what changed since is told at the next backup.
+    for (file, words) in [
+        ("dns", "anypoint"),
+        ("certificates", "fingerprint"),
+        ("nfs", "nfs.prod.example"),
+        ("nodes", "master"),
+        ("disks", "total_kib"),
+    ] {
+        let text = std::fs::read_to_string(point.join(format!("settings/{file}.json"))).unwrap();
+        assert!(text.contains(words) || file == "dns" && text.contains("10.0.0"), "{file}: {text}");
+    }
+    fault(&cluster, "prod:dns-elsewhere=192.0.2.77");
+    let backup = cluster.run(&["backup", "prod", "--output", "plain", "--waive", SPACE], SOON);
+    assert_eq!(backup.code, Some(0), "{}", backup.said);
+    assert!(
+        backup.said.contains("settings changed since") && backup.said.contains("DNS: now 192.0.2.77"),
+        "{}",
+        backup.said
+    );
+    let verified = cluster.run(&["points", "verify"], SOON);
+    assert_eq!(verified.code, Some(0), "{}", verified.said);
+}
+
+// ── NFS ──
+
+/// What a tree is: for each path its kind, owner, mode, content, attributes, the inode's names, and its blocks.
+fn tree(root: &std::path::Path) -> std::collections::BTreeMap<String, String> {
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+    fn walk(dir: &std::path::Path, into: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(dir).unwrap().flatten() {
+            into.push(entry.path());
+            if entry.file_type().unwrap().is_dir() {
+                walk(&entry.path(), into);
+            }
+        }
+    }
+    let mut paths = vec![root.to_owned()];
+    walk(root, &mut paths);
+    let names = |inode: u64| {
+        let same = paths.iter().filter(|path| std::fs::symlink_metadata(path).unwrap().ino() == inode);
+        let mut names: Vec<String> = same.map(|path| path.strip_prefix(root).unwrap().display().to_string()).collect();
+        names.sort();
+        names.join(",")
+    };
+    paths
+        .iter()
+        .map(|path| {
+            let seen = std::fs::symlink_metadata(path).unwrap();
+            let kind = seen.file_type();
+            let content = if kind.is_file() {
+                ferry::digest::Sha256::of(&std::fs::read(path).unwrap()).to_string()
+            } else if kind.is_symlink() {
+                std::fs::read_link(path).unwrap().display().to_string()
+            } else {
+                format!("dir {} fifo {}", kind.is_dir(), kind.is_fifo())
+            };
+            let mut attributes = Vec::new();
+            if !kind.is_symlink() {
+                let mut list = vec![0_u8; 4096];
+                let count = rustix::fs::llistxattr(path, &mut list[..]).unwrap_or(0);
+                for name in list[..count].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+                    let mut value = vec![0_u8; 4096];
+                    let name = std::ffi::OsStr::from_bytes(name);
+                    let count = rustix::fs::lgetxattr(path, name, &mut value[..]).unwrap();
+                    attributes.push(format!("{}={:?}", name.display(), &value[..count]));
+                }
+                attributes.sort();
+            }
+            let size = if kind.is_file() { seen.len() } else { 0 };
+            let text = format!(
+                "{:o} {}:{} {size} {} {content} [{}] {attributes:?}",
+                seen.mode(),
+                seen.uid(),
+                seen.gid(),
+                if kind.is_dir() || kind.is_symlink() { 0 } else { seen.mtime() },
+                if kind.is_file() { names(seen.ino()) } else { String::new() },
+            );
+            (path.strip_prefix(root).unwrap().display().to_string(), text)
+        })
+        .collect()
+}
+
+/// A POSIX ACL as the kernel keeps it: owner rwx, user 4711 r-x, group r--, mask r-x, others none.
+fn acl() -> Vec<u8> {
+    let mut bytes = 2_u32.to_le_bytes().to_vec();
+    for (tag, perm, id) in
+        [(1_u16, 7_u16, u32::MAX), (2, 5, 4711), (4, 4, u32::MAX), (0x10, 5, u32::MAX), (0x20, 0, u32::MAX)]
+    {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(perm.to_le_bytes());
+        bytes.extend(id.to_le_bytes());
+    }
+    bytes
+}
+
+fn blocks(path: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).unwrap().blocks()
+}
+
+/// A tree with everything that a file system has.
+fn plant(root: &std::path::Path) {
+    use std::io::{Seek as _, Write as _};
+    use std::os::unix::fs::PermissionsExt as _;
+    let at = |name: &str| root.join(name);
+    std::fs::create_dir_all(at("apps/a b/ü")).unwrap();
+    std::fs::create_dir_all(at("empty")).unwrap();
+    for (number, name) in
+        ["apps/one", "apps/a b/two words", "apps/a b/ü/drei", "apps/line\nfeed", "-dash", "apps/'quote\""]
+            .iter()
+            .enumerate()
+    {
+        std::fs::write(at(name), vec![b'a' + number as u8; 1000 * (number + 1)]).unwrap();
+        let id = 10_000 + number as u32;
+        std::os::unix::fs::chown(at(name), Some(id), Some(id + 500)).unwrap();
+    }
+    std::fs::set_permissions(at("apps/one"), std::fs::Permissions::from_mode(0o4751)).unwrap();
+    std::fs::set_permissions(at("empty"), std::fs::Permissions::from_mode(0o1777)).unwrap();
+    std::os::unix::fs::chown(at("empty"), Some(4711), Some(4712)).unwrap();
+    std::fs::hard_link(at("apps/one"), at("apps/a b/linked")).unwrap();
+    std::os::unix::fs::symlink("../apps/one", at("apps/soft")).unwrap();
+    std::os::unix::fs::symlink("/nowhere/at all", at("dangling")).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        at("pipe"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o640),
+        0,
+    )
+    .unwrap();
+    let mut sparse = std::fs::File::create(at("sparse")).unwrap();
+    sparse.write_all(&[7; 70_000]).unwrap();
+    sparse.seek(std::io::SeekFrom::Start(40 << 20)).unwrap();
+    sparse.write_all(&[8; 130_000]).unwrap();
+    sparse.set_len(64 << 20).unwrap();
+    drop(sparse);
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(at("apps/a b/two words"), "user.owner", b"platform\0team", flags).unwrap();
+    rustix::fs::setxattr(at("apps"), "trusted.mark", b"x", flags).unwrap();
+    rustix::fs::setxattr(at("apps/a b/ü/drei"), "system.posix_acl_access", &acl(), flags).unwrap();
+    rustix::fs::setxattr(at("apps/a b"), "system.posix_acl_default", &acl(), flags).unwrap();
+}
+
+#[test]
+fn an_nfs_export_is_equal_after_backup_and_restore() {
+    use support::pce::{self, Desk, inventory_of, said};
+    use support::real::{Opts, Sudo};
+    let memory = |name: &str| tempfile::Builder::new().prefix(name).tempdir_in("/dev/shm").unwrap();
+    let (exported, target) = (memory("nfs-prod"), memory("nfs-dr"));
+    plant(exported.path());
+    let desk = Desk::new();
+    let with = |dir: &tempfile::TempDir| Opts {
+        binds: vec![(dir.path().to_owned(), "/srv/nfs".to_owned())],
+        ..Opts::sudo(Sudo::NoPasswd)
+    };
+    let prod = pce::Cluster::start_as(&desk, "prod", 1, &with(&exported), |_| ());
+    let dr = pce::Cluster::start_as(&desk, "dr", 1, &with(&target), |_| ());
+    let mut inventory = inventory_of(&desk, &[&prod, &dr], &[], |_| Vec::new());
+    inventory += "    nfs:\n      vars: { pce_nfs_export: /srv/nfs }\n      hosts: { prod-1: {}, dr-1: {} }\n";
+    desk.put("inventory.yml", &inventory);
+    let then = tree(exported.path());
+
+    let out = desk.run(&["backup", "prod", "--only", "nfs", "--output", "plain", "--waive", SPACE]);
+    assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    assert!(said(&out).contains("saved") && said(&out).contains("nfs ("), "{}", said(&out));
+    // Asked for by name it is always time; with everything else it is not yet.
+    let out = desk.run(&["backup", "prod", "--only", "nfs", "--waive", SPACE]);
+    assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    let out = desk.run(&["backup", "prod", "--output", "plain", "--waive", SPACE]);
+    assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    assert!(said(&out).contains("left out") && said(&out).contains("every 1d"), "{}", said(&out));
+    let shelf = desk.at("work/catalog/prod");
+    let mut points: Vec<String> = std::fs::read_dir(&shelf)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| shelf.join(name).join("nfs.tar.gz").exists())
+        .collect();
+    points.sort();
+    assert_eq!(points.len(), 2, "{points:?}");
+    let out = desk.run(&["points", "verify"]);
+    assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    let point = format!("prod/{}", points[0]);
+    // The manifest says what it is, and anybody can read it.
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(shelf.join(&points[0]).join("manifest.json")).unwrap()).unwrap();
+    let archive = &manifest["archives"][0];
+    assert_eq!(
+        (&archive["kind"], &archive["verdict"], &manifest["complete"]),
+        (&"nfs".into(), &"verified".into(), &true.into())
+    );
+    let row = manifest["contents"].as_array().unwrap().iter().find(|row| row["row"] == "NFS files").unwrap();
+    assert_eq!(row["in_backup"], "yes", "{row}");
+
+    let restore = |more: &[&str]| {
+        let words = [
+            "restore",
+            &point,
+            "--to",
+            "dr",
+            "--only",
+            "nfs",
+            "--confirm",
+            "dr",
+            "--output",
+            "plain",
+            "--waive",
+            SPACE,
+        ];
+        let words: Vec<&str> = words.iter().chain(more).copied().collect();
+        desk.run(&words)
+    };
+    // Never over live files unless they are named.
+    std::fs::write(target.path().join("live"), "of today").unwrap();
+    let out = restore(&[]);
+    assert_eq!(out.status.code(), Some(7), "{}", said(&out));
+    assert!(said(&out).contains("--nfs-over /srv/nfs"), "{}", said(&out));
+    assert_eq!(std::fs::read_dir(target.path()).unwrap().count(), 1);
+    std::fs::remove_file(target.path().join("live")).unwrap();
+
+    let out = restore(&[]);
+    assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    let now = tree(target.path());
+    for (path, was) in &then {
+        assert_eq!(now.get(path), Some(was), "{path}\n{}", said(&out));
+    }
+    assert_eq!(now.len(), then.len());
+    let (was, is) = (blocks(&exported.path().join("sparse")), blocks(&target.path().join("sparse")));
+    assert!(is * 10 <= was * 11 && is * 11 >= was * 10 && was < 2000, "{was} blocks before, {is} after");
+    println!("sparse file: {was} blocks before, {is} after; {} paths equal", then.len());
+
+    // Over live files when they are named, and into another directory.
+    std::fs::write(target.path().join("-dash"), "spoilt").unwrap();
+    std::fs::write(target.path().join("of today"), "stays").unwrap();
+    let out = restore(&["--nfs-over", "/srv/nfs"]);
+    assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    assert!(target.path().join("of today").exists());
+    assert_eq!(tree(target.path()).get("-dash"), then.get("-dash"));
+    let out = restore(&["--nfs-into", "/srv/nfs/new/place"]);
+    assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    assert_eq!(tree(&target.path().join("new/place")), then, "{}", said(&out));
+
+    // A flipped byte is found before anything is put there.
+    let file = shelf.join(&points[0]).join("nfs.tar.gz");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let out = restore(&["--nfs-into", "/srv/nfs/never"]);
+    assert_eq!(out.status.code(), Some(7), "{}", said(&out));
+    assert!(!target.path().join("never").exists());
 }

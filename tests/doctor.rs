@@ -13,6 +13,7 @@ use std::time::Duration;
 use ferry::sandbox::Options;
 use serde_json::Value;
 use support::bed::{self, Bed, Said, run_limited};
+use support::pce;
 use support::real::{Opts, RealNode, Sudo};
 
 /// Every file below a folder with its size and time of change.
@@ -256,4 +257,51 @@ fn a_real_sshd_tells_its_limits_and_sudo_how_it_is_given() {
     let all = real(&node, dir.path(), &[]);
     finds(&all["hosts"]["node-1"], "refuse sudo", "asks for a password");
     assert!(!dir.path().join("runs").exists() && !dir.path().join("catalog").exists());
+}
+
+/// Every server on the way is looked at, not the first alone: what the one in the middle offers, and what answers behind it.
+#[test]
+fn servers_behind_a_jump_host_are_looked_at_as_well() {
+    let desk = pce::Desk::new();
+    let start = |opts: Opts| RealNode::start(pce::with_key(opts, &desk));
+    let named = |hostname: &str| Opts { hostname: hostname.into(), ..Opts::default() };
+    let one = start(named("bastion-1"));
+    let old =
+        start(Opts { sshd_lines: vec!["KexAlgorithms diffie-hellman-group14-sha1".into()], ..named("bastion-2") });
+    let new = start(named("bastion-2"));
+    let node = start(Opts { kind: support::real::Kind::Dropbear, ..named("node") });
+    let known: String =
+        [&one, &old, &new, &node].map(|node| std::fs::read_to_string(&node.known_hosts_path).unwrap()).concat();
+    let known = desk.put("known", &known);
+    let look = |second: &RealNode, port: u16| {
+        let jump = format!("-J ops@127.0.0.1:{},ops@127.0.0.1:{}", one.port, second.port);
+        desk.put(
+            "inventory.yml",
+            &format!(
+                "all:\n  hosts:\n    node-1:\n      ansible_host: 127.0.0.1\n      ansible_port: {port}\n      ansible_user: ops\n      ansible_private_key_file: {}\n      ansible_ssh_common_args: \"{} {jump}\"\n",
+                desk.key.display(),
+                pce::trusting(&known)
+            ),
+        );
+        let out = desk.run(&["doctor", "node-1", "--json", "-T", "5"]);
+        let all: Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{}", pce::said(&out)));
+        all["hosts"]["node-1"].clone()
+    };
+    let host = look(&new, node.port);
+    assert_eq!(host["facts"]["hops"], "through 2 jump hosts", "{host}");
+    assert!(host["facts"]["server"].as_str().unwrap().starts_with("jump host 127.0.0.1 OpenSSH_"), "{host}");
+    assert!(host["facts"]["behind"].as_str().unwrap().starts_with("the host dropbear"), "{host}");
+    assert!(host["facts"]["login"].as_str().unwrap().starts_with("login by"), "{host}");
+    // The greeting of the one in the middle is judged before anything is tried with it.
+    finds(&look(&old, node.port), "refuse key exchange", "SHA-1 only");
+    let closed = support::real::free_port();
+    finds(&look(&new, closed.0), "refuse", &format!("could not reach 127.0.0.1 port {}", closed.0));
+    let web = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = web.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in web.incoming() {
+            let _ = std::io::Write::write_all(&mut stream.unwrap(), b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    finds(&look(&new, port), "refuse banner", "does not speak SSH: HTTP/1.1 400");
 }

@@ -344,6 +344,63 @@ print("skipped" if b"lines were not shown" in seen else "nothing was skipped")
     assert_eq!(said.out, "whole\n0\nskipped\n", "{}", said.err);
 }
 
+/// `FERRY_COMPAT=ansible`: what ansible-core 2.19.14 writes and ends with in the same cases.
+#[test]
+fn as_ansible_where_that_is_asked_for() {
+    let bed = bed();
+    let call = |args: &[&str]| {
+        let all: Vec<&str> = ["exec"].iter().chain(args).copied().collect();
+        bed.ferry_with(&all, &[("FERRY_COMPAT", "ansible")])
+    };
+    let of = |said: &bed::Said, code: i32, out: &str| {
+        said.must(code, &[]);
+        assert_eq!(said.out, out, "{}\n{}", said.line, said.all());
+    };
+    of(&call(&["prod-1", "-a", "echo hi"]), 0, "prod-1 | CHANGED | rc=0 >>\nhi\n");
+    let said = call(&["prod-1", "-m", "shell", "-a", "echo out; echo err >&2; exit 3"]);
+    of(&said, 2, "prod-1 | FAILED | rc=3 >>\nouterrnon-zero return code\n");
+    assert_eq!(said.err, "", "what failed is on standard output, and no more");
+    let script = "printf 'a\\nb\\n'; echo err >&2";
+    let said = call(&["prod", "-f", "1", "-o", "-m", "shell", "-a", script]);
+    let line = |host: &str| format!("{host} | CHANGED | rc=0 | (stdout) a\\nb (stderr) err");
+    assert_eq!(sorted(&said.out), [line("prod-1"), line("prod-2"), line("prod-3")]);
+    let json = |word: &str, fields: &str| format!("prod-1 | {word} => {{\n{fields}\n}}\n");
+    of(
+        &call(&["prod-1", "-m", "fail", "-a", "msg=no"]),
+        2,
+        &json("FAILED!", "    \"changed\": false,\n    \"msg\": \"no\""),
+    );
+    of(&call(&["prod-1", "-m", "debug", "-a", "msg=hello"]), 0, &json("SUCCESS", "    \"msg\": \"hello\""));
+    of(&call(&["prod-1", "-C", "-a", "echo hi"]), 0, "prod-1 | SKIPPED\n");
+    of(&call(&["prod", "--list-hosts"]), 0, "  hosts (3):\n    prod-1\n    prod-2\n    prod-3\n");
+    // A large answer is whole.
+    let said = call(&["prod-1", "-m", "shell", "-a", "yes line | head -n 100000"]);
+    assert_eq!(said.must(0, &[]).out.lines().count(), 100_001);
+
+    // Nobody is no error there; an unreachable host is 4, a wrong command line 2.
+    let said = call(&["nomatch", "-a", "true"]);
+    of(&said, 0, "");
+    assert!(said.err.contains("[WARNING]: ") && said.err.contains("nomatch"), "{}", said.err);
+    assert!(said.err.ends_with("[WARNING]: No hosts matched, nothing to do\n"), "{}", said.err);
+    of(&call(&["all", "-i", "/no/such/inventory", "-a", "true"]), 0, "");
+    of(&call(&["prod", "--no-such-option"]), 2, "");
+    of(&call(&["prod"]), 5, "");
+    of(&call(&["prod", "-m", "no_such_module"]), 2, "");
+    let port = format!("ansible_port={}", closed_port());
+    let said = call(&["prod-1", "-o", "-e", &port, "-a", "true"]);
+    said.must(4, &[]);
+    assert!(said.out.starts_with("prod-1 | UNREACHABLE!: "), "{}", said.all());
+    let said = call(&["prod-1", "-e", &port, "-a", "true"]);
+    said.must(4, &["\n    \"unreachable\": true\n}\n"]);
+    assert!(
+        said.out.starts_with("prod-1 | UNREACHABLE! => {\n    \"changed\": false,\n    \"msg\": \""),
+        "{}",
+        said.all()
+    );
+    // Without it, ferry's own.
+    bed.ferry(&["exec", "nomatch", "-a", "true"]).must(6, &[]);
+}
+
 #[test]
 fn through_a_real_sshd_and_sudo() {
     let node = RealNode::start(Opts::sudo(Sudo::Password));

@@ -6,7 +6,7 @@ mod support;
 
 use std::sync::Mutex;
 
-use support::pce::{self, Desk, said};
+use support::pce::{self, Cluster, Desk, said};
 use support::real::{Kind, Opts, RealNode};
 
 /// Characters that some shell takes for something else.
@@ -58,7 +58,12 @@ fn rows() -> Vec<Row> {
         row("OpenSSH, a FIPS-like set", "curves of NIST, AES-GCM", lines(&fips)),
         row("OpenSSH, AES-CTR and a plain MAC", "diffie-hellman-group16, hmac-sha2-512", lines(&etm)),
         row("dropbear", "as installed", Opts { kind: Kind::Dropbear, ..Opts::default() }),
-        row("MaxSessions 1", "one channel on a connection", lines(&["MaxSessions 1"])),
+        row(
+            "paramiko",
+            "python3-paramiko of Debian, a server of its own kind",
+            Opts { kind: Kind::Paramiko, ..Opts::default() },
+        ),
+        row("MaxSessions 1", "one channel on a connection; a backup, too", lines(&["MaxSessions 1"])),
         Row { hosts: 6, ..row("MaxStartups 2", "six hosts of the inventory are this one", lines(&["MaxStartups 2"])) },
         row(
             "a Banner of 1 MiB",
@@ -104,9 +109,37 @@ fn check(row: &Row) {
     let out = desk.run(&["exec", "h1", "-b", "--", "printf", "%s\n", ODD]);
     assert_eq!(out.status.code(), Some(0), "{}: {}", row.name, said(&out));
     assert!(said(&out).contains(ODD), "{}: {}", row.name, said(&out));
+    // Both streams, with a pause in between.
+    let twice = ["exec", "h1", "-b", "-m", "shell", "-a", "id -un; sleep 0.2; id -un >&2"];
+    let out = desk.run(&twice);
+    assert_eq!(out.status.code(), Some(0), "{}: {}", row.name, said(&out));
+    assert_eq!(said(&out).matches("root").count(), 2, "{}: {}", row.name, said(&out));
     let out = desk.run(&["exec", "h1", "-b", "-m", "shell", "-a", "id -u; head -c 300000 /dev/zero | wc -c; exit 7"]);
     assert_eq!(out.status.code(), Some(2), "{}: {}", row.name, said(&out));
     assert!(said(&out).contains("300000") && said(&out).contains("exit code 7"), "{}: {}", row.name, said(&out));
+}
+
+/// A backup holds a shell, follows a job and fetches an archive at the same time: where the server allows one channel on a
+/// connection, by connections beside it.
+#[test]
+fn a_backup_passes_where_one_channel_is_allowed() {
+    let desk = Desk::new();
+    let cluster = Cluster::start(&desk, 1, &lines(&["MaxSessions 1"]));
+    let node = &cluster.nodes[0];
+    // That the server means it: of two values sshd takes the first.
+    let settings = node.exec_in("/usr/sbin/sshd -T");
+    assert!(String::from_utf8_lossy(&settings.stdout).contains("maxsessions 1\n"), "{settings:?}");
+
+    desk.put("inventory.yml", &cluster.inventory(&desk, &[]));
+    let out = desk.run(&["backup", "prod", "--waive", "space=the disk of a test machine"]);
+    assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    assert_eq!(cluster.runs(), 1);
+    let out = desk.run(&["points", "verify"]);
+    assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    // And no connection more than it takes.
+    let logins = node.log().matches("Accepted publickey").count();
+    assert!(logins < 40, "{logins} logins");
+    println!("{logins} logins");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use ferry::remote::sudo::Become;
 use ferry::remote::{Exit, Session};
 use serde_json::Value;
 use support::pce::{self, Desk, said, text, tool};
-use support::real::{Kind, Opts, RealNode, free_port};
+use support::real::{Kind, Opts, RealNode, Sudo, free_port};
 
 const PASSPHRASE: &str = "a pass \"phrase\" ü";
 
@@ -309,6 +309,45 @@ fn ssh_config_leads_through_two_bastions_and_through_a_command() {
     assert_eq!(code, Some(1), "{}", said(&out));
     assert!(said(&out).contains("lead in a circle"), "{}", said(&out));
     assert_eq!(logins(&one), before);
+}
+
+/// The bastion takes passwords only, the host keys only; and what is wrong of the first is told of the first.
+#[test]
+fn a_bastion_that_lets_in_by_password_only() {
+    let desk = Desk::new();
+    let bastion = RealNode::start(Opts {
+        hostname: "bastion".into(),
+        password: "bastion's own".into(),
+        sshd_lines: vec!["PubkeyAuthentication no".into()],
+        ..Opts::sudo(Sudo::Password)
+    });
+    let node = RealNode::start(pce::with_key(Opts { hostname: "prod-1".into(), ..Opts::default() }, &desk));
+    let known = [&node, &bastion].map(|node| std::fs::read_to_string(&node.known_hosts_path).unwrap()).concat();
+    let known = desk.put("both", &known);
+    let args = format!("{} -J ops@127.0.0.1:{}", pce::trusting(&known), bastion.port);
+    let wrong = || bastion.log().matches("Failed password").count();
+    for (given, code) in [
+        ("ferry_jump_password: bastion's own", Some(0)),
+        // The host's password is not shown to a bastion.
+        ("ansible_password: bastion's own", Some(4)),
+        ("ferry_jump_password: not this one", Some(4)),
+        ("ferry_jump_password: [1]", Some(1)),
+    ] {
+        let mut lines = way(node.port, &desk.key, &args);
+        lines.push(given.to_owned());
+        one_host(&desk, &lines);
+        let before = wrong();
+        let (seen, answer, out) = ping(&desk, &[]);
+        assert_eq!(seen, code, "{given}: {}", said(&out));
+        match code {
+            Some(0) => assert_eq!(answer["name"], "prod-1", "{given}: {answer}"),
+            Some(4) => assert_eq!(answer["failure"]["chain"][0], "through jump host 127.0.0.1", "{given}: {answer:#}"),
+            _ => assert!(said(&out).contains("ferry_jump_password"), "{given}: {}", said(&out)),
+        }
+        let sent = usize::from(given.contains("not this one"));
+        assert_eq!(wrong() - before, sent, "{given}: {}", bastion.log());
+        assert!(!said(&out).contains("bastion's own") && !said(&out).contains("not this one"), "{}", said(&out));
+    }
 }
 
 #[test]

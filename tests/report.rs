@@ -1181,7 +1181,7 @@ fn at_a_real_terminal_the_live_lines_come_and_go() {
         println!();
         let window = Window::default();
         let events = Events::new(Masker::new(), None, vec![window.clone()]);
-        let shower = ferry::report::spawn(window, ferry::report::Output::Human).unwrap();
+        let shower = ferry::report::spawn(window, ferry::report::Output::Human, None).unwrap();
         events.tell(Event::TaskStarted { task: "Take the Gravity backup".into(), number: 1, of: 2 });
         for done in 0..12 {
             events.line("prod-1", Stream::Log, format!("hook says {done}").as_bytes());

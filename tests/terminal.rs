@@ -119,9 +119,7 @@ impl Screen {
     fn put(&mut self, c: char, strict: bool) {
         let wide = console::measure_text_width(c.encode_utf8(&mut [0; 4]));
         if self.full || self.col + wide > self.cols {
-            // Live lines are filled with blanks up to the edge, and the next one goes on from there: that is
-            // no text that did not fit.
-            if strict && self.lines[self.row].last() != Some(&' ') {
+            if strict {
                 self.wrapped.push(self.lines[self.row].iter().collect::<String>() + &format!(" then {c:?}"));
             }
             self.down();
@@ -461,4 +459,107 @@ fn without_a_terminal_a_passphrase_comes_from_a_file_or_its_flag_is_named() {
     backup(&file).must(1, &["wrong passphrase"]);
     assert_eq!(bed.runs("prod"), 1);
     assert_eq!(find_in_files(&bed.up.dir, PASSPHRASE.as_bytes()), None, "it was written down");
+}
+
+/// What tmux showed: every picture of the window that was seen, the last one with what scrolled away.
+fn in_tmux(bed: &Bed, columns: usize, rows: usize) -> (Vec<String>, String) {
+    let socket = format!("ferry-test-{}-{columns}", std::process::id());
+    let tmux = |words: &[&str]| {
+        let out =
+            Command::new("tmux").args(["-L", &socket, "-f", "/dev/null"]).args(words).env("LANG", "C.UTF-8").output();
+        out.expect("tmux is needed, tests/run installs it")
+    };
+    let line = format!(
+        "cd {} && env LANG=C.UTF-8 HOME={} FERRY_CONFIG={} FERRY_LINK_PATIENCE=20 {} backup prod; echo over; sleep 60",
+        bed.aside("").display(),
+        bed.aside("home").display(),
+        bed.up.config.display(),
+        env!("CARGO_BIN_EXE_ferry")
+    );
+    let (width, height) = (columns.to_string(), rows.to_string());
+    let began = tmux(&["new-session", "-d", "-x", &width, "-y", &height, "sh", "-c", &line]);
+    assert!(began.status.success(), "{}", String::from_utf8_lossy(&began.stderr));
+    let mut pictures: Vec<String> = Vec::new();
+    let since = std::time::Instant::now();
+    loop {
+        let seen = String::from_utf8_lossy(&tmux(&["capture-pane", "-p"]).stdout).into_owned();
+        let over = seen.lines().any(|line| line == "over");
+        if pictures.last() != Some(&seen) {
+            pictures.push(seen);
+        }
+        if over || since.elapsed() > std::time::Duration::from_secs(60) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(60));
+    }
+    let all = String::from_utf8_lossy(&tmux(&["capture-pane", "-p", "-S", "-2000"]).stdout).into_owned();
+    tmux(&["kill-server"]);
+    (pictures, all)
+}
+
+#[test]
+fn tmux_shows_a_calm_screen_that_says_what_no_terminal_says_as_well() {
+    let bed = Bed::new(Generation::G7);
+    bed.faults(&["prod:hook-seconds=400"]);
+    // The first run is what the others are compared with.
+    let plain = bed.ferry(&["backup", "prod"]);
+    plain.must(0, &["is sealed: verified"]);
+    for (columns, rows) in [(80, 24), (40, 15)] {
+        let (pictures, all) = in_tmux(&bed, columns, rows);
+        let last = pictures.last().unwrap();
+        assert!(last.lines().any(|line| line == "over"), "it did not end\n{last}");
+        for picture in &pictures {
+            for line in picture.lines() {
+                assert!(console::measure_text_width(line) <= columns, "{columns}: {line:?}");
+            }
+        }
+        // What goes on, which step of how many, and what it took last time.
+        let live = |words: &str| pictures.iter().any(|picture| picture.contains(FRAMES) && picture.contains(words));
+        assert!(live("] Gravity backup  "), "{pictures:#?}");
+        assert!(live(" in all") || columns < 80, "{pictures:#?}");
+        assert!(live(" of about ") || columns < 80, "{pictures:#?}");
+        assert!(!all.contains(FRAMES), "a live line was left\n{all}");
+        let flat = |text: &str| text.split_whitespace().collect::<String>();
+        for says in [
+            "every CRC, length and header",
+            "is sealed: verified",
+            "last time",
+            "exit 0: everything asked for was done and verified",
+        ] {
+            assert!(flat(&all).contains(&flat(says)), "{columns}: {says:?} is missing\n{all}");
+        }
+        // Whatever lasts at a terminal is said without one, and the other way round: each step and each proof.
+        for says in plain.out.lines().filter_map(|line| line.split_once(" | ")).map(|(_, text)| text.trim()) {
+            if says.starts_with('[') || says.starts_with("verified  ") {
+                assert!(flat(&all).contains(&flat(says)), "{columns}: {says:?} is missing\n{all}");
+            }
+        }
+        println!("{columns}x{rows}: {} pictures", pictures.len());
+    }
+}
+
+#[test]
+fn init_asks_a_few_questions_at_a_terminal() {
+    let bed = Bed::new(Generation::G7);
+    std::fs::create_dir_all(bed.aside("home")).unwrap();
+    let dir = bed.aside("asked");
+    let answers = json!([
+        {"after": "Name of the cluster", "wait": 0.1, "send": "mains\n"},
+        {"after": "name of a role", "wait": 0.1, "send": "prod\n"},
+        {"after": "Its main nodes", "wait": 0.1, "send": "prod-1=192.0.2.11 prod-2\n"},
+        {"after": "Who logs in", "wait": 0.1, "send": "\n"},
+        {"after": "Private key", "wait": 0.1, "send": "\n"},
+        {"after": "Bastion", "wait": 0.1, "send": "ops@bastion.example\n"},
+    ]);
+    let shown = at_terminal(&bed, (24, 80), &[], &["init", dir.to_str().unwrap()], answers);
+    assert_eq!(shown.code, 0, "{}", shown.screen.text());
+    let text = std::fs::read_to_string(dir.join("inventory/hosts.yml")).unwrap();
+    for says in [
+        "ansible_user: \"ops\"",
+        "\"prod-1\": { ansible_host: \"192.0.2.11\" }",
+        "\"prod-2\": {}",
+        "-J ops@bastion.example",
+    ] {
+        assert!(text.contains(says), "{says}\n{text}");
+    }
 }

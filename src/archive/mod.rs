@@ -7,6 +7,8 @@
 //! behind them, and at least one member. Nothing is unpacked, no member is kept, memory is
 //! constant (a decode buffer, and one extended header of bounded size).
 //!
+//! And, for what ferry itself gathered, the making of a small one ([`TarWriter`]).
+//!
 //! What does not live here: fetching the bytes (transfer), what an archive should contain compared
 //! with earlier ones (catalog), and what to do about a fault.
 //!
@@ -23,6 +25,7 @@
 mod fault;
 mod gzip;
 mod tar;
+mod write;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -31,6 +34,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use fault::{Fault, Spot};
+pub use write::TarWriter;
 
 use crate::digest::{Hasher, Sha256};
 

@@ -346,9 +346,8 @@ pub(super) fn safe_name(name: &str) -> bool {
 /// or has not an AMV part and an NFS export of its own.
 ///
 /// Source: the vendor's pages on backup, PCE 3.x.
-pub fn contents_rows(has_amv: bool, saved_amv: bool, has_nfs: bool) -> Vec<ContentsRow> {
+pub fn contents_rows(has_amv: bool, saved_amv: bool, has_nfs: bool, saved_nfs: bool) -> Vec<ContentsRow> {
     const GRAVITY: &str = "in the Gravity archive";
-    const NOT_BUILT: &str = "no: not built yet";
     use InBackup::{No, Yes};
     let mut rows = vec![
         ("databases", Yes, GRAVITY),
@@ -363,8 +362,14 @@ pub fn contents_rows(has_amv: bool, saved_amv: bool, has_nfs: bool) -> Vec<Conte
         ("NFS configuration", No, "yours to configure on the target before a restore"),
         (
             "NFS files",
-            No,
-            if has_nfs { "see the NFS archive below" } else { "the backup of the NFS server covers them, not ferry" },
+            if saved_nfs { Yes } else { No },
+            if saved_nfs {
+                "in the NFS archive"
+            } else if has_nfs {
+                "not saved in this run: the backup of the NFS server, or another point, covers them"
+            } else {
+                "the backup of the NFS server covers them, not ferry"
+            },
         ),
         ("drives", No, "not saved by Gravity; back them up where they lie"),
         ("runtimes", No, "only their names and states are saved; deploy the applications again from their sources"),
@@ -384,7 +389,9 @@ pub fn contents_rows(has_amv: bool, saved_amv: bool, has_nfs: bool) -> Vec<Conte
     let amv =
         if saved_amv { ("AMV archive", Yes, "in this point") } else { ("AMV archive", No, "not saved in this run") };
     rows.extend(has_amv.then_some(amv));
-    rows.extend(has_nfs.then_some(("NFS archive", No, NOT_BUILT)));
+    let nfs =
+        if saved_nfs { ("NFS archive", Yes, "in this point") } else { ("NFS archive", No, "not saved in this run") };
+    rows.extend(has_nfs.then_some(nfs));
     rows.into_iter()
         .map(|(row, in_backup, note)| ContentsRow { row: row.to_owned(), in_backup, note: note.to_owned() })
         .collect()

@@ -74,6 +74,12 @@ pub enum Remark {
         into: ClusterName,
         /// How long that took.
         seconds: f64,
+        /// How old the data was when the rehearsal began, in seconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        data_age_seconds: Option<i64>,
+        /// How long each step took, in seconds.
+        #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+        phases: std::collections::BTreeMap<String, f64>,
     },
 }
 

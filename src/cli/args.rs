@@ -25,11 +25,16 @@ impl Cli {
     pub(super) fn read(words: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Self, clap::Error> {
         // Of all commands only `exec` has a command of its own to bound: there --timeout is about that, and what each
         // step of connecting may take is -T alone, or --connect-timeout.
+        Self::from_arg_matches(&Self::whole().try_get_matches_from(words)?)
+    }
+
+    /// The command line as it is read and described: help, manual pages and completions are made of it.
+    pub(super) fn whole() -> clap::Command {
         let command = Self::command().mut_subcommand("exec", |exec| {
             exec.mut_arg("timeout", |arg| arg.long("connect-timeout"))
                 .mut_arg("command_timeout", |arg| arg.long("timeout").visible_alias("task-timeout"))
         });
-        Self::from_arg_matches(&command.try_get_matches_from(words)?)
+        super::examples::with_examples(command)
     }
 }
 
@@ -37,7 +42,7 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Write an inventory and a ferry.toml to start from
-    Init(InitArgs),
+    Init(super::init::InitArgs),
     /// Reach every host: user, root, system, disk; one line a host
     Ping(PingArgs),
     /// This machine and the way to every host: what will go wrong tonight. Changes nothing
@@ -52,6 +57,12 @@ pub(super) enum Command {
     Transfer(super::transfer::TransferArgs),
     /// Move a cluster's content into another cluster: backup of the source, restore into the target, which is overwritten
     Migrate(Box<super::migrate::MigrateArgs>),
+    /// A restore rehearsed and measured, into a cluster that is there for it
+    Drill(Box<super::drill::DrillArgs>),
+    /// How a cluster is: state, versions, nodes, disks, jobs, age of the newest point. Changes nothing
+    Status(super::status::StatusArgs),
+    /// Gather what there is to read about a cluster, secrets taken out. Changes nothing
+    Logs(super::logs::LogsArgs),
     /// Carry out a playbook
     Run(RunArgs),
     /// The catalog of recovery points
@@ -71,6 +82,12 @@ pub(super) enum Command {
     /// Pretend clusters on this machine, to try and to rehearse
     #[command(subcommand)]
     Sandbox(SandboxCommand),
+    /// What a code of an error means, and what to do; without a code the list of all
+    Explain(super::explain::ExplainArgs),
+    /// A script that completes commands, clusters, hosts and points in your shell
+    Completions(super::completions::CompletionsArgs),
+    /// The manual pages
+    Man(super::man::ManArgs),
     /// The whole job against pretend clusters
     Demo(DemoArgs),
 }
@@ -149,6 +166,9 @@ pub(super) struct Common {
     /// Where runs keep their journals
     #[arg(long, value_name = "DIR")]
     pub(super) run_dir: Option<PathBuf>,
+    /// Write the run's steps as JUnit XML to this file
+    #[arg(long, value_name = "FILE")]
+    pub(super) junit: Option<PathBuf>,
     /// More of ferry's own trace in debug.log (up to -vvvv)
     #[arg(short = 'v', long = "verbose", action = clap::ArgAction::Count)]
     pub(super) verbose: u8,
@@ -212,14 +232,6 @@ impl Common {
 fn quoted(word: &str) -> String {
     // Only a NUL cannot be quoted, and no argument holds one.
     shlex::try_quote(word).map_or_else(|_| String::new(), std::borrow::Cow::into_owned)
-}
-
-/// `ferry init`
-#[derive(Debug, Args)]
-pub(super) struct InitArgs {
-    /// Where to write
-    #[arg(default_value = ".")]
-    pub(super) dir: PathBuf,
 }
 
 /// `ferry ping`
@@ -302,6 +314,12 @@ pub(super) struct BackupArgs {
     /// A name for the point
     #[arg(long, value_name = "TEXT")]
     pub(super) label: Option<String>,
+    /// Nothing deletes the point for so long, such as 30d
+    #[arg(long, value_name = "AGE")]
+    pub(super) hold: Option<String>,
+    /// Do nothing when the newest verified archive of each wanted kind is younger, such as 20h
+    #[arg(long, value_name = "AGE")]
+    pub(super) if_older_than: Option<String>,
     /// Print plan and preflight and stop
     #[arg(short = 'C', long)]
     pub(super) check: bool,
@@ -331,6 +349,12 @@ pub(super) struct Confirmation {
     /// The sha256 of a suspect archive: it is restored all the same
     #[arg(long, value_name = "SHA256")]
     pub(super) accept_suspect: Option<String>,
+    /// Put the NFS files into this directory of the target's NFS host: one that is empty, or not there
+    #[arg(long, value_name = "DIR", conflicts_with = "nfs_over")]
+    pub(super) nfs_into: Option<String>,
+    /// Put the NFS files over those in this directory: what is in it is overwritten
+    #[arg(long, value_name = "DIR")]
+    pub(super) nfs_over: Option<String>,
 }
 
 /// `ferry restore`
@@ -344,8 +368,8 @@ pub(super) struct RestoreArgs {
     /// The cluster whose point it is
     #[arg(long, value_name = "CLUSTER")]
     pub(super) from: Option<String>,
-    /// Only these parts: gravity, amv
-    #[arg(long, value_delimiter = ',', value_name = "PARTS", value_parser = ["gravity", "amv"])]
+    /// Only these parts: gravity, amv, nfs
+    #[arg(long, value_delimiter = ',', value_name = "PARTS", value_parser = ["gravity", "amv", "nfs"])]
     pub(super) only: Vec<String>,
     /// Show the plan and every gate, and stop
     #[arg(short = 'C', long)]
@@ -429,6 +453,8 @@ pub(super) enum PointsCommand {
         #[arg(long, value_name = "URL")]
         catalog: Option<String>,
     },
+    /// Write the catalog as one page that needs no network
+    Report(super::points_report::PointsReportArgs),
     /// For monitoring: is there a verified archive of each kind that is young enough? exit 9 when not
     Check {
         /// Clusters; none means every cluster of the catalog

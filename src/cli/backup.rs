@@ -1,29 +1,77 @@
 //! `ferry backup CLUSTER`: the shipped playbook, carried out on a cluster.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::args::{BackupArgs, Common};
 use super::river::{self, Journey};
 use super::{open, playbooks};
+use crate::catalog::check::{check, look};
 use crate::catalog::{ArchiveKind, Catalog, backup_timeout};
 use crate::digest::Sha256;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::modules::{self, Choices, RestoreChoices};
 use crate::name::ClusterName;
 use crate::playbook::Playbook;
-use crate::report::figures::{human_bytes, human_seconds};
+use crate::report::Sink;
+use crate::report::figures::{human_bytes, human_duration, human_seconds};
+use crate::settings::duration;
 
 pub(super) async fn run(args: BackupArgs) -> Result<u8, Failure> {
-    let BackupArgs { cluster, only, label, check, waive, yes: _, common } = args;
+    let BackupArgs { cluster, only, label, hold, if_older_than, check: dry, waive, yes: _, common } = args;
+    let age = |flag: &str, text: &str| {
+        duration::parse(text).map_err(|what| Failure::new(Kind::Usage, format!("{flag} {text}: {what}")))
+    };
+    let hold = hold.map(|text| age("--hold", &text)).transpose()?;
+    if let Some(text) = if_older_than
+        && let Some(young) = young_enough(&cluster, &only, age("--if-older-than", &text)?, &common)?
+    {
+        Sink::stdout().put(&format!("{young}: nothing to do (--if-older-than {text})\n"));
+        return Ok(0);
+    }
     let choices = Choices {
-        check,
+        check: dry,
         only,
         label,
+        hold,
         waive: river::waivers(&waive)?,
         patience: river::patience()?,
         restore: RestoreChoices::default(),
     };
     backup(&cluster, choices, common).await
+}
+
+/// Whether every wanted kind has a verified archive that was begun less than `limit` ago: a sentence that says which.
+/// With no kind named it is Gravity's, whose archive is what a point stands on.
+fn young_enough(cluster: &str, only: &[String], limit: Duration, common: &Common) -> Result<Option<String>, Failure> {
+    let opened = open::open(common, None)?;
+    let cluster = river::cluster(&opened.inventory, cluster)?;
+    let Some(root) = opened.settings.catalogs.first() else { return Ok(None) };
+    let shelf = look(&Catalog::open_read(root)?.list(Some(&cluster))?);
+    let all = [ArchiveKind::Gravity, ArchiveKind::Amv, ArchiveKind::Nfs];
+    let wanted = all.into_iter().filter(|kind| match only {
+        [] => *kind == ArchiveKind::Gravity,
+        only => only.contains(&kind.to_string()),
+    });
+    let limits: Vec<_> = wanted.map(|kind| (kind, limit)).collect();
+    let checked = check(&shelf, &limits, jiff::Timestamp::now());
+    if checked.is_empty() || !checked.iter().all(crate::catalog::check::KindCheck::good) {
+        return Ok(None);
+    }
+    let newest: Vec<String> = checked
+        .iter()
+        .filter_map(|checked| {
+            let newest = checked.newest.as_ref()?;
+            Some(format!(
+                "{} {} is {} old",
+                checked.kind,
+                newest.point,
+                human_duration(Duration::from_secs(newest.age_seconds))
+            ))
+        })
+        .collect();
+    Ok(Some(format!("{cluster}: {}", newest.join(", "))))
 }
 
 /// The journey of a backup; `jobs attach` takes it as well.

@@ -21,6 +21,7 @@ use crate::failure::{Failure, Kind};
 use crate::modules::{self, Choices, Limits, Scope};
 use crate::name::nearest;
 use crate::playbook::{Playbook, Step};
+use crate::report::render::{Style, one_line};
 use crate::report::{Output, Sink, exec};
 
 /// How `exec` speaks, and the bounds of its command.
@@ -39,7 +40,12 @@ impl Speech {
 
     /// What is kept of each host's output: that which is shown at the end is kept until then.
     pub(super) fn limits(self) -> Limits {
-        let kept = if self.form == exec::Form::Stream { 64 << 10 } else { 256 << 10 };
+        let kept = match self.form {
+            exec::Form::Stream => 64 << 10,
+            exec::Form::OneLine | exec::Form::Gather => 256 << 10,
+            // Shown as soon as the host has ended, and whole: there is no log that its readers know of.
+            exec::Form::Ansible | exec::Form::AnsibleOneLine => 8 << 20,
+        };
         Limits { seconds: self.seconds, kept }
     }
 }
@@ -151,10 +157,38 @@ fn playbook(pattern: &str, module: &str, given: Given) -> Result<Playbook, Failu
     Ok(playbook)
 }
 
-pub(super) async fn run(mut args: ExecArgs) -> Result<u8, Failure> {
+/// Ansible's number for one of ours. What is not known counts as unreachable there, and there are no gates.
+fn as_ansible(code: u8) -> u8 {
+    if code == Kind::Unknown.exit_code() { Kind::Unreachable.exit_code() } else { code }
+}
+
+pub(super) async fn run(args: ExecArgs) -> Result<u8, Failure> {
+    // Settings that are wrong are told where they are used.
+    let compat = open::settings(&[], None, None, None).is_ok_and(|settings| settings.compat_ansible);
+    match look(args, compat).await {
+        Ok(code) if compat => Ok(as_ansible(code)),
+        // Ansible goes on without a host, and without an inventory, and ends well: scripts that call it rely on it.
+        Err(failure) if compat && failure.kind == Kind::NoHost => Ok(nobody(&failure)),
+        ended => ended,
+    }
+}
+
+/// No host matched, which is no error to Ansible.
+fn nobody(failure: &Failure) -> u8 {
+    let style = Style::stderr();
+    for what in [failure.what.as_str(), "No hosts matched, nothing to do"] {
+        Sink::stderr().put(&format!("[WARNING]: {}\n", one_line(what, style)));
+    }
+    0
+}
+
+async fn look(mut args: ExecArgs, compat: bool) -> Result<u8, Failure> {
     if args.list_hosts {
         let hosts = open::open(&args.common, None)?.select(&args.pattern, args.common.limit.as_deref())?;
-        Sink::stdout().put(&format!("{}\n", hosts.join("\n")));
+        let (head, indent) =
+            if compat { (format!("  hosts ({}):\n", hosts.len()), "    ") } else { (String::new(), "") };
+        let hosts: String = hosts.iter().map(|host| format!("{indent}{host}\n")).collect();
+        Sink::stdout().put(&(head + &hosts));
         return Ok(0);
     }
     let table = modules::table();
@@ -162,7 +196,11 @@ pub(super) async fn run(mut args: ExecArgs) -> Result<u8, Failure> {
     let Some(spec) = table.get(&wanted) else {
         let ours: Vec<&str> = table.names().filter(|name| modules::scope(name) == Scope::Host).collect();
         let near = nearest(&wanted, ours.iter().copied(), 2);
-        let failure = usage(format!("there is no module {wanted:?}"));
+        let mut failure = usage(format!("there is no module {wanted:?}"));
+        if compat {
+            // Ansible finds out on the hosts.
+            failure.kind = Kind::Failed;
+        }
         return Err(match near.is_empty() {
             true => failure.mend(format!("ferry has {}", ours.join(", "))),
             false => failure.mend(format!("did you mean {}?", near.join(" or "))),
@@ -193,6 +231,8 @@ pub(super) async fn run(mut args: ExecArgs) -> Result<u8, Failure> {
     let opened = open::open(&args.common, None)?;
     opened.select(&args.pattern, args.common.limit.as_deref())?;
     let form = match (args.one_line, args.gather) {
+        (true, _) if compat => exec::Form::AnsibleOneLine,
+        (false, false) if compat => exec::Form::Ansible,
         (true, _) => exec::Form::OneLine,
         (_, true) => exec::Form::Gather,
         _ => exec::Form::Stream,
@@ -202,6 +242,7 @@ pub(super) async fn run(mut args: ExecArgs) -> Result<u8, Failure> {
         check: args.check,
         only: Vec::new(),
         label: None,
+        hold: None,
         waive: Default::default(),
         patience: river::patience()?,
         restore: Default::default(),

@@ -22,8 +22,8 @@ pub(super) struct MigrateArgs {
     pub(super) source: String,
     /// The cluster that is overwritten: a group of the inventory
     pub(super) target: String,
-    /// Only these parts: gravity, amv
-    #[arg(long, value_delimiter = ',', value_name = "PARTS", value_parser = ["gravity", "amv"])]
+    /// Only these parts: gravity, amv, nfs
+    #[arg(long, value_delimiter = ',', value_name = "PARTS", value_parser = ["gravity", "amv", "nfs"])]
     pub(super) only: Vec<String>,
     /// A name for the point, kept in its manifest
     #[arg(long)]
@@ -81,8 +81,15 @@ pub(super) async fn run(args: MigrateArgs) -> Result<u8, Failure> {
     }
     let mut asked = restore::choices(None, None, confirmation);
     asked.migrate = Some(Migrate { source: source.clone(), spool });
-    let choices =
-        Choices { check, only, label, waive: river::waivers(&waive)?, patience: river::patience()?, restore: asked };
+    let choices = Choices {
+        check,
+        only,
+        label,
+        hold: None,
+        waive: river::waivers(&waive)?,
+        patience: river::patience()?,
+        restore: asked,
+    };
     let title = format!(
         "Migration of {source} into {target}{}",
         if choices.check { " (--check: nothing is started)" } else { "" }

@@ -5,17 +5,24 @@
 
 mod args;
 mod backup;
+mod completions;
 mod demo;
 mod doc;
 mod doctor;
+mod drill;
+mod examples;
 mod exec;
+mod explain;
 mod init;
 mod jobs;
+mod logs;
+mod man;
 mod migrate;
 mod open;
 mod ping;
 mod playbooks;
 mod points;
+mod points_report;
 mod prompt;
 mod restore;
 mod resume;
@@ -23,6 +30,8 @@ mod river;
 mod run;
 mod runs;
 mod sandbox;
+mod schedule;
+mod status;
 mod transfer;
 
 use std::process::ExitCode;
@@ -35,14 +44,19 @@ use crate::report::render::{Style, print_failure};
 use crate::secret::Masker;
 use args::{Cli, Command};
 
+pub use man::reference;
+
 /// Parses, calls, and turns the outcome into an exit code.
 pub fn main() -> ExitCode {
+    if completions::answer() {
+        return ExitCode::SUCCESS;
+    }
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
             let wrong = error.use_stderr();
             let _ = error.print();
-            return ExitCode::from(if wrong { Kind::Usage.exit_code() } else { 0 });
+            return ExitCode::from(if wrong { wrong_usage() } else { 0 });
         }
     };
     no_core_dumps();
@@ -61,6 +75,15 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
+/// What a wrong command line ends with. ferry.toml has not been read by then: only the environment can ask for
+/// Ansible's number.
+fn wrong_usage() -> u8 {
+    let command = std::env::args().nth(1).unwrap_or_default();
+    let compat = std::env::var("FERRY_COMPAT").is_ok_and(|word| word == "ansible");
+    let of_ansible = ["run", "exec", "inventory", "vault"].contains(&command.as_str());
+    if compat && of_ansible { 2 } else { Kind::Usage.exit_code() }
+}
+
 /// The secrets that this command was given. One for the process: a failure may reach `main` from
 /// anywhere, and what a host said is in it.
 static MASKER: OnceLock<Masker> = OnceLock::new();
@@ -77,7 +100,24 @@ fn no_core_dumps() {
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
 }
 
+/// `--junit` is about the steps of a run.
+fn no_junit(name: &str, common: &args::Common) -> Result<(), Failure> {
+    match &common.junit {
+        None => Ok(()),
+        Some(_) => Err(Failure::new(Kind::Usage, format!("--junit: ferry {name} has no steps to write down"))
+            .mend("it is for backup, restore, run, exec and runs resume")),
+    }
+}
+
 fn dispatch(cli: Cli) -> Result<u8, Failure> {
+    match &cli.command {
+        Command::Ping(args) => no_junit("ping", &args.common)?,
+        Command::Doctor(args) => no_junit("doctor", &args.common)?,
+        Command::Jobs(args::JobsCommand::List { common, .. }) => no_junit("jobs list", common)?,
+        Command::Jobs(args::JobsCommand::Cancel { common, .. }) => no_junit("jobs cancel", common)?,
+        Command::Jobs(args::JobsCommand::Clean { common, .. }) => no_junit("jobs clean", common)?,
+        _ => {}
+    }
     match cli.command {
         Command::Init(args) => init::run(&args),
         Command::Ping(args) => block_on(ping::run(args)),
@@ -86,6 +126,9 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Exec(args) => block_on(async { tokio::spawn(exec::run(args)).await.unwrap_or_else(gone) }),
         Command::Backup(args) => block_on(backup::run(args)),
         Command::Restore(args) => block_on(restore::run(args)),
+        Command::Drill(args) => block_on(drill::run(*args)),
+        Command::Status(args) => block_on(status::run(args)),
+        Command::Logs(args) => block_on(logs::run(args)),
         Command::Migrate(args) => block_on(migrate::run(*args)),
         Command::Run(args) => block_on(run::run(args)),
         // Beside the connections that it reads from: every piece would wake another thread else.
@@ -97,6 +140,9 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Doc(args) => doc::run(&args),
         Command::Playbooks(command) => playbooks::run(&command),
         Command::Sandbox(command) => sandbox::run(command),
+        Command::Explain(args) => explain::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Demo(args) => demo::run(&args),
     }
 }

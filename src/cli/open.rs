@@ -24,6 +24,9 @@ use crate::secret::{ExposeSecret as _, Masker, SecretString};
 use crate::settings::{Flags, Settings};
 use crate::vault::{self, Vault};
 
+/// Variables by which commands tell their playbooks what was typed.
+const OURS: [&str; 5] = ["ferry_cluster", "ferry_source", "ferry_logs_since", "ferry_logs_dir", "ferry_logs_report"];
+
 /// Settings, inventory and how to reach hosts.
 pub(super) struct Opened {
     pub(super) settings: Settings,
@@ -119,7 +122,10 @@ pub(super) fn vault_for(
     ids.extend(options.vault_password_file.iter().map(file));
     ids.extend(settings.vault_password_file.iter().map(|path| file(&path.display().to_string())));
     let ask = |question: &str, twice: bool| {
-        let typed = prompt::secret(question, "--vault-password-file FILE, or --vault-id ID@FILE")?;
+        let typed = prompt::secret(
+            question,
+            "--vault-password-file FILE, --vault-id ID@FILE, or FERRY_VAULT_PASSWORD_FILE=FILE",
+        )?;
         if twice {
             let again = prompt::secret(&format!("Confirm {}", question.to_lowercase()), "")?;
             if again.expose_secret() != typed.expose_secret() {
@@ -169,7 +175,11 @@ fn extra_vars(given: &[String], vault: &Vault) -> Result<Map<String, Value>, Fai
 /// The password to log in with, asked for once.
 fn login_password(common: &Common, settings: &Settings) -> Result<Option<SecretString>, Failure> {
     if common.ask_pass {
-        return prompt::secret("SSH password", "--connection-password-file FILE").map(Some);
+        return prompt::secret(
+            "SSH password",
+            "--connection-password-file FILE, or FERRY_CONNECTION_PASSWORD_FILE=FILE; better: a key",
+        )
+        .map(Some);
     }
     let file = common.connection_password_file.clone().or_else(|| settings.connection_password_file.clone());
     file.map(|path| prompt::secret_file(&path)).transpose()
@@ -183,7 +193,10 @@ fn become_password(
 ) -> Result<Option<SecretString>, Failure> {
     if common.ask_become_pass {
         let question = if common.ask_pass { "BECOME password[defaults to SSH password]" } else { "BECOME password" };
-        let typed = prompt::secret(question, "--become-password-file FILE, or --become-password-env NAME")?;
+        let typed = prompt::secret(
+            question,
+            "--become-password-file FILE, FERRY_BECOME_PASSWORD_FILE=FILE, or --become-password-env NAME",
+        )?;
         return Ok(Some(
             login.filter(|_| common.ask_pass && typed.expose_secret().is_empty()).cloned().unwrap_or(typed),
         ));
@@ -287,8 +300,7 @@ impl Opened {
         }
         // These are ours, not the operator's: templates know them, the table of variables does not.
         let mut written = self.extra.clone();
-        written.remove("ferry_cluster");
-        written.remove("ferry_source");
+        written.retain(|name, _| !OURS.contains(&name.as_str()));
         HostVars::read_all(&self.inventory, &names, &written)?;
         for (host, name) in hosts.iter().zip(names) {
             let made = Ok(()).and_then(|()| {

@@ -37,6 +37,7 @@ pub(super) async fn world(opened: &open::Opened, hosts: &[String]) -> Result<Wor
         check: false,
         only: Vec::new(),
         label: None,
+        hold: None,
         waive: Default::default(),
         patience: super::river::patience()?,
         restore: Default::default(),

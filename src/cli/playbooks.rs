@@ -10,6 +10,8 @@ use crate::report::Sink;
 pub(super) const INSIDE: &[(&str, &str)] = &[
     ("backup", include_str!("../../playbooks/backup.yml")),
     ("restore", include_str!("../../playbooks/restore.yml")),
+    ("drill", include_str!("../../playbooks/drill.yml")),
+    ("logs", include_str!("../../playbooks/logs.yml")),
     ("migrate", include_str!("../../playbooks/migrate.yml")),
 ];
 

@@ -62,6 +62,7 @@ pub(super) fn run(command: PointsCommand) -> Result<u8, Failure> {
         PointsCommand::Verify { point, json, catalog } => {
             verify(&catalogs(catalog.as_deref())?, point.as_deref(), json)
         }
+        PointsCommand::Report(args) => super::points_report::run(&catalogs(args.catalog.as_deref())?, &args),
         PointsCommand::Check { cluster, max_age, json, catalog } => {
             let limits = limits(&max_age)?;
             check(&catalogs(catalog.as_deref())?, &cluster, &limits, json)

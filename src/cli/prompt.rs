@@ -78,6 +78,19 @@ pub(super) fn yes(question: &str, instead: &str) -> Result<bool, Failure> {
     Ok(read.is_ok() && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
 }
 
+/// Asks for a line at the terminal.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`] when the terminal went away or its input ended.
+pub(super) fn line(question: &str) -> Result<String, Failure> {
+    crate::report::Sink::stderr().put(question);
+    let mut answer = String::new();
+    match std::io::stdin().read_line(&mut answer) {
+        Ok(count) if count > 0 => Ok(answer),
+        _ => Err(Failure::new(Kind::CouldNotStart, "the answers ended: nothing was written")),
+    }
+}
+
 /// The person at the terminal, for questions in the middle of a run.
 pub(super) struct Person;
 

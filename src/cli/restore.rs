@@ -13,7 +13,7 @@ use crate::report::figures::human_bytes;
 
 /// What the operator typed about a restore.
 pub(super) fn choices(point: Option<String>, from: Option<String>, confirmation: Confirmation) -> RestoreChoices {
-    let Confirmation { confirm, erase_amv, in_place, accept_suspect } = confirmation;
+    let Confirmation { confirm, erase_amv, in_place, accept_suspect, nfs_into, nfs_over } = confirmation;
     RestoreChoices {
         point,
         from,
@@ -21,6 +21,8 @@ pub(super) fn choices(point: Option<String>, from: Option<String>, confirmation:
         confirm,
         erase_amv,
         suspect_sha: accept_suspect,
+        nfs_into,
+        nfs_over,
         ..RestoreChoices::default()
     }
 }
@@ -34,6 +36,7 @@ pub(super) async fn run(args: RestoreArgs) -> Result<u8, Failure> {
         check,
         only,
         label: None,
+        hold: None,
         waive: river::waivers(&waive)?,
         patience: river::patience()?,
         restore: choices(Some(point), from, confirmation),
@@ -45,7 +48,8 @@ pub(super) async fn run(args: RestoreArgs) -> Result<u8, Failure> {
 pub(super) async fn restore(cluster: &str, mut choices: Choices, common: Common) -> Result<u8, Failure> {
     let opened = open::open(&common, None)?;
     let cluster = river::cluster(&opened.inventory, cluster)?;
-    let (name, text, changed) = playbooks::find("restore", opened.settings.file.as_deref())?;
+    let (name, text, changed) =
+        playbooks::find(if choices.restore.drill { "drill" } else { "restore" }, opened.settings.file.as_deref())?;
     let playbook = Playbook::parse(&name, &text, &modules::table())?;
     let point = find(&opened, &choices.restore)?;
     // From here on it is this very point, whatever is sealed meanwhile.
@@ -57,11 +61,15 @@ pub(super) async fn restore(cluster: &str, mut choices: Choices, common: Common)
     if let Some(line) = question_line(&opened, &cluster, &point)? {
         first.push(line);
     }
+    if choices.restore.drill {
+        first.extend(modules::drill::ISOLATE.iter().map(|(what, todo)| format!("isolate    {what}: {todo}")));
+    }
     if changed {
         first.push(format!("playbook   a changed copy is used: {name}"));
     }
     let title = format!(
-        "Restore of {}/{} into {cluster}{}",
+        "{} of {}/{} into {cluster}{}",
+        if choices.restore.drill { "Drill" } else { "Restore" },
         point.cluster,
         point.id(),
         if choices.check { " (--check: nothing is changed)" } else { "" }

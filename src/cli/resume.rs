@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args::{Cli, Command, Common, Confirmation, JobsCommand, ResumeArgs};
-use super::{backup, exec, jobs, migrate, open, restore, run, runs};
+use super::{backup, drill, exec, jobs, logs, migrate, open, restore, run, runs};
 use crate::digest::Sha256;
 use crate::event::{Event, Events};
 use crate::failure::{Failure, Kind};
@@ -264,6 +264,8 @@ async fn repeat(args: ResumeArgs, given: Given, runs: PathBuf) -> Result<u8, Fai
     let mine = |common: Common| merged(common, own, known, runs);
     match cli.command {
         Command::Backup(mut args) => {
+            // What it made counts as young: the run is carried on to its end all the same.
+            args.if_older_than = None;
             args.common = mine(args.common);
             args.waive.extend(waive);
             backup::run(args).await
@@ -283,6 +285,19 @@ async fn repeat(args: ResumeArgs, given: Given, runs: PathBuf) -> Result<u8, Fai
             args.waive.extend(waive);
             args.confirmation = confirmed(args.confirmation, confirmation);
             migrate::run(*args).await
+        }
+        Command::Drill(mut args) => {
+            args.common = mine(args.common);
+            args.waive.extend(waive);
+            args.confirmation = confirmed(args.confirmation, confirmation);
+            if let Some(point) = point {
+                (args.point, args.from) = (point, None);
+            }
+            drill::run(*args).await
+        }
+        Command::Logs(mut args) => {
+            args.common = mine(args.common);
+            logs::run(args).await
         }
         Command::Run(mut args) => {
             args.common = mine(args.common);
@@ -370,6 +385,7 @@ fn merged(theirs: Common, own: Common, given: Given, runs: PathBuf) -> Common {
         catalog: own.catalog.or(theirs.catalog),
         // Where the earlier one is: the next resume finds both.
         run_dir: Some(runs),
+        junit: own.junit,
         verbose: own.verbose.max(theirs.verbose),
         resume: Some(given),
         exec: None,
@@ -382,5 +398,7 @@ fn confirmed(theirs: Confirmation, own: Confirmation) -> Confirmation {
         erase_amv: own.erase_amv.or(theirs.erase_amv),
         in_place: own.in_place || theirs.in_place,
         accept_suspect: own.accept_suspect.or(theirs.accept_suspect),
+        nfs_into: own.nfs_into.or(theirs.nfs_into),
+        nfs_over: own.nfs_over.or(theirs.nfs_over),
     }
 }

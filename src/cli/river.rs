@@ -106,7 +106,8 @@ fn begin_telling(opened: &Opened, common: &Common, started: jiff::Timestamp) -> 
         Some(speech) => speech.open(output(common.output), &dir).map_err(cannot)?,
         None => {
             let window = Window::default();
-            let shown = report::spawn(window.clone(), output(common.output)).map_err(cannot)?;
+            let memory = report::Memory { runs: opened.settings.runs.clone(), except: id.to_string() };
+            let shown = report::spawn(window.clone(), output(common.output), Some(memory)).map_err(cannot)?;
             (window, shown)
         }
     };
@@ -277,6 +278,7 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         World::new(telling.events.clone(), info, journey.choices.clone(), journey.cluster.clone(), ways, vars, catalog);
     world.spool = spool;
     world.before = earlier.as_ref().map(|earlier| earlier.done.of_cluster(&plan)).unwrap_or_default();
+    world.one_task = plan.tasks() == 1;
     if let Some(speech) = journey.common.exec {
         world.limits = speech.limits();
     }
@@ -300,7 +302,7 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     for window in telling.windows {
         let _ = window.join();
     }
-    super::runs::report_after(&telling.dir);
+    super::runs::report_after(&telling.dir, journey.common.junit.as_deref());
     if let Err(failure) = ended {
         // Everything was done and told; only the journal's last line is missing.
         report::render::print_failure(&failure, report::render::Style::stderr());

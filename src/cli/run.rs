@@ -67,6 +67,8 @@ pub(super) async fn run(args: RunArgs) -> Result<u8, Failure> {
                 "gravity_preflight",
                 "gravity_backup",
                 "amv_backup",
+                "nfs_backup",
+                "nfs_restore",
                 "archive_collect",
                 "point_seal",
                 "restore_gates",
@@ -82,6 +84,7 @@ pub(super) async fn run(args: RunArgs) -> Result<u8, Failure> {
         check: args.check,
         only: Vec::new(),
         label: None,
+        hold: None,
         waive: river::waivers(&args.waive)?,
         patience: river::patience()?,
         restore: super::restore::choices(

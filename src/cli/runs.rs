@@ -58,6 +58,11 @@ pub(super) struct ReplayArgs {
     run_dir: Option<PathBuf>,
 }
 
+/// A text that did not pass the event door, without the secrets that this command knows.
+fn masked(text: &str) -> String {
+    super::MASKER.get_or_init(crate::secret::Masker::new).mask(text).into_owned()
+}
+
 /// What the manifest of a point says that no journal has. A point that is gone or cannot be read adds nothing.
 fn extra(sealed: &SealedPoint) -> Extra {
     let Ok(manifest) = Manifest::read(&Path::new(&sealed.path).join("manifest.json")) else { return Extra::default() };
@@ -68,17 +73,20 @@ fn extra(sealed: &SealedPoint) -> Extra {
     });
     Extra {
         included: included.collect(),
-        commands: manifest.commands.clone(),
-        waivers: manifest.waivers.iter().map(|waiver| (waiver.gate.clone(), waiver.reason.clone())).collect(),
+        commands: manifest.commands.iter().map(|command| masked(command)).collect(),
+        waivers: manifest.waivers.iter().map(|waiver| (waiver.gate.clone(), masked(&waiver.reason))).collect(),
     }
 }
 
-/// Writes the page of a run that has just ended. What was done does not depend on it: a page that cannot be
-/// written is said, and changes no exit code.
-pub(super) fn report_after(dir: &Path) {
-    if let Err(failure) = page::write_file(dir, &extra, &dir.join(page::FILE)) {
-        let failure = failure.why("the run itself is not touched by this").mend("ferry runs report");
-        super::show_failure(&failure);
+/// Writes what is made of a run that has just ended: its page, the JUnit file, what the CI is told. What was done
+/// does not depend on it: what cannot be written is said, and changes no exit code.
+pub(super) fn report_after(dir: &Path, junit: Option<&Path>) {
+    let page = page::write_file(dir, &extra, &dir.join(page::FILE)).map(|_| ());
+    let junit = junit.map_or(Ok(()), |path| report::junit::write_file(dir, path));
+    let summary = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let told = report::ci::after(dir, report::ci::Ci::here(), summary.as_deref());
+    for failure in [page, junit, told].into_iter().filter_map(Result::err) {
+        super::show_failure(&failure.why("the run itself is not touched by this").mend("ferry runs report"));
     }
 }
 
@@ -125,7 +133,7 @@ fn replay(args: &ReplayArgs) -> Result<u8, Failure> {
     let dir = find(&open::settings(&[], None, args.run_dir.as_deref(), None)?.runs, &args.run)?;
     let mut reader = journal::Reader::open(&dir.join(journal::FILE))?;
     let window = Window::default();
-    let shown = report::spawn(window.clone(), river::output(args.output))
+    let shown = report::spawn(window.clone(), river::output(args.output), None)
         .map_err(|error| Failure::new(Kind::CouldNotStart, "the screen could not be opened").saw(error.to_string()))?;
     let mut before: Option<jiff::Timestamp> = None;
     let mut trouble = None;

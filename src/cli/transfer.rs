@@ -103,6 +103,7 @@ pub(super) async fn run(args: TransferArgs) -> Result<u8, Failure> {
         check: args.check,
         only: Vec::new(),
         label: None,
+        hold: None,
         waive: Default::default(),
         patience: river::patience()?,
         restore: Default::default(),

@@ -4,7 +4,7 @@
 //! generations ([`ClusterStatus`]), the rules that decide whether and where a backup may run
 //! ([`preflight`], a pure function), the script that runs `gravity backup`
 //! ([`backup_script`]) and what its end means ([`outcome`]), the node's journal of Gravity's
-//! commands ([`gather_logs`]); for a restore, the second look at a target ([`probe_target`]), the gates
+//! commands ([`gather_logs`]), all there is to read about a cluster ([`gather_node`]) and the secrets in it ([`redact_log`]); for a restore, the second look at a target ([`probe_target`]), the gates
 //! ([`restore_gates`], a pure function), the script and its ends ([`restore_script`], [`RestoreOutcome`]), the evidence
 //! where an end is unknown ([`reconcile`]), and when the target is well again ([`settled`]). What does not: how a script outlives us (job), how an archive is
 //! proved (archive) and brought home (transfer), the order of the steps (the playbook).
@@ -17,6 +17,7 @@
 
 mod backup;
 mod gates;
+mod gather;
 mod logs;
 mod preflight;
 mod probe;
@@ -35,12 +36,13 @@ pub use gates::{
     AmvPoint, NEVER_WAIVED, PointFacts, PointVerdict, RestoreGates, RestorePolicy, SafetyBackup, WAIVED_ONE_BY_ONE,
     Waived, apply_waivers, restore_gates,
 };
+pub use gather::{Gathered, MOST, Report, forget_report, gather_cluster, gather_node, report};
 pub use logs::{HookState, gather_logs, hook_job_state};
 pub use preflight::{ClusterIdentity, Master, Policy, Preflight, preflight};
 pub use probe::{
     Disk, GravityFacts, NO_GRAVITY, NodeFacts, PCE_4, ProbeOptions, Staging, is_pce_4, probe, probe_with_nonce,
 };
-pub use redact::{redact, redact_json, strip_ansi};
+pub use redact::{Taken, redact, redact_json, redact_log, strip_ansi};
 pub use restore::{
     CHECKS, Evidence, JournalCommand, REFUSED_DIGEST, RestoreJob, RestoreOutcome, reconcile, reconcile_with_nonce,
     restore_script, restore_timeout,

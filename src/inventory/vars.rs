@@ -109,6 +109,7 @@ pub const KNOWN: &[Known] = &[
     ),
     known("ansible_connection", VarKind::Connection, "ssh or local; ssh"),
     known("ansible_ssh_common_args", VarKind::Text, "options of ssh, such as -J bastion"),
+    known("ferry_jump_password", VarKind::Secret, "the login password for the jump hosts of this host"),
     known("ansible_ssh_extra_args", VarKind::Text, "more options of ssh"),
     known("ansible_ssh_args", VarKind::Text, "options of ssh in place of Ansible's own"),
     also("ansible_ssh_timeout", &["ansible_timeout"], VarKind::Seconds, "seconds to connect in; 10"),

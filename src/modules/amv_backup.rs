@@ -63,7 +63,15 @@ pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done
 }
 
 /// Lets the point be sealed without AMV's archive, when that has failed; not while its job may still run.
-pub(super) async fn lacks(world: &World) -> Result<Done, Failure> {
+pub(super) async fn lacks(world: &World, part: &str) -> Result<Done, Failure> {
+    match part {
+        "amv" => {}
+        "nfs" => return lacks_nfs(world).await,
+        other => {
+            return Err(Failure::new(Kind::CouldNotStart, format!("part {other:?} of point_lacks"))
+                .why("expected: amv or nfs; a point without Gravity's archive is none"));
+        }
+    }
     let failed = world.work.lock().await.amv.failed.clone();
     let Some(failure) = failed else { return Ok(Done::ok("nothing is missing", json!({}))) };
     if matches!(failure.kind, Kind::Unknown | Kind::Unreachable) && world.work.lock().await.amv.job.is_some() {
@@ -83,6 +91,16 @@ pub(super) async fn lacks(world: &World) -> Result<Done, Failure> {
         return Err(failure);
     }
     Ok(Done::ok("the point is sealed without AMV", json!({"lacks": ["amv"]})))
+}
+
+/// Lets the point be sealed without the NFS files, when there is something else in it.
+async fn lacks_nfs(world: &World) -> Result<Done, Failure> {
+    let work = world.work.lock().await;
+    let Some(failure) = work.nfs.failed.clone() else { return Ok(Done::ok("nothing is missing", json!({}))) };
+    if work.arrived.is_none() && work.amv.arrived.is_none() {
+        return Err(failure);
+    }
+    Ok(Done::ok("the point is sealed without the NFS files", json!({"lacks": ["nfs"]})))
 }
 
 /// Removes the copy of the script from the node; what cannot be removed is told.
@@ -197,7 +215,7 @@ async fn backup(world: &World, args: &Map<String, Value>) -> Result<Done, Failur
             return Ok(Done::ok("its point is sealed already", json!({"sealed": true})));
         }
         None => {
-            if let Some(why) = not_yet(world, &history)? {
+            if let Some(why) = not_yet(world, &history, "amv", "pce_amv_every", EVERY)? {
                 world.work.lock().await.amv.skipped = Some(why.clone());
                 return Ok(Done::skipped(why));
             }
@@ -268,24 +286,31 @@ async fn discard(world: &World, job: &OurJob, log: Sha256) {
     world.work.lock().await.amv.job = None;
 }
 
-/// `pce_amv_every`: why it is not yet time. Asked for by `--only amv`, and in a migration, it is always time.
-fn not_yet(world: &World, history: &[Past]) -> Result<Option<String>, Failure> {
-    if world.choices.restore.migrate.is_some() || world.choices.only.iter().any(|only| only == "amv") {
+/// `pce_amv_every`, `pce_nfs_every`: why it is not yet time for a part. Asked for by `--only`, and in a migration, it is
+/// always time.
+pub(super) fn not_yet(
+    world: &World,
+    history: &[Past],
+    part: &str,
+    variable: &str,
+    default: Duration,
+) -> Result<Option<String>, Failure> {
+    if world.choices.restore.migrate.is_some() || world.choices.only.iter().any(|only| only == part) {
         return Ok(None);
     }
     let ours = world.vars.keys().filter(|host| in_cluster(world, host));
-    let text = ours.filter_map(|host| world.var(host, "pce_amv_every")).next();
+    let text = ours.filter_map(|host| world.var(host, variable)).next();
     let every = match &text {
-        None => EVERY,
+        None => default,
         Some(text) => crate::settings::duration::parse(text)
-            .map_err(|what| Failure::new(Kind::CouldNotStart, format!("pce_amv_every {text:?}: {what}")))?,
+            .map_err(|what| Failure::new(Kind::CouldNotStart, format!("{variable} {text:?}: {what}")))?,
     };
     let Some(last) = history.first() else { return Ok(None) };
     let age = jiff::Timestamp::now().as_second() - last.finished.as_second();
-    // A nightly backup that begins some minutes earlier than last week's must not skip a week.
+    // A nightly backup that begins some minutes earlier than last time must not skip a turn.
     let due = i64::try_from(every.as_secs()).unwrap_or(i64::MAX).saturating_sub(3600.min(every.as_secs() as i64 / 10));
     if (0..due).contains(&age) {
-        let shown = text.unwrap_or_else(|| "7d".to_owned());
+        let shown = text.unwrap_or_else(|| format!("{}d", default.as_secs() / 86_400));
         return Ok(Some(format!(
             "last saved {} ({}), every {shown}",
             last.finished.strftime("%Y-%m-%d %H:%M UTC"),

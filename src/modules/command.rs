@@ -342,7 +342,7 @@ pub(super) async fn carry_out(call: &Call<'_>, line: &str, shown: Value, stdin: 
     }
     out_lines.end(|line| world.events.line(host, Stream::Out, line));
     err_lines.end(|line| world.events.line(host, Stream::Err, line));
-    let exit = child.exit().await;
+    let exit = child.exit().await.as_a_shell_says();
     for kept in [&mut out, &mut err] {
         if kept.len() >= kept_most {
             kept.truncate(masker.cut(kept));

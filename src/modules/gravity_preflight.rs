@@ -83,7 +83,7 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
         expected_archive: expected.map(|expected| expected.archive_bytes),
         expected_staging: expected.map(|expected| expected.content_bytes),
         ferry_hook_jobs: Vec::new(),
-        needs_gravity_job: true,
+        needs_gravity_job: world.choices.wants("gravity") || world.choices.wants("amv"),
     };
     let mut work = world.work.lock().await;
     let unreachable: Vec<(String, String)> =

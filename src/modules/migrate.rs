@@ -196,7 +196,8 @@ pub(super) async fn end(world: &World) -> Result<Done, Failure> {
     let Some(point) = world.handed() else { return Ok(Done::skipped("nothing was migrated")) };
     {
         let work = world.work.lock().await;
-        if work.restoring.restored_seconds.is_none() && !work.restoring.amv_restored {
+        let restoring = &work.restoring;
+        if restoring.restored_seconds.is_none() && !restoring.amv_restored && restoring.nfs_restored.is_none() {
             return Ok(Done::skipped("nothing was restored"));
         }
     }

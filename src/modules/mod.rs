@@ -14,10 +14,12 @@ pub mod archive_deliver;
 pub mod assert;
 pub mod call;
 pub mod cluster_lock;
+pub mod cluster_logs;
 pub mod cluster_settle;
 pub mod command;
 pub mod copy;
 pub mod debug;
+pub mod drill;
 pub mod fail;
 pub mod fetch;
 pub mod file;
@@ -29,6 +31,7 @@ pub mod gravity_preflight;
 pub mod gravity_restore;
 pub mod include_vars;
 pub mod migrate;
+pub mod nfs;
 mod node;
 pub mod node_logs;
 pub mod pause;
@@ -40,6 +43,7 @@ pub mod restoring;
 pub mod safety_backup;
 pub mod script;
 pub mod set_fact;
+pub mod settings_capture;
 pub mod setup;
 pub mod slurp;
 pub mod stat;
@@ -169,7 +173,11 @@ pub const TABLE: &[ModuleSpec] = &[
         "Brings an archive home and proves it",
         &[arg("part", ArgKind::Str, "gravity (the default) or amv")],
     ),
-    of_cluster("point_lacks", "Notes that the point lacks a part", &[arg("part", ArgKind::Str, "amv").required()]),
+    of_cluster(
+        "point_lacks",
+        "Notes that the point lacks a part",
+        &[arg("part", ArgKind::Str, "amv or nfs").required()],
+    ),
     of_cluster("migrate_begin", "Finds what a migration that is carried on has made already", &[]),
     of_cluster("migrate_gates", "What can be known of a migration before its backup, and the confirmation", &[]),
     of_cluster("migrate_hand_over", "Lets the restore of a migration have the point", &[]),
@@ -190,6 +198,23 @@ pub const TABLE: &[ModuleSpec] = &[
     of_cluster("amv_restore", "The restore of Anypoint Monitoring and Visualizer, as a job", &[]),
     of_cluster("restore_tidy", "Removes what a restore left on nodes", &[]),
     of_cluster("restore_summary", "What was restored and what stays to be done", &[]),
+    of_cluster(
+        "nfs_backup",
+        "Saves the customer's NFS export into the point",
+        &[arg("exclude", ArgKind::List, "patterns of tar for what is left out")],
+    ),
+    of_cluster("nfs_restore", "Puts the NFS files of a point into an empty directory, or one named for that", &[]),
+    of_cluster(
+        "cluster_logs",
+        "Gathers what there is to read about a cluster, secrets taken out",
+        &[
+            arg("since", ArgKind::Duration, "how far back journals are read; 24h"),
+            arg("dest", ArgKind::Str, "the folder that is made; below the run's folder by default"),
+            arg("report", ArgKind::Bool, "gravity report as well, which holds secrets"),
+        ],
+    ),
+    of_cluster("settings_capture", "Keeps with the point what Gravity leaves out: DNS, certificates, NFS, nodes", &[]),
+    of_cluster("drill_end", "Measures a drill and notes it on the point", &[]),
     of_cluster("node_logs", "Brings the nodes' logs home", &[]),
     of_cluster("point_seal", "Seals the recovery point", &[]),
     of_cluster("node_cleanup", "Removes what a backup left on nodes", &[]),
@@ -208,8 +233,10 @@ pub fn scope(module: &str) -> Scope {
         "gravity_facts" | "cluster_lock" | "gravity_preflight" | "gravity_backup" | "archive_collect" | "node_logs"
         | "point_seal" | "node_cleanup" | "point_summary" | "amv_backup" | "point_lacks" | "restore_gates"
         | "safety_backup" | "archive_deliver" | "gravity_restore" | "cluster_settle" | "amv_restore"
-        | "restore_tidy" | "restore_summary" | "migrate_begin" | "migrate_gates" | "migrate_hand_over"
-        | "migrate_end" | "transfer" => Scope::Cluster,
+        | "restore_tidy" | "restore_summary" | "settings_capture" | "drill_end" | "nfs_backup" | "nfs_restore"
+        | "cluster_logs" | "migrate_begin" | "migrate_gates" | "migrate_hand_over" | "migrate_end" | "transfer" => {
+            Scope::Cluster
+        }
         _ => Scope::Host,
     }
 }
@@ -257,7 +284,13 @@ pub async fn on_cluster(
     args: &Map<String, Value>,
 ) -> Result<Done, Failure> {
     world.turn_to(hosts)?;
-    match module {
+    let began = std::time::Instant::now();
+    let done = match module {
+        "settings_capture" => settings_capture::run(world).await,
+        "drill_end" => drill::end(world, hosts).await,
+        "nfs_backup" => nfs::backup(world, args).await,
+        "nfs_restore" => nfs::restore(world).await,
+        "cluster_logs" => cluster_logs::run(world, hosts, args).await,
         "migrate_begin" => migrate::begin(world).await,
         "migrate_gates" => migrate::gates(world).await,
         "migrate_hand_over" => migrate::hand_over(world).await,
@@ -271,7 +304,7 @@ pub async fn on_cluster(
             let part = args.get("part").and_then(Value::as_str).unwrap_or("gravity");
             archive_collect::run(world, part).await
         }
-        "point_lacks" => amv_backup::lacks(world).await,
+        "point_lacks" => amv_backup::lacks(world, args.get("part").and_then(Value::as_str).unwrap_or("amv")).await,
         "restore_gates" => restore_gates::run(world, hosts).await,
         "safety_backup" => safety_backup::run(world, hosts).await,
         "archive_deliver" => archive_deliver::run(world).await,
@@ -286,5 +319,7 @@ pub async fn on_cluster(
         "point_summary" => point_seal::summary(world).await,
         "transfer" => transfer::run(world, args).await,
         other => Err(Failure::new(Kind::Bug, format!("no module of scope cluster is called {other}"))),
-    }
+    };
+    world.phase_took(module, began.elapsed().as_secs_f64());
+    done
 }

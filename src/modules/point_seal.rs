@@ -7,7 +7,8 @@ use super::archive_collect::{AMV_FILE, FILE, required};
 use super::gravity_backup::{already_sealed, remove_from_node};
 use super::{Done, OurJob, World};
 use crate::catalog::{
-    Archive, ArchiveKind, ClusterFacts, Durations, Manifest, Past, Verdict, Waiver, contents_rows, judge,
+    Archive, ArchiveKind, ClusterFacts, Disk, Durations, Manifest, Note, Past, Remark, Verdict, Waiver, contents_rows,
+    judge,
 };
 use crate::digest::Sha256;
 use crate::event::{Event, SummaryLine};
@@ -15,13 +16,13 @@ use crate::failure::{Failure, Kind};
 use crate::transfer::{Arrived, note_path};
 
 /// Parts that were wanted and are not there, one sentence each.
-fn shortfalls(world: &World, has_nfs: bool, amv: &super::amv_backup::AmvPart) -> Vec<String> {
+fn shortfalls(amv: &super::amv_backup::AmvPart, nfs: &super::nfs::NfsPart) -> Vec<String> {
     let mut missing = Vec::new();
     if let Some(failure) = &amv.failed {
         missing.push(format!("AMV archive: {failure}"));
     }
-    if has_nfs && world.choices.wants("nfs") {
-        missing.push("NFS files: not saved (not built yet)".to_owned());
+    if let Some(failure) = &nfs.failed {
+        missing.push(format!("NFS files: {failure}"));
     }
     missing
 }
@@ -50,14 +51,16 @@ pub(super) async fn seal(world: &World) -> Result<Done, Failure> {
 async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
     let (has_amv, has_nfs) = (cluster_has(world, "pce_amv"), cluster_has(world, "pce_nfs_export"));
     let mut work = world.work.lock().await;
-    let missing = if safety { Vec::new() } else { shortfalls(world, has_nfs, &work.amv) };
+    let missing = if safety { Vec::new() } else { shortfalls(&work.amv, &work.nfs) };
     work.shortfalls.clone_from(&missing);
     // Either part's job knows what the manifest needs; Gravity's came first.
-    let Some(job) = work.job.clone().or_else(|| work.amv.job.clone()) else {
+    let job = work.job.clone().or_else(|| work.amv.job.clone());
+    let known = job.as_ref().map(|job| (job.meta.clone(), job.host.clone())).or_else(|| work.nfs.meta.clone());
+    let Some((meta, host)) = known else {
         return Ok(Done::skipped("nothing to seal"));
     };
     if work.point.is_none()
-        && let Some(point) = already_sealed(world, &job.meta.point).await?
+        && let Some(point) = already_sealed(world, &meta.point).await?
     {
         let message = format!("{} is sealed already", point.id());
         work.sealed = Some(point);
@@ -73,6 +76,8 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
         archive.details.clone_from(&work.amv.details);
         archives.push(archive);
     }
+    archives.extend(work.nfs.archive.clone().filter(|_| !safety));
+    let saved_nfs = archives.iter().any(|archive| archive.kind == ArchiveKind::Nfs);
     let saved_amv = archives.iter().any(|archive| archive.kind == ArchiveKind::Amv);
     if archives.is_empty() {
         return Err(Failure::new(Kind::Failed, "there is no proved archive: nothing is sealed"));
@@ -88,19 +93,20 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
         .collect();
     let why = why.join("; ");
     let transfer_seconds: f64 =
-        work.arrived.iter().chain(&work.amv.arrived).map(|arrived| arrived.took.as_secs_f64()).sum();
-    let identity = job.meta.cluster.clone();
+        work.arrived.iter().chain(&work.amv.arrived).map(|arrived| arrived.took.as_secs_f64()).sum::<f64>()
+            + work.nfs.seconds;
+    let identity = meta.cluster.clone();
     let manifest = Manifest {
         format: 1,
-        id: job.meta.point.clone(),
+        id: meta.point.clone(),
         label: if safety {
             work.restoring.point.as_ref().map(|point| format!("before the restore of {}", point.id()))
         } else {
-            job.meta.label.clone()
+            meta.label.clone()
         },
         run: world.run.id.clone(),
-        job: Some(job.id.clone()),
-        who: job.meta.who.clone(),
+        job: job.as_ref().map(|job| job.id.clone()),
+        who: meta.who.clone(),
         ferry_version: env!("CARGO_PKG_VERSION").to_owned(),
         inventory_sha256: world.run.inventory_sha256,
         playbook_sha256: world.run.playbook_sha256,
@@ -115,27 +121,26 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
         },
         pce_version: identity.as_ref().and_then(|identity| identity.pce_version.clone()),
         gravity_version: identity.as_ref().and_then(|identity| identity.gravity_version.clone()),
-        node: job.host.parse().map_err(|error: crate::name::BadName| Failure::new(Kind::Bug, error.to_string()))?,
-        started: job.meta.since,
+        node: host.parse().map_err(|error: crate::name::BadName| Failure::new(Kind::Bug, error.to_string()))?,
+        started: meta.since,
         finished: jiff::Timestamp::now(),
-        status_before: job.meta.status_before.clone(),
+        status_before: meta.status_before.clone(),
         status_after: work.status_after.clone(),
         commands: work.commands.clone(),
         archives,
         complete: missing.is_empty(),
-        contents: contents_rows(has_amv, saved_amv, has_nfs),
+        contents: contents_rows(has_amv, saved_amv, has_nfs, saved_nfs),
         durations: Durations {
             backup_seconds: work.backup_seconds,
             transfer_seconds: Some(transfer_seconds),
             verify_seconds: None,
         },
         warnings: {
-            let mut all = job.meta.warnings.clone();
-            all.extend(work.warnings.iter().filter(|text| !job.meta.warnings.contains(text)).cloned());
+            let mut all = meta.warnings.clone();
+            all.extend(work.warnings.iter().filter(|text| !meta.warnings.contains(text)).cloned());
             all
         },
-        waivers: job
-            .meta
+        waivers: meta
             .waived
             .iter()
             .map(|(gate, reason)| Waiver { gate: gate.clone(), reason: reason.clone() })
@@ -150,13 +155,23 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
     let sealed = tokio::task::spawn_blocking(move || point.seal(manifest))
         .await
         .map_err(|error| Failure::new(Kind::Bug, error.to_string()))??;
+    let mut sealed = sealed;
+    let mut not_held = None;
+    if let (Some(hold), false) = (world.choices.hold, safety) {
+        let until = jiff::Timestamp::now().checked_add(jiff::SignedDuration::try_from(hold).unwrap_or_default()).ok();
+        let note = Note { at: jiff::Timestamp::now(), who: world.run.who.clone(), remark: Remark::Held { until } };
+        not_held = sealed.note(&Disk::default(), note).err();
+    }
     let path = sealed.dir.display().to_string();
     work.sealed = Some(sealed);
     drop(work);
+    if let Some(failure) = not_held {
+        world.warn(None, format!("the point could not be held: {failure}")).await;
+    }
     world
         .commit_done(Event::Sealed {
             cluster: world.cluster()?.to_string(),
-            point: job.meta.point.to_string(),
+            point: meta.point.to_string(),
             path: path.clone(),
             verdict: verdict.to_string(),
             complete,
@@ -166,8 +181,8 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
         world.events.warn(None, format!("the point is suspect: {why}"));
     }
     Ok(Done::changed(
-        format!("{} {verdict}, {path}", job.meta.point),
-        json!({"point": job.meta.point, "path": path, "verdict": verdict.to_string(), "complete": complete}),
+        format!("{} {verdict}, {path}", meta.point),
+        json!({"point": meta.point, "path": path, "verdict": verdict.to_string(), "complete": complete}),
     ))
 }
 
@@ -282,7 +297,7 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
                 archive.name,
                 archive.bytes as f64 / f64::from(1 << 20),
                 archive.members,
-                manifest.node
+                archive.source_path.split(':').next().unwrap_or(manifest.node.as_str())
             ),
         ));
         for how in &archive.verified_how {
@@ -299,6 +314,9 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
     }
     if let Some(why) = &work.amv.skipped {
         lines.push(line("left out", format!("AMV: {why}")));
+    }
+    if let Some(why) = &work.nfs.skipped {
+        lines.push(line("left out", format!("NFS files: {why}")));
     }
     for missing in &work.shortfalls {
         lines.push(line("NOT SAVED", missing.clone()));

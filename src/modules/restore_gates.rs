@@ -4,9 +4,9 @@
 use serde_json::{Value, json};
 
 use super::restoring::{
-    can_back_up, digest_of, done_before, erases_amv, evaluate, facts_of, find_point, look_for_jobs, tell,
+    can_back_up, digest_of, done_before, erases_amv, evaluate, facts_of, find_point, look_for_jobs, main_kind, tell,
 };
-use super::{Before, Done, World};
+use super::{Before, Done, World, drill, nfs, settings_capture};
 use crate::catalog::ArchiveKind;
 use crate::event::Severity;
 use crate::failure::{Failure, Kind};
@@ -18,13 +18,19 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
         return Err(Failure::new(Kind::Refused, "restore_gates needs gravity_facts before it in the playbook")
             .mend("ferry playbooks export restore shows the order"));
     }
+    if world.choices.restore.drill {
+        drill::permitted(world, hosts)?;
+    }
     let point = find_point(world)?;
     look_for_jobs(world, point.id()).await?;
-    let kind = if world.choices.wants("gravity") { ArchiveKind::Gravity } else { ArchiveKind::Amv };
+    let kind = main_kind(world);
+    let nfs_plan = nfs::plan(world, &point).await?;
+    nfs::tell_plan(world, nfs_plan.as_ref());
     let (gravity, erases) = (point.manifest.archive(kind).cloned(), erases_amv(world, &point));
     let taken_over = {
         let mut work = world.work.lock().await;
         work.restoring.point = Some(point.clone());
+        work.restoring.nfs = nfs_plan;
         let found = work.restoring.found.clone().or_else(|| work.restoring.found_amv.clone());
         if let Some(found) = &found {
             work.restoring.confirm = Some(cluster.to_string());
@@ -49,7 +55,11 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
         }
         return Ok(Done::ok(text, json!({"taken_over": true, "point": point.id()})));
     }
-    let part = if world.choices.wants("gravity") { "gravity_restore" } else { "amv_restore" };
+    let part = match kind {
+        ArchiveKind::Gravity => "gravity_restore",
+        ArchiveKind::Amv => "amv_restore",
+        ArchiveKind::Nfs => "nfs_restore",
+    };
     if let Some(before) = done_before(world, part, &point) {
         return restored_before(world, before, erases && done_before(world, "amv_restore", &point).is_none()).await;
     }
@@ -74,6 +84,7 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
         work.restoring.erase_amv = asked.erase_amv.clone().or(work.restoring.erase_amv.take());
     }
     let mut gates = evaluate(world, hosts, false).await?;
+    settings_capture::tell_differences(world, &point).await;
     let open = gates.findings.iter().any(|row| row.gate == "confirmation" && row.severity == Severity::Refuse);
     let ask = open && world.person.is_some() && !world.choices.check;
     tell(world, &gates, ask || (open && world.choices.check));

@@ -17,7 +17,7 @@ pub(super) async fn tidy(world: &World) -> Result<Done, Failure> {
     let (jobs, leftovers) = {
         let mut work = world.work.lock().await;
         let restoring = &mut work.restoring;
-        if restoring.restored_seconds.is_none() && !restoring.amv_restored {
+        if restoring.restored_seconds.is_none() && !restoring.amv_restored && restoring.nfs_restored.is_none() {
             return Ok(Done::skipped("nothing was restored"));
         }
         (std::mem::take(&mut restoring.jobs), std::mem::take(&mut restoring.leftovers))
@@ -98,7 +98,7 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
     let mut work = world.work.lock().await;
     let restoring = &work.restoring;
     let Some(point) = restoring.point.clone() else { return Ok(Done::skipped("nothing was restored")) };
-    if restoring.restored_seconds.is_none() && !restoring.amv_restored {
+    if restoring.restored_seconds.is_none() && !restoring.amv_restored && restoring.nfs_restored.is_none() {
         return Ok(Done::skipped("nothing was restored"));
     }
     let cluster = world.cluster()?.clone();
@@ -113,6 +113,16 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
         let report = restoring.amv_report.clone().unwrap_or_else(|| "its report was not understood".to_owned());
         lines.push(line("restored", format!("AMV: {report}")));
         parts.push("amv".to_owned());
+    }
+    match (&restoring.nfs_restored, &restoring.nfs) {
+        (Some(text), _) => {
+            lines.push(line("restored", format!("NFS: {text}")));
+            parts.push("nfs".to_owned());
+        }
+        (None, Some(super::nfs::NfsPlan::LeftOut(why))) => {
+            lines.push(line("NOT RESTORED", format!("NFS files, which stay in the point: {why}")));
+        }
+        _ => {}
     }
     lines.push(line("made of", format!("{}, {}", point.manifest.cluster.group, point.manifest.started)));
     match &restoring.settled {
@@ -141,7 +151,7 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
     let checks = ChecklistFacts {
         amv_restored: restoring.amv_restored,
         has_amv: super::point_seal::cluster_has(world, "pce_amv"),
-        nfs_restored: false,
+        nfs_restored: restoring.nfs_restored.is_some(),
         certificate_source: world.var(&first, "pce_certificate_source"),
     };
     let policy = RestorePolicy {

@@ -137,6 +137,10 @@ pub struct Restoring {
     pub amv_report: Option<String>,
     /// Where AMV's script saved what it erased.
     pub amv_saved: Option<String>,
+    /// Where the point's NFS files go; `None` when there are none, or they are not wanted.
+    pub nfs: Option<super::nfs::NfsPlan>,
+    /// What was done with the NFS files, once it was.
+    pub nfs_restored: Option<String>,
     /// Whether the cluster is well again.
     pub settled: Option<gravity::Settled>,
 }
@@ -152,6 +156,17 @@ fn verdict(verdict: Verdict) -> PointVerdict {
         Verdict::Verified => PointVerdict::Verified,
         Verdict::Suspect => PointVerdict::Suspect,
         Verdict::Damaged => PointVerdict::Damaged,
+    }
+}
+
+/// The archive that the gates are about: Gravity's, else the first that is wanted.
+pub(super) fn main_kind(world: &World) -> ArchiveKind {
+    if world.choices.wants("gravity") {
+        ArchiveKind::Gravity
+    } else if world.choices.wants("amv") {
+        ArchiveKind::Amv
+    } else {
+        ArchiveKind::Nfs
     }
 }
 
@@ -175,9 +190,13 @@ pub(super) fn facts_of(world: &World, point: &Point) -> PointFacts {
         _ => None,
     });
     let cluster = &manifest.cluster;
-    // With `--only amv` its archive is what the gates are about.
-    let part = if world.choices.wants("gravity") { String::new() } else { "AMV".to_owned() };
-    let gravity = if part.is_empty() { gravity } else { amv };
+    // With `--only amv`, or `--only nfs`, that archive is what the gates are about.
+    let nfs = manifest.archive(ArchiveKind::Nfs).filter(|_| world.choices.wants("nfs"));
+    let (part, gravity) = match main_kind(world) {
+        ArchiveKind::Gravity => (String::new(), gravity),
+        ArchiveKind::Amv => ("AMV".to_owned(), amv),
+        ArchiveKind::Nfs => ("NFS".to_owned(), nfs),
+    };
     PointFacts {
         part,
         id: point.id().to_string(),

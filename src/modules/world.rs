@@ -54,6 +54,8 @@ pub struct Choices {
     pub only: Vec<String>,
     /// `--label`.
     pub label: Option<String>,
+    /// `--hold`: for so long nothing deletes the point.
+    pub hold: Option<Duration>,
     /// `--waive GATE=REASON`.
     pub waive: BTreeMap<String, String>,
     /// How long a lost connection is sought again without progress before ferry gives up.
@@ -81,6 +83,10 @@ pub struct RestoreChoices {
     pub migrate: Option<Migrate>,
     /// The restore is a rehearsal.
     pub drill: bool,
+    /// `--nfs-into`: an empty directory of the target's NFS host.
+    pub nfs_into: Option<String>,
+    /// `--nfs-over`: a directory whose files may be overwritten.
+    pub nfs_over: Option<String>,
 }
 
 /// What was asked for on the command line and concerns a migration. The cluster of the run is its target.
@@ -188,6 +194,8 @@ pub struct Work {
     pub shortfalls: Vec<String>,
     /// The AMV part of this backup.
     pub amv: super::amv_backup::AmvPart,
+    /// The NFS part of this backup.
+    pub nfs: super::nfs::NfsPart,
     /// What the steps of a restore found so far.
     pub restoring: super::restoring::Restoring,
 }
@@ -272,12 +280,16 @@ pub struct World {
     pub person: Option<Arc<dyn Ask>>,
     /// Bounds of each command on a host.
     pub limits: Limits,
+    /// No host gets more than one task: its script needs no shell that stays open.
+    pub one_task: bool,
     /// What earlier runs that are carried on did to the cluster, by the module's name.
     pub before: BTreeMap<String, Before>,
     /// What was found so far.
     pub work: Works,
     /// Where a migration puts its point, when that is not the catalog.
     pub spool: Option<Catalog>,
+    /// How long each step about a cluster took, in seconds, in their order.
+    phases: Mutex<Vec<(String, f64)>>,
     /// The point that a migration made, once it may be restored.
     handed: Mutex<Option<crate::catalog::Point>>,
     shells: Mutex<BTreeMap<String, Shell>>,
@@ -308,9 +320,11 @@ impl World {
             catalog,
             person: None,
             limits: Limits::default(),
+            one_task: false,
             before: BTreeMap::new(),
             work: Works::default(),
             spool: None,
+            phases: Mutex::default(),
             handed: Mutex::default(),
             shells: Mutex::default(),
             sessions: tokio::sync::Mutex::default(),
@@ -348,7 +362,8 @@ impl World {
 
     /// The shell that stays open on a host, for tasks.
     pub fn shell(&self, host: &str) -> Shell {
-        self.shells.lock().unwrap_or_else(PoisonError::into_inner).entry(host.to_owned()).or_default().clone()
+        let new = || if self.one_task { Shell::for_one() } else { Shell::default() };
+        self.shells.lock().unwrap_or_else(PoisonError::into_inner).entry(host.to_owned()).or_insert_with(new).clone()
     }
 
     /// Forgets the control connection to a host: one that is frozen is not yet closed, and the next
@@ -511,6 +526,16 @@ impl World {
             Some(migrate) if self.work.at_source() => Some(&migrate.source),
             _ => self.cluster.as_ref(),
         }
+    }
+
+    /// Remembers how long a step about a cluster took.
+    pub(super) fn phase_took(&self, module: &str, seconds: f64) {
+        self.phases.lock().unwrap_or_else(PoisonError::into_inner).push((module.to_owned(), seconds));
+    }
+
+    /// How long each step about a cluster took, in seconds, in their order.
+    pub fn phases(&self) -> Vec<(String, f64)> {
+        self.phases.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Hands the point that a migration made over to its restore.

@@ -35,7 +35,8 @@ pub enum ArgKind {
 }
 
 impl ArgKind {
-    fn words(self) -> &'static str {
+    /// What it is called to people.
+    pub fn words(self) -> &'static str {
         match self {
             Self::Str => "text",
             Self::Bool => "true or false",

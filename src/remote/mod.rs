@@ -105,6 +105,28 @@ impl Exit {
     pub fn ok(&self) -> bool {
         *self == Self::Code(0)
     }
+
+    /// The same end as a shell tells of it: a command that signal 9 ended has the code 137. A signal without a
+    /// number that all systems share stays one.
+    #[must_use]
+    pub fn as_a_shell_says(self) -> Self {
+        let Self::Signal(name) = &self else { return self };
+        let number = match name.as_str() {
+            "HUP" => 1,
+            "INT" => 2,
+            "QUIT" => 3,
+            "ILL" => 4,
+            "ABRT" => 6,
+            "FPE" => 8,
+            "KILL" => 9,
+            "SEGV" => 11,
+            "PIPE" => 13,
+            "ALRM" => 14,
+            "TERM" => 15,
+            _ => return self,
+        };
+        Self::Code(128 + number)
+    }
 }
 
 impl std::fmt::Display for Exit {

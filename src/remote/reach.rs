@@ -134,9 +134,21 @@ impl Reach {
             .map(|(_, password)| SecretString::from(password))
             .or_else(|| self.defaults.login_password.clone())
             .filter(|value| !value.expose_secret().is_empty())?;
+        Some(self.login(value))
+    }
+
+    /// The one login password of this value.
+    fn login(&self, value: SecretString) -> Arc<LoginPassword> {
         self.defaults.masker.learn(&value);
         let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(Arc::clone(logins.entry(value.expose_secret().to_owned()).or_insert_with(|| LoginPassword::new(value))))
+        Arc::clone(logins.entry(value.expose_secret().to_owned()).or_insert_with(|| LoginPassword::new(value)))
+    }
+
+    /// The password for the jump hosts: `ferry_jump_password`. The host's own is never shown to a bastion, nor this one to
+    /// the host, unless they are given as equal.
+    fn jump_password(&self, vars: &Map<String, Value>) -> Option<Arc<LoginPassword>> {
+        let (_, value) = text(vars, &["ferry_jump_password"]).filter(|(_, value)| !value.is_empty())?;
+        Some(self.login(value.into()))
     }
 
     /// The way to one host.
@@ -200,6 +212,11 @@ impl Reach {
             Wrong(failure)
         })?;
         target.identities.password = self.login_password(vars);
+        let (mut hop, password) = (target.jump.as_deref_mut(), self.jump_password(vars));
+        while let Some(server) = hop {
+            server.identities.password = password.clone();
+            hop = server.jump.as_deref_mut();
+        }
         target.become_plan = become_plan;
         Ok(Way::Ssh(Box::new(target)))
     }

@@ -17,6 +17,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -76,6 +77,8 @@ const LONG: usize = 4 << 10;
 #[derive(Debug, Clone, Default)]
 pub struct Shell {
     slot: Arc<Mutex<Option<Open>>>,
+    /// The next script is the first and likely the last.
+    alone: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -85,6 +88,12 @@ struct Open {
 }
 
 impl Shell {
+    /// A shell of which one script is expected: that runs on a channel of its own, without the loop and the processes that keep
+    /// its output apart from the next one's. A second script opens the loop all the same.
+    pub fn for_one() -> Self {
+        Self { slot: Arc::default(), alone: Arc::new(AtomicBool::new(true)) }
+    }
+
     /// Runs `script` in the shell of `session`, which is opened when it is not yet. The script's input is empty. While
     /// another script runs in the shell, this one gets a channel of its own.
     ///
@@ -92,7 +101,12 @@ impl Shell {
     /// As [`Session::open_root`].
     pub async fn start(&self, session: &Session, script: &str) -> Result<Child, Failure> {
         // A scripted host says what its script says to the exchange that its tests know.
-        let free = if let Session::Fake(_) = session { None } else { Arc::clone(&self.slot).try_lock_owned().ok() };
+        let alone = self.alone.swap(false, Ordering::Relaxed);
+        let free = if alone || matches!(session, Session::Fake(_)) {
+            None
+        } else {
+            Arc::clone(&self.slot).try_lock_owned().ok()
+        };
         let Some(mut slot) = free else {
             let mut child = session.open_root(script).await?;
             child.close_input().await;
@@ -344,6 +358,17 @@ mod tests {
                 }
             }
             assert!(shell.slot.lock().await.is_some(), "{words}: one shell ran them all");
+            // One that expects a single script runs the first beside it, and the others in it.
+            let shell = Shell::for_one();
+            for (at, (script, out, _, exit)) in table.iter().enumerate() {
+                let said = shell.run(&session, script, PATIENCE).await.unwrap();
+                assert_eq!(said.exit, *exit, "{words}: {script}: {}", said.err_text());
+                assert!(
+                    *out == "*" || script.contains("umask") || String::from_utf8_lossy(&said.out) == *out,
+                    "{script}"
+                );
+                assert_eq!(shell.slot.lock().await.is_some(), at > 0, "{words}: {script}");
+            }
         }
     }
 

@@ -3,13 +3,18 @@
 //! What lives here: the exchange that gets a script to a shell of the become user, and the
 //! telling apart of sudo's refusals. What does not: where the password comes from (cli, inventory).
 //!
-//! The exchange. One channel runs `sudo -k -S -p NONCE -- /bin/sh -c BOOTSTRAP`. sudo prints the
+//! The exchange. One channel runs `env LC_ALL=C sudo -k -S -p NONCE -- /bin/sh -c BOOTSTRAP`. sudo prints the
 //! nonce when it wants a password, and only then the password is sent, once; a second nonce means that it was
 //! wrong. The bootstrap prints a second nonce from the other side, and only after that the script is
 //! sent: so a password can never be read as a command, nor a command as a password. `-k` makes the
 //! answer the same whether or not a ticket is cached. The bootstrap reads the script by its exact
 //! length before anything of it runs: a cut script runs nothing. No PTY, unless sudo refuses without one (requiretty):
 //! on a PTY standard error is not told apart and input has no end.
+//!
+//! What sudo says of a refusal is in the language of the login, and is our only way to tell some of them apart: with
+//! `LC_ALL=C` it is one that we know. sudo-rs writes a prompt of its own around the nonce, `[sudo: NONCE] Password:`, and
+//! asks everything else that PAM wants to know in the same way: by the words behind a second nonce a
+//! password whose time is over is told from a wrong one.
 //!
 //! Where no password was given nothing can be asked for: sudo gets `-n` instead, which never reads its input, and the
 //! script is sent at once, which saves a round trip. What the script says then follows the ready nonce in the
@@ -90,6 +95,12 @@ pub enum Denied {
     /// Password or account expired.
     #[error("sudo says that the password or the account has expired")]
     Expired,
+    /// There is nobody of the name that we are to become.
+    #[error("there is no such user on the host to become")]
+    NoUser,
+    /// sudo does not take one of the flags.
+    #[error("sudo there does not take these ansible_become_flags")]
+    Flags,
     /// The user may not run this.
     #[error("sudo does not allow this user to run commands there")]
     NotAllowed,
@@ -110,10 +121,20 @@ pub enum Denied {
 impl Denied {
     /// Nothing more would be learnt by asking in another way.
     fn is_clear(self) -> bool {
-        matches!(self, Self::PasswordNeeded | Self::NotAllowed | Self::RequireTty | Self::NoSudo | Self::Expired)
+        matches!(
+            self,
+            Self::PasswordNeeded
+                | Self::NotAllowed
+                | Self::RequireTty
+                | Self::NoSudo
+                | Self::Expired
+                | Self::NoUser
+                | Self::Flags
+        )
     }
 
-    fn failure(self, host: &str, user: &str, said: &[u8]) -> Failure {
+    fn failure(self, host: &str, plan: &Become, said: &[u8]) -> Failure {
+        let user = &plan.user;
         // A host that failed, exit 2: gates are ferry's own, and sudo is none of them.
         let kind = match self {
             // A link that has just died is as silent as a sudo that hangs: it is known dead a little later.
@@ -134,7 +155,14 @@ impl Denied {
             Self::Expired => failure.mend("log in there once by hand and set a new password"),
             Self::NotAllowed => failure.mend(format!("add the user to sudoers on {host} so that it may become {user}")),
             Self::RequireTty => failure.mend("in sudoers there: Defaults:THE_USER !requiretty"),
+            Self::NoSudo if plan.exe != "sudo" => failure
+                .why(format!("ansible_become_exe is {}", plan.exe))
+                .mend("name one that is there and may be run by the login user"),
             Self::NoSudo => failure.mend("install sudo there, or log in as root with ansible_become: false"),
+            Self::NoUser => failure.why(format!("ansible_become_user is {user}")).mend("correct ansible_become_user"),
+            Self::Flags => failure
+                .why(format!("ansible_become_flags are {}", plan.flags.join(" ")))
+                .mend("leave out what the sudo of this host does not know (sudo -h there)"),
             Self::Silent => failure.why("the connection may be dead, or PAM or a directory server hangs there").again(),
             // A node that is just being shut down ends everything: the next attempt may meet another answer.
             Self::Other => failure.again(),
@@ -145,14 +173,21 @@ impl Denied {
 /// The shell line that says that it is there and reads `length` bytes of script and runs them. One line without line feeds,
 /// so that every login shell passes it on. It says so on both streams where the script is sent at once: only then
 /// anything of the script could stand before it. Elsewhere nobody waits for the second word, and it would be taken
-/// for the script's own.
-fn bootstrap(nonce: &str, length: usize, at_once: bool) -> String {
+/// for the script's own. Names stand in braces: with the flags `-i` and `-s` sudo gives the line to a shell, and hides every
+/// character from it but letters, digits and `$`.
+///
+/// A short line is read by the shell itself, byte by byte; to start `head` for it would take longer.
+fn bootstrap(nonce: &str, length: usize, at_once: bool, one_line: bool) -> String {
+    let read = if one_line { "IFS= read -r s || exit 97".to_owned() } else { format!("s=$(head -c {length})") };
     let both = if at_once { format!("printf \"%s\\n\" {nonce} >&2; ") } else { String::new() };
     format!(
-        "LC_ALL=C; export LC_ALL; PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; \
-         printf \"%s\\n\" {nonce}; {both}s=$(head -c {length}); [ ${{#s}} -eq {length} ] || exit 97; eval \"$s\""
+        "LC_ALL=C; export LC_ALL; PATH=${{PATH}}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; \
+         printf \"%s\\n\" {nonce}; {both}{read}; [ ${{#s}} -eq {length} ] || exit 97; eval \"${{s}}\""
     )
 }
+
+/// The longest script that is read as a line, in bytes.
+const SHORT_LINE: usize = 1 << 10;
 
 /// Exit code of the bootstrap when the script did not arrive whole.
 const CUT: i32 = 97;
@@ -167,7 +202,7 @@ pub(super) async fn open_root(session: &Session, script: &str) -> Result<Child, 
             // A sudo that wants a terminal says so before it asks for anything.
             Err((Denied::RequireTty, _)) => {}
             Err((denied, said)) if denied.is_clear() => {
-                return Err(denied.failure(session.host(), &session.become_plan().user, &said));
+                return Err(denied.failure(session.host(), session.become_plan(), &said));
             }
             // Nothing of the script has run: the bootstrap reads it to its last byte first.
             Err((denied, _)) => tracing::debug!(host = session.host(), %denied, "once more, waiting for the shell"),
@@ -186,7 +221,7 @@ pub(super) async fn open_root(session: &Session, script: &str) -> Result<Child, 
         };
     }
     let (denied, said) = refused;
-    Err(denied.failure(session.host(), &session.become_plan().user, &said))
+    Err(denied.failure(session.host(), session.become_plan(), &said))
 }
 
 /// How the script gets to the shell.
@@ -213,11 +248,16 @@ async fn exchange(
     let script = script.trim_end();
     let nonce: u128 = rand::random();
     let (prompt, ready) = (format!("ferry-{nonce:032x}-password"), format!("ferry-{nonce:032x}-ready"));
-    let boot =
-        quote(&bootstrap(&ready, script.len(), at_once)).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
+    // A scripted host counts the bytes that it is told of.
+    let one_line = script.len() <= SHORT_LINE && !script.contains('\n') && !matches!(session, Session::Fake(_));
+    let boot = bootstrap(&ready, script.len(), at_once, one_line);
+    let sent = if one_line { format!("{script}\n") } else { script.to_owned() };
+    let script = sent.as_str();
+    let boot = quote(&boot).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
     let line = if plan.on {
-        let mut words =
-            vec![plan.exe.clone(), "-H".into(), "-k".into(), if at_once { "-n".into() } else { "-S".into() }];
+        let mode = if at_once { "-n" } else { "-S" };
+        let mut words: Vec<String> =
+            ["env", "LC_ALL=C", &plan.exe, "-H", "-k", mode].into_iter().map(str::to_owned).collect();
         words.extend(plan.flags.iter().cloned());
         if !at_once {
             words.extend(["-p".into(), prompt.clone()]);
@@ -247,7 +287,7 @@ async fn exchange(
         Ok(Ok(())) => {}
         Ok(Err(Stop::Denied(denied))) => return Ok(Err((denied, talk.err))),
         Ok(Err(Stop::Failure(failure))) => return Err(failure),
-        Err(_) if plan.on => return Err(Denied::Silent.failure(&host, &plan.user, &talk.err)),
+        Err(_) if plan.on => return Err(Denied::Silent.failure(&host, &plan, &talk.err)),
         Err(_) => {
             return Err(Failure::new(Kind::Unreachable, "no shell began within 30 s")
                 .on(&host)
@@ -296,6 +336,13 @@ const EXPIRED: &[&str] = &[
 /// hostile or broken host is cut off here.
 const MOST_BEFORE_READY: usize = 256 << 10;
 
+/// How long the rest of a prompt may take after its nonce.
+const SECOND_PIECE: Duration = Duration::from_millis(300);
+
+fn says(text: &str, words: &[&str]) -> bool {
+    words.iter().any(|word| text.contains(word))
+}
+
 fn find(haystack: &[u8], needle: &str) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle.as_bytes())
 }
@@ -315,6 +362,12 @@ impl Talk {
             // sudo asks on standard error; a wrapper may have merged the streams.
             let asked = self.take_prompt(prompt);
             if asked && sent {
+                self.rest_of_the_prompt().await;
+                // sudo-rs: PAM wants a new password, and has taken the old one.
+                if says(&self.text(), &["current password", "new password"]) {
+                    self.child.close_input().await;
+                    return Err(Stop::Denied(Denied::Expired));
+                }
                 if let Some(password) = &plan.password {
                     password.state.store(REFUSED, Ordering::SeqCst);
                 }
@@ -407,6 +460,23 @@ impl Talk {
         false
     }
 
+    /// Hears what stands behind the nonce of a prompt, which may come in a second piece.
+    async fn rest_of_the_prompt(&mut self) {
+        let begun = tokio::time::Instant::now();
+        while !says(&self.text(), &["assword: ", "assword:"]) && begun.elapsed() < SECOND_PIECE {
+            match tokio::time::timeout(SECOND_PIECE, self.child.next()).await {
+                Ok(Some(Piece::Out(bytes))) => self.out.extend_from_slice(&bytes),
+                Ok(Some(Piece::Err(bytes))) => self.err.extend_from_slice(&bytes),
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    /// All that is left of what was said, in small letters.
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&[self.err.as_slice(), self.out.as_slice()].concat()).to_lowercase()
+    }
+
     /// True when the answer to the password was that its time is over.
     fn says_expired(&self) -> bool {
         let Some((out, err)) = self.sent_at else { return false };
@@ -416,13 +486,12 @@ impl Talk {
         })
     }
 
-    /// sudo ended before the shell began. By the text only where nothing else tells: the
-    /// locale is the host's, since sudo reads it before we could set it.
+    /// sudo ended before the shell began. By the text only where nothing else tells: a sudo may speak in other
+    /// words than those that we know (`badpass_message`, a wrapper).
     fn classify(&self, exit: &Exit, sent: bool) -> Denied {
-        let text = [self.err.as_slice(), self.out.as_slice()].concat();
-        let text = String::from_utf8_lossy(&text).to_lowercase();
-        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
-        if self.at_once && says(&["a password is required"]) {
+        let text = self.text();
+        let says = |words: &[&str]| says(&text, words);
+        if self.at_once && says(&["a password is required", "interactive authentication is required"]) {
             Denied::PasswordNeeded
         } else if says(&["you must have a tty", "a terminal is required", "no tty present"]) && !sent {
             Denied::RequireTty
@@ -437,7 +506,11 @@ impl Talk {
             "is not allowed to execute",
         ]) {
             Denied::NotAllowed
-        } else if *exit == Exit::Code(127)
+        } else if says(&["unknown user", "unknown uid"]) || says(&["sudo: user '"]) && says(&["' not found"]) {
+            Denied::NoUser
+        } else if says(&["unrecognized option", "invalid option", "unknown option", "usage: sudo"]) {
+            Denied::Flags
+        } else if matches!(exit, Exit::Code(126 | 127))
             || says(&["sudo: not found", "sudo: command not found", "no such file or directory"])
                 && !says(&["sudo: unable"])
         {

@@ -7,7 +7,7 @@
 //! Lines are taken and written in batches: a host that floods us costs a copy of what it says, no more. At a terminal a
 //! screen that is too slow misses lines and is told how many; a file or a program that reads along gets every one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -31,6 +31,17 @@ pub enum Form {
     OneLine,
     /// When all have ended, hosts that said the same under one heading.
     Gather,
+    /// As the `ansible` command writes it, for `FERRY_COMPAT=ansible`: all that a host said, under one line, when it has
+    /// ended; results of modules that run no command as JSON.
+    Ansible,
+    /// As `ansible -o`.
+    AnsibleOneLine,
+}
+
+impl Form {
+    fn is_ansible(self) -> bool {
+        matches!(self, Self::Ansible | Self::AnsibleOneLine)
+    }
 }
 
 /// What is written at once, in bytes.
@@ -50,7 +61,7 @@ pub fn open(form: Form, output: Output, dir: &Path) -> std::io::Result<(Window, 
     let shown = match (output, form) {
         (Output::Json, _) => json::spawn(window.clone())?,
         (Output::Quiet, _) => terminal::spawn_quiet(window.clone())?,
-        (Output::Plain, Form::Stream) => plain::spawn(window.clone())?,
+        (Output::Plain, Form::Stream) => plain::spawn(window.clone(), None)?,
         (Output::Plain | Output::Human, _) => {
             let (window, dir) = (window.clone(), dir.to_owned());
             std::thread::Builder::new().name("exec".to_owned()).spawn(move || {
@@ -158,6 +169,7 @@ impl Show {
                 }
                 Taken::Lines(_) => {}
                 Taken::Seen(Seen::Event(event)) => match &event.event {
+                    Event::RunEnded { .. } if self.form.is_ansible() => {}
                     Event::RunEnded { seconds, .. } => {
                         self.gather();
                         last = Some(self.summary(*seconds));
@@ -245,7 +257,7 @@ impl Show {
         match &event.event {
             Event::PlayStarted { hosts, .. } => self.hosts.clone_from(hosts),
             Event::Line { host, stream, text } if self.form == Form::Stream => self.lines(host, *stream, text),
-            Event::TaskEnded { host, outcome, seconds, message, result, done_in, .. } => {
+            Event::TaskEnded { task, host, outcome, seconds, message, result, done_in, .. } => {
                 let word = match outcome {
                     Outcome::Ok | Outcome::Changed => "done",
                     Outcome::Skipped => "not run",
@@ -278,7 +290,29 @@ impl Show {
                     }
                     Form::OneLine => self.one_line(host, *outcome, message, result),
                     Form::Gather => self.group(host, verdict, well, result),
+                    Form::Ansible | Form::AnsibleOneLine => {
+                        let text = ansible(self.form, task, host, *outcome, message, result);
+                        let paint = match outcome {
+                            Outcome::Ok => GREEN,
+                            Outcome::Changed => YELLOW,
+                            Outcome::Skipped => "36",
+                            _ => RED,
+                        };
+                        for line in text.split_inclusive('\n') {
+                            let shown = render::one_line(line.trim_end_matches('\n'), self.styles.0);
+                            self.put(true, painted(self.styles.0, paint, &shown) + "\n");
+                        }
+                    }
                 }
+            }
+            // A host's result says what failed there.
+            Event::Failed { failure } if self.form.is_ansible() && failure.host.is_none() => {
+                self.tell(&format!("[ERROR]: {}", failure.what), RED);
+            }
+            Event::Failed { .. } | Event::Note { .. } if self.form.is_ansible() => {}
+            Event::Warning { host, text } if self.form.is_ansible() => {
+                let host = host.as_ref().map(|host| format!("{host}: ")).unwrap_or_default();
+                self.tell(&format!("[WARNING]: {host}{text}"), "35");
             }
             Event::Failed { failure } => {
                 let by_code = failure.host.as_ref().is_some_and(|host| self.told.contains(host));
@@ -407,6 +441,77 @@ impl std::fmt::Debug for Show {
     }
 }
 
+/// What Ansible prints about one host: `HOST | CHANGED | rc=0 >>` and all that was said for modules that run a command,
+/// `HOST | SUCCESS => {…}` for others. Ends with a line feed.
+fn ansible(form: Form, task: &str, host: &str, outcome: Outcome, message: &str, result: &Value) -> String {
+    let one_line = form == Form::AnsibleOneLine;
+    let rc = result.get("rc").filter(|_| ["command", "shell", "raw"].contains(&task));
+    let word = match outcome {
+        Outcome::Ok => "SUCCESS",
+        Outcome::Changed => "CHANGED",
+        Outcome::Skipped => return format!("{host} | SKIPPED\n"),
+        Outcome::Failed => "FAILED",
+        // What became of a command whose connection was lost nobody knows: for Ansible, its host is unreachable.
+        Outcome::Unreachable | Outcome::Unknown => "UNREACHABLE!",
+    };
+    let (out, err, msg) = (text_of(result, "stdout"), text_of(result, "stderr"), text_of(result, "msg"));
+    match (rc, one_line) {
+        (Some(rc), false) => {
+            // raw gives back the line's end as well.
+            let end = if task == "raw" && !out.is_empty() { "\n" } else { "" };
+            format!("{host} | {word} | rc={rc} >>\n{out}{end}{err}{msg}\n")
+        }
+        (Some(rc), true) => {
+            let flat = |text: &str| text.replace('\n', "\\n").replace('\r', "\\r");
+            let err = if err.is_empty() { String::new() } else { format!(" (stderr) {}", flat(err)) };
+            format!("{host} | {word} | rc={rc} | (stdout) {}{err}\n", flat(out))
+        }
+        (None, true) if word == "UNREACHABLE!" => format!("{host} | UNREACHABLE!: {message}\n"),
+        (None, _) => {
+            let mut shown: BTreeMap<&str, Value> = BTreeMap::new();
+            for (name, value) in result.as_object().into_iter().flatten() {
+                if !["failed", "skipped", "unreachable"].contains(&name.as_str()) {
+                    shown.insert(name, sorted(value));
+                }
+            }
+            // Nobody asks debug whether it changed something.
+            if task == "debug" {
+                shown.remove("changed");
+            } else {
+                shown.entry("changed").or_insert_with(|| Value::Bool(outcome == Outcome::Changed));
+            }
+            if !matches!(outcome, Outcome::Ok | Outcome::Changed) {
+                shown.entry("msg").or_insert_with(|| Value::String(message.to_owned()));
+            }
+            if word == "UNREACHABLE!" {
+                shown.insert("unreachable", Value::Bool(true));
+            }
+            let mut text = Vec::new();
+            let indent: &[u8] = if one_line { b"" } else { b"    " };
+            let formatter = serde_json::ser::PrettyFormatter::with_indent(indent);
+            let _ =
+                serde::Serialize::serialize(&shown, &mut serde_json::Serializer::with_formatter(&mut text, formatter));
+            let text = String::from_utf8_lossy(&text);
+            let text = if one_line { text.replace('\n', "") } else { text.into_owned() };
+            let mark = if outcome == Outcome::Failed { "!" } else { "" };
+            format!("{host} | {word}{mark} => {text}\n")
+        }
+    }
+}
+
+/// The same value, the names of its objects in order.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields: BTreeMap<String, Value> =
+                fields.iter().map(|(name, value)| (name.clone(), sorted(value))).collect();
+            Value::Object(fields.into_iter().collect())
+        }
+        Value::Array(items) => items.iter().map(sorted).collect(),
+        other => other.clone(),
+    }
+}
+
 /// Names with their numbers folded, as ClusterShell writes them: `node[1-3,7]`, `rack[01-04]-a`. The last number of a name
 /// counts. The order is that in which each kind of name was first seen; numbers are in their own order.
 pub fn fold(names: &[String]) -> String {
@@ -490,6 +595,102 @@ mod tests {
         ] {
             let names: Vec<String> = names.split(' ').map(str::to_owned).collect();
             assert_eq!(fold(&names), folded);
+        }
+    }
+
+    /// What ansible-core 2.19.14 printed of the same results.
+    #[test]
+    fn results_are_written_as_ansible_writes_them() {
+        use serde_json::json;
+        let said = |rc: i64, out: &str, err: &str, msg: &str| json!({"changed": true, "cmd": "x", "rc": rc, "stdout": out, "stderr": err, "stdout_lines": [], "failed": rc != 0, "msg": msg});
+        let (long, short) = (Form::Ansible, Form::AnsibleOneLine);
+        for (form, task, outcome, message, result, expected) in [
+            (long, "command", Outcome::Changed, "", said(0, "hi", "", ""), "h1 | CHANGED | rc=0 >>\nhi\n"),
+            (
+                long,
+                "shell",
+                Outcome::Failed,
+                "exit code 3",
+                said(3, "out", "err", "non-zero return code"),
+                "h1 | FAILED | rc=3 >>\nouterrnon-zero return code\n",
+            ),
+            (long, "shell", Outcome::Changed, "", said(0, "nonl", "e", ""), "h1 | CHANGED | rc=0 >>\nnonle\n"),
+            (long, "raw", Outcome::Changed, "", said(0, "x", "", ""), "h1 | CHANGED | rc=0 >>\nx\n\n"),
+            (
+                short,
+                "shell",
+                Outcome::Changed,
+                "",
+                said(0, "a\nb", "err", ""),
+                "h1 | CHANGED | rc=0 | (stdout) a\\nb (stderr) err\n",
+            ),
+            (
+                short,
+                "shell",
+                Outcome::Failed,
+                "exit code 4",
+                said(4, "a\nb", "err", "non-zero return code"),
+                "h1 | FAILED | rc=4 | (stdout) a\\nb (stderr) err\n",
+            ),
+            (
+                long,
+                "ping",
+                Outcome::Ok,
+                "",
+                json!({"ping": "pong", "changed": false}),
+                "h1 | SUCCESS => {\n    \"changed\": false,\n    \"ping\": \"pong\"\n}\n",
+            ),
+            (
+                short,
+                "ping",
+                Outcome::Ok,
+                "",
+                json!({"ping": "pong"}),
+                "h1 | SUCCESS => {\"changed\": false,\"ping\": \"pong\"}\n",
+            ),
+            (long, "command", Outcome::Skipped, "skipped in --check", json!({"skipped": true}), "h1 | SKIPPED\n"),
+            (
+                long,
+                "debug",
+                Outcome::Ok,
+                "hello",
+                json!({"msg": "hello", "changed": false}),
+                "h1 | SUCCESS => {\n    \"msg\": \"hello\"\n}\n",
+            ),
+            (
+                long,
+                "fail",
+                Outcome::Failed,
+                "no",
+                json!({"msg": "no", "failed": true}),
+                "h1 | FAILED! => {\n    \"changed\": false,\n    \"msg\": \"no\"\n}\n",
+            ),
+            (
+                long,
+                "set_fact",
+                Outcome::Ok,
+                "",
+                json!({"ansible_facts": {"y": {}, "x": "1"}, "changed": false}),
+                "h1 | SUCCESS => {\n    \"ansible_facts\": {\n        \"x\": \"1\",\n        \"y\": {}\n    },\n    \"changed\": false\n}\n",
+            ),
+            (
+                long,
+                "command",
+                Outcome::Unreachable,
+                "no TCP connection",
+                Value::Null,
+                "h1 | UNREACHABLE! => {\n    \"changed\": false,\n    \"msg\": \"no TCP connection\",\n    \"unreachable\": true\n}\n",
+            ),
+            (
+                short,
+                "command",
+                Outcome::Unreachable,
+                "no TCP connection",
+                Value::Null,
+                "h1 | UNREACHABLE!: no TCP connection\n",
+            ),
+        ] {
+            assert_eq!(ansible(form, task, "h1", outcome, message, &result), expected);
         }
     }
 

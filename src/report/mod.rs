@@ -14,16 +14,20 @@ use std::thread::JoinHandle;
 
 use crate::event::Window;
 
+pub mod ci;
 pub mod exec;
 pub mod figures;
+pub mod history;
 pub mod html;
 pub mod journal;
 pub mod json;
+pub mod junit;
 pub mod plain;
 pub mod render;
 pub mod tables;
 pub mod terminal;
 
+pub use history::Memory;
 pub use journal::Journal;
 pub use render::{Style, print_failure, render};
 pub use tables::Table;
@@ -56,19 +60,21 @@ impl std::str::FromStr for Output {
 }
 
 /// Opens the window that `output` asks for, on a thread of its own. Join the handle after
-/// [`Events::close`](crate::event::Events::close), so that the last lines are shown.
+/// [`Events::close`](crate::event::Events::close), so that the last lines are shown. With `memory` it tells what
+/// earlier runs of the same play took.
 ///
 /// # Errors
 /// The system gives no further thread.
-pub fn spawn(window: Window, output: Output) -> std::io::Result<JoinHandle<()>> {
+pub fn spawn(window: Window, output: Output, memory: Option<Memory>) -> std::io::Result<JoinHandle<()>> {
     match output {
         Output::Json => json::spawn(window),
-        Output::Plain => plain::spawn(window),
+        Output::Plain => plain::spawn(window, memory),
         Output::Quiet => terminal::spawn_quiet(window),
         Output::Human => {
             let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
             // A live line is drawn with cursor movements: what cannot do those gets plain lines.
-            if std::io::stderr().is_terminal() && !dumb { terminal::spawn(window) } else { plain::spawn(window) }
+            let live = std::io::stderr().is_terminal() && !dumb;
+            if live { terminal::spawn(window, memory) } else { plain::spawn(window, memory) }
         }
     }
 }
@@ -78,22 +84,24 @@ pub fn spawn(window: Window, output: Output) -> std::io::Result<JoinHandle<()>> 
 pub struct Sink {
     to: Box<dyn Write + Send>,
     gone: bool,
+    /// Who reads commands out of what is written: nothing but [`command`](Self::command) gives it one.
+    ci: Option<ci::Ci>,
 }
 
 impl Sink {
     /// Text goes to `to`.
     pub fn new(to: impl Write + Send + 'static) -> Self {
-        Self { to: Box::new(to), gone: false }
+        Self { to: Box::new(to), gone: false, ci: None }
     }
 
     /// Text goes to this process's standard output.
     pub fn stdout() -> Self {
-        Self::new(std::io::stdout())
+        Self { ci: ci::Ci::here(), ..Self::new(std::io::stdout()) }
     }
 
     /// Text goes to this process's standard error.
     pub fn stderr() -> Self {
-        Self::new(std::io::stderr())
+        Self { ci: ci::Ci::here(), ..Self::new(std::io::stderr()) }
     }
 
     /// False once nobody reads any more.
@@ -101,8 +109,14 @@ impl Sink {
         !self.gone
     }
 
-    /// Writes `text` as it is and flushes it.
+    /// Writes `text` and flushes it. It is written as it is, but that a CI finds no command in it.
     pub fn put(&mut self, text: &str) {
+        let text = ci::harmless(self.ci, text);
+        self.command(&text);
+    }
+
+    /// Writes `text` as it is and flushes it: ferry's own commands to the CI are in it.
+    pub fn command(&mut self, text: &str) {
         let mut rest = text.as_bytes();
         while !rest.is_empty() && !self.gone {
             match self.to.write(rest) {

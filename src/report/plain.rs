@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::figures::Meter;
+use super::ci::{Ci, Folds};
+use super::figures::{Meter, human_seconds};
+use super::history::{Memory, Past};
 use super::render::{self, Attach, Style};
 use super::{Output, Sink};
 use crate::event::{Event, Seen, Stamped, Window};
@@ -19,13 +21,22 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// The system gives no further thread.
-pub fn spawn(window: Window) -> std::io::Result<JoinHandle<()>> {
+pub fn spawn(window: Window, memory: Option<Memory>) -> std::io::Result<JoinHandle<()>> {
     let style = Style { colour: false, ..Style::stdout() };
-    std::thread::Builder::new().name("plain".to_owned()).spawn(move || show(&window, &mut Sink::stdout(), style))
+    std::thread::Builder::new().name("plain".to_owned()).spawn(move || {
+        show_in(&window, &mut Sink::stdout(), style, Ci::here(), memory.as_ref());
+    })
 }
 
 /// Shows events on `sink` until nothing more comes.
 pub fn show(window: &Window, sink: &mut Sink, style: Style) {
+    show_in(window, sink, style, None, None);
+}
+
+/// As [`show`], folded for a CI, and compared with what earlier runs took.
+pub fn show_in(window: &Window, sink: &mut Sink, style: Style, ci: Option<Ci>, memory: Option<&Memory>) {
+    let mut folds = Folds::new(ci);
+    let mut past: Option<Past> = None;
     let mut meters = Meters::default();
     let mut text = String::new();
     let mut last = jiff::Timestamp::now();
@@ -35,6 +46,18 @@ pub fn show(window: &Window, sink: &mut Sink, style: Style) {
     loop {
         let patience = if text.is_empty() && held.is_empty() { Duration::from_secs(3600) } else { Duration::ZERO };
         let seen = window.next(patience);
+        if let Seen::Event(event) = &seen {
+            if let (Event::PlayStarted { play, .. }, Some(memory), None) = (&event.event, memory, &past) {
+                past = memory.of(play);
+            }
+            let fold = folds.before(event);
+            if !fold.is_empty() {
+                // The run's last lines are ours to hold back, and nothing folds behind them.
+                sink.put(&text);
+                text.clear();
+                sink.command(&fold);
+            }
+        }
         let mut now = match &seen {
             Seen::Event(event) => {
                 let mut now = std::mem::take(&mut held);
@@ -50,6 +73,10 @@ pub fn show(window: &Window, sink: &mut Sink, style: Style) {
         };
         if matches!(&seen, Seen::Event(event) if matches!(event.event, Event::RunEnded { .. })) {
             held = std::mem::take(&mut now);
+            if let (Seen::Event(event), Some(past)) = (&seen, &past) {
+                let last = format!("  last time {}", human_seconds(past.seconds));
+                held.splice(0..0, prefixed(event, &[last], style));
+            }
         }
         for line in now {
             text.push_str(&line);

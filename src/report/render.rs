@@ -179,7 +179,7 @@ pub(super) fn host_of(event: &Event) -> Option<&str> {
 }
 
 /// A text that is safe to stand within one line: cleaned, tabs widened, and in ASCII where wanted.
-pub(super) fn one_line(text: &str, style: Style) -> String {
+pub fn one_line(text: &str, style: Style) -> String {
     let cleaned = clean(text.as_bytes());
     if cleaned.is_ascii() && !cleaned.contains('\t') {
         return cleaned;
@@ -223,7 +223,7 @@ pub(super) fn text_width(text: &str) -> usize {
 
 /// `text`, which holds no line feed, in rows of at most `width` columns, broken at blanks where
 /// there are any.
-pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(2);
     if text_width(text) <= width {
         return vec![text.trim_end().to_owned()];
@@ -432,6 +432,9 @@ impl Pen {
         }
         if let Some(mend) = &failure.mend {
             self.put("  mend  ", Paint::Dim, mend, Paint::Cyan);
+        }
+        if let Some(code) = &failure.code {
+            self.put("  code  ", Paint::Dim, &format!("{code} (ferry explain {code})"), Paint::Dim);
         }
         if failure.again {
             self.put("  again ", Paint::Dim, "the same attempt may succeed a moment later", Paint::None);

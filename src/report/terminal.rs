@@ -8,12 +8,14 @@
 //! a hook that says 100 000 lines a second costs four redraws, not 100 000.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
 use super::figures::{Meter, human_seconds};
+use super::history::{Memory, Past};
 use super::render::{self, Attach, Style, render};
 use super::{Output, Sink};
 use crate::event::{Event, Seen, Stamped, Stream, Window};
@@ -29,18 +31,80 @@ const MOST_COUNTS: usize = 8;
 ///
 /// # Errors
 /// The system gives no further thread.
-pub fn spawn(window: Window) -> std::io::Result<JoinHandle<()>> {
+pub fn spawn(window: Window, memory: Option<Memory>) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("terminal".to_owned()).spawn(move || {
         let hz = u8::try_from(1000 / REDRAW.as_millis()).unwrap_or(4);
-        let target = ProgressDrawTarget::stderr_with_hz(hz);
+        let target = ProgressDrawTarget::term_like_with_hz(
+            Box::new(Calm { term: console::Term::buffered_stderr(), row_ended: AtomicBool::new(false) }),
+            hz,
+        );
         let width = || {
             // A terminal of its own for either: a pipe behind stdout wraps nothing.
             let columns = |term: console::Term| if term.is_term() { usize::from(term.size().1) } else { usize::MAX };
             (columns(console::Term::stdout()), columns(console::Term::stderr()))
         };
         let styles = (Style::stdout(), Style::stderr());
-        Screen::new(target, (Sink::stdout(), Sink::stderr()), styles, Box::new(width)).show(&window);
+        let mut screen = Screen::new(target, (Sink::stdout(), Sink::stderr()), styles, Box::new(width));
+        screen.memory = memory;
+        screen.show(&window);
     })
+}
+
+/// A terminal to draw on, whose lines end where their text ends. indicatif fills each line up to the edge with blanks and lets
+/// the terminal wrap; in a window that becomes narrower such a line would become two. Here a line feed stands for the blanks.
+#[derive(Debug)]
+struct Calm {
+    term: console::Term,
+    /// The blanks of a row came: what follows goes to the next one.
+    row_ended: AtomicBool,
+}
+
+impl Calm {
+    fn with<T>(&self, then: impl FnOnce(&console::Term) -> T) -> T {
+        self.row_ended.store(false, Ordering::Relaxed);
+        then(&self.term)
+    }
+}
+
+impl TermLike for Calm {
+    fn width(&self) -> u16 {
+        self.term.size().1
+    }
+    fn height(&self) -> u16 {
+        self.term.size().0
+    }
+    fn move_cursor_up(&self, n: usize) -> std::io::Result<()> {
+        self.with(|term| term.move_cursor_up(n))
+    }
+    fn move_cursor_down(&self, n: usize) -> std::io::Result<()> {
+        self.with(|term| term.move_cursor_down(n))
+    }
+    fn move_cursor_right(&self, n: usize) -> std::io::Result<()> {
+        self.with(|term| term.move_cursor_right(n))
+    }
+    fn move_cursor_left(&self, n: usize) -> std::io::Result<()> {
+        self.with(|term| term.move_cursor_left(n))
+    }
+    fn write_line(&self, text: &str) -> std::io::Result<()> {
+        self.write_str(text)?;
+        self.with(|term| term.write_str("\n"))
+    }
+    fn write_str(&self, text: &str) -> std::io::Result<()> {
+        if text.bytes().all(|byte| byte == b' ') {
+            self.row_ended.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        if self.row_ended.swap(false, Ordering::Relaxed) && text != "\r" {
+            self.term.write_str("\n")?;
+        }
+        self.term.write_str(text)
+    }
+    fn clear_line(&self) -> std::io::Result<()> {
+        self.with(console::Term::clear_line)
+    }
+    fn flush(&self) -> std::io::Result<()> {
+        self.with(console::Term::flush)
+    }
 }
 
 /// Shows failures on standard error and the last line on standard output, nothing else.
@@ -96,6 +160,10 @@ fn is_result(event: &Event) -> bool {
 struct Step {
     text: String,
     since: Instant,
+    /// `[4/10] `.
+    place: String,
+    /// How long it took last time, in seconds.
+    last: Option<f64>,
 }
 
 /// A count that moves.
@@ -128,6 +196,13 @@ pub struct Screen {
     asking: bool,
     /// The run's last lines: held until nothing else waits, so that they are the last.
     last: Option<Vec<String>>,
+    /// Where earlier runs are, and what the newest like this one took.
+    memory: Option<Memory>,
+    past: Option<Past>,
+    /// The play, the node that was heard of last, and since when it goes on.
+    play: String,
+    node: String,
+    since: Instant,
 }
 
 impl Screen {
@@ -153,6 +228,11 @@ impl Screen {
             attach: Attach::default(),
             asking: false,
             last: None,
+            memory: None,
+            past: None,
+            play: String::new(),
+            node: String::new(),
+            since: Instant::now(),
         }
     }
 
@@ -236,12 +316,23 @@ impl Screen {
         let to_out = is_result(&event.event);
         let widths = (self.widths)();
         let (width, style) = if to_out { (widths.0, self.styles.0) } else { (widths.1, self.styles.1) };
+        if let Event::Line { host, .. } | Event::Progress { host, .. } | Event::JobStarting { host, .. } = &event.event
+            && self.node != *host
+        {
+            self.node = render::one_line(host, self.styles.1);
+        }
         match &event.event {
+            Event::PlayStarted { play, .. } => {
+                if self.past.is_none() {
+                    self.past = self.memory.as_ref().and_then(|memory| memory.of(play));
+                }
+                self.play = render::one_line(play, self.styles.1);
+            }
             Event::Progress { what, host, done, total, unit } => {
                 self.count(event.at, (what, host), *done, *total, unit);
                 return;
             }
-            Event::TaskStarted { task, .. } => self.begin(task),
+            Event::TaskStarted { task, number, of } => self.begin(task, *number, *of),
             Event::TaskEnded { host, .. } => self.forget(host),
             Event::RunEnded { .. } => self.clear(),
             Event::Asking { .. } => {
@@ -258,15 +349,23 @@ impl Screen {
         }
         if matches!(event.event, Event::RunEnded { .. }) {
             let attach = attach.map(|text| render::wrap(&render::one_line(&text, style), width.max(render::NARROWEST)));
+            let mut lines = lines;
+            if let Some(past) = &self.past {
+                let text = format!("  last time {}", human_seconds(past.seconds));
+                lines.splice(lines.len().saturating_sub(1)..lines.len().saturating_sub(1), [text]);
+            }
             self.last = Some(lines.into_iter().chain(attach.unwrap_or_default()).collect());
         } else {
             self.add(to_out, lines);
         }
     }
 
-    fn begin(&mut self, task: &str) {
+    fn begin(&mut self, task: &str, number: usize, of: usize) {
         self.counts.clear();
-        self.step = Some(Step { text: render::one_line(task, self.styles.1), since: Instant::now() });
+        let place = if of >= number && of > 0 { format!("[{number}/{of}] ") } else { String::new() };
+        // What took no time last time is not worth a word.
+        let last = self.past.as_ref().and_then(|past| past.steps.get(task)).copied().filter(|seconds| *seconds >= 1.0);
+        self.step = Some(Step { text: render::one_line(task, self.styles.1), since: Instant::now(), place, last });
     }
 
     fn count(&mut self, at: jiff::Timestamp, key: (&str, &str), done: u64, total: Option<u64>, unit: &str) {
@@ -316,7 +415,9 @@ impl Screen {
                 &['|', '/', '-', '\\']
             };
             let frame = frames.get(self.turn % frames.len()).copied().unwrap_or(' ');
-            lines.push(live_step(frame, &step.text, step.since.elapsed(), width, style));
+            lines.push(live_step(frame, step, step.since.elapsed(), width, style));
+            let all = self.past.as_ref().map(|past| past.seconds);
+            lines.extend(live_run(&self.play, &self.node, self.since.elapsed(), all, width, style));
         }
         for ((what, host), count) in self.counts.iter().take(MOST_COUNTS) {
             lines.push(live_count(what, host, count, width, style));
@@ -339,16 +440,53 @@ fn cut(text: &str, width: usize, style: Style) -> String {
     }
 }
 
-/// `⠋ Take the Gravity backup  2 min 5 s`: the time stays, the text gives way.
-fn live_step(frame: char, text: &str, elapsed: Duration, width: usize, style: Style) -> String {
-    let time = match elapsed.as_secs() {
-        0 => String::new(),
+/// `2 min 5 s of about 12 min`: what it takes now, and what it took last time.
+fn elapsed_of(elapsed: Duration, last: Option<f64>) -> String {
+    let now = match elapsed.as_secs() {
         // No tenths: they would only flicker.
-        seconds @ 1..10 => format!("  {seconds} s"),
-        seconds => format!("  {}", human_seconds(seconds as f64)),
+        seconds @ 0..10 => format!("{seconds} s"),
+        seconds => human_seconds(seconds as f64),
     };
+    match last {
+        Some(last) => format!("{now} of about {}", human_seconds(last)),
+        None => now,
+    }
+}
+
+/// `⠋ [4/10] Take the Gravity backup  2 min 5 s of about 12 min`: the time stays; first what is to be expected gives way,
+/// then the place, then the text.
+fn live_step(frame: char, step: &Step, elapsed: Duration, width: usize, style: Style) -> String {
+    let short = match elapsed.as_secs() {
+        0 => String::new(),
+        _ => format!("  {}", elapsed_of(elapsed, None)),
+    };
+    let long = if short.is_empty() { String::new() } else { format!("  {}", elapsed_of(elapsed, step.last)) };
+    let wanted = 2 + render::text_width(&step.place) + render::text_width(&step.text);
+    let time = if wanted + render::text_width(&long) <= width { long } else { short };
     let room = width.saturating_sub(2 + render::text_width(&time));
-    format!("{frame} {}{time}", cut(text, room, style))
+    let place =
+        if render::text_width(&step.place) + render::text_width(&step.text) <= room { step.place.as_str() } else { "" };
+    format!("{frame} {place}{}{time}", cut(&step.text, room.saturating_sub(render::text_width(place)), style))
+}
+
+/// `  Back up prod, prod-1, 3 min 2 s of about 15 min in all`: where it goes on and how long it has; from the left it gives
+/// way to a narrow window.
+fn live_run(
+    play: &str,
+    node: &str,
+    elapsed: Duration,
+    last: Option<f64>,
+    width: usize,
+    style: Style,
+) -> Option<String> {
+    if play.is_empty() {
+        return None;
+    }
+    let time = format!("{} in all", elapsed_of(elapsed, last));
+    let with_node = [play, node, &time].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(", ");
+    let tries = [with_node, format!("{play}, {time}"), play.to_owned()];
+    let fits = tries.iter().find(|text| render::text_width(text) + 2 <= width).unwrap_or(&tries[2]);
+    Some(format!("  {}", cut(fits, width.saturating_sub(2), style)))
 }
 
 /// A bar where the total is known, then the figures; where it is narrow, first the bar gives way, then
@@ -406,13 +544,36 @@ mod tests {
             live_count("gravity.tar.gz", "prod-1", &count(600 << 20, None), 100, style),
             "  prod-1: gravity.tar.gz  600 MiB, 60.0 MiB/s"
         );
+        let step =
+            Step { text: "Gravity backup".into(), since: Instant::now(), place: "[4/10] ".into(), last: Some(720.0) };
+        let after = Duration::from_secs(125);
+        assert_eq!(live_step('x', &step, after, 80, style), "x [4/10] Gravity backup  2 min 5 s of about 12 min");
+        assert_eq!(live_step('x', &step, after, 40, style), "x [4/10] Gravity backup  2 min 5 s");
+        assert_eq!(live_step('x', &step, after, 30, style), "x Gravity backup  2 min 5 s");
+        assert_eq!(
+            live_run("Back up prod", "prod-1", after, Some(900.0), 80, style).unwrap(),
+            "  Back up prod, prod-1, 2 min 5 s of about 15 min in all"
+        );
+        assert_eq!(
+            live_run("Back up prod", "prod-1", after, None, 40, style).unwrap(),
+            "  Back up prod, prod-1, 2 min 5 s in all"
+        );
         for width in 39..120 {
             for style in [style, Style::BARE] {
                 for total in [None, Some(0), Some(1200 << 20), Some(1)] {
                     let line = live_count("日本語 archive", "prod-1", &count(600 << 20, total), width, style);
                     assert!(render::text_width(&line) <= width, "{width}: {line}");
-                    let line = live_step('x', &"日本語 ".repeat(30), Duration::from_secs(125), width, style);
+                    let step = Step {
+                        text: "日本語 ".repeat(30),
+                        since: Instant::now(),
+                        place: "[4/10] ".into(),
+                        last: Some(700.0),
+                    };
+                    let line = live_step('x', &step, Duration::from_secs(125), width, style);
                     assert!(render::text_width(&line) <= width && line.ends_with("  2 min 5 s"), "{width}: {line}");
+                    let line =
+                        live_run("Back up 日本語", "prod-1", Duration::from_secs(125), Some(700.0), width, style);
+                    assert!(render::text_width(&line.unwrap()) <= width, "{width}");
                 }
             }
         }

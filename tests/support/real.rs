@@ -38,6 +38,8 @@ pub enum Kind {
     OpenSsh,
     /// dropbear.
     Dropbear,
+    /// A server by Python's paramiko.
+    Paramiko,
 }
 
 /// What a node is to be like. Take the default and change what matters.
@@ -177,6 +179,10 @@ impl RealNode {
         }
         match opts.kind {
             Kind::OpenSsh => tool("sshd", "openssh-server"),
+            Kind::Paramiko => assert!(
+                Path::new("/usr/lib/python3/dist-packages/paramiko").exists(),
+                "this test needs paramiko: apt-get install python3-paramiko"
+            ),
             Kind::Dropbear => {
                 tool("dropbear", "dropbear-bin");
                 tool("dropbearkey", "dropbear-bin");
@@ -195,7 +201,7 @@ impl RealNode {
         let key_path = at("id");
         run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"]).arg(&key_path));
         let public = match opts.kind {
-            Kind::OpenSsh => {
+            Kind::OpenSsh | Kind::Paramiko => {
                 run(Command::new("ssh-keygen")
                     .args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"])
                     .arg(at("host-key")));
@@ -376,7 +382,7 @@ impl RealNode {
     fn write_first_boot(&self) {
         let (opts, t) = (&self.opts, self.dir.path().display());
         let user = &opts.user;
-        let hash = if opts.sudo == Sudo::NoPasswd && opts.kind == Kind::OpenSsh {
+        let hash = if opts.sudo == Sudo::NoPasswd && opts.kind != Kind::Dropbear {
             "*".to_owned()
         } else {
             run(Command::new("openssl").args(["passwd", "-6", &opts.password])).trim().to_owned()
@@ -397,6 +403,12 @@ impl RealNode {
              PrintMotd no\nPrintLastLog no\nUseDNS no\nLogLevel VERBOSE\nSubsystem sftp internal-sftp\n",
             self.port
         );
+        // sshd takes the first of two values: what the test says goes before what stands here.
+        let said = |line: &str| {
+            let word = |line: &str| line.split_whitespace().next().unwrap_or_default().to_lowercase();
+            opts.sshd_lines.iter().any(|own| !own.starts_with("Match") && word(own) == word(line))
+        };
+        config = config.lines().filter(|line| !said(line)).map(|line| format!("{line}\n")).collect();
         for line in &opts.sshd_lines {
             config += &format!("{line}\n");
         }
@@ -438,6 +450,10 @@ impl RealNode {
                 from = q(&from.display().to_string())
             );
         };
+        if opts.kind == Kind::Paramiko {
+            let server = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/paramiko_server.py");
+            install(&server, "/opt/paramiko_server.py", 0o644);
+        }
         for (from, to, mode) in &opts.files {
             install(&std::path::absolute(from).unwrap(), to, *mode);
         }
@@ -490,6 +506,10 @@ impl RealNode {
             Kind::Dropbear => {
                 let path = if Path::new("/usr/sbin/dropbear").exists() { "/usr/sbin/dropbear" } else { "dropbear" };
                 format!("{path} -F -E -p 127.0.0.1:{} -r /etc/ssh/node_host_key", self.port)
+            }
+            Kind::Paramiko => {
+                let user = &opts.user;
+                format!("/usr/bin/python3 /opt/paramiko_server.py {} /etc/ssh/node_host_key {user}", self.port)
             }
         };
         // The shell stays the first process and collects the orphans while it waits.

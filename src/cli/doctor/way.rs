@@ -1,7 +1,7 @@
 //! What may go wrong on the way to a host and on it.
 //!
-//! What lives here: name, TCP and greeting of the first server on the way, the real connection by which everything else is
-//! done, sudo, and what ferry needs there. What does not: this machine (`here`).
+//! What lives here: name, TCP and greeting of the first server on the way, the greetings of those behind it, the real
+//! connection by which everything else is done, sudo, and what ferry needs there. What does not: this machine (`here`).
 //!
 //! A key that nobody recorded is told and not written down, whatever the settings say.
 
@@ -18,7 +18,7 @@ use super::{Found, Seen};
 use crate::cli::open::Opened;
 use crate::event::Severity;
 use crate::failure::{Failure, Kind};
-use crate::remote::ssh::connect::{Lane, Strict, Target};
+use crate::remote::ssh::connect::{self, Lane, Strict, Target};
 use crate::remote::{Command, Session, Way, quote};
 use crate::report::figures::human_bytes;
 
@@ -96,6 +96,31 @@ fn first_hop(target: &Target) -> &Target {
 
 fn hops(target: &Target) -> usize {
     target.jump.as_deref().map_or(0, |hop| 1 + hops(hop))
+}
+
+/// The servers behind the first, in the order of the way.
+fn behind(target: &Target) -> Vec<&Target> {
+    let mut all = target.jump.as_deref().map(behind).unwrap_or_default();
+    if target.jump.is_some() {
+        all.push(target);
+    }
+    all
+}
+
+/// The greeting of a server behind others, seen from the last of them.
+async fn beyond(target: &Target) -> Result<Option<Greeting>, Vec<Found>> {
+    match connect::knock(target).await {
+        Ok(None) => Ok(None),
+        Ok(Some(mut stream)) => match greeting::read(&mut stream, target.timeout).await {
+            Ok(greeting) => Ok(Some(greeting)),
+            Err(what) => Err(vec![
+                Found::wrong("banner", Kind::Unreachable, format!("{} port {}: {what}", target.address, target.port))
+                    .why(format!("the jump host reaches something there, by {}", target.way()))
+                    .mend("is it the right port (ansible_port)? else look in sshd's log there"),
+            ]),
+        },
+        Err(failure) => Err(refused(&failure, false)),
+    }
 }
 
 fn milliseconds(time: Duration) -> String {
@@ -180,6 +205,26 @@ impl<'a> Looker<'a> {
             if through > 0 {
                 seen.facts
                     .push(("hops", format!("through {through} jump host{}", if through == 1 { "" } else { "s" })));
+                for server in behind(target) {
+                    match beyond(server).await {
+                        Ok(None) => {}
+                        Ok(Some(greeting)) => {
+                            if server.jump.is_some() && hops(server) == through {
+                                seen.facts.push(("behind", format!("the host {}", greeting.software())));
+                            }
+                            if !greeting.kex.is_empty() {
+                                let text = format!("{} offers {}", server.address, greeting.kex.join(", "));
+                                seen.found.push(Found::pass("key exchange", text));
+                            }
+                            seen.found.extend(judge(&greeting, server));
+                        }
+                        Err(found) => {
+                            // The real attempt would come no further.
+                            seen.found.extend(found);
+                            return;
+                        }
+                    }
+                }
             }
         }
         let began = Instant::now();

@@ -216,6 +216,10 @@ impl Target {
     }
 
     /// The servers on the way, the nearest first.
+    pub fn way(&self) -> String {
+        self.chain()
+    }
+
     pub(super) fn chain(&self) -> String {
         let before = self.jump.as_ref().map(|hop| hop.chain() + " > ").unwrap_or_default();
         format!("{before}{}:{}", self.address, self.port)
@@ -390,6 +394,47 @@ async fn road(target: &Target, lane: Lane) -> Result<Road, Failure> {
     Err(failure.within(target.through()))
 }
 
+/// The way to a server behind others, those logged in to, and nothing said on it yet: for looking at what answers there.
+/// `None` where a command or nothing lies before it; then the address says as much.
+///
+/// # Errors
+/// As [`connect`] to the last server before it, or that this one could not be reached from there.
+pub async fn knock(target: &Target) -> Result<Option<impl AsyncRead + AsyncWrite + Unpin + use<>>, Failure> {
+    if target.jump.is_none() || target.proxy.is_some() {
+        return Ok(None);
+    }
+    let Road { stream, through, .. } = road(target, Lane::Control).await?;
+    Ok(Some(Held { stream, _through: through }))
+}
+
+/// A tunnel, and the connection that it runs through.
+struct Held {
+    stream: Box<dyn Stream>,
+    _through: Option<SshSession>,
+}
+
+impl AsyncRead for Held {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Held {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// What a person decides about a key that nobody recorded.
 pub type Decide<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
 
@@ -415,7 +460,7 @@ pub async fn introduce(target: &Target, ask: Decide<'_>) -> Result<(), Failure> 
     let config = config(2 << 20, target, known.algorithms(name, port), Vec::new());
     let client = Client {
         target: target.clone(),
-        known,
+        known: known.clone(),
         refusal: Arc::default(),
         ended: Arc::default(),
         accepted: None,
@@ -428,8 +473,10 @@ pub async fn introduce(target: &Target, ask: Decide<'_>) -> Result<(), Failure> 
     let shown = offered.fingerprint();
     let entry = if port == 22 { name.to_owned() } else { format!("[{name}]:{port}") };
     let via = target.jump.as_ref().map(|hop| format!(", through {}", hop.chain())).unwrap_or_default();
+    let elsewhere = known.other_names(name, port, &offered);
+    let elsewhere = if elsewhere.is_empty() { String::new() } else { format!("Of other names: {elsewhere}.\n") };
     let question = format!(
-        "The host key of {entry} (host {}, {}:{}{via}) is recorded nowhere here.\n  {shown}\n\
+        "The host key of {entry} (host {}, {}:{}{via}) is not recorded for it.\n  {shown}\n{elsewhere}\
          Compare it with the host's own: ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub there.\n\
          Record it in {}? Type yes, no, or the fingerprint: ",
         target.host,
@@ -600,6 +647,8 @@ async fn handshake(
             handle,
             host: target.host.clone(),
             become_plan: target.become_plan.clone(),
+            target: target.clone(),
+            spare: tokio::sync::Mutex::default(),
             by,
             ended,
             _through: through,
@@ -963,6 +1012,10 @@ fn judge(target: &Target, known: &KnownHosts, offered: &Offered) -> Result<(), F
     let (name, port) = target.lookup();
     let shown = offered.fingerprint();
     let entry = if port == 22 { name.to_owned() } else { format!("[{name}]:{port}") };
+    let elsewhere = known.other_names(name, port, offered);
+    let elsewhere = |failure: Failure, why: &str| {
+        failure.why(if elsewhere.is_empty() { why.to_owned() } else { format!("{why}; {elsewhere}") })
+    };
     let forget = |file: &std::path::Path| {
         format!("after making sure that the key really changed: ssh-keygen -f {} -R '{entry}'", file.display())
     };
@@ -970,26 +1023,27 @@ fn judge(target: &Target, known: &KnownHosts, offered: &Offered) -> Result<(), F
         Verdict::Match { .. } | Verdict::CaSigned { .. } => Ok(()),
         Verdict::Unknown => match (target.strict, offered, target.known_hosts.first()) {
             (Strict::AcceptNew, Offered::PublicKey(key), Some(file)) => KnownHosts::accept_new(file, name, port, key, target.hash_known_hosts),
-            _ => Err(unreachable(target, "the host key is not known here")
+            _ => Err(elsewhere(unreachable(target, "the host key is not known here"), "an unknown key may be somebody else's")
                 .saw(format!("{shown}, offered as {entry}"))
-                .why("an unknown key may be somebody else's")
                 .mend(format!("compare it with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub there), then: ssh-keyscan -p {port} {name} >> {}",
                     target.known_hosts.first().map(|file| file.display().to_string()).unwrap_or_default()))),
         },
         Verdict::OtherType { known } => {
             let on_record: Vec<String> = known.iter().map(|(kind, file, line)| format!("{kind} in {}:{line}", file.display())).collect();
             let failure = unreachable(target, "the host offered a key of another type than the one on record")
-                .saw(format!("{shown}; on record: {}", on_record.join(", ")))
-                .why("OpenSSH treats this as a changed key");
+                .saw(format!("{shown}; on record: {}", on_record.join(", ")));
+            let failure = elsewhere(failure, "OpenSSH treats this as a changed key");
             Err(match known.first() {
                 Some((_, file, _)) => failure.mend(forget(file)),
                 None => failure,
             })
         }
-        Verdict::Changed { file, line, known_fingerprint } => Err(unreachable(target, "the host key has changed")
-            .saw(format!("{shown}; on record: {known_fingerprint} in {}:{line}", file.display()))
-            .why("either the host was set up anew, or somebody sits in between")
-            .mend(forget(&file))),
+        Verdict::Changed { file, line, known_fingerprint } => {
+            let failure = unreachable(target, "the host key has changed")
+                .saw(format!("{shown}; on record: {known_fingerprint} in {}:{line}", file.display()))
+                .mend(forget(&file));
+            Err(elsewhere(failure, "either the host was set up anew, or somebody sits in between"))
+        }
         Verdict::Revoked { file, line } => Err(unreachable(target, "the host key is revoked")
             .saw(format!("{shown}, by {}:{line}", file.display()))
             .why("somebody marked this key as stolen or retired")),

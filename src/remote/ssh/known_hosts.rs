@@ -33,6 +33,8 @@ use crate::failure::{Failure, Kind};
 const STANDARD_PORT: u16 = 22;
 /// More than this many bad lines are counted, not shown.
 const MOST_WARNINGS: usize = 50;
+/// So many other names of a key are told.
+const MOST_NAMES: usize = 4;
 /// A known_hosts file above this size (bytes) is refused: it is something else.
 const LARGEST_FILE: u64 = 64 << 20;
 /// The smallest RSA key (bits) that OpenSSH takes.
@@ -261,6 +263,34 @@ impl KnownHosts {
             let authority = certificate.signature_key().fingerprint(HashAlg::Sha256);
             format!("the certificate is signed by {authority}, which is not recorded as an authority for this host")
         })
+    }
+
+    /// A sentence about the other names that this key is recorded under, as ssh tells of them with its question: a host that got
+    /// a new name or address shows the key that it had. Names are as the files write them, at most four. Empty where
+    /// there are none.
+    pub fn other_names(&self, host: &str, port: u16, offered: &Offered) -> String {
+        let own = lookup_name(&host.to_ascii_lowercase(), port);
+        let same: Vec<&Entry> = self
+            .entries
+            .iter()
+            .filter(|entry| entry.marker == Marker::None && entry.recorded.is_plain(offered.key()))
+            .filter(|entry| !names_match(&own, &entry.hosts))
+            .collect();
+        let shown = |entry: &&Entry| {
+            let name = match entry.hosts.first() {
+                Some(b'|') => "a hashed name".to_owned(),
+                _ => crate::secret::clean(entry.hosts.get(..entry.hosts.len().min(80)).unwrap_or_default()),
+            };
+            format!("{name} ({}:{})", self.file(entry).display(), entry.line)
+        };
+        let mut names: Vec<String> = same.iter().take(MOST_NAMES).map(shown).collect();
+        if names.is_empty() {
+            return String::new();
+        }
+        if same.len() > names.len() {
+            names.push(format!("{} more", same.len() - names.len()));
+        }
+        format!("the same key is recorded for {}", names.join(", "))
     }
 
     /// Whether any line is about this host: a key, an authority or a revoked key.
@@ -902,6 +932,25 @@ mod tests {
         let text = format!("node1 {KEY}\n10.1.2.3 {OTHER}\n");
         assert!(judge(&text, "node1", 22, None).yes());
         assert!(matches!(judge(&text, "node1", 22, Some(addr)), Verdict::Changed { line: 2, .. }));
+    }
+
+    #[test]
+    fn a_key_that_is_known_under_another_name_is_said_so() {
+        let key = Offered::PublicKey(PublicKey::from_openssh(KEY).unwrap());
+        let hashed = hashed("node7", &[7; SALT]);
+        let text = format!(
+            "old-name,10.0.0.9 {KEY}\nnode1 {OTHER}\n@revoked gone {KEY}\n{hashed} {KEY}\n[node1]:2222 {KEY}\nb {KEY}\nc {KEY}\n"
+        );
+        assert_eq!(
+            known(&text).other_names("node1", 22, &key),
+            "the same key is recorded for old-name,10.0.0.9 (known_hosts:1), a hashed name (known_hosts:4), \
+             [node1]:2222 (known_hosts:5), b (known_hosts:6), 1 more"
+        );
+        // Its own name is none of the others, and another key is not this one.
+        assert_eq!(known(&format!("node1 {KEY}\n")).other_names("NODE1", 22, &key), "");
+        assert_eq!(known(&format!("node2 {OTHER}\n")).other_names("node1", 22, &key), "");
+        let hostile = known(&format!("a\u{1b}[2Jb {KEY}\n")).other_names("node1", 22, &key);
+        assert!(!hostile.contains('\u{1b}') && hostile.contains("known_hosts:1"), "{hostile}");
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod known_hosts;
 pub mod options;
 mod password;
 pub mod serve;
+mod short_ecdsa;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,16 +43,31 @@ const MOST_KEPT: usize = 64 << 20;
 /// What keeping a piece costs beside its bytes: a flood of single bytes counts for what it takes.
 const PIECE_COST: usize = 256;
 
+/// So many connections are made beside the first where a server allows few channels on one.
+const MOST_SPARE: usize = 8;
+
 struct Inner {
     handle: russh::client::Handle<connect::Client>,
     host: String,
     become_plan: Become,
+    /// The way here, for a connection beside this one.
+    target: connect::Target,
+    /// Connections beside this one, for a server that allows few channels on one (`MaxSessions 1`).
+    spare: tokio::sync::Mutex<Vec<SshSession>>,
     /// What logged us in.
     by: String,
     /// Why the connection ended, once it has.
     ended: Arc<Mutex<Option<String>>>,
     /// The bastion's connection that this one runs through: it lives as long as we do.
     _through: Option<SshSession>,
+}
+
+/// Why there is no channel.
+enum Unopened {
+    /// The server allows no further one on this connection.
+    Refused(Failure),
+    /// Something else.
+    Failed(Failure),
 }
 
 /// An authenticated SSH connection. Cheap to clone; it ends when the last clone is dropped.
@@ -103,7 +119,42 @@ impl SshSession {
 
     /// Starts a command. With `terminal` it gets one of the host's, in raw mode: every byte passes as it is, nothing is
     /// echoed, and standard error comes with standard output.
+    ///
+    /// A server that allows no further channel on this connection (`MaxSessions`) gets another connection, which is kept for
+    /// the next: a backup holds a shell and follows a job at the same time.
     pub(super) async fn open(&self, command: &Command, terminal: bool) -> Result<SshChild, Failure> {
+        let refused = match self.open_here(command, terminal).await {
+            Err(Unopened::Refused(refused)) => refused,
+            Err(Unopened::Failed(failure)) => return Err(failure),
+            Ok(child) => return Ok(child),
+        };
+        let mut spare = self.inner.spare.lock().await;
+        spare.retain(|session| !session.is_closed());
+        for session in spare.iter() {
+            if let Ok(child) = session.open_here(command, terminal).await {
+                return Ok(child);
+            }
+        }
+        if spare.len() >= MOST_SPARE {
+            return Err(refused);
+        }
+        tracing::info!(host = self.host(), beside = spare.len() + 1, "no further channel here: another connection");
+        let session = match Box::pin(connect::connect(&self.inner.target, connect::Lane::Control)).await {
+            Ok(session) => session,
+            Err(failure) => return Err(refused.why(format!("and no connection beside it could be made: {failure}"))),
+        };
+        // One that refuses its first channel would refuse every other.
+        match session.open_here(command, terminal).await {
+            Err(Unopened::Refused(failure) | Unopened::Failed(failure)) => Err(failure),
+            Ok(child) => {
+                spare.push(session);
+                Ok(child)
+            }
+        }
+    }
+
+    /// Starts a command on this very connection.
+    async fn open_here(&self, command: &Command, terminal: bool) -> Result<SshChild, Unopened> {
         let opening = async {
             let channel = self.inner.handle.channel_open_session().await?;
             if terminal {
@@ -135,17 +186,17 @@ impl SshSession {
         let channel = match tokio::time::timeout(OPENING, opening).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(russh::Error::ChannelOpenFailure(reason))) => {
-                return Err(Failure::new(Kind::Unreachable, "the server refused to open a channel")
+                let refused = Failure::new(Kind::Unreachable, "the server refused to open a channel")
                     .on(self.host())
                     .saw(format!("{reason:?}"))
                     .why("sshd allows MaxSessions channels on a connection")
-                    .again());
+                    .again();
+                return Err(Unopened::Refused(refused));
             }
-            Ok(Err(error)) => return Err(self.gone(&error)),
+            Ok(Err(error)) => return Err(Unopened::Failed(self.gone(&error))),
             Err(_) => {
-                return Err(Failure::new(Kind::Unreachable, "the server did not open a channel within 30 s")
-                    .on(self.host())
-                    .again());
+                let late = Failure::new(Kind::Unreachable, "the server did not open a channel within 30 s");
+                return Err(Unopened::Failed(late.on(self.host()).again()));
             }
         };
         let (read, write) = channel.split();
@@ -163,6 +214,10 @@ impl SshSession {
     }
 
     pub(super) async fn close(&self) {
+        let spare = std::mem::take(&mut *self.inner.spare.lock().await);
+        for session in spare {
+            Box::pin(session.close()).await;
+        }
         let bye = self.inner.handle.disconnect(russh::Disconnect::ByApplication, "", "");
         let _ = tokio::time::timeout(Duration::from_secs(2), bye).await;
     }

@@ -845,6 +845,7 @@ impl Page<'_> {
                 ("why it matters", failure.why.as_ref()),
                 ("way", chain.as_ref()),
                 ("what to do", failure.mend.as_ref()),
+                ("code", failure.code.as_ref()),
             ];
             for (name, value) in rows {
                 if let Some(value) = value {
@@ -1365,7 +1366,6 @@ impl Page<'_> {
         };
         let mut shown = Shown { html: String::new(), left: 0 };
         let (mut at, mut taken) = (0, 0_u64);
-        let mut room = usize::try_from(share + 512).unwrap_or(usize::MAX);
         for (from, to) in joined {
             let mut bytes = Vec::new();
             // From the beginning of a line on, and to the end of one.
@@ -1382,23 +1382,39 @@ impl Page<'_> {
             }
             let begin = early + start as u64;
             let body = bytes.get(start..stop.max(start)).unwrap_or_default();
-            if begin > at && !body.is_empty() {
-                gap(&mut shown.html, begin - at);
+            // Markup that is written out takes more room than it had: then the beginning keeps its beginning, and every
+            // other part its end, which is nearer to what matters.
+            let whole = (from, to) == (0, size);
+            let mut room = usize::try_from(if whole { share } else { to - from }).unwrap_or(usize::MAX) + 256;
+            let mut lines: Vec<&[u8]> = body.split_inclusive(|byte| *byte == b'\n').collect();
+            if from > 0 {
+                lines.reverse();
             }
+            let mut written = Vec::new();
             let mut used = 0;
-            for line in body.split_inclusive(|byte| *byte == b'\n') {
-                let before = shown.html.len();
-                log_line(&mut shown.html, line);
-                let grown = shown.html.len() - before;
-                if grown > room {
-                    shown.html.truncate(before);
+            for line in lines {
+                let mut html = String::new();
+                log_line(&mut html, line);
+                if html.len() > room {
                     break;
                 }
-                room -= grown;
+                room -= html.len();
                 used += line.len() as u64;
+                written.push(html);
+            }
+            let mut place = begin;
+            if from > 0 {
+                written.reverse();
+                place = begin + body.len() as u64 - used;
+            }
+            if place > at && used > 0 {
+                gap(&mut shown.html, place - at);
+            }
+            shown.html.push_str(&written.concat());
+            if used > 0 {
+                at = place + used;
             }
             taken += used;
-            at = begin + used;
         }
         if at < size {
             gap(&mut shown.html, size - at);

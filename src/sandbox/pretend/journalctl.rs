@@ -6,9 +6,10 @@ use serde_json::Value;
 
 use super::{Node, say, say_err};
 
-/// Runs `journalctl -t TAG [--no-pager] [--since TIME] [-o short-iso|short|cat|json] [-n N]`.
+/// Runs `journalctl -t TAG [-D DIR] [--no-pager] [--since TIME] [-o short-iso|short|cat|json] [-n N]`.
 pub(crate) fn run(node: Option<&Node>, argv: &[String]) -> u8 {
     let (mut tag, mut since, mut form, mut last) = (None, None, "short".to_owned(), None);
+    let mut directory: Option<String> = None;
     let mut words = argv.iter();
     while let Some(word) = words.next() {
         let (name, given) = match word.split_once('=') {
@@ -21,6 +22,7 @@ pub(crate) fn run(node: Option<&Node>, argv: &[String]) -> u8 {
             "-t" | "--identifier" => tag = value(),
             "-S" | "--since" => since = value(),
             "-o" | "--output" => form = value().unwrap_or_default(),
+            "-D" | "--directory" => directory = value(),
             "-n" | "--lines" => last = value().and_then(|count| count.parse::<usize>().ok()),
             other if other.starts_with('-') => {
                 say_err(format!("journalctl: unrecognized option '{other}'\n"));
@@ -40,7 +42,11 @@ pub(crate) fn run(node: Option<&Node>, argv: &[String]) -> u8 {
         Some(Some(since)) => Some(since),
         None => None,
     };
-    let all = node.and_then(|node| fs::read_to_string(node.dir.join("journal.jsonl")).ok()).unwrap_or_default();
+    let file = match &directory {
+        Some(directory) => Some(std::path::Path::new(directory).join("journal.jsonl")),
+        None => node.map(|node| node.dir.join("journal.jsonl")),
+    };
+    let all = file.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default();
     let mut shown = Vec::new();
     for entry in all.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
         let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();

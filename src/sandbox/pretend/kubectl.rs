@@ -274,6 +274,14 @@ fn at<'a>(value: &'a Value, path: &str) -> &'a str {
 }
 
 fn get(node: &Node, asked: &Asked, kind: &str, rest: &[&str]) -> Result<(), String> {
+    if matches!(kind, "event" | "events" | "ev") {
+        // What happened in the cluster: a file of the sandbox, where somebody put one.
+        match fs::read(hook::logs(node).join("events.txt")) {
+            Ok(text) => say(text),
+            Err(_) => say_err("No resources found\n"),
+        }
+        return Ok(());
+    }
     let (kind, name) = match kind.split_once('/') {
         Some((kind, name)) => (kind, Some(name)),
         None => (kind, rest.first().copied()),
@@ -453,6 +461,14 @@ fn delete(node: &Node, asked: &Asked, name: &str) -> Result<(), String> {
 }
 
 fn logs(node: &Node, asked: &Asked, target: &str) -> Result<(), String> {
+    let pod = target.strip_prefix("pod/").unwrap_or(target);
+    let standing = standing_pods(node).iter().any(|item| at(item, "/metadata/name") == pod);
+    if standing && !pod.contains('/') {
+        // What a pod that is always there has said: a file of the sandbox, where somebody put one.
+        let said = fs::read(hook::logs(node).join(format!("{pod}.log")));
+        say(said.unwrap_or_else(|_| format!("{pod}: ready\n").into_bytes()));
+        return Ok(());
+    }
     let name = target.strip_prefix("job/").or_else(|| target.strip_prefix("jobs/"));
     let job = match name {
         Some(job) => job.to_owned(),

@@ -1,0 +1,481 @@
+//! The first hour and the book: what README and docs tell to type is typed here, against the sandbox; what is made of the
+//! code is compared with it; every link leads somewhere.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use ferry::codes;
+use ferry::sandbox::pretend::Generation;
+use ferry::sandbox::{self, Options};
+use support::bed::{Bed, ferry, run_limited};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every page: README, README.ja, ARCHITECTURE and the book.
+fn pages() -> Vec<PathBuf> {
+    let mut pages: Vec<PathBuf> =
+        ["README.md", "README.ja.md", "ARCHITECTURE.md"].iter().map(|name| root().join(name)).collect();
+    let mut docs: Vec<PathBuf> = std::fs::read_dir(root().join("docs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect();
+    docs.sort();
+    pages.extend(docs);
+    pages
+}
+
+/// The fenced blocks of a page: language, first line's number, text.
+fn blocks(text: &str) -> Vec<(String, usize, String)> {
+    let (mut blocks, mut open): (Vec<(String, usize, String)>, bool) = (Vec::new(), false);
+    for (number, line) in text.lines().enumerate() {
+        if let Some(language) = line.strip_prefix("```") {
+            open = !open;
+            if open {
+                blocks.push((language.trim().to_owned(), number + 2, String::new()));
+            }
+        } else if open {
+            let last = blocks.last_mut().unwrap();
+            last.2.push_str(line);
+            last.2.push('\n');
+        }
+    }
+    assert!(!open, "a block is not closed");
+    blocks
+}
+
+/// Pages of the book that a person follows by typing; each begins in a fresh folder of pretend clusters.
+const TYPED: &[&str] = &[
+    "README.md",
+    "README.ja.md",
+    "docs/getting-started.md",
+    "docs/backup.md",
+    "docs/restore.md",
+    "docs/migrate.md",
+    "docs/schedule.md",
+    "docs/reports.md",
+];
+
+#[test]
+fn every_command_block_does_what_it_says() {
+    for page in pages() {
+        let name = page.strip_prefix(root()).unwrap().display().to_string();
+        let text = std::fs::read_to_string(&page).unwrap();
+        let typed: Vec<_> = blocks(&text)
+            .into_iter()
+            .filter(|(language, _, _)| ["sh", "bash", "shell", "console", ""].contains(&language.as_str()))
+            .collect();
+        if !TYPED.contains(&name.as_str()) {
+            assert!(
+                typed.iter().all(|(language, _, _)| language.is_empty()),
+                "{name} has blocks to type and is not in TYPED"
+            );
+        }
+    }
+    // The two commands of the beginning are what CI does itself: a test that typed them would call itself.
+    let ci = std::fs::read_to_string(root().join(".ci/run")).unwrap();
+    for line in ["cargo run --locked --release", "tests/run"] {
+        assert!(ci.contains(line), ".ci/run does not do {line}");
+    }
+    for name in ["README.md", "README.ja.md"] {
+        let text = std::fs::read_to_string(root().join(name)).unwrap();
+        let block = blocks(&text).into_iter().find(|(language, _, _)| language == "sh ci").unwrap();
+        let lines: Vec<&str> = block.2.lines().map(|line| line.split('#').next().unwrap().trim()).collect();
+        assert_eq!(lines, ["cargo run --locked --release -- demo", "tests/run"], "{name}");
+    }
+    let began = Instant::now();
+    for name in TYPED {
+        let text = std::fs::read_to_string(root().join(name)).unwrap();
+        let typed: Vec<_> = blocks(&text).into_iter().filter(|(language, _, _)| language == "sh").collect();
+        assert!(!typed.is_empty(), "{name} has nothing to type");
+        let dir = tempfile::Builder::new().prefix("ferry-tour").tempdir().unwrap();
+        let bin = dir.path().join("bin");
+        let home = dir.path().join("home");
+        std::fs::create_dir_all(home.join(".local/share/bash-completion/completions")).unwrap();
+        std::fs::create_dir(&bin).unwrap();
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_ferry"), bin.join("ferry")).unwrap();
+        let options = Options {
+            exe: Some(PathBuf::from(env!("CARGO_BIN_EXE_ferry"))),
+            time_scale: 60.0,
+            hook_seconds: 30.0,
+            archive_mib: 2,
+            ..Options::default()
+        };
+        let up = sandbox::up(&dir.path().join("work"), &options).unwrap();
+        for (_, line, block) in &typed {
+            let at = Instant::now();
+            let mut command = Command::new("bash");
+            command.args(["-euo", "pipefail", "-c", block]).current_dir(&up.dir).env_clear();
+            command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", bin.display()));
+            command
+                .env("HOME", &home)
+                .env("LANG", "C.UTF-8")
+                .env("USER", "operator")
+                .env("FERRY_LINK_PATIENCE", "20")
+                .env("XDG_CONFIG_HOME", home.join(".config"));
+            let said = run_limited(command, Duration::from_secs(120));
+            println!("{name}:{line} exit {} in {:.1} s", said.code, at.elapsed().as_secs_f64());
+            assert_eq!(said.code, 0, "{name}:{line}\n{block}\n{}", said.all());
+        }
+        let _ = sandbox::down(&up.dir);
+    }
+    println!("all of them in {:.0} s", began.elapsed().as_secs_f64());
+}
+
+/// The anchor that a heading gets.
+fn anchor(heading: &str) -> String {
+    let kept: String = heading.to_lowercase().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect();
+    kept.trim().replace(' ', "-")
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let link = regex::Regex::new(r"\[[^\]]*\]\(([^)\s]+)\)").unwrap();
+    let file = regex::Regex::new(r"`((?:docs|src|tests)/[A-Za-z0-9_./-]+)`").unwrap();
+    let mut count = 0;
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        let name = page.strip_prefix(root()).unwrap().display().to_string();
+        let (mut prose, mut open) = (String::new(), false);
+        for line in text.lines() {
+            open ^= line.starts_with("```");
+            if !open {
+                prose.push_str(line);
+                prose.push('\n');
+            }
+        }
+        for found in link.captures_iter(&prose) {
+            let target = &found[1];
+            count += 1;
+            assert!(!target.contains("://"), "{name}: {target} leads out; the book needs no network");
+            let (path, part) = target.split_once('#').unwrap_or((target, ""));
+            let path = if path.is_empty() { page.clone() } else { page.parent().unwrap().join(path) };
+            assert!(path.exists(), "{name}: {target} leads nowhere");
+            if !part.is_empty() {
+                let there = std::fs::read_to_string(&path).unwrap();
+                let anchors: Vec<String> = there
+                    .lines()
+                    .filter(|line| line.starts_with('#'))
+                    .map(|line| anchor(line.trim_start_matches('#')))
+                    .collect();
+                assert!(anchors.contains(&part.to_owned()), "{name}: {target}: there is no such heading: {anchors:?}");
+            }
+        }
+        for found in file.captures_iter(&prose) {
+            count += 1;
+            assert!(root().join(&found[1]).exists(), "{name} names {}, which is not there", &found[1]);
+        }
+    }
+    assert!(count > 20, "{count} links were found");
+}
+
+#[test]
+fn what_is_made_of_the_code_is_what_the_code_says() {
+    let write = std::env::var_os("FERRY_WRITE").is_some();
+    for (name, text) in ferry::cli::reference() {
+        let path = root().join("docs").join(name);
+        if write {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let there = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            there == text,
+            "docs/{name} is not what the code says now: FERRY_WRITE=1 cargo test --test tour what_is_made"
+        );
+    }
+    // What is told in prose as well.
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    for code in [0, 1, 2, 4, 5, 6, 7, 8, 9, 99, 250] {
+        assert!(readme.contains(&format!("| {code} | ")), "README does not tell exit code {code}");
+    }
+    // Variables of the inventory that the code reads stand in the book.
+    let book = std::fs::read_to_string(root().join("docs/reference-variables.md")).unwrap();
+    let variable = regex::Regex::new(r#""((?:pce|ferry)_[a-z_]+)""#).unwrap();
+    let mut read = BTreeSet::new();
+    for (path, text) in sources() {
+        if path.contains("sandbox") || path.ends_with("tests.rs") || path.contains("cli/examples") {
+            continue;
+        }
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+        for found in variable.captures_iter(&text) {
+            read.insert(found[1].to_owned());
+        }
+    }
+    let missing: Vec<&String> = read.iter().filter(|name| !book.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "not in docs/reference-variables.md: {missing:?}");
+    assert!(read.len() > 15, "{read:?}");
+}
+
+fn sources() -> Vec<(String, String)> {
+    fn walk(dir: &Path, into: &mut Vec<(String, String)>) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, into);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                into.push((path.display().to_string(), std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    let mut all = Vec::new();
+    walk(&root().join("src"), &mut all);
+    all
+}
+
+#[test]
+fn the_words_of_every_code_are_still_said() {
+    let sources: String =
+        sources().into_iter().filter(|(path, _)| !path.ends_with("src/codes.rs")).map(|(_, text)| text).collect();
+    for code in codes::ALL {
+        for words in code.words {
+            assert!(sources.contains(words), "{}: nothing says {words:?} any more", code.code);
+        }
+    }
+}
+
+#[test]
+fn explain_tells_every_code_and_failures_carry_theirs() {
+    let dir = tempfile::tempdir().unwrap();
+    let call = |words: &[&str]| {
+        let mut command = ferry(None, dir.path());
+        command.args(words);
+        run_limited(command, Duration::from_secs(20))
+    };
+    let all = call(&["explain"]);
+    for code in codes::ALL {
+        assert!(all.out.contains(code.code) && all.out.contains(code.title), "{}", code.code);
+    }
+    call(&["explain", "f411"]).must(0, &["F411: the host key has changed", "mend  "]);
+    call(&["explain", "7"]).must(0, &["exit 7: refused: a gate said no"]);
+    call(&["explain", "F000"]).must(5, &["there is no code"]);
+    assert_eq!(call(&["explain", "--json"]).json().as_array().unwrap().len(), codes::ALL.len());
+    call(&["ping"]).must(6, &["no inventory is named", "F601 (ferry explain F601)"]);
+    call(&["runs", "show", "x"]).must(1, &["F122"]);
+}
+
+#[test]
+fn completions_know_clusters_hosts_and_points() {
+    let bed = Bed::new(Generation::G7);
+    bed.ferry(&["backup", "prod"]).must(0, &[]);
+    for shell in ["bash", "zsh", "fish"] {
+        let said = bed.ferry(&["completions", shell]);
+        said.must(0, &["ferry"]);
+        let script = bed.aside(&format!("ferry.{shell}"));
+        std::fs::write(&script, &said.out).unwrap();
+        if ["bash"].contains(&shell) {
+            let checked = Command::new(shell).arg("-n").arg(&script).output().unwrap();
+            assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+        }
+    }
+    bed.ferry(&["completions", "tcsh"]).must(5, &["bash"]);
+    // As bash asks: the words so far, and which of them Tab was pressed in.
+    let complete = |words: &[&str]| {
+        let index = (words.len() - 1).to_string();
+        let mut all = vec!["--"];
+        all.extend(words);
+        let said = bed.ferry_with(
+            &all,
+            &[
+                ("COMPLETE", "bash"),
+                ("_CLAP_COMPLETE_INDEX", &index),
+                ("_CLAP_COMPLETE_COMP_TYPE", "9"),
+                ("_CLAP_COMPLETE_SPACE", "true"),
+                ("_CLAP_IFS", "\n"),
+            ],
+        );
+        assert_eq!(said.code, 0, "{}", said.all());
+        said.out.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(complete(&["ferry", "backup", "pr"]), ["prod"]);
+    assert!(complete(&["ferry", "backup", ""]).contains(&"dr".to_owned()));
+    assert!(!complete(&["ferry", "backup", ""]).contains(&"mains".to_owned()));
+    let hosts = complete(&["ferry", "ping", "prod-"]);
+    assert!(hosts.contains(&"prod-1".to_owned()) && hosts.contains(&"prod-3".to_owned()), "{hosts:?}");
+    let points = complete(&["ferry", "restore", ""]);
+    assert!(points.contains(&"latest".to_owned()) && points.iter().any(|point| point.starts_with("20")), "{points:?}");
+    assert!(complete(&["ferry", "runs", "report", "20"]).len() == 1);
+    assert_eq!(complete(&["ferry", "explain", "F41"]), ["F410", "F411"]);
+    assert!(complete(&["ferry", "rest"]).contains(&"restore".to_owned()));
+    // Nothing to read is no error.
+    let empty = tempfile::tempdir().unwrap();
+    let mut command = ferry(None, empty.path());
+    command.args(["--", "ferry", "backup", ""]).env("COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", "2");
+    run_limited(command, Duration::from_secs(20)).must(0, &[]);
+}
+
+#[test]
+fn every_command_has_a_manual_page_that_is_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = ferry(None, dir.path());
+    command.args(["man", "--dir", "man1"]);
+    let said = run_limited(command, Duration::from_secs(20));
+    said.must(0, &["man1/ferry.1", "man1/ferry-backup.1", "man1/ferry-points-list.1"]);
+    for line in said.out.lines() {
+        let text = std::fs::read_to_string(dir.path().join(line)).unwrap();
+        assert!(text.contains(".TH ") && text.contains(".SH NAME") && text.contains(".SH SYNOPSIS"), "{line}");
+    }
+    let mut command = ferry(None, dir.path());
+    command.args(["man", "points", "list"]);
+    run_limited(command, Duration::from_secs(20)).must(0, &["Examples:", ".TH"]);
+    let mut command = ferry(None, dir.path());
+    command.args(["man", "nothing"]);
+    run_limited(command, Duration::from_secs(20)).must(5, &["there is no command"]);
+}
+
+#[test]
+fn what_init_writes_is_an_inventory_that_ping_accepts() {
+    let bed = Bed::new(Generation::G7);
+    // The sandbox's own inventory says where its nodes are.
+    let text = std::fs::read_to_string(&bed.up.inventory).unwrap();
+    let port = |name: &str| {
+        let near = &text[text.find(&format!("{name}:")).unwrap()..];
+        let from = near.find("ansible_port").unwrap();
+        near[from..].chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect::<String>()
+    };
+    let dir = bed.aside("mine");
+    let key = bed.up.key.display().to_string();
+    let port = port("prod-1");
+    let said = bed.ferry(&[
+        "init",
+        dir.to_str().unwrap(),
+        "--cluster",
+        "prod",
+        "--host",
+        "prod-1=127.0.0.1",
+        "--user",
+        "root",
+        "--private-key",
+        &key,
+        "--port",
+        &port,
+    ]);
+    said.must(0, &["ferry.toml", "hosts.yml", "ferry ping"]);
+    let known = bed.up.dir.join("known_hosts");
+    let mut command = ferry(Some(&dir.join("ferry.toml")), &dir);
+    command.args(["ping", "--ssh-common-args", &format!("-o UserKnownHostsFile={}", known.display()), "--json"]);
+    let said = run_limited(command, Duration::from_secs(30));
+    assert_eq!(said.code, 0, "{}", said.all());
+    // Nothing is overwritten; bad answers are told.
+    bed.ferry(&["init", dir.to_str().unwrap()]).must(1, &["is there already and is not overwritten", "F140"]);
+    bed.ferry(&["init", "x", "--cluster", "mains", "--host", "a"]).must(5, &["the name of a role"]);
+    bed.ferry(&["init", "x", "--cluster", "prod", "--host", "a b"]).must(5, &["is no host"]);
+    bed.ferry(&["init", "x", "--at", "24:00"]).must(5, &["HH:MM is expected"]);
+    assert!(!bed.aside("x").exists());
+}
+
+/// What a checker says of a file.
+fn checked(dir: &Path, program: &str, words: &[&str]) {
+    let packages = root().join("target/checkers");
+    let out = Command::new(program).args(words).current_dir(dir).env("PYTHONPATH", packages).output();
+    let out = out.unwrap_or_else(|error| panic!("{program} is needed, tests/run installs it: {error}"));
+    assert!(
+        out.status.success(),
+        "{program} {words:?}\n{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
+    println!("{program} {words:?}: {}", String::from_utf8_lossy(&out.stdout).trim());
+}
+
+#[test]
+fn every_schedule_passes_its_own_checker() {
+    let dir = tempfile::Builder::new().prefix("ferry-schedule").tempdir().unwrap();
+    let call = |words: &[&str]| {
+        let mut command = ferry(None, dir.path());
+        command.args(words);
+        run_limited(command, Duration::from_secs(20))
+    };
+    let all = "cron,systemd,github,gitlab,jenkins,kubernetes";
+    let said = call(&["init", ".", "--schedule", all, "--cluster", "prod", "--at", "03:05"]);
+    said.must(0, &["ferry.toml", "schedule/ferry-backup-prod.timer", "Jenkinsfile.prod"]);
+    checked(
+        dir.path(),
+        "systemd-analyze",
+        &["verify", "--man=no", "./schedule/ferry-backup-prod.service", "./schedule/ferry-backup-prod.timer"],
+    );
+    checked(dir.path(), "systemd-analyze", &["calendar", "*-*-* 03:05:00"]);
+    checked(
+        dir.path(),
+        "python3",
+        &[
+            "-m",
+            "check_jsonschema",
+            "--builtin-schema",
+            "vendor.github-workflows",
+            ".github/workflows/ferry-backup-prod.yml",
+        ],
+    );
+    checked(
+        dir.path(),
+        "python3",
+        &[
+            "-m",
+            "check_jsonschema",
+            "--builtin-schema",
+            "vendor.gitlab-ci",
+            "--data-transform",
+            "gitlab-ci",
+            "schedule/ferry-backup-prod.gitlab-ci.yml",
+        ],
+    );
+    const KUBERNETES: &str = "import sys, yaml, kubernetes_validate as k\ndoc = yaml.safe_load(open(sys.argv[1]))\nv = k.latest_version()\nk.validate(doc, v, strict=True)\nprint('Kubernetes', v, doc['kind'])";
+    checked(dir.path(), "python3", &["-c", KUBERNETES, "schedule/ferry-backup-prod.kubernetes.yaml"]);
+    const CRON: &str = "import sys\nfrom crontab import CronTab\nt = CronTab(tabfile=sys.argv[1], user=False)\njobs = list(t)\nassert len(jobs) == 2, jobs\nfor j in jobs: assert j.is_valid() and j.user == 'root', j\nassert str(jobs[0].slices) == '5 3 * * *', jobs[0].slices\nprint(jobs[0].command)";
+    checked(dir.path(), "python3", &["-c", CRON, "schedule/ferry-backup-prod.cron"]);
+    // No checker of Jenkins' own can be had without a Jenkins: only the form is looked at.
+    let jenkins = std::fs::read_to_string(dir.path().join("schedule/Jenkinsfile.prod")).unwrap();
+    assert_eq!(jenkins.matches('{').count(), jenkins.matches('}').count());
+    // Every call of ferry in them is one that ferry reads: --help ends each before anything is done.
+    let call_of = regex::Regex::new(r"(?m)(?:ferry|\S*/ferry) ((?:backup|points check) [^\n&|#']*)").unwrap();
+    let mut count = 0;
+    for entry in ["schedule", ".github/workflows"] {
+        for file in std::fs::read_dir(dir.path().join(entry)).unwrap() {
+            let path = file.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            for found in call_of.captures_iter(&text) {
+                let line = found[1].split("${").next().unwrap().split('>').next().unwrap();
+                let mut words: Vec<&str> = line.split_whitespace().collect();
+                words.push("--help");
+                assert_eq!(call(&words).code, 0, "{}: {line}", path.display());
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 9, "{count}");
+    // Beside settings that are there, only the schedule is written; twice is refused.
+    call(&["init", ".", "--schedule", "cron", "--cluster", "dr"])
+        .must(0, &["ferry-backup-dr.cron"])
+        .never("ferry.toml");
+    call(&["init", ".", "--schedule", "cron", "--cluster", "dr"]).must(1, &["is there already"]);
+}
+
+#[test]
+fn nobody_is_asked_without_a_terminal() {
+    let bed = Bed::new(Generation::G7);
+    // Each names the flag, and where there is one the variable, that gives the answer.
+    bed.ferry(&["ping", "prod", "-K"]).must(
+        1,
+        &["there is no terminal to ask at", "--become-password-file FILE", "--become-password-env NAME", "F101"],
+    );
+    bed.ferry(&["ping", "prod", "-k"])
+        .must(1, &["there is no terminal to ask at", "--connection-password-file FILE", "F101"]);
+    let said = bed.ferry(&["jobs", "clean", "--staging", "prod"]);
+    assert!(said.code == 0 || said.code == 1, "{}", said.all());
+    let secret = bed.aside("secret");
+    std::fs::write(&secret, "x\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(&secret, mode).unwrap();
+    bed.ferry(&["ping", "prod", "--become-password-file", secret.to_str().unwrap()])
+        .must(1, &["others may read", "chmod 600", "F102"]);
+    bed.ferry(&["ping", "prod", "--become-password-env", "NOT_SET_ANYWHERE"]).must(1, &["NOT_SET_ANYWHERE", "F103"]);
+    // init asks nothing here, and says what to fill in.
+    let dir = bed.aside("fresh");
+    bed.ferry(&["init", dir.to_str().unwrap()]).must(0, &["write your hosts into"]);
+}
