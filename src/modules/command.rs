@@ -290,6 +290,7 @@ async fn run_command(call: &Call<'_>) -> Result<Done, Failure> {
     {
         let name = map.get("cmd").and_then(|cmd| cmd.get(0)).and_then(Value::as_str).unwrap_or_default().to_owned();
         let message = format!("[Errno 2] No such file or directory: b'{name}'");
+        map.insert("rc".into(), json!(2));
         map.insert("msg".into(), json!(message));
         map.insert("stderr".into(), json!(""));
         map.insert("stderr_lines".into(), json!([]));
