@@ -638,7 +638,7 @@ fn notes_of_many_hands_do_not_mix_and_a_cut_line_hides_nothing() {
             std::thread::spawn(move || {
                 for turn in 0..10 {
                     let to = format!("shelf-{hand}-{turn}-{}", "x".repeat(3000));
-                    let remark = Remark::Replicated { to };
+                    let remark = Remark::Replicated { to, how: String::new() };
                     point.note(&disk, Note { at: jiff::Timestamp::now(), who: who(), remark }).unwrap();
                 }
             })

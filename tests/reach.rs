@@ -325,7 +325,7 @@ fn a_bastion_that_lets_in_by_password_only() {
     let known = [&node, &bastion].map(|node| std::fs::read_to_string(&node.known_hosts_path).unwrap()).concat();
     let known = desk.put("both", &known);
     let args = format!("{} -J ops@127.0.0.1:{}", pce::trusting(&known), bastion.port);
-    let wrong = || bastion.log().matches("Failed password").count();
+    let wrong = || bastion.log().matches("PAM: Authentication failure").count();
     for (given, code) in [
         ("ferry_jump_password: bastion's own", Some(0)),
         // The host's password is not shown to a bastion.

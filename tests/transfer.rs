@@ -188,7 +188,6 @@ async fn what_is_odd_is_refused_before_anything_is_sent() {
     let cases = [
         ("link", "new", Kind::Failed, "only a regular file"),
         ("fifo", "new", Kind::Failed, "only a regular file"),
-        ("folder", "new", Kind::Failed, "this is a folder"),
         ("missing", "new", Kind::Failed, "there is no such file"),
         ("huge", "new", Kind::Refused, "there is no room"),
         ("file", "there", Kind::Refused, "a file of that name already"),
@@ -940,4 +939,94 @@ fn killed_it_is_gone_on_with_and_memory_is_bounded() {
     assert!(there(&typed.pair.b, "/var/lib/x/arrived") == Some(content));
     let left = String::from_utf8(typed.pair.b.exec_in("ls -A /var/lib/x").stdout).unwrap();
     assert_eq!(left, "arrived\n");
+}
+
+/// What lies in a folder: names, kinds, modes, links and contents.
+fn tree(dir: &Path) -> Vec<String> {
+    let said = Process::new("sh")
+        .args(["-c", "cd \"$1\" && find . -printf '%p %y %m %l\\n' | LC_ALL=C sort && find . -type f -exec sha256sum {} + | LC_ALL=C sort", "-"])
+        .arg(dir)
+        .output()
+        .unwrap();
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    String::from_utf8(said.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_goes_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let tools = busybox(dir.path());
+    let at = |name: &str| dir.path().join(name);
+    let source = at("source");
+    std::fs::create_dir_all(source.join("a b/empty")).unwrap();
+    std::fs::create_dir_all(source.join("d".repeat(120)).join("e".repeat(120))).unwrap();
+    std::fs::write(source.join("a b/file's"), bytes(3 * MIB + 7)).unwrap();
+    std::fs::write(source.join("d".repeat(120)).join("e".repeat(120)).join("f".repeat(120)), b"far down").unwrap();
+    std::fs::write(source.join("-rf"), b"").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", source.join("link")).unwrap();
+    std::fs::hard_link(source.join("-rf"), source.join("second name")).unwrap();
+    std::fs::set_permissions(source.join("-rf"), std::fs::Permissions::from_mode(0o751)).unwrap();
+    let expected = tree(&source);
+    let before = names(dir.path());
+    for (shell, tools) in [("/bin/dash", None), ("/bin/busybox sh", Some(tools.as_path()))] {
+        let way = shell_way(dir.path(), shell, tools);
+        let host = |name: &str| on("node-9", &way, at(name).to_str().unwrap());
+        for (from, to) in
+            [(here(&source), host("new")), (host("source"), here(&at("new"))), (host("source"), host("new"))]
+        {
+            let moved = go(&order(from, to)).await.unwrap();
+            assert_eq!(tree(&at("new")), expected, "{shell}");
+            assert!(moved.bytes > 3 * MIB && moved.cuts == 0);
+            std::fs::remove_dir_all(at("new")).unwrap();
+        }
+    }
+    let way = shell_way(dir.path(), "/bin/dash", None);
+    let host = |name: &str| on("node-9", &way, at(name).to_str().unwrap());
+    // A folder is never replaced, nor mixed with another.
+    std::fs::create_dir(at("there")).unwrap();
+    for force in [false, true] {
+        let failure = go(&Order { force, ..order(here(&source), host("there")) }).await.unwrap_err();
+        assert!(failure.kind == Kind::Refused && failure.what.contains("a folder has the name"), "{failure:?}");
+    }
+    std::fs::remove_dir(at("there")).unwrap();
+    // While it is packed, it changes. What waits between tar and a slow target is some MiB: it must be more.
+    std::fs::write(source.join("a b/file's"), bytes(40 * MIB)).unwrap();
+    let slow = Order { limit_rate: Some(16 * MIB), ..order(here(&source), host("new")) };
+    let mut changed = false;
+    let failure = go_telling(&slow, |done, _| {
+        if done > MIB / 4 && !changed {
+            changed = true;
+            std::fs::write(source.join("a b/file's"), bytes(40 * MIB - 512)).unwrap();
+        }
+    })
+    .await
+    .unwrap_err();
+    assert!(failure.what.contains("changed") || failure.what.contains("could not be packed"), "{failure:?}");
+    // A hostile host packs what no folder has.
+    let evil = at("evil");
+    std::fs::create_dir(&evil).unwrap();
+    executable(
+        &evil.join("tar"),
+        "#!/bin/sh\ncase $1 in\n-cf) python3 -c \"import io, sys, tarfile\nt = tarfile.open(fileobj=sys.stdout.buffer, mode='w|')\ni = tarfile.TarInfo('../escaped')\ni.size = 4\nt.addfile(i, io.BytesIO(b'evil'))\nt.close()\" ;;\n*) exec /bin/tar \"$@\" ;;\nesac\n",
+    );
+    let hostile = shell_way(dir.path(), "/bin/dash", Some(&evil));
+    let failure = go(&order(on("node-9", &hostile, source.to_str().unwrap()), here(&at("new")))).await.unwrap_err();
+    assert!(failure.seen.as_deref().unwrap_or_default().contains("leads out"), "{failure:?}");
+    let mut left = names(dir.path());
+    left.retain(|name| !before.contains(name) && !name.starts_with("become") && name != "evil");
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_cut_is_sent_anew() {
+    let pair = pair(Harm::Cut, &[]);
+    assert!(pair.a.exec_in("mkdir -p /var/lib/x/folder/deep && head -c 5000000 /dev/urandom >/var/lib/x/folder/deep/file && ln -s deep /var/lib/x/folder/link").status.success());
+    for (round, place) in [1_000_000, 3_000_000].into_iter().enumerate() {
+        pair.wires[round % 2].after(place);
+        let to = format!("/var/lib/x/arrived-{round}");
+        let moved = go(&order(on("a", &pair.ways[0], "/var/lib/x/folder"), on("b", &pair.ways[1], &to))).await.unwrap();
+        assert_eq!(moved.cuts, 1, "{moved:?}");
+        let root = |node: &RealNode, path: &str| tree(&node.root_dir().join(path.trim_start_matches('/')));
+        assert_eq!(root(&pair.a, "/var/lib/x/folder"), root(&pair.b, &to));
+    }
 }

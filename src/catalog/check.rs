@@ -62,6 +62,8 @@ pub fn look(entries: &[Entry]) -> Shelf {
     let mut shelf = Shelf::default();
     for entry in entries {
         match entry {
+            // What lies in the trash is on its way out: it is no backup any more.
+            Entry::Sealed(point) if point.in_trash().is_some() => {}
             Entry::Sealed(point) => shelf.archives.extend(point.manifest.archives.iter().map(|archive| OnShelf {
                 point: point.id().clone(),
                 kind: Some(archive.kind),
@@ -81,22 +83,20 @@ pub fn look(entries: &[Entry]) -> Shelf {
     shelf
 }
 
-fn worth(point: &Point, archive: &Archive) -> Worth {
+/// What one archive of a point is worth today: its verdict, and whether its file is there at its size.
+pub fn worth(point: &Point, archive: &Archive) -> Worth {
     match point.verdict_of(archive) {
         Verdict::Damaged => {
             let defect = point.defects().iter().find(|defect| defect.file == archive.file);
             Worth::Damaged(defect.map_or_else(|| format!("{} is damaged", archive.file), ToString::to_string))
         }
-        verdict => match std::fs::symlink_metadata(point.dir.join(&archive.file)) {
-            Ok(there) if there.is_file() && there.len() == archive.bytes => match verdict {
+        verdict => match point.size_of(&archive.file) {
+            Ok(bytes) if bytes == archive.bytes => match verdict {
                 Verdict::Verified => Worth::Verified,
                 _ => Worth::Suspect,
             },
-            Ok(there) if there.is_file() => {
-                Worth::Damaged(format!("{} has {} bytes instead of {}", archive.file, there.len(), archive.bytes))
-            }
-            Ok(_) => Worth::Damaged(format!("{} is no file", archive.file)),
-            Err(error) => Worth::Damaged(format!("{}: {error}", archive.file)),
+            Ok(bytes) => Worth::Damaged(format!("{} has {bytes} bytes instead of {}", archive.file, archive.bytes)),
+            Err(what) => Worth::Damaged(format!("{}: {what}", archive.file)),
         },
     }
 }
@@ -151,6 +151,77 @@ impl KindCheck {
     pub fn good(&self) -> bool {
         self.wrong.is_empty()
     }
+}
+
+/// Whether the newest verified point is in enough places.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReplicaCheck {
+    /// Whether it is.
+    pub ok: bool,
+    /// How many places are asked for, this one included.
+    pub least: u32,
+    /// The newest verified point that is not from the future.
+    pub point: Option<PointId>,
+    /// The other places that verified a copy of it.
+    pub replicas: Vec<String>,
+}
+
+impl ReplicaCheck {
+    /// In words.
+    pub fn said(&self) -> String {
+        let Some(point) = &self.point else {
+            return format!("NOT REPLICATED: no verified point (wanted in {} places)", self.least);
+        };
+        let count = self.replicas.len() + 1;
+        let word = if self.ok { "in" } else { "TOO FEW PLACES, in" };
+        format!("{word} {count} of {} places: {point}", self.least)
+    }
+}
+
+/// Looks whether the newest verified point of a cluster is in `least` places, this one included.
+pub fn replicas(entries: &[Entry], least: u32, now: Timestamp) -> ReplicaCheck {
+    let skew = i128::try_from(SKEW.as_nanos()).unwrap_or(0);
+    let newest = entries
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::Sealed(point) if point.in_trash().is_none() && point.verdict() == Verdict::Verified => Some(point),
+            _ => None,
+        })
+        .filter(|point| point.manifest.archives.iter().all(|archive| worth(point, archive) == Worth::Verified))
+        .filter(|point| point.manifest.started.as_nanosecond() - now.as_nanosecond() <= skew)
+        .max_by_key(|point| (point.manifest.started, point.id().clone()));
+    let replicas: Vec<String> =
+        newest.map(|point| point.replicas().into_iter().map(str::to_owned).collect()).unwrap_or_default();
+    let ok = newest.is_some() && replicas.len() + 1 >= least as usize;
+    ReplicaCheck { ok, least, point: newest.map(|point| point.id().clone()), replicas }
+}
+
+/// Whether any point of a cluster was rehearsed lately.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DrillCheck {
+    /// Whether one was.
+    pub ok: bool,
+    /// The longest time ago that is allowed, in seconds.
+    pub limit_seconds: u64,
+    /// The last rehearsal: its point, when it was, how long ago.
+    pub last: Option<Newest>,
+}
+
+/// Looks when a point of a cluster was last rehearsed.
+pub fn drill(entries: &[Entry], within: Duration, now: Timestamp) -> DrillCheck {
+    let last = entries
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::Sealed(point) => Some((point.last_rehearsed()?, point.id().clone())),
+            _ => None,
+        })
+        .max()
+        .map(|(started, point)| {
+            let age_seconds = u64::try_from(now.as_second() - started.as_second()).unwrap_or(0);
+            Newest { point, started, age_seconds }
+        });
+    let ok = last.as_ref().is_some_and(|last| last.age_seconds <= within.as_secs());
+    DrillCheck { ok, limit_seconds: within.as_secs(), last }
 }
 
 /// Judges each kind by its own limit.

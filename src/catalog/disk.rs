@@ -114,6 +114,21 @@ impl Disk {
         std::fs::rename(from, to)
     }
 
+    /// Gives a file a second name, which must not be there.
+    pub(super) fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step(Step::Rename, to)?;
+        std::fs::hard_link(from, to)
+    }
+
+    /// Removes an empty folder; that it is not there is fine.
+    pub(super) fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.step(Step::Remove, path)?;
+        match std::fs::remove_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
     /// Removes a file; that it is not there is fine.
     pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
         self.step(Step::Remove, path)?;

@@ -30,8 +30,55 @@ pub struct Past {
     pub members: u64,
     /// How long the tool worked on the node, in seconds.
     pub backup_seconds: Option<f64>,
+    /// How long all archives of its point took to be brought home, in seconds.
+    pub transfer_seconds: Option<f64>,
+    /// Size of all archives of its point in bytes.
+    pub point_bytes: u64,
     /// The verdict of today, notes included.
     pub verdict: Verdict,
+}
+
+/// What the next backup will take, by those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Estimate {
+    /// How many earlier points it is made of.
+    pub of: usize,
+    /// Size of the archive in bytes: the median of the last five.
+    pub bytes: u64,
+    /// How long the tool works on the node, in seconds: the median of the last five that say so.
+    pub backup_seconds: Option<f64>,
+    /// How fast archives came home, in bytes a second: the median of the last five that say so.
+    pub bytes_per_second: Option<f64>,
+}
+
+impl Estimate {
+    /// How long the whole will take, in seconds; `None` where the tool's own time is not known.
+    pub fn seconds(&self) -> Option<f64> {
+        let transfer = self.bytes_per_second.map_or(0.0, |rate| self.bytes as f64 / rate);
+        self.backup_seconds.map(|seconds| seconds + transfer)
+    }
+}
+
+/// What the next backup will take; newest first in `history`. `None` at the first backup.
+pub fn estimate(history: &[Past]) -> Option<Estimate> {
+    let recent = || history.iter().filter(|past| past.verdict != Verdict::Damaged).take(COUNT);
+    let sensible = |value: &f64| value.is_finite() && *value > 0.0;
+    let middle = |values: Vec<f64>| {
+        let mut values = values;
+        values.sort_by(f64::total_cmp);
+        values.get(values.len().checked_sub(1)? / 2).copied()
+    };
+    Some(Estimate {
+        of: recent().count(),
+        bytes: median(recent().map(|past| past.bytes))?,
+        backup_seconds: middle(recent().filter_map(|past| past.backup_seconds).filter(sensible).collect()),
+        bytes_per_second: middle(
+            recent()
+                .filter_map(|past| past.transfer_seconds.map(|seconds| past.point_bytes as f64 / seconds))
+                .filter(sensible)
+                .collect(),
+        ),
+    })
 }
 
 /// How large the next archive may become, in bytes.
@@ -139,6 +186,8 @@ mod tests {
             content_bytes: bytes.saturating_mul(2),
             members,
             backup_seconds: seconds,
+            transfer_seconds: seconds.map(|seconds| seconds / 10.0),
+            point_bytes: bytes,
             verdict,
         }
     }
@@ -147,6 +196,7 @@ mod tests {
     fn the_first_backup() {
         assert_eq!(expected_bytes(&[]), None);
         assert_eq!(backup_timeout(&[]).0, Duration::from_secs(3600));
+        assert_eq!(estimate(&[]), None);
         assert_eq!(judge(1, 1, &[], &[]).0, Verdict::Verified);
         assert_eq!(judge(1, 0, &[], &[]).0, Verdict::Suspect);
     }
@@ -158,6 +208,10 @@ mod tests {
         assert_eq!(expected.archive_bytes, ((12u64 << 30) * 13).div_ceil(10), "the sixth does not count");
         assert_eq!(expected.content_bytes, ((24u64 << 30) * 13).div_ceil(10));
         assert_eq!(backup_timeout(&history).0, Duration::from_secs(1800));
+        let seen = estimate(&history).unwrap();
+        assert_eq!((seen.of, seen.bytes, seen.backup_seconds), (5, 10 << 30, Some(600.0)));
+        // 8 to 12 GiB in a minute each: 10 GiB in one.
+        assert!((seen.seconds().unwrap() - 660.0).abs() < 0.001);
         assert_eq!(backup_timeout(&[past(1, 1, Some(60.0), Verdict::Verified)]).0, Duration::from_secs(1200));
         assert_eq!(judge(5 << 30, 50, &history, &[]).0, Verdict::Verified, "exactly half is enough");
         let (verdict, why) = judge((5 << 30) - 1, 100, &history, &[]);
@@ -195,6 +249,10 @@ mod tests {
                 Some(expected) => for p in recent {
                     prop_assert!(expected.archive_bytes >= p.bytes && expected.content_bytes >= p.content_bytes);
                 },
+            }
+            if let Some(seen) = estimate(&history) {
+                prop_assert!(recent.iter().any(|p| p.bytes == seen.bytes));
+                prop_assert!(seen.seconds().is_none_or(|seconds| seconds > 0.0));
             }
             // Larger is never more suspect.
             if judge(bytes, members, &history, &[]).0 == Verdict::Verified {

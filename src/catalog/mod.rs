@@ -1,19 +1,25 @@
 //! The catalog: the shelf of recovery points, off the cluster.
 //!
 //! What lives here: recovery points in a local folder, `CATALOG/CLUSTER/ID/`: making, sealing,
-//! listing, finding, verifying and noting them, and what earlier points tell about the next. What
+//! listing, finding, verifying and noting them, and what earlier points tell about the next; the other
+//! places that points are kept in (`place`, `shelf`), and what may be deleted (`retention`). What
 //! does not: the bytes' way here (transfer), the walk through an archive (archive), what a verdict
-//! permits (gravity), and catalogs that are not a local folder.
+//! permits (gravity).
 //!
-//! Every function blocks on the disk; asynchronous callers put them on a blocking thread.
+//! Every function of [`Catalog`] blocks on the disk; asynchronous callers put them on a blocking thread.
 
 pub mod check;
 mod disk;
+pub mod export;
 mod history;
 mod lock;
 mod manifest;
+pub mod overview;
+pub mod place;
 mod point;
 mod progress;
+pub mod retention;
+pub mod shelf;
 mod verify;
 
 use std::ffi::OsString;
@@ -25,7 +31,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 pub use disk::{Disk, Step};
-pub use history::{COUNT, Expected, Past, backup_timeout, expected_bytes, judge};
+pub use history::{COUNT, Estimate, Expected, Past, backup_timeout, estimate, expected_bytes, judge};
 pub use manifest::{
     Archive, ArchiveKind, ClusterFacts, ContentsRow, Durations, FORMAT, FileRecord, InBackup, Manifest, Verdict,
     Waiver, Who, contents_rows,
@@ -99,7 +105,7 @@ pub struct Summary {
     pub cluster: ClusterName,
     /// The id.
     pub id: PointId,
-    /// `verified`, `suspect`, `damaged`, `in progress`, `left over` or `no point`.
+    /// `verified`, `suspect`, `damaged`, `in trash`, `in progress`, `left over` or `no point`.
     pub state: String,
     /// Whether every wanted part is there; null for what is no sealed point.
     pub complete: Option<bool>,
@@ -115,6 +121,10 @@ pub struct Summary {
     pub node: Option<String>,
     /// True while it must not be deleted.
     pub held: bool,
+    /// Until when it lies in the trash at least; null when it does not.
+    pub trash_until: Option<Timestamp>,
+    /// Other places that verified a copy.
+    pub replicas: Vec<String>,
     /// The run that made it or is to be resumed.
     pub run: Option<RunId>,
     /// The folder.
@@ -155,6 +165,8 @@ impl Entry {
             pce_version: None,
             node: None,
             held: false,
+            trash_until: None,
+            replicas: Vec::new(),
             run: None,
             path: dir.display().to_string(),
             remark: String::new(),
@@ -166,6 +178,9 @@ impl Entry {
                 let mut remarks: Vec<String> = point.defects().iter().map(ToString::to_string).collect();
                 remarks.extend(doubts.map(|archive| format!("{}: {}", archive.file, archive.why)));
                 remarks.extend(point.notes.unreadable.iter().cloned());
+                let trash = point.in_trash();
+                remarks.extend(trash.map(|until| format!("kept there until {}", until.strftime("%Y-%m-%d %H:%M UTC"))));
+                let state = trash.map_or_else(|| point.verdict().to_string(), |_| "in trash".to_owned());
                 Summary {
                     complete: Some(manifest.complete),
                     label: manifest.label.clone(),
@@ -174,9 +189,11 @@ impl Entry {
                     pce_version: manifest.pce_version.clone(),
                     node: Some(manifest.node.to_string()),
                     held: point.held(now),
+                    trash_until: trash,
+                    replicas: point.replicas().into_iter().map(str::to_owned).collect(),
                     run: Some(manifest.run.clone()),
                     remark: remarks.join("; "),
-                    ..empty(&point.dir, &point.verdict().to_string())
+                    ..empty(&point.dir, &state)
                 }
             }
             Self::InProgress(part) | Self::LeftOver(part) => {
@@ -471,79 +488,7 @@ impl Catalog {
         if let Some(cluster) = &cluster {
             self.known(cluster)?;
         }
-        let entries = self.list(cluster.as_ref())?;
-        if text == "latest" {
-            return self.latest(entries, cluster.as_ref());
-        }
-        let exact = |entry: &Entry| entry.id().as_str() == text;
-        let one_exact = entries.iter().any(exact);
-        let mut fitting: Vec<Entry> = Vec::new();
-        let mut others: Vec<String> = Vec::new();
-        for entry in entries {
-            let fits =
-                if one_exact { exact(&entry) } else { !text.is_empty() && entry.id().as_str().starts_with(text) };
-            if fits {
-                fitting.push(entry);
-            } else {
-                others.push(shown(&entry));
-            }
-        }
-        let sealed = |entry: &Entry| matches!(entry, Entry::Sealed(_));
-        if fitting.iter().filter(|entry| sealed(entry)).count() == 1 && (one_exact || fitting.len() == 1) {
-            fitting.retain(sealed);
-        }
-        match (fitting.pop(), fitting.is_empty()) {
-            (Some(Entry::Sealed(point)), true) => Ok(*point),
-            (Some(entry), true) => {
-                let line = entry.summary(Timestamp::now());
-                Err(Failure::new(
-                    Kind::CouldNotStart,
-                    format!("{} is no recovery point: {}", shown(&entry), line.state),
-                )
-                .saw(line.remark)
-                .why("a point counts from its seal on"))
-            }
-            (Some(last), false) => {
-                let candidates: Vec<String> = fitting.iter().chain([&last]).map(shown).collect();
-                Err(Failure::new(Kind::CouldNotStart, format!("{text:?} fits {} points", candidates.len()))
-                    .saw(candidates.join(", "))
-                    .mend("write one of them out"))
-            }
-            (None, _) => {
-                let ids = others.iter().filter_map(|name| name.rsplit('/').next());
-                let near: Vec<&str> = nearest(text, ids, 3)
-                    .into_iter()
-                    .flat_map(|id| others.iter().filter(move |name| name.ends_with(id)))
-                    .map(String::as_str)
-                    .collect();
-                let failure =
-                    Failure::new(Kind::CouldNotStart, format!("no point {text:?} in {}", self.root.display()));
-                Err(if near.is_empty() {
-                    failure.mend("ferry points list")
-                } else {
-                    failure.mend(format!("did you mean {}?", near.join(" or ")))
-                })
-            }
-        }
-    }
-
-    fn latest(&self, entries: Vec<Entry>, cluster: Option<&ClusterName>) -> Result<Point, Failure> {
-        let Some(cluster) = cluster else {
-            let clusters: Vec<String> = self.clusters()?.iter().map(|name| format!("{name}/latest")).collect();
-            return Err(Failure::new(Kind::CouldNotStart, "`latest` of which cluster?").mend(clusters.join(" or ")));
-        };
-        let now = Timestamp::now();
-        let lines: Vec<String> =
-            entries.iter().map(|entry| format!("{}: {}", entry.id(), entry.summary(now).state)).collect();
-        let mut points = entries.into_iter().rev().filter_map(|entry| match entry {
-            Entry::Sealed(point) if point.verdict() == Verdict::Verified => Some(*point),
-            _ => None,
-        });
-        points.next().ok_or_else(|| {
-            Failure::new(Kind::CouldNotStart, format!("{cluster} has no verified point"))
-                .saw(if lines.is_empty() { "none at all".to_owned() } else { lines.join(", ") })
-                .mend(format!("ferry backup {cluster}"))
-        })
+        choose(self.list(cluster.as_ref())?, text, cluster.as_ref(), &self.root.display().to_string())
     }
 
     /// An error with the nearest names when there is no folder of this cluster.
@@ -589,12 +534,104 @@ impl Catalog {
                 content_bytes: archive.content_bytes,
                 members: archive.members,
                 backup_seconds: point.manifest.durations.backup_seconds,
+                transfer_seconds: point.manifest.durations.transfer_seconds,
+                point_bytes: point.bytes(),
                 verdict: point.verdict_of(archive),
             }),
             _ => None,
         });
         Ok(pasts.collect())
     }
+}
+
+/// One sealed point of `entries`, by id, unique beginning of an id, `CLUSTER/ID` or `latest`, as [`Catalog::find`]
+/// finds it. `place` is where they are, for people.
+fn pick(mut entries: Vec<Entry>, text: &str, cluster: Option<&ClusterName>, place: &str) -> Result<Point, Failure> {
+    let (cluster, text) = match text.split_once('/') {
+        None => (cluster.cloned(), text),
+        Some((name, rest)) => {
+            let name: ClusterName = name.parse().map_err(|error: crate::name::BadName| {
+                Failure::new(Kind::CouldNotStart, format!("no point {text:?}")).saw(error.to_string())
+            })?;
+            (Some(name), rest)
+        }
+    };
+    if let Some(cluster) = &cluster {
+        entries.retain(|entry| entry.cluster() == cluster);
+    }
+    choose(entries, text, cluster.as_ref(), place)
+}
+
+fn choose(entries: Vec<Entry>, text: &str, cluster: Option<&ClusterName>, place: &str) -> Result<Point, Failure> {
+    if text == "latest" {
+        return latest(entries, cluster);
+    }
+    let exact = |entry: &Entry| entry.id().as_str() == text;
+    let one_exact = entries.iter().any(exact);
+    let mut fitting: Vec<Entry> = Vec::new();
+    let mut others: Vec<String> = Vec::new();
+    for entry in entries {
+        let fits = if one_exact { exact(&entry) } else { !text.is_empty() && entry.id().as_str().starts_with(text) };
+        if fits {
+            fitting.push(entry);
+        } else {
+            others.push(shown(&entry));
+        }
+    }
+    let sealed = |entry: &Entry| matches!(entry, Entry::Sealed(_));
+    if fitting.iter().filter(|entry| sealed(entry)).count() == 1 && (one_exact || fitting.len() == 1) {
+        fitting.retain(sealed);
+    }
+    match (fitting.pop(), fitting.is_empty()) {
+        (Some(Entry::Sealed(point)), true) => Ok(*point),
+        (Some(entry), true) => {
+            let line = entry.summary(Timestamp::now());
+            Err(Failure::new(Kind::CouldNotStart, format!("{} is no recovery point: {}", shown(&entry), line.state))
+                .saw(line.remark)
+                .why("a point counts from its seal on"))
+        }
+        (Some(last), false) => {
+            let candidates: Vec<String> = fitting.iter().chain([&last]).map(shown).collect();
+            Err(Failure::new(Kind::CouldNotStart, format!("{text:?} fits {} points", candidates.len()))
+                .saw(candidates.join(", "))
+                .mend("write one of them out"))
+        }
+        (None, _) => {
+            let ids = others.iter().filter_map(|name| name.rsplit('/').next());
+            let near: Vec<&str> = nearest(text, ids, 3)
+                .into_iter()
+                .flat_map(|id| others.iter().filter(move |name| name.ends_with(id)))
+                .map(String::as_str)
+                .collect();
+            let failure = Failure::new(Kind::CouldNotStart, format!("no point {text:?} in {}", place));
+            Err(if near.is_empty() {
+                failure.mend("ferry points list")
+            } else {
+                failure.mend(format!("did you mean {}?", near.join(" or ")))
+            })
+        }
+    }
+}
+
+fn latest(entries: Vec<Entry>, cluster: Option<&ClusterName>) -> Result<Point, Failure> {
+    let Some(cluster) = cluster else {
+        let mut clusters: Vec<String> = entries.iter().map(|entry| format!("{}/latest", entry.cluster())).collect();
+        clusters.sort();
+        clusters.dedup();
+        return Err(Failure::new(Kind::CouldNotStart, "`latest` of which cluster?").mend(clusters.join(" or ")));
+    };
+    let now = Timestamp::now();
+    let lines: Vec<String> =
+        entries.iter().map(|entry| format!("{}: {}", entry.id(), entry.summary(now).state)).collect();
+    let mut points = entries.into_iter().rev().filter_map(|entry| match entry {
+        Entry::Sealed(point) if point.verdict() == Verdict::Verified && point.in_trash().is_none() => Some(*point),
+        _ => None,
+    });
+    points.next().ok_or_else(|| {
+        Failure::new(Kind::CouldNotStart, format!("{cluster} has no verified point"))
+            .saw(if lines.is_empty() { "none at all".to_owned() } else { lines.join(", ") })
+            .mend(format!("ferry backup {cluster}"))
+    })
 }
 
 fn shown(entry: &Entry) -> String {

@@ -3,6 +3,7 @@
 //! What lives here: a point as read from the catalog, `notes.jsonl`, and the verdict that follows
 //! from both. What does not: verifying it again (`verify`) and deciding what may be deleted.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Seek as _};
 use std::path::{Path, PathBuf};
@@ -49,11 +50,27 @@ pub enum Remark {
     },
     /// It is no longer held.
     Released,
-    /// A copy is in another catalog.
+    /// A copy is in another catalog, which verified it.
     Replicated {
         /// That catalog.
         to: String,
+        /// How it was verified there.
+        #[serde(default)]
+        how: String,
     },
+    /// It lies in the trash: it is listed as such, counts for nothing, and may be deleted later.
+    Trashed {
+        /// Until when it is kept there at least.
+        until: Timestamp,
+        /// Why it was put there.
+        #[serde(default)]
+        reason: String,
+        /// Its PCE version, where it was put there because that was dropped by name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dropped: Option<String>,
+    },
+    /// It was taken out of the trash.
+    Recovered,
     /// It was restored.
     Restored {
         /// The cluster it was restored into.
@@ -107,14 +124,24 @@ pub struct Notes {
 }
 
 impl Notes {
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let mut notes = Self::default();
         for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             match serde_json::from_str::<Note>(line) {
                 Ok(note) => notes.known.push(note),
                 Err(error) => {
-                    const KNOWN: [&str; 8] =
-                        ["verified", "damaged", "accepted", "held", "released", "replicated", "restored", "rehearsed"];
+                    const KNOWN: [&str; 10] = [
+                        "verified",
+                        "damaged",
+                        "accepted",
+                        "held",
+                        "released",
+                        "replicated",
+                        "trashed",
+                        "recovered",
+                        "restored",
+                        "rehearsed",
+                    ];
                     let value: Option<Value> = serde_json::from_str(line).ok();
                     let newer = value.filter(|value| {
                         value.get("note").and_then(Value::as_str).is_some_and(|word| !KNOWN.contains(&word))
@@ -141,6 +168,9 @@ pub struct Point {
     pub manifest: Manifest,
     /// What was noted since.
     pub notes: Notes,
+    /// The sizes of its files by name, for a point that lies in another place than this machine; `dir` is that place's
+    /// name for it then.
+    pub sizes: Option<BTreeMap<String, u64>>,
 }
 
 impl Point {
@@ -163,7 +193,7 @@ impl Point {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Notes::default(),
             Err(error) => Notes { unreadable: vec![format!("{NOTES}: {error}")], ..Notes::default() },
         };
-        Ok(Self { cluster: cluster.clone(), dir: dir.to_owned(), manifest, notes })
+        Ok(Self { cluster: cluster.clone(), dir: dir.to_owned(), manifest, notes, sizes: None })
     }
 
     /// The point in a folder that need not be in a catalog: `CLUSTER/ID` or a copy of it.
@@ -230,6 +260,62 @@ impl Point {
         last.unwrap_or(false)
     }
 
+    /// Until when it lies in the trash at least; `None` when it does not.
+    pub fn in_trash(&self) -> Option<Timestamp> {
+        let last = self.notes.known.iter().rev().find_map(|note| match note.remark {
+            Remark::Trashed { until, .. } => Some(Some(until)),
+            Remark::Recovered => Some(None),
+            _ => None,
+        });
+        last.flatten()
+    }
+
+    /// The PCE version that was dropped by name when it was put into the trash, where it lies there for that.
+    pub fn dropped(&self) -> Option<&str> {
+        self.in_trash()?;
+        self.notes.known.iter().rev().find_map(|note| match &note.remark {
+            Remark::Trashed { dropped, .. } => Some(dropped.as_deref()),
+            _ => None,
+        })?
+    }
+
+    /// The other places that verified a copy of it, sorted.
+    pub fn replicas(&self) -> Vec<&str> {
+        let mut places: Vec<&str> = self
+            .notes
+            .known
+            .iter()
+            .filter_map(|note| match &note.remark {
+                Remark::Replicated { to, .. } => Some(to.as_str()),
+                _ => None,
+            })
+            .collect();
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+
+    /// When it was last restored as a rehearsal.
+    pub fn last_rehearsed(&self) -> Option<Timestamp> {
+        let noted = self.notes.known.iter().filter(|note| matches!(note.remark, Remark::Rehearsed { .. }));
+        noted.map(|note| note.at).max()
+    }
+
+    /// The size of one of its files: what the disk or the place says.
+    ///
+    /// # Errors
+    /// A sentence that says why there is none.
+    pub fn size_of(&self, file: &str) -> Result<u64, String> {
+        match &self.sizes {
+            Some(sizes) => sizes.get(file).copied().ok_or_else(|| "no such file".to_owned()),
+            None => match std::fs::symlink_metadata(self.dir.join(file)) {
+                Ok(there) if there.is_file() => Ok(there.len()),
+                Ok(_) => Err("is no file".to_owned()),
+                Err(error) => Err(error.to_string()),
+            },
+        }
+    }
+
     /// Size of all archives in bytes.
     pub fn bytes(&self) -> u64 {
         self.manifest.archives.iter().map(|archive| archive.bytes).sum()
@@ -276,6 +362,12 @@ impl Point {
     /// # Errors
     /// [`Kind::Refused`] when it is not suspect or no reason is given; else as [`Point::note`].
     pub fn accept(&mut self, disk: &Disk, who: Who, reason: &str) -> Result<(), Failure> {
+        let remark = self.acceptance(reason)?;
+        self.note(disk, Note { at: Timestamp::now(), who, remark })
+    }
+
+    /// The note that accepts it, where it may be.
+    pub(super) fn acceptance(&self, reason: &str) -> Result<Remark, Failure> {
         let name = format!("{}/{}", self.cluster, self.id());
         match self.verdict() {
             Verdict::Suspect => {}
@@ -293,13 +385,12 @@ impl Point {
             return Err(Failure::new(Kind::Refused, format!("{name} is not accepted without a reason"))
                 .mend(format!("ferry points accept {name} --reason TEXT")));
         }
-        let remark = Remark::Accepted { reason: reason.trim().to_owned() };
-        self.note(disk, Note { at: Timestamp::now(), who, remark })
+        Ok(Remark::Accepted { reason: reason.trim().to_owned() })
     }
 }
 
 /// Appends one line under a lock, so that lines never mix; takes back what a full disk let through.
-fn append_line(disk: &Disk, file: &mut File, path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn append_line(disk: &Disk, file: &mut File, path: &Path, text: &str) -> io::Result<()> {
     use std::io::Read as _;
     flock(&*file, FlockOperation::LockExclusive)?;
     let before = file.seek(io::SeekFrom::End(0))?;

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::disk::{self, Disk};
+use super::export::{README, SUMS};
 use super::manifest::{Archive, Who};
 use super::point::{Note, Point, Remark};
 use super::progress::{IN_PROGRESS, MANIFEST, NOTES, read_all};
@@ -84,6 +85,19 @@ pub struct VerifyReport {
 }
 
 impl VerifyReport {
+    /// A report on a look that read no archive.
+    pub fn of_names(point: &Point, bad: Vec<Defect>) -> Self {
+        Self {
+            cluster: point.cluster.clone(),
+            id: point.id().clone(),
+            bytes: 0,
+            archives: Vec::new(),
+            bad,
+            warnings: point.notes.unreadable.clone(),
+            not_noted: None,
+        }
+    }
+
     /// The failure that this report amounts to: [`Kind::Bad`], naming each file.
     pub fn failure(&self) -> Option<Failure> {
         let Self { cluster, id, .. } = self;
@@ -139,19 +153,24 @@ pub(super) fn verify(
         let expected = Expected { file: &file.path, bytes: file.bytes, sha256: file.sha256 };
         reread(&mut report, &point.dir, &expected, &mut |_| {}, &mut |done| progress(done, total));
     }
-    let mut listed: BTreeSet<&str> = [MANIFEST, NOTES, IN_PROGRESS].into();
+    let mut listed: BTreeSet<&str> = [MANIFEST, NOTES, IN_PROGRESS, SUMS, README].into();
     listed.extend(point.manifest.archives.iter().map(|archive| archive.file.as_str()));
     listed.extend(point.manifest.files.iter().map(|file| file.path.as_str()));
     look_around(&point.dir, "", &listed, &mut report.warnings);
     report.warnings.extend(point.notes.unreadable.iter().cloned());
 
-    let remark = if report.bad.is_empty() {
+    let remark = outcome(&report);
+    report.not_noted = point.note(disk, Note { at: Timestamp::now(), who: who.clone(), remark }).err();
+    report
+}
+
+/// What is noted of a verification.
+pub(super) fn outcome(report: &VerifyReport) -> Remark {
+    if report.bad.is_empty() {
         Remark::Verified { bytes: report.bytes }
     } else {
         Remark::Damaged { defects: report.bad.clone() }
-    };
-    report.not_noted = point.note(disk, Note { at: Timestamp::now(), who: who.clone(), remark }).err();
-    report
+    }
 }
 
 struct Expected<'a> {
@@ -217,7 +236,7 @@ fn no_links(dir: &Path, path: &str) -> std::io::Result<()> {
 }
 
 /// Asks the kernel to forget its copy of the file, so that the disk is read and not our memory of it.
-fn from_the_disk(file: &File) {
+pub(super) fn from_the_disk(file: &File) {
     #[cfg(target_os = "linux")]
     {
         // Advice: without it the reading is as right, only less telling.

@@ -53,7 +53,7 @@ pub(super) enum Command {
     Backup(BackupArgs),
     /// Restore a recovery point into a cluster: destroys what the cluster holds
     Restore(RestoreArgs),
-    /// Move a file between two hosts, or a host and here: ferry transfer HOST:PATH HOST:PATH
+    /// Move a file or a folder between two hosts, or a host and here: ferry transfer HOST:PATH HOST:PATH
     Transfer(super::transfer::TransferArgs),
     /// Move a cluster's content into another cluster: backup of the source, restore into the target, which is overwritten
     Migrate(Box<super::migrate::MigrateArgs>),
@@ -67,7 +67,10 @@ pub(super) enum Command {
     Run(RunArgs),
     /// The catalog of recovery points
     #[command(subcommand)]
-    Points(PointsCommand),
+    Points(super::points_args::PointsCommand),
+    /// The catalog itself
+    #[command(subcommand)]
+    Catalog(super::points_args::CatalogCommand),
     /// Jobs of ferry on the nodes
     #[command(subcommand)]
     Jobs(JobsCommand),
@@ -415,60 +418,6 @@ pub(super) struct RunArgs {
     /// Shared options
     #[command(flatten)]
     pub(super) common: Common,
-}
-
-/// `ferry points`
-#[derive(Debug, Subcommand)]
-pub(super) enum PointsCommand {
-    /// One line a point
-    List {
-        /// Only this cluster
-        cluster: Option<String>,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-        /// The catalog
-        #[arg(long, value_name = "URL")]
-        catalog: Option<String>,
-    },
-    /// All that a point says about itself
-    Show {
-        /// Id, unique prefix or CLUSTER/ID
-        point: String,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-        /// The catalog
-        #[arg(long, value_name = "URL")]
-        catalog: Option<String>,
-    },
-    /// Read every archive again, hash it, walk it; exit 9 names what is wrong
-    Verify {
-        /// Id, unique prefix or CLUSTER/ID; none means every sealed point
-        point: Option<String>,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-        /// The catalog
-        #[arg(long, value_name = "URL")]
-        catalog: Option<String>,
-    },
-    /// Write the catalog as one page that needs no network
-    Report(super::points_report::PointsReportArgs),
-    /// For monitoring: is there a verified archive of each kind that is young enough? exit 9 when not
-    Check {
-        /// Clusters; none means every cluster of the catalog
-        cluster: Vec<String>,
-        /// The greatest age of a kind (gravity, amv, nfs), such as gravity=26h; without a kind it is gravity's
-        #[arg(long, value_name = "KIND=AGE", required = true)]
-        max_age: Vec<String>,
-        /// As JSON
-        #[arg(long)]
-        json: bool,
-        /// The catalog
-        #[arg(long, value_name = "URL")]
-        catalog: Option<String>,
-    },
 }
 
 /// `ferry jobs`

@@ -8,7 +8,7 @@ use super::args::{BackupArgs, Common};
 use super::river::{self, Journey};
 use super::{open, playbooks};
 use crate::catalog::check::{check, look};
-use crate::catalog::{ArchiveKind, Catalog, backup_timeout};
+use crate::catalog::{ArchiveKind, Catalog, backup_timeout, estimate, expected_bytes};
 use crate::digest::Sha256;
 use crate::failure::{Failure, Kind};
 use crate::modules::{self, Choices, RestoreChoices};
@@ -17,6 +17,7 @@ use crate::playbook::Playbook;
 use crate::report::Sink;
 use crate::report::figures::{human_bytes, human_duration, human_seconds};
 use crate::settings::duration;
+use crate::settings::places::CatalogAt;
 
 pub(super) async fn run(args: BackupArgs) -> Result<u8, Failure> {
     let BackupArgs { cluster, only, label, hold, if_older_than, check: dry, waive, yes: _, common } = args;
@@ -128,6 +129,22 @@ pub(super) fn first_screen(opened: &open::Opened, cluster: &ClusterName) -> Resu
             ),
             None => "last time  never: nothing is known of its size".to_owned(),
         });
+        if let Some(seen) = estimate(&history) {
+            let time = seen.seconds().map(|seconds| format!(", {} in all", human_seconds(seconds))).unwrap_or_default();
+            let room = expected_bytes(&history).map_or(0, |expected| expected.archive_bytes);
+            lines.push(format!(
+                "this time  about {}{time}, by the last {}; {} are wanted free",
+                human_bytes(seen.bytes),
+                seen.of,
+                human_bytes(room)
+            ));
+        }
+        let first = CatalogAt::Folder(root.clone());
+        let others: Vec<String> =
+            opened.settings.places.iter().filter(|at| **at != first).map(ToString::to_string).collect();
+        if !others.is_empty() {
+            lines.push(format!("copied to  {}", others.join(", ")));
+        }
         if vars.get("pce_backup_timeout").is_none() {
             let (_, why) = backup_timeout(&history);
             lines.push(format!("timeout    {why} (the vendor's default is 20m)"));

@@ -22,6 +22,10 @@ mod open;
 mod ping;
 mod playbooks;
 mod points;
+mod points_args;
+mod points_keep;
+mod points_move;
+mod points_place;
 mod points_report;
 mod prompt;
 mod restore;
@@ -133,7 +137,10 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Run(args) => block_on(run::run(args)),
         // Beside the connections that it reads from: every piece would wake another thread else.
         Command::Transfer(args) => block_on(async { tokio::spawn(transfer::run(args)).await.unwrap_or_else(gone) }),
-        Command::Points(command) => points::run(command),
+        Command::Points(command) => block_on(points::run(command)),
+        Command::Catalog(points_args::CatalogCommand::BreakLock { point, place }) => {
+            block_on(points_keep::break_lock(&point, &place))
+        }
         Command::Jobs(command) => block_on(jobs::run(command)),
         Command::Runs(args::RunsCommand::Resume(args)) => block_on(resume::run(*args)),
         Command::Runs(command) => runs::run(command),

@@ -237,23 +237,19 @@ fn with_flag(failure: Failure) -> Failure {
     }
 }
 
-/// Opens everything. `playbook_folder` for its group_vars.
+/// What makes ways to hosts, by the command line, the environment and this machine's files.
 ///
 /// # Errors
-/// Everything wrong in settings and inventory, at once.
-pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Opened, Failure> {
-    let settings = settings(&common.inventory, common.catalog.as_deref(), common.run_dir.as_deref(), common.forks)?;
+/// A file with a secret that cannot be used.
+pub(super) fn reach(common: &Common, settings: &Settings) -> Result<Reach, Failure> {
     let hide: Vec<String> = common.become_password_env.iter().cloned().collect();
-    let vault = vault(&common.vault, &settings, &hide)?;
-    let extra = extra_vars(&common.extra_vars, &vault)?;
-    let inventory = Inventory::load_with(&settings.inventory, playbook_folder, &vault)?;
     let masker = super::MASKER.get_or_init(Masker::new).clone();
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| PathBuf::from("/"));
     let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
     let ask = ask_passphrase(common, &masker)?;
-    let login_password = login_password(common, &settings)?;
-    let become_password = become_password(common, &settings, login_password.as_ref())?;
-    let reach = Reach::new(Defaults {
+    let login_password = login_password(common, settings)?;
+    let become_password = become_password(common, settings, login_password.as_ref())?;
+    Ok(Reach::new(Defaults {
         user: common.user.clone().or_else(|| settings.remote_user.clone()),
         become_on: common.become_on,
         private_key: common.private_key.clone().or_else(|| settings.private_key_file.clone()),
@@ -279,7 +275,21 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
             .unwrap_or(Duration::from_secs(10)),
         masker: masker.clone(),
         person: prompt::somebody(),
-    });
+    }))
+}
+
+/// Opens everything. `playbook_folder` for its group_vars.
+///
+/// # Errors
+/// Everything wrong in settings and inventory, at once.
+pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Opened, Failure> {
+    let settings = settings(&common.inventory, common.catalog.as_deref(), common.run_dir.as_deref(), common.forks)?;
+    let hide: Vec<String> = common.become_password_env.iter().cloned().collect();
+    let vault = vault(&common.vault, &settings, &hide)?;
+    let extra = extra_vars(&common.extra_vars, &vault)?;
+    let inventory = Inventory::load_with(&settings.inventory, playbook_folder, &vault)?;
+    let masker = super::MASKER.get_or_init(Masker::new).clone();
+    let reach = reach(common, &settings)?;
     let inventory_paths = settings.inventory.clone();
     Ok(Opened { settings, inventory, extra, reach, masker, vault, inventory_paths })
 }

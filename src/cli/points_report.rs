@@ -4,11 +4,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::catalog::{Catalog, Entry, Remark};
+use crate::catalog::overview::overview;
+use crate::catalog::place::Place;
+use crate::catalog::retention::{Fate, Rules, any_rule};
+use crate::catalog::shelf::entries;
+use crate::catalog::{Entry, Remark};
 use crate::failure::{Failure, Kind};
 use crate::report::Sink;
 use crate::report::figures::human_bytes;
 use crate::report::html::points::{self, Drill, Retention, Row, Shelf};
+use crate::settings::Keep;
 
 /// `ferry points report`
 #[derive(Debug, Args)]
@@ -24,7 +29,7 @@ pub(super) struct PointsReportArgs {
 }
 
 /// The catalog as the page wants it.
-fn shelf(catalog: &Catalog, cluster: Option<&str>) -> Result<Shelf, Failure> {
+async fn shelf(place: &Place, keep: &Keep, cluster: Option<&str>) -> Result<Shelf, Failure> {
     let cluster = cluster
         .map(|name| {
             name.parse().map_err(|error: crate::name::BadName| Failure::new(Kind::CouldNotStart, error.to_string()))
@@ -32,7 +37,20 @@ fn shelf(catalog: &Catalog, cluster: Option<&str>) -> Result<Shelf, Failure> {
         .transpose()?;
     let now = jiff::Timestamp::now();
     let (mut rows, mut drills) = (Vec::new(), Vec::new());
-    for entry in catalog.list(cluster.as_ref())? {
+    let entries = entries(place, cluster.as_ref()).await?;
+    let rules = Rules { keep: keep.clone(), ..Rules::default() };
+    let retention = if any_rule(keep) {
+        let all = overview(&place.name(), &entries, &rules, now);
+        let next = all.clusters.iter().flat_map(|cluster| {
+            let goes = |fate: Fate| matches!(fate, Fate::Goes | Fate::Emptied);
+            let points = cluster.points.iter().filter(move |point| goes(point.fate));
+            points.map(|point| (cluster.cluster.to_string(), point.id.to_string(), point.why.join(", ")))
+        });
+        Retention::Next(next.collect())
+    } else {
+        Retention::Unknown("No keep rule is set: nothing is removed.".to_owned())
+    };
+    for entry in entries {
         let summary = entry.summary(now);
         let mut row = Row {
             cluster: summary.cluster.to_string(),
@@ -76,13 +94,12 @@ fn shelf(catalog: &Catalog, cluster: Option<&str>) -> Result<Shelf, Failure> {
     }
     rows.sort_by(|a, b| b.finished.cmp(&a.finished).then_with(|| b.id.cmp(&a.id)));
     drills.sort_by_key(|drill| std::cmp::Reverse(drill.at));
-    let retention = Retention::Unknown("What retention removes is told by ferry points prune.".to_owned());
-    Ok(Shelf { root: catalog.root().display().to_string(), now, rows, drills, retention })
+    Ok(Shelf { root: place.name(), now, rows, drills, retention })
 }
 
-pub(super) fn run(catalog: &Catalog, args: &PointsReportArgs) -> Result<u8, Failure> {
+pub(super) async fn run(place: &Place, keep: &Keep, args: &PointsReportArgs) -> Result<u8, Failure> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    let shelf = shelf(catalog, args.cluster.as_deref())?;
+    let shelf = shelf(place, keep, args.cluster.as_deref()).await?;
     let failed = |error: std::io::Error| {
         Failure::new(Kind::Failed, "the report could not be written").saw(format!("{}: {error}", args.out.display()))
     };

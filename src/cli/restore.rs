@@ -51,13 +51,24 @@ pub(super) async fn restore(cluster: &str, mut choices: Choices, common: Common)
     let (name, text, changed) =
         playbooks::find(if choices.restore.drill { "drill" } else { "restore" }, opened.settings.file.as_deref())?;
     let playbook = Playbook::parse(&name, &text, &modules::table())?;
+    let mut first_lines = Vec::new();
+    if let Some(line) = take_in(&opened, &mut choices.restore)? {
+        first_lines.push(line);
+    }
     let point = find(&opened, &choices.restore)?;
+    if let Some(until) = point.in_trash() {
+        let name = format!("{}/{}", point.cluster, point.id());
+        return Err(Failure::new(Kind::Refused, format!("{name} lies in the trash"))
+            .saw(format!("until {until}"))
+            .mend(format!("ferry points delete {name} --undo")));
+    }
     // From here on it is this very point, whatever is sealed meanwhile.
     if choices.restore.point.as_deref().is_none_or(|text| !std::path::Path::new(text).is_dir()) {
         choices.restore.point = Some(format!("{}/{}", point.cluster, point.id()));
         choices.restore.from = None;
     }
     let mut first = first_screen(&point, &cluster);
+    first.append(&mut first_lines);
     if let Some(line) = question_line(&opened, &cluster, &point)? {
         first.push(line);
     }
@@ -88,17 +99,30 @@ pub(super) async fn restore(cluster: &str, mut choices: Choices, common: Common)
     .await
 }
 
+/// An exported point in one file is taken into the catalog first, where its every byte is proved; from then on it is
+/// that point. Returns what to say of it.
+fn take_in(opened: &open::Opened, asked: &mut RestoreChoices) -> Result<Option<String>, Failure> {
+    let text = asked.point.clone().unwrap_or_default();
+    let path = std::path::Path::new(&text);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let root = opened.settings.catalogs.first().ok_or_else(|| {
+        Failure::new(Kind::CouldNotStart, "no catalog is named").mend("--catalog DIR, or catalog in ferry.toml")
+    })?;
+    let folder = crate::catalog::place::Folder::new(Catalog::open(root)?);
+    let (point, was_there) = crate::catalog::export::import(path, &folder, &super::points::inspect)?;
+    asked.point = Some(format!("{}/{}", point.cluster, point.id()));
+    let word = if was_there { "is in the catalog already" } else { "was taken into the catalog" };
+    Ok(Some(format!("from       {text}: it {word}")))
+}
+
 /// The point, before any host is touched.
 fn find(opened: &open::Opened, asked: &RestoreChoices) -> Result<Point, Failure> {
     let text = asked.point.as_deref().unwrap_or_default();
     let path = std::path::Path::new(text);
     if text.contains('/') && path.is_dir() {
         return Point::open(path);
-    }
-    if path.is_file() {
-        return Err(Failure::new(Kind::CouldNotStart, "a point in one file is not read yet")
-            .saw(text.to_owned())
-            .mend("unpack it, and name its folder: ferry restore ./FOLDER --to CLUSTER"));
     }
     let root = opened.settings.catalogs.first().ok_or_else(|| {
         Failure::new(Kind::CouldNotStart, "no catalog is named").mend("--catalog DIR, or catalog in ferry.toml")

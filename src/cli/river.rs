@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::args::{Common, OutputKind};
 use super::open::{self, Opened};
-use super::prompt;
+use super::{points_place, prompt};
 use crate::catalog::Catalog;
 use crate::digest::Sha256;
 use crate::event::{Event, Events, Window};
@@ -223,13 +223,21 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     let catalog = match (journey.needs_catalog, opened.settings.catalogs.first()) {
         (true, Some(root)) => Some(Catalog::open(root)?),
         (true, None) => {
-            return Err(Failure::new(Kind::CouldNotStart, "no catalog is named")
-                .mend("--catalog DIR, or catalog in ferry.toml"));
+            let named: Vec<String> = opened.settings.places.iter().map(ToString::to_string).collect();
+            let failure = Failure::new(Kind::CouldNotStart, "no catalog in a folder of this machine is named");
+            return Err(if named.is_empty() { failure } else { failure.saw(named.join(", ")) }
+                .why("a backup is proved and sealed in a folder here, and copied to other places then; a restore reads it here")
+                .mend("name a folder as well: catalog = [\"points\", \"ssh://…\"] in ferry.toml, or --catalog DIR"));
         }
         (false, _) => None,
     };
     let migrate = journey.choices.restore.migrate.as_ref();
     let spool = migrate.and_then(|migrate| migrate.spool.as_deref()).map(Catalog::open).transpose()?;
+    // A restore needs no other place, and is not kept back by one that is set up wrongly.
+    let others = match &catalog {
+        Some(_) if journey.choices.restore.point.is_none() => points_place::others(&opened.settings),
+        _ => Vec::new(),
+    };
     let inventory_sha256 = opened.inventory_digest();
     let earlier = match &journey.common.resume {
         Some(given) => Some(given.read(&plan, journey.playbook_digest, inventory_sha256)?),
@@ -277,6 +285,8 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     let mut world =
         World::new(telling.events.clone(), info, journey.choices.clone(), journey.cluster.clone(), ways, vars, catalog);
     world.spool = spool;
+    world.others = others;
+    world.keep = opened.settings.keep.clone();
     world.before = earlier.as_ref().map(|earlier| earlier.done.of_cluster(&plan)).unwrap_or_default();
     world.one_task = plan.tasks() == 1;
     if let Some(speech) = journey.common.exec {

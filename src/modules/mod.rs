@@ -36,7 +36,8 @@ mod node;
 pub mod node_logs;
 pub mod pause;
 pub mod ping;
-pub mod point_seal;
+pub mod point_keep;
+mod point_seal;
 pub mod restore_gates;
 pub mod restore_summary;
 pub mod restoring;
@@ -218,6 +219,8 @@ pub const TABLE: &[ModuleSpec] = &[
     of_cluster("node_logs", "Brings the nodes' logs home", &[]),
     of_cluster("point_seal", "Seals the recovery point", &[]),
     of_cluster("node_cleanup", "Removes what a backup left on nodes", &[]),
+    of_cluster("point_replicate", "Copies a sealed point to the other places of the catalog", &[]),
+    of_cluster("point_retention", "Puts into the trash what no keep rule keeps", &[]),
     of_cluster("point_summary", "What was saved", &[]),
     transfer::SPEC,
 ];
@@ -231,12 +234,11 @@ pub fn table() -> ModuleTable {
 pub fn scope(module: &str) -> Scope {
     match module {
         "gravity_facts" | "cluster_lock" | "gravity_preflight" | "gravity_backup" | "archive_collect" | "node_logs"
-        | "point_seal" | "node_cleanup" | "point_summary" | "amv_backup" | "point_lacks" | "restore_gates"
-        | "safety_backup" | "archive_deliver" | "gravity_restore" | "cluster_settle" | "amv_restore"
-        | "restore_tidy" | "restore_summary" | "settings_capture" | "drill_end" | "nfs_backup" | "nfs_restore"
-        | "cluster_logs" | "migrate_begin" | "migrate_gates" | "migrate_hand_over" | "migrate_end" | "transfer" => {
-            Scope::Cluster
-        }
+        | "point_seal" | "point_replicate" | "point_retention" | "node_cleanup" | "point_summary" | "amv_backup"
+        | "point_lacks" | "restore_gates" | "safety_backup" | "archive_deliver" | "gravity_restore"
+        | "cluster_settle" | "amv_restore" | "restore_tidy" | "restore_summary" | "settings_capture" | "drill_end"
+        | "nfs_backup" | "nfs_restore" | "cluster_logs" | "migrate_begin" | "migrate_gates" | "migrate_hand_over"
+        | "migrate_end" | "transfer" => Scope::Cluster,
         _ => Scope::Host,
     }
 }
@@ -316,6 +318,8 @@ pub async fn on_cluster(
         "node_logs" => node_logs::run(world).await,
         "point_seal" => point_seal::seal(world).await,
         "node_cleanup" => point_seal::cleanup(world).await,
+        "point_replicate" => point_keep::replicate(world).await,
+        "point_retention" => point_keep::retention(world).await,
         "point_summary" => point_seal::summary(world).await,
         "transfer" => transfer::run(world, args).await,
         other => Err(Failure::new(Kind::Bug, format!("no module of scope cluster is called {other}"))),

@@ -348,12 +348,20 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
             format!("{:.1} MiB, {} members", before.bytes as f64 / f64::from(1 << 20), before.members),
         ));
     }
+    for copy in &work.replicas {
+        match &copy.outcome {
+            Ok(how) => lines.push(line("copied", format!("{}: {how}", copy.place))),
+            Err(failure) => lines.push(line("NOT COPIED", format!("{}: {failure}", copy.place))),
+        }
+    }
     next.push(format!("ferry points verify {}{}", manifest.id, world.run.catalog_flag));
     world.events.tell(Event::Summary { lines, next });
     let missing = work.shortfalls.clone();
+    let name = format!("{}/{}", manifest.cluster.group, manifest.id);
+    let not_copied = super::point_keep::not_replicated(&work.replicas, &name, &world.run.catalog_flag);
     drop(work);
     if missing.is_empty() {
-        Ok(Done::ok("all that was asked for", json!({})))
+        not_copied.map_or_else(|| Ok(Done::ok("all that was asked for", json!({}))), Err)
     } else {
         Err(Failure::new(Kind::Failed, "not everything was saved")
             .saw(missing.join("; "))

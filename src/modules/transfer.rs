@@ -14,7 +14,7 @@ use crate::transfer::ends::{End, Place};
 /// What it takes.
 pub const SPEC: ModuleSpec = ModuleSpec::new(
     "transfer",
-    "Moves a file between two hosts, or a host and here, and proves every chunk at both ends",
+    "Moves a file or a folder between two hosts, or a host and here, and proves every chunk at both ends",
     &[
         arg("src", ArgKind::Str, "HOST:PATH, or a path here").required(),
         arg("dest", ArgKind::Str, "HOST:PATH, or a path here; with / at its end the file keeps its name").required(),
@@ -173,9 +173,17 @@ fn plan(order: &Order, via: Via, found: &Survey) -> Vec<String> {
             found.tools[1]
         ),
     ];
+    if found.folder {
+        lines.pop();
+        lines.push(format!(
+            "a folder: one tar stream, its digest made by {} there, of the stream, and by {} at the target; then unpacked, modes as at the source",
+            found.tools[0], found.tools[1]
+        ));
+    }
     let owner = order.owner.as_ref().map(|owner| format!(", owner {owner}")).unwrap_or_default();
     let free = found.free.map_or_else(|| "free space not known".to_owned(), |free| format!("{} free", mib(free)));
-    lines.push(format!("there: mode {:04o}{owner}; {free}", order.mode));
+    let mode = if found.folder { "a new folder".to_owned() } else { format!("mode {:04o}", order.mode) };
+    lines.push(format!("there: {mode}{owner}; {free}"));
     if found.replaces {
         lines.push("the file that is there will be replaced, once the new one is proved".to_owned());
     }
@@ -239,6 +247,10 @@ pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done
     let name = order.to.path.rsplit('/').next().unwrap_or_default().to_owned();
     let moved = match via {
         Via::Relay => leg(world, &order, &found, &format!("transfer {name}")).await?,
+        Via::Disk if found.folder => {
+            return Err(wrong("a folder does not go through a spool")
+                .mend("--via relay; or pack it there and move the archive"));
+        }
         Via::Disk => {
             let spool = Spool::make(&world.run.dir)?;
             let between = End { place: Place::Here, path: spool.0.join("file").display().to_string() };
@@ -269,8 +281,11 @@ pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done
         0 => String::new(),
         cuts => format!(", through {cuts} cuts ({} sent again)", mib(moved.sent_again)),
     };
-    let message =
-        format!("{} at {rate:.0} MiB/s{cuts}; {} chunks equal at both ends{digest}", mib(moved.bytes), moved.chunks);
+    let proof = match found.folder {
+        true => "a tar stream, equal at both ends and in between".to_owned(),
+        false => format!("{} chunks equal at both ends", moved.chunks),
+    };
+    let message = format!("{} at {rate:.0} MiB/s{cuts}; {proof}{digest}", mib(moved.bytes));
     let result = json!({
         "src": order.from.shown(),
         "dest": order.to.shown(),

@@ -198,6 +198,8 @@ pub struct Work {
     pub nfs: super::nfs::NfsPart,
     /// What the steps of a restore found so far.
     pub restoring: super::restoring::Restoring,
+    /// What became of the copies in other places.
+    pub replicas: Vec<super::point_keep::Replica>,
 }
 
 /// What a module about a whole cluster did in an earlier run that is carried on.
@@ -276,6 +278,10 @@ pub struct World {
     pub vars: BTreeMap<String, Map<String, Value>>,
     /// The shelf.
     pub catalog: Option<Catalog>,
+    /// The other places of the catalog: a point is copied there after its seal.
+    pub others: Vec<(String, Result<crate::catalog::place::Place, Failure>)>,
+    /// The rules by which points are kept.
+    pub keep: crate::settings::Keep,
     /// Who can be asked; `None` without a terminal.
     pub person: Option<Arc<dyn Ask>>,
     /// Bounds of each command on a host.
@@ -322,6 +328,8 @@ impl World {
             limits: Limits::default(),
             one_task: false,
             before: BTreeMap::new(),
+            others: Vec::new(),
+            keep: crate::settings::Keep::default(),
             work: Works::default(),
             spool: None,
             phases: Mutex::default(),

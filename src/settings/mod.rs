@@ -4,13 +4,17 @@
 //! things are kept, and the readers that every file of ours goes through. What does not: what an
 //! inventory or a playbook means.
 
+pub mod aws;
 pub mod duration;
 pub mod files;
+pub mod places;
 mod toml_file;
 pub mod yaml;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use places::CatalogAt;
 
 use crate::failure::{Failure, Kind};
 
@@ -49,6 +53,8 @@ pub struct Keep {
     pub yearly: Option<u32>,
     /// All that are younger than this.
     pub within: Option<Duration>,
+    /// How long a point lies in the trash before it is deleted for good.
+    pub grace: Option<Duration>,
 }
 
 /// The settings in force.
@@ -58,8 +64,10 @@ pub struct Settings {
     pub file: Option<PathBuf>,
     /// Inventory sources in order; from flags and environment as given, from the file absolute. Empty: none is named.
     pub inventory: Vec<PathBuf>,
-    /// Catalog folders, absolute; at least one, the first is written to.
+    /// Catalogs that are folders of this machine, absolute; the first is written to. None where only other places are named.
     pub catalogs: Vec<PathBuf>,
+    /// All catalogs in the order of the settings; at least one.
+    pub places: Vec<CatalogAt>,
     /// Folder of runs, absolute.
     pub runs: PathBuf,
     /// How many hosts are worked on at a time; from 1.
@@ -169,10 +177,13 @@ impl Settings {
         } else {
             (written.catalog.clone(), folder)
         };
-        let mut catalogs = Vec::new();
+        let mut places = Vec::new();
         for url in &catalog {
-            match catalog_path(url) {
-                Ok(path) => catalogs.push(env.absolute(base, path)),
+            match places::parse(url) {
+                Ok(CatalogAt::Folder(path)) => {
+                    places.push(CatalogAt::Folder(env.absolute(base, &path.to_string_lossy())));
+                }
+                Ok(place) => places.push(place),
                 // The file's own reader has told those that stand in it, with their place.
                 Err(what) => errors.push(wrong(what)),
             }
@@ -188,9 +199,16 @@ impl Settings {
                 PathBuf::new()
             })
         };
-        if catalogs.is_empty() && catalog.is_empty() {
-            catalogs.push(default("catalog"));
+        if catalog.is_empty() {
+            places.push(CatalogAt::Folder(default("catalog")));
         }
+        let catalogs = places
+            .iter()
+            .filter_map(|place| match place {
+                CatalogAt::Folder(path) => Some(path.clone()),
+                _ => None,
+            })
+            .collect();
         let runs = if let Some(path) = &flags.run_dir {
             env.absolute(cwd, &path.to_string_lossy())
         } else if let Some((_, value)) = env.setting("RUNS", false) {
@@ -225,10 +243,12 @@ impl Settings {
                 *slot = u32::try_from(value).ok();
             }
         }
-        if let Some((name, value)) = env.setting("KEEP_WITHIN", false) {
-            match duration::parse(&value) {
-                Ok(value) => keep.within = Some(value),
-                Err(what) => errors.push(wrong(format!("{name} is a duration with a unit")).mend(what)),
+        for (name, slot) in [("KEEP_WITHIN", &mut keep.within), ("KEEP_GRACE", &mut keep.grace)] {
+            if let Some((name, value)) = env.setting(name, false) {
+                match duration::parse(&value) {
+                    Ok(value) => *slot = Some(value),
+                    Err(what) => errors.push(wrong(format!("{name} is a duration with a unit")).mend(what)),
+                }
             }
         }
         if let Some(forks) = flags.forks
@@ -272,6 +292,7 @@ impl Settings {
         let settings = Self {
             inventory,
             catalogs,
+            places,
             runs,
             forks,
             keep,
@@ -318,22 +339,6 @@ fn sources(env: &Env<'_>, value: &str) -> Vec<PathBuf> {
         return parts.into_iter().map(|part| env.expanded(part)).collect();
     }
     vec![env.expanded(value.trim())]
-}
-
-/// The path of a catalog URL. The error is a sentence.
-fn catalog_path(url: &str) -> Result<&str, String> {
-    let path = match url.split_once("://") {
-        Some(("file", path)) if path.starts_with('/') => path,
-        Some(("file", _)) => return Err(format!("{url:?} names another machine; write file:///absolute/path")),
-        Some((scheme, _)) => {
-            return Err(format!("a catalog at {scheme}:// is not built yet in ferry; name a folder"));
-        }
-        None => url,
-    };
-    if path.is_empty() || path.chars().any(char::is_control) {
-        return Err(format!("{url:?} is not the path of a folder"));
-    }
-    Ok(path)
 }
 
 /// Makes `path` and its missing parents, readable by the owner alone (0700).

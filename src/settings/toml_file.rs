@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::files::read_text;
-use super::{Keep, MOST_FORKS, catalog_path, duration};
+use super::{Keep, MOST_FORKS, duration, places};
 use crate::failure::{Failure, Kind};
 use crate::name::nearest;
 
@@ -26,7 +26,7 @@ pub(super) struct Written {
 }
 
 const KEYS: [&str; 8] = ["inventory", "catalog", "runs", "forks", "recipients", "keep", "hooks", "compat"];
-const KEEP_KEYS: [&str; 6] = ["last", "daily", "weekly", "monthly", "yearly", "within"];
+const KEEP_KEYS: [&str; 7] = ["last", "daily", "weekly", "monthly", "yearly", "within", "grace"];
 
 struct Reader<'a> {
     file: String,
@@ -93,7 +93,7 @@ impl Reader<'_> {
                 }
                 "catalog" => {
                     for (url, span) in self.texts(value, "catalog") {
-                        match catalog_path(&url) {
+                        match places::parse(&url) {
                             Ok(_) => out.catalog.push(url),
                             Err(what) => {
                                 let failure = self.failure(span, what);
@@ -176,11 +176,13 @@ impl Reader<'_> {
                 "weekly" => &mut keep.weekly,
                 "monthly" => &mut keep.monthly,
                 "yearly" => &mut keep.yearly,
-                "within" => {
+                "within" | "grace" => {
+                    let what = format!("keep.{name} is a duration with a unit");
                     match value.get_ref().as_str().map(duration::parse) {
-                        Some(Ok(within)) => keep.within = Some(within),
-                        Some(Err(what)) => self.wrong(value, "keep.within is a duration with a unit", &what),
-                        None => self.wrong(value, "keep.within is a duration with a unit", "write within = \"30d\""),
+                        Some(Ok(time)) if name == "within" => keep.within = Some(time),
+                        Some(Ok(time)) => keep.grace = Some(time),
+                        Some(Err(mend)) => self.wrong(value, &what, &mend),
+                        None => self.wrong(value, &what, &format!("write {name} = \"30d\"")),
                     }
                     continue;
                 }

@@ -1,4 +1,5 @@
-//! Moves one file from an end to an end: between two hosts through ferry, or between a host and here.
+//! Moves one file from an end to an end: between two hosts through ferry, or between a host and here. A folder goes as one
+//! tar stream (`tree`).
 //!
 //! What lives here: the look at both ends before anything is changed, the cutting into chunks and spans, the proof of each chunk,
 //! and the last step that gives the file its name. How bytes are read and written is in `streams`, how digests are
@@ -65,8 +66,10 @@ pub struct Order {
 /// What was found at both ends. Nothing was changed.
 #[derive(Debug, Clone)]
 pub struct Survey {
-    /// The file's size in bytes.
+    /// The file's size in bytes; of a folder what its files take on the disk, in about.
     pub bytes: u64,
+    /// It is a folder.
+    pub folder: bool,
     /// Size of a chunk in bytes; the last one may be shorter.
     pub chunk: u64,
     /// Connections at once.
@@ -139,6 +142,9 @@ async fn look(order: &Order, source: &mut Post, target: &mut Post) -> Result<Sur
         (Ok(from), Ok(to)) => (from, to),
         (from, to) => return Err(Failure::all([from.err(), to.err()].into_iter().flatten()).unwrap_or_else(bug)),
     };
+    if from.get("folder").is_some() {
+        return look_at_folder(order, source, &to).await;
+    }
     let identity = looked_at_source(order, &from)?;
     let bytes = number(Some(&identity))
         .ok_or_else(|| order.from.failed("the host's answer was not understood", &from.shown()))?;
@@ -173,6 +179,7 @@ async fn look(order: &Order, source: &mut Post, target: &mut Post) -> Result<Sur
     let (streams, why_streams) = how_many(order, bytes, target).await;
     Ok(Survey {
         bytes,
+        folder: false,
         chunk,
         streams,
         why_streams,
@@ -188,6 +195,57 @@ fn bug() -> Failure {
     Failure::new(Kind::Bug, "a look ended without an answer")
 }
 
+/// The source is a folder: its place must be free, and have room for the archive and what is in it.
+async fn look_at_folder(order: &Order, source: &mut Post, to: &Answer) -> Result<Survey, Failure> {
+    if order.resume {
+        return Err(Failure::new(Kind::Refused, "a folder cannot be gone on with in the middle")
+            .on(order.from.host())
+            .saw(order.from.shown())
+            .mend("leave --resume out; or pack it there and move the archive"));
+    }
+    let new = Order { force: false, ..order.clone() };
+    match looked_at_target(&new, to, "", 0) {
+        // What an earlier one left may be thrown away; what has the name may not.
+        Err(failure) if !(order.force && failure.what.contains("was not finished")) => return Err(failure),
+        _ => {}
+    }
+    // It may have many files.
+    let from = source.ask(&[], "tree_look", Duration::from_secs(3600)).await?;
+    if from.get("tar").is_none() {
+        return Err(
+            Failure::new(Kind::Refused, "there is no tar, and a folder goes as a tar stream").on(order.from.host())
+        );
+    }
+    let tool = |answer: &Answer| answer.get("tool").filter(|tool| *tool != "none").map(str::to_owned);
+    let (Some(from_tool), Some(to_tool)) = (tool(&from), tool(to)) else {
+        return Err(Failure::new(Kind::Refused, "an end has no tool for sha256 (openssl, sha256sum, shasum, busybox)")
+            .why("nothing counts as moved that was not hashed at both ends"));
+    };
+    let bytes = number(from.get("size")).unwrap_or(0).saturating_mul(1024);
+    let free = number(to.get("free")).map(|kib| kib.saturating_mul(1024));
+    if let Some(free) = free
+        && free < bytes.saturating_mul(2)
+    {
+        return Err(Failure::new(Kind::Refused, "there is no room for the folder")
+            .on(order.to.host())
+            .saw(format!("{} MiB free, {} MiB needed", free / MIB, bytes.saturating_mul(2) / MIB))
+            .why("it is there twice until it is unpacked")
+            .mend("make room there, or name another place"));
+    }
+    Ok(Survey {
+        bytes,
+        folder: true,
+        chunk: MOST_CHUNK,
+        streams: 1,
+        why_streams: "a tar stream has one beginning".to_owned(),
+        free,
+        tools: [from_tool, to_tool],
+        replaces: false,
+        resumes: None,
+        identity: String::new(),
+    })
+}
+
 /// Which file the source is.
 fn looked_at_source(order: &Order, said: &Answer) -> Result<String, Failure> {
     let end = &order.from;
@@ -199,7 +257,7 @@ fn looked_at_source(order: &Order, said: &Answer) -> Result<String, Failure> {
         return Err(failed("only a regular file is moved").why(format!("it is {what}")).mend("name the file itself"));
     }
     if said.get("folder").is_some() {
-        return Err(failed("this is a folder, and only files are moved yet").mend("pack it there first, with tar"));
+        return Err(changed(end, "a file", "a folder"));
     }
     if said.get("unreadable").is_some() {
         return Err(failed("the file may not be read by us").mend("become root there: -b, or ansible_become"));
@@ -256,7 +314,7 @@ fn looked_at_target(order: &Order, said: &Answer, identity: &str, chunk: u64) ->
 }
 
 /// What the journal begins with: whose transfer it is (the first word after the format), and of which file.
-fn header(id: &str, order: &Order, identity: &str, chunk: u64) -> String {
+pub(super) fn header(id: &str, order: &Order, identity: &str, chunk: u64) -> String {
     format!("ferry-transfer-1 {id} {chunk} {identity} {}", Sha256::of(order.from.shown().as_bytes()))
 }
 
@@ -316,6 +374,9 @@ async fn round_trip(target: &mut Post) -> Option<Duration> {
 /// [`Kind::Unreachable`] when a connection did not come back within the patience.
 pub async fn carry(order: &Order, survey: &Survey, mut progress: impl FnMut(u64, u64)) -> Result<Moved, Failure> {
     let began = Instant::now();
+    if survey.folder {
+        return super::tree::carry_tree(order, survey, &mut progress).await;
+    }
     let mut order = order.clone();
     let mut found = survey.clone();
     let mut started_over = false;
@@ -603,21 +664,19 @@ async fn finish(
         ("K", if order.force { "force" } else { "new" }.to_owned()),
     ];
     let limit = Duration::from_secs(120 + found.bytes / SLOWEST);
-    let said = target.ask(&values, "target_finish", limit).await;
-    // The answer may have been lost, and the second question finds no part any more.
-    let said = match said {
-        Err(failure) if failure.seen.as_deref().is_some_and(|seen| seen.contains("taken")) => {
-            let now = target.ask(&[], "target_look", Duration::from_secs(60)).await?;
-            if number(now.get("exists")) == Some(found.bytes) && now.get("part").is_none() && !order.force {
-                return Ok(());
-            }
-            return Err(Failure::new(Kind::Unknown, "whether the file got its name is not known")
-                .on(order.to.host())
-                .saw(failure.seen.unwrap_or_default())
-                .mend("look at it there, and start again with --force"));
+    let said = target.ask(&values, "target_finish", limit).await?;
+    if said.get("taken").is_some() {
+        // The answer to a first question may have been lost: then the part has its name already.
+        let now = target.ask(&[], "target_look", Duration::from_secs(60)).await?;
+        if number(now.get("exists")) == Some(found.bytes) && now.get("part").is_none() && !order.force {
+            return Ok(());
         }
-        other => other?,
-    };
+        return Err(Failure::new(Kind::Unknown, "whether the file got its name is not known")
+            .on(order.to.host())
+            .saw(now.shown())
+            .why("the part is gone or is another transfer's, and the connection was lost meanwhile")
+            .mend("look at it there; --force moves it once more"));
+    }
     if said.get("done").is_some() {
         return Ok(());
     }
@@ -756,13 +815,13 @@ impl Job {
 }
 
 /// The digest of the whole stream, made beside it.
-struct Whole {
-    pieces: mpsc::Sender<(u64, Bytes)>,
+pub(super) struct Whole {
+    pub(super) pieces: mpsc::Sender<(u64, Bytes)>,
     thread: std::thread::JoinHandle<Hasher>,
 }
 
 impl Whole {
-    fn start() -> Result<Self, Failure> {
+    pub(super) fn start() -> Result<Self, Failure> {
         let (pieces, mut taken) = mpsc::channel::<(u64, Bytes)>(64);
         let thread = std::thread::Builder::new()
             .name("ferry-hash".to_owned())
@@ -781,7 +840,7 @@ impl Whole {
         Ok(Self { pieces, thread })
     }
 
-    async fn finish(self, bytes: u64) -> Result<Option<Sha256>, Failure> {
+    pub(super) async fn finish(self, bytes: u64) -> Result<Option<Sha256>, Failure> {
         drop(self.pieces);
         let hasher = tokio::task::spawn_blocking(move || self.thread.join()).await;
         match hasher {
@@ -792,17 +851,17 @@ impl Whole {
 }
 
 /// Lets so many bytes a second through.
-struct Limiter {
+pub(super) struct Limiter {
     rate: Option<u64>,
     free: tokio::sync::Mutex<tokio::time::Instant>,
 }
 
 impl Limiter {
-    fn new(rate: Option<u64>) -> Self {
+    pub(super) fn new(rate: Option<u64>) -> Self {
         Self { rate, free: tokio::sync::Mutex::new(tokio::time::Instant::now()) }
     }
 
-    async fn take(&self, bytes: u64) {
+    pub(super) async fn take(&self, bytes: u64) {
         let Some(rate) = self.rate else { return };
         let due = {
             let mut free = self.free.lock().await;

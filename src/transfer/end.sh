@@ -89,6 +89,7 @@ target_look() {
   elif [ -d "$F" ]; then say folder
   elif [ -e "$F" ] && [ ! -f "$F" ]; then say odd no regular file
   elif [ -e "$F" ]; then say exists "$(which_file)"; fi
+  if [ -e "$p.tree" ] || [ -L "$p.tree" ]; then say part; fi
   for one in "$p" "$j"; do
     if [ -L "$one" ] || { [ -e "$one" ] && [ ! -f "$one" ]; }; then say odd no regular file beside it; fi
   done
@@ -113,6 +114,7 @@ target_begin() {
     tail -n +2 "$j" | while read -r k v; do say had "$k" "$v"; done
   else
     rm -f "$p" "$j"
+    rm -rf "$p.tree"
     (set -C && : >"$p") || exit 4
     (set -C && printf '%s\n' "$H" >"$j") || exit 4
   fi
@@ -162,6 +164,7 @@ target_write() {
     cat >&3
     c=$?
     position
+    set -C
     printf "%s\n" "$a" >"$p.at.$S"
     printf "%s end %s %s\n" "$M" "$c" "$a"
     exit $c'
@@ -209,7 +212,54 @@ target_finish() {
 
 target_drop() {
   alone ''
-  if read -r h <"$j" && [ "$h" = "$H" ]; then rm -f "$p" "$p".at.* "$j"; fi
+  if read -r h <"$j" && [ "$h" = "$H" ]; then
+    [ -L "$p.tree" ] || rm -rf "$p.tree"
+    rm -f "$p" "$p".at.* "$j"
+  fi
   say dropped
+  say over
+}
+
+tree_look() {
+  if [ -L "$F" ] || [ ! -d "$F" ]; then say odd; say over; exit 0; fi
+  has tar && say tar
+  size=$(du -sk "$F" 2>/dev/null)
+  say size "${size%%[!0-9]*}"
+  tool
+  say tool "$t"
+  say over
+}
+# The stream alone is on standard output: nobody knows its length.
+tree_read() {
+  if [ -L "$F" ] || [ ! -d "$F" ]; then say gone; exit 3; fi
+  say ready
+  tar -cf - -C "$F" .
+  c=$?
+  say end "$c" >&2
+  exit "$c"
+}
+tree_digest() {
+  tool
+  x=$(tar -cf - -C "$F" . 2>/dev/null | digest)
+  say digest "${x%% *}"
+  say over
+}
+tree_unpack() {
+  ours
+  settle "$p"
+  tool
+  x=$(digest <"$p")
+  if [ "$(stat -c %s "$p")" != "$N" ] || [ "${x%% *}" != "$A" ]; then say differs "${x%% *}"; say over; exit 0; fi
+  u=$p.tree
+  rm -rf "$u"
+  mkdir -m 700 "$u" || exit 4
+  tar -xf "$p" -C "$u" || { rm -rf "$u"; exit 4; }
+  if [ -n "$W" ] && ! chown -hR "$W" "$u"; then say noowner; say over; exit 0; fi
+  if [ -e "$F" ] || [ -L "$F" ]; then say exists; say over; exit 0; fi
+  sync
+  mv "$u" "$F" || exit 4
+  settle "$d"
+  rm -f "$p" "$j" "$p".at.*
+  say 'done'
   say over
 }

@@ -15,6 +15,7 @@ pub mod ends;
 mod prove;
 pub mod push;
 mod streams;
+mod tree;
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};

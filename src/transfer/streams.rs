@@ -46,7 +46,7 @@ fn lost(end: &End, why: impl Into<String>) -> Failure {
 }
 
 /// Reads what a host says until it is ready. Gives what stands behind its word, and leaves the rest unread.
-async fn ready(end: &End, child: &mut Child, mark: &str, limit: Duration) -> Result<String, Failure> {
+pub(super) async fn ready(end: &End, child: &mut Child, mark: &str, limit: Duration) -> Result<String, Failure> {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let deadline = tokio::time::Instant::now() + limit;
     loop {

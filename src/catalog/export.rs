@@ -1,0 +1,436 @@
+//! A point as one tar, and back.
+//!
+//! What lives here: writing a point into a tar that `tar`, `sha256sum` and `gzip` alone can read, and taking
+//! such a tar, or a point's folder, into a catalog. What does not: other places (`shelf`). The form is
+//! written down in `docs/format.md`.
+//!
+//! Nothing is unpacked by the names in a tar: each must be one that a point can have, and its bytes go
+//! where the catalog wants them.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::manifest::{Archive, Manifest};
+use super::place::{Cargo, Folder};
+use super::point::Point;
+use super::progress::{MANIFEST, NOTES};
+use super::verify::{self, Inspect};
+use super::{disk, shelf};
+use crate::digest::{Hasher, Sha256};
+use crate::failure::{Failure, Kind};
+
+/// The list of digests, as `sha256sum -c` reads it.
+pub const SUMS: &str = "SHA256SUMS";
+/// What to do with it, for people.
+pub const README: &str = "README.txt";
+
+/// More members than this no exported point has.
+const MOST_MEMBERS: usize = 10_000;
+
+fn readme(point: &Point) -> String {
+    let manifest = &point.manifest;
+    let mut text = format!(
+        "Recovery point {}/{} of an Anypoint Platform PCE cluster, made by ferry {}.\n\n\
+         Is it whole?\n    sha256sum -c {SUMS}\n",
+        point.cluster,
+        point.id(),
+        manifest.ferry_version
+    );
+    for archive in &manifest.archives {
+        text.push_str(&format!("    gzip -t {0} && tar -tzf {0} >/dev/null\n", archive.file));
+    }
+    text.push_str(&format!(
+        "\nWhat it is: {MANIFEST} (JSON). PCE {}, Gravity {}.\n\n\
+         Restore with ferry:\n    ferry restore PATH-OF-THIS-FOLDER --to CLUSTER\n\n\
+         Restore without ferry, on a main node of a cluster with the same PCE version:\n    \
+         sudo gravity restore /path/of/gravity.tar.gz --timeout=80m --follow\n",
+        manifest.pce_version.as_deref().unwrap_or("of a version that was not seen"),
+        manifest.gravity_version.as_deref().unwrap_or("of a version that was not seen"),
+    ));
+    if manifest.archives.iter().any(|archive| archive.kind == super::ArchiveKind::Amv) {
+        text.push_str("then the AMV archive, by the amv-backup-restore.sh of that version.\n");
+    }
+    text.push_str("A restore destroys what the cluster holds.\n");
+    text
+}
+
+/// A reader that hashes what passes, and hands it on.
+struct Tee<'a, R> {
+    inner: R,
+    hasher: Hasher,
+    each: &'a mut dyn FnMut(&[u8]),
+}
+
+impl<R: Read> Read for Tee<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        let bytes = buffer.get(..count).unwrap_or_default();
+        self.hasher.update(bytes);
+        (self.each)(bytes);
+        Ok(count)
+    }
+}
+
+/// Writes `point` into a new file `to`: hashed again on its way, flushed, and named only when it is whole. Returns its
+/// size and digest. `progress` hears bytes done.
+///
+/// # Errors
+/// [`Kind::Refused`] when `to` is there; [`Kind::Bad`] when the point is not what its manifest says;
+/// [`Kind::Failed`] with the disk's own. Nothing is left then.
+pub fn export(point: &Point, to: &Path, progress: &mut dyn FnMut(u64)) -> Result<(u64, Sha256), Failure> {
+    if point.sizes.is_some() {
+        return Err(Failure::new(Kind::Refused, "a point is exported from a folder of this machine only")
+            .mend("copy it here first: ferry points copy POINT --to FOLDER"));
+    }
+    if std::fs::symlink_metadata(to).is_ok() {
+        return Err(Failure::new(Kind::Refused, format!("{} is there already", to.display()))
+            .mend("name another file with --to"));
+    }
+    let mut name = to.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    let part = to.with_file_name(name);
+    let failed = |error: &io::Error| disk::failed(Kind::Failed, "write", &part, error);
+    let written = write(point, &part, progress, &failed).and_then(|seen| {
+        let named = std::fs::hard_link(&part, to).and_then(|()| std::fs::remove_file(&part));
+        named.map_err(|error| failed(&error))?;
+        let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed(&error))?;
+        Ok(seen)
+    });
+    if written.is_err() {
+        let _ = std::fs::remove_file(&part);
+    }
+    written
+}
+
+fn header(name: &str, bytes: u64, mtime: u64, kind: tar::EntryType, mode: u32) -> Result<tar::Header, Failure> {
+    let mut header = tar::Header::new_gnu();
+    header
+        .set_path(name)
+        .map_err(|error| Failure::new(Kind::Failed, format!("{name} is no name for a tar")).saw(error.to_string()))?;
+    header.set_size(bytes);
+    header.set_mtime(mtime);
+    header.set_mode(mode);
+    header.set_entry_type(kind);
+    header.set_cksum();
+    Ok(header)
+}
+
+fn write(
+    point: &Point,
+    part: &Path,
+    progress: &mut dyn FnMut(u64),
+    failed: &dyn Fn(&io::Error) -> Failure,
+) -> Result<(u64, Sha256), Failure> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mtime = u64::try_from(point.manifest.finished.as_second()).unwrap_or(0);
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(part);
+    let mut counted = Counted {
+        inner: io::BufWriter::with_capacity(1 << 20, file.map_err(|error| failed(&error))?),
+        hasher: Hasher::new(),
+    };
+    let top = point.id().as_str();
+    let read = |name: &str| {
+        let path = point.dir.join(name);
+        disk::read(&path).map_err(|error| disk::failed(Kind::Bad, "read", &path, &error))
+    };
+    let mut small = Vec::new();
+    let mut text = Vec::new();
+    read(MANIFEST)?.read_to_end(&mut text).map_err(|error| failed(&error))?;
+    let manifest_sum = Sha256::of(&text);
+    small.push((MANIFEST.to_owned(), text));
+    if let Ok(mut notes) = disk::read(&point.dir.join(NOTES)) {
+        let mut text = Vec::new();
+        notes.read_to_end(&mut text).map_err(|error| failed(&error))?;
+        small.push((NOTES.to_owned(), text));
+    }
+    let mut sums = format!("{manifest_sum}  {MANIFEST}\n");
+    let files = point.manifest.files.iter().map(|file| (&file.path, file.sha256));
+    for (name, sha256) in point.manifest.archives.iter().map(|archive| (&archive.file, archive.sha256)).chain(files) {
+        sums.push_str(&format!("{sha256}  {name}\n"));
+    }
+    small.push((SUMS.to_owned(), sums.into_bytes()));
+    small.push((README.to_owned(), readme(point).into_bytes()));
+    let mut builder = tar::Builder::new(&mut counted);
+    let put = |builder: &mut tar::Builder<&mut Counted>, header: &tar::Header, from: &mut dyn Read| {
+        builder.append(header, from).map_err(|error| failed(&error))
+    };
+    put(&mut builder, &header(&format!("{top}/"), 0, mtime, tar::EntryType::Directory, 0o700)?, &mut io::empty())?;
+    for (name, bytes) in &small {
+        let head = header(&format!("{top}/{name}"), bytes.len() as u64, mtime, tar::EntryType::Regular, 0o600)?;
+        put(&mut builder, &head, &mut bytes.as_slice())?;
+    }
+    let expected: BTreeMap<&str, (u64, Sha256)> = point
+        .manifest
+        .archives
+        .iter()
+        .map(|archive| (archive.file.as_str(), (archive.bytes, archive.sha256)))
+        .chain(point.manifest.files.iter().map(|file| (file.path.as_str(), (file.bytes, file.sha256))))
+        .collect();
+    let mut done = 0;
+    for (name, bytes) in shelf::export_order(point) {
+        let file = read(&name)?;
+        verify::from_the_disk(&file);
+        let there = file.metadata().map_err(|error| failed(&error))?.len();
+        let mut each = |piece: &[u8]| {
+            done += piece.len() as u64;
+            progress(done);
+        };
+        let mut tee = Tee { inner: file.take(bytes), hasher: Hasher::new(), each: &mut each };
+        if there == bytes {
+            put(
+                &mut builder,
+                &header(&format!("{top}/{name}"), bytes, mtime, tar::EntryType::Regular, 0o600)?,
+                &mut tee,
+            )?;
+        }
+        let seen = (if there == bytes { tee.hasher.bytes() } else { there }, tee.hasher.finish());
+        if Some(&seen) != expected.get(name.as_str()) {
+            return Err(Failure::new(
+                Kind::Bad,
+                format!("{}/{} is damaged: {name} is not what its manifest says", point.cluster, point.id()),
+            )
+            .saw(format!("{} bytes, sha256 {}", seen.0, seen.1))
+            .mend("ferry points verify; take another point"));
+        }
+    }
+    builder.into_inner().map_err(|error| failed(&error))?;
+    let Counted { inner, hasher } = counted;
+    let file = inner.into_inner().map_err(|error| failed(error.error()))?;
+    file.sync_all().map_err(|error| failed(&error))?;
+    Ok((hasher.bytes(), hasher.finish()))
+}
+
+struct Counted {
+    inner: io::BufWriter<File>,
+    hasher: Hasher,
+}
+
+impl io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.inner.write(bytes)?;
+        self.hasher.update(bytes.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Takes an exported point (a tar, or a point's folder) into a catalog: every byte hashed, every archive walked, sealed
+/// only when all of it is as its manifest says. True in the answer when it was there already.
+///
+/// # Errors
+/// [`Kind::CouldNotStart`] when it is no exported point; [`Kind::Bad`] when it is damaged; [`Kind::Refused`] when
+/// another point of its id is there; [`Kind::Failed`] with the disk's own. Nothing is sealed then.
+pub fn import(
+    path: &Path,
+    to: &Folder,
+    inspect: &dyn Fn(&Archive) -> Box<dyn Inspect + Send>,
+) -> Result<(Point, bool), Failure> {
+    let there = std::fs::metadata(path).map_err(|error| {
+        Failure::new(Kind::CouldNotStart, format!("{} cannot be read", path.display())).saw(error.to_string())
+    })?;
+    if there.is_dir() { from_folder(path, to, inspect) } else { from_tar(path, to, inspect) }
+}
+
+/// A point that is being taken in.
+struct Intake<'a> {
+    to: &'a Folder,
+    manifest: Manifest,
+    text: Vec<u8>,
+    /// What must come still: size and digest by name.
+    wanted: BTreeMap<String, (u64, Sha256)>,
+    inspect: &'a dyn Fn(&Archive) -> Box<dyn Inspect + Send>,
+}
+
+impl<'a> Intake<'a> {
+    /// `None` when this very point is there already.
+    fn begin(
+        text: Vec<u8>,
+        shown: &str,
+        to: &'a Folder,
+        inspect: &'a dyn Fn(&Archive) -> Box<dyn Inspect + Send>,
+    ) -> Result<Result<Self, Point>, Failure> {
+        let words = std::str::from_utf8(&text)
+            .map_err(|error| Failure::new(Kind::Bad, format!("{shown} is no text")).saw(error.to_string()))?;
+        let manifest = Manifest::parse(shown, words)?;
+        let sealed = to.catalog().root().join(manifest.cluster.group.as_str()).join(manifest.id.as_str());
+        if std::fs::symlink_metadata(&sealed).is_ok() {
+            let point = Point::load(&manifest.cluster.group, &sealed)?;
+            let same = std::fs::read(sealed.join(MANIFEST)).is_ok_and(|other| other == text);
+            if same {
+                return Ok(Err(point));
+            }
+            return Err(Failure::new(
+                Kind::Refused,
+                format!("another point {}/{} is there already", point.cluster, point.id()),
+            )
+            .why("a sealed point is never replaced"));
+        }
+        let archives = manifest.archives.iter().map(|archive| (archive.file.clone(), (archive.bytes, archive.sha256)));
+        let files = manifest.files.iter().map(|file| (file.path.clone(), (file.bytes, file.sha256)));
+        let wanted = archives.chain(files).collect();
+        Ok(Ok(Self { to, manifest, text, wanted, inspect }))
+    }
+
+    fn stage(&self) -> String {
+        format!("{}/{}.part", self.manifest.cluster.group, self.manifest.id)
+    }
+
+    fn take(&mut self, name: &str, from: &mut dyn Read, source: &Path) -> Result<(), Failure> {
+        let Some((bytes, sha256)) = self.wanted.remove(name) else {
+            return Err(Failure::new(
+                Kind::Bad,
+                format!("{} holds a file that its manifest does not list, or twice", source.display()),
+            )
+            .saw(format!("{name:?}")));
+        };
+        let archive = self.manifest.archives.iter().find(|archive| archive.file == name);
+        let mut walk = archive.map(|archive| (self.inspect)(archive));
+        let mut each = |piece: &[u8]| {
+            if let Some(walk) = &mut walk {
+                walk.feed(piece);
+            }
+        };
+        let mut tee = Tee { inner: from, hasher: Hasher::new(), each: &mut each };
+        let name_there = format!("{}/{name}", self.stage());
+        let cargo = Cargo { file: source, bytes, sha256 };
+        // What an earlier attempt left was proved by its digest, but it is walked again.
+        self.to.remove(&name_there)?;
+        self.to.put_reader(&name_there, &mut tee, &cargo, &|_| {})?;
+        if let (Some(walk), Some(archive)) = (walk, archive) {
+            let wrong = match walk.finish() {
+                Ok(members) if members == archive.members => None,
+                Ok(members) => Some(format!("{members} members instead of {}", archive.members)),
+                Err(why) => Some(why),
+            };
+            if let Some(why) = wrong {
+                return Err(Failure::new(Kind::Bad, format!("{name} is no whole archive")).saw(why));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, notes: Option<Vec<u8>>, source: &Path) -> Result<Point, Failure> {
+        if let Some(name) = self.wanted.keys().next() {
+            return Err(Failure::new(Kind::Bad, format!("{} is not whole: {name} is missing", source.display())));
+        }
+        if let Some(notes) = notes {
+            let name = format!("{}/{NOTES}", self.stage());
+            self.to.remove(&name)?;
+            self.to.create(&name, &notes)?;
+        }
+        let (cluster, id) = (&self.manifest.cluster.group, &self.manifest.id);
+        self.to.seal(cluster, id, &self.text)?;
+        Point::load(cluster, &self.to.catalog().root().join(cluster.as_str()).join(id.as_str()))
+    }
+}
+
+fn from_folder(
+    path: &Path,
+    to: &Folder,
+    inspect: &dyn Fn(&Archive) -> Box<dyn Inspect + Send>,
+) -> Result<(Point, bool), Failure> {
+    let text = disk::read_text(&path.join(MANIFEST), super::place::LARGEST_SMALL).map_err(|error| {
+        Failure::new(Kind::CouldNotStart, format!("{} is no point: there is no {MANIFEST} in it", path.display()))
+            .saw(error.to_string())
+    })?;
+    let mut intake = match Intake::begin(text.into_bytes(), &path.join(MANIFEST).display().to_string(), to, inspect)? {
+        Ok(intake) => intake,
+        Err(point) => return Ok((point, true)),
+    };
+    let lock = to.lock(&intake.manifest.cluster.group, &intake.manifest.id)?;
+    let names: Vec<String> = intake.wanted.keys().cloned().collect();
+    for name in names {
+        let file = path.join(&name);
+        let mut from = disk::read(&file).map_err(|error| disk::failed(Kind::Bad, "read", &file, &error))?;
+        intake.take(&name, &mut from, &file)?;
+    }
+    let notes = disk::read_text(&path.join(NOTES), super::place::LARGEST_SMALL).ok().map(String::into_bytes);
+    let point = intake.finish(notes, path)?;
+    lock.remove(to.catalog().disk());
+    Ok((point, false))
+}
+
+fn from_tar(
+    path: &Path,
+    to: &Folder,
+    inspect: &dyn Fn(&Archive) -> Box<dyn Inspect + Send>,
+) -> Result<(Point, bool), Failure> {
+    let no_tar = |error: &io::Error| {
+        Failure::new(Kind::CouldNotStart, format!("{} is no exported point", path.display()))
+            .saw(error.to_string())
+            .why("expected: one tar, as ferry points export writes it")
+    };
+    let file = disk::read(path).map_err(|error| no_tar(&error))?;
+    let mut tar = tar::Archive::new(io::BufReader::with_capacity(1 << 20, file));
+    let mut intake: Option<(Intake<'_>, super::lock::Lock)> = None;
+    let mut notes = None;
+    for (number, entry) in tar.entries().map_err(|error| no_tar(&error))?.enumerate() {
+        let mut entry = entry.map_err(|error| no_tar(&error))?;
+        let name = String::from_utf8(entry.path_bytes().into_owned()).unwrap_or_default();
+        let strange = |what: &str| {
+            Failure::new(Kind::Bad, format!("{} holds what no exported point holds", path.display()))
+                .saw(format!("{name:?}: {what}"))
+        };
+        if number >= MOST_MEMBERS {
+            return Err(strange("too many members"));
+        }
+        let kind = entry.header().entry_type();
+        if kind.is_dir() {
+            continue;
+        }
+        if kind != tar::EntryType::Regular {
+            return Err(strange("it is no plain file"));
+        }
+        let inner = name.split_once('/').map(|(_, inner)| inner.to_owned()).unwrap_or_default();
+        if !shelf::known_name(&inner) {
+            return Err(strange("no name of a point's file"));
+        }
+        match (inner.as_str(), &mut intake) {
+            (MANIFEST, None) => {
+                let text = small(&mut entry, path)?;
+                match Intake::begin(text, &format!("{}:{name}", path.display()), to, inspect)? {
+                    Ok(begun) => {
+                        let lock = to.lock(&begun.manifest.cluster.group, &begun.manifest.id)?;
+                        intake = Some((begun, lock));
+                    }
+                    Err(point) => return Ok((point, true)),
+                }
+            }
+            (MANIFEST, Some(_)) => return Err(strange("a second manifest")),
+            (SUMS | README, _) => {}
+            (NOTES, _) => notes = Some(small(&mut entry, path)?),
+            (_, None) => {
+                return Err(strange("it comes before the manifest").mend("unpack it, and import its folder"));
+            }
+            (inner, Some((intake, _))) => intake.take(inner, &mut entry, path)?,
+        }
+    }
+    let Some((intake, lock)) = intake else {
+        return Err(Failure::new(
+            Kind::CouldNotStart,
+            format!("{} is no exported point: there is no {MANIFEST} in it", path.display()),
+        ));
+    };
+    let point = intake.finish(notes, path)?;
+    lock.remove(to.catalog().disk());
+    Ok((point, false))
+}
+
+fn small(from: &mut dyn Read, path: &Path) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    from.take(super::place::LARGEST_SMALL + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::new(Kind::Bad, format!("{} is cut", path.display())).saw(error.to_string()))?;
+    if bytes.len() as u64 > super::place::LARGEST_SMALL {
+        return Err(Failure::new(
+            Kind::Bad,
+            format!("{} holds a manifest or notes that are too large", path.display()),
+        ));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,479 @@
+//! Moves a folder as one tar stream.
+//!
+//! The source packs it, ferry looks at every header that passes and hashes the stream, the target keeps it as a part. Its digest
+//! is made three times: of a second packing at the source, of the stream, and of what the target's disk has. Only when all are equal
+//! it is unpacked, beside its place, and gets its name. So nothing of a hostile source's is unpacked that was not looked at: no
+//! name leads out of the folder, no member goes through a link, there are no devices.
+//!
+//! A tar stream cannot be begun in the middle: after a cut it is sent anew.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use super::carry::{Limiter, Moved, Order, Survey, Whole, header};
+use super::ends::{Post, is_full, mark, meant, script};
+use super::streams::{Sink, changed, ready};
+use crate::digest::Sha256;
+use crate::failure::{Failure, Kind};
+use crate::remote::ssh::connect::Lane;
+use crate::remote::{Exit, Piece};
+use crate::secret::clean;
+
+/// So often it is begun.
+const ATTEMPTS: u32 = 5;
+/// The slowest disk that is waited for, in bytes a second.
+const SLOWEST: u64 = 10 << 20;
+/// Links that are remembered. A folder with more is packed by hand.
+const MOST_LINKS: usize = 200_000;
+/// An extended header's length at most, in bytes.
+const MOST_EXTENDED: u64 = 1 << 20;
+
+/// Carries the folder. `progress` hears the bytes of the stream and what the folder was thought to have.
+pub(super) async fn carry_tree(
+    order: &Order,
+    found: &Survey,
+    progress: &mut impl FnMut(u64, u64),
+) -> Result<Moved, Failure> {
+    let began = Instant::now();
+    let header = header(&format!("{:016x}", rand::random::<u64>()), order, "folder", 0);
+    let mut cuts = 0;
+    let mut again = 0;
+    loop {
+        let mut passed = 0;
+        let result = once(order, found, &header, &mut passed, progress).await;
+        let failure = match result {
+            Ok(sha256) => {
+                return Ok(Moved {
+                    bytes: passed,
+                    chunks: 1,
+                    sha256: Some(sha256),
+                    cuts,
+                    sent_again: again,
+                    kept: 0,
+                    streams: 1,
+                    started_over: false,
+                    took: began.elapsed(),
+                });
+            }
+            Err(failure) => failure,
+        };
+        if failure.again && cuts + 1 < ATTEMPTS {
+            cuts += 1;
+            again += passed;
+            tokio::time::sleep(Duration::from_secs(u64::from(cuts))).await;
+            continue;
+        }
+        // There is no middle to go on from.
+        let mut target = Post::new(&order.to, order.patience);
+        let _ = target.ask(&[("H", header)], "target_drop", Duration::from_secs(120)).await;
+        let failure = if failure.host.is_none() { failure.on(order.to.host()) } else { failure };
+        return Err(match failure.seen.as_deref().is_some_and(is_full) {
+            true => failure.why("the disk there is full: a folder needs its size twice until it is unpacked"),
+            false => failure,
+        });
+    }
+}
+
+async fn once(
+    order: &Order,
+    found: &Survey,
+    header: &str,
+    passed: &mut u64,
+    progress: &mut impl FnMut(u64, u64),
+) -> Result<Sha256, Failure> {
+    let (from, to) = (&order.from, &order.to);
+    let mut target = Post::new(to, order.patience);
+    let owner = order.owner.clone().unwrap_or_default();
+    let begin = [("H", header.to_owned()), ("R", "0".to_owned()), ("W", owner.clone())];
+    let begun = target.ask(&begin, "target_begin", Duration::from_secs(120)).await?;
+    if begun.get("noowner").is_some() || begun.get("begun").is_none() {
+        return Err(Failure::new(Kind::Refused, "the part cannot be made for that owner")
+            .on(to.host())
+            .saw(begun.shown())
+            .mend("name a user (and group) that exists there, and become root"));
+    }
+    let long = Duration::from_secs(3600) + Duration::from_secs(found.bytes / SLOWEST);
+    let mut second = Post::new(from, order.patience);
+    let mut digesting = tokio::task::JoinSet::new();
+    digesting.spawn(async move { second.ask(&[], "tree_digest", long).await });
+    let mut sink = Sink::open(to, header, "tree", 0, 0).await?;
+    let session = from.way().connect(Lane::Bulk).await?;
+    let mark = mark();
+    let mut child = session.open_root(&script(from, &mark, &[], "tree_read")?).await?;
+    child.close_input().await;
+    let silence = (order.patience / 4).max(Duration::from_secs(30));
+    ready(from, &mut child, &mark, silence).await?;
+    let whole = Whole::start()?;
+    let limiter = Limiter::new(order.limit_rate);
+    let mut guard = Guard::default();
+    let mut said = Vec::new();
+    let mut told = Instant::now();
+    loop {
+        let Ok(piece) = tokio::time::timeout(silence, child.next()).await else {
+            return Err(Failure::new(Kind::Unreachable, format!("nothing came for {} s", silence.as_secs()))
+                .on(from.host())
+                .again());
+        };
+        match piece {
+            Some(Piece::Out(bytes)) => {
+                guard.take(&bytes).map_err(|what| {
+                    Failure::new(Kind::Failed, "the folder's stream has something that is not unpacked")
+                        .on(from.host())
+                        .saw(what)
+                        .why("unpacked as root it could reach other places than its own folder")
+                        .mend("look at it there; pack by hand what you trust")
+                })?;
+                limiter.take(bytes.len() as u64).await;
+                let _ = whole.pieces.send((*passed, bytes.clone())).await;
+                *passed += bytes.len() as u64;
+                if let Err(failure) = sink.write(bytes).await {
+                    return Err(match sink.finish().await {
+                        Err(told) if !told.again => told,
+                        _ => failure.again(),
+                    });
+                }
+                if told.elapsed() > Duration::from_millis(200) {
+                    told = Instant::now();
+                    progress(*passed, found.bytes.max(*passed));
+                }
+            }
+            Some(Piece::Err(bytes)) => {
+                if said.len() < 64 << 10 {
+                    said.extend_from_slice(&bytes);
+                }
+            }
+            None => break,
+        }
+    }
+    let said = String::from_utf8_lossy(&said).into_owned();
+    match child.exit().await {
+        Exit::Lost(why) => {
+            return Err(Failure::new(Kind::Unreachable, "the connection was lost while the folder came")
+                .on(from.host())
+                .saw(why)
+                .again());
+        }
+        Exit::Code(0) if said.lines().any(|line| meant(line, &mark) == Some(("end", "0"))) => {}
+        exit => return Err(from.failed("the folder could not be packed there", &format!("{exit}; {said}"))),
+    }
+    session.close().await;
+    guard.end().map_err(|what| from.failed("the folder's stream is no whole tar archive", &what))?;
+    let at = sink.finish().await?;
+    if at != *passed {
+        return Err(Failure::new(Kind::Unreachable, "not all bytes arrived")
+            .on(to.host())
+            .saw(format!("{at} of {passed}"))
+            .again());
+    }
+    let digest =
+        whole.finish(*passed).await?.ok_or_else(|| Failure::new(Kind::Bug, "the stream was not hashed to its end"))?;
+    let there = match digesting.join_next().await {
+        Some(Ok(answer)) => answer?,
+        _ => return Err(Failure::new(Kind::Bug, "the source's digest was not taken")),
+    };
+    if there.get("digest") != Some(digest.to_string().as_str()) {
+        return Err(changed(from, &format!("sha256 {digest} of the stream"), &there.shown()));
+    }
+    let values = [("H", header.to_owned()), ("N", passed.to_string()), ("A", digest.to_string()), ("W", owner)];
+    let done = target.ask(&values, "tree_unpack", long).await?;
+    progress(*passed, *passed);
+    if done.get("done").is_some() {
+        return Ok(digest);
+    }
+    if done.get("exists").is_some() {
+        return Err(Failure::new(Kind::Refused, "meanwhile something else got that name")
+            .on(to.host())
+            .saw(to.shown()));
+    }
+    if let Some(seen) = done.get("differs") {
+        return Err(Failure::new(Kind::Failed, "what the target's disk has is not what was sent")
+            .on(to.host())
+            .saw(format!("{seen} there, {digest} sent"))
+            .why("a disk or memory there is failing, or somebody else writes there"));
+    }
+    Err(to.failed("the folder could not be unpacked", &done.shown()))
+}
+
+const BLOCK: usize = 512;
+
+/// Looks at the headers of a tar stream as they pass.
+#[derive(Default)]
+struct Guard {
+    block: Vec<u8>,
+    /// Bytes of content that are stepped over, with what fills its last block.
+    skip: u64,
+    /// An extended header that is being gathered: its kind, and how much is still to come.
+    gathering: Option<(u8, u64, Vec<u8>)>,
+    /// What an extended header said of the next member.
+    path: Option<Vec<u8>>,
+    link: Option<Vec<u8>>,
+    size: Option<u64>,
+    links: HashSet<Vec<u8>>,
+    zeros: u32,
+}
+
+fn shown(name: &[u8]) -> String {
+    clean(name).chars().take(200).collect()
+}
+
+/// A name's parts, without those that say nothing; `None` where it leads out.
+fn parts(name: &[u8]) -> Option<Vec<&[u8]>> {
+    if name.starts_with(b"/") {
+        return None;
+    }
+    let parts: Vec<&[u8]> = name.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
+    parts.iter().all(|part| *part != b"..").then_some(parts)
+}
+
+fn text(field: &[u8]) -> &[u8] {
+    field.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// A number of a header: octal digits, or base 256 where the first bit is set.
+fn number(field: &[u8]) -> Option<u64> {
+    if field.first().is_some_and(|first| first & 0x80 != 0) {
+        let (first, rest) = field.split_first()?;
+        return rest
+            .iter()
+            .try_fold(u64::from(first & 0x3f), |sum, byte| sum.checked_mul(256).map(|sum| sum | u64::from(*byte)));
+    }
+    let digits = std::str::from_utf8(text(field)).ok()?.trim();
+    if digits.is_empty() { Some(0) } else { u64::from_str_radix(digits, 8).ok() }
+}
+
+impl Guard {
+    fn take(&mut self, mut bytes: &[u8]) -> Result<(), String> {
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let count = bytes.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+                self.skip -= count as u64;
+                bytes = bytes.get(count..).unwrap_or_default();
+                continue;
+            }
+            let count = (BLOCK - self.block.len()).min(bytes.len());
+            let (now, rest) = bytes.split_at(count);
+            self.block.extend_from_slice(now);
+            bytes = rest;
+            if self.block.len() == BLOCK {
+                let block = std::mem::take(&mut self.block);
+                self.block(&block)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, block: &[u8]) -> Result<(), String> {
+        if let Some((kind, left, mut gathered)) = self.gathering.take() {
+            let count = usize::try_from(left).unwrap_or(usize::MAX).min(BLOCK);
+            gathered.extend_from_slice(block.get(..count).unwrap_or_default());
+            match left - count as u64 {
+                0 => return self.extended(kind, &gathered),
+                left => self.gathering = Some((kind, left, gathered)),
+            }
+            return Ok(());
+        }
+        if block.iter().all(|byte| *byte == 0) {
+            self.zeros += 1;
+            return Ok(());
+        }
+        if self.zeros > 0 {
+            return Err("something behind the end of the archive".to_owned());
+        }
+        let field = |from: usize, length: usize| block.get(from..from + length).unwrap_or_default();
+        let sum: u64 = block
+            .iter()
+            .enumerate()
+            .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u64::from(*byte) })
+            .sum();
+        if number(field(148, 8)) != Some(sum) {
+            return Err("a header whose checksum is wrong".to_owned());
+        }
+        let kind = field(156, 1).first().copied().unwrap_or_default();
+        let size = number(field(124, 12)).ok_or("a header whose size is no number")?;
+        if matches!(kind, b'L' | b'K' | b'x') {
+            if size > MOST_EXTENDED {
+                return Err(format!("an extended header of {size} bytes"));
+            }
+            if size > 0 {
+                self.gathering = Some((kind, size, Vec::new()));
+            }
+            return Ok(());
+        }
+        if kind == b'g' {
+            return Err("a global header, which tar does not write when it packs a folder".to_owned());
+        }
+        let mut name = text(field(0, 100)).to_vec();
+        if field(257, 6) == b"ustar\0" && !text(field(345, 155)).is_empty() {
+            name = [text(field(345, 155)), b"/", &name].concat();
+        }
+        let name = self.path.take().unwrap_or(name);
+        let link = self.link.take().unwrap_or_else(|| text(field(157, 100)).to_vec());
+        let size = self.size.take().unwrap_or(size);
+        let Some(place) = parts(&name) else { return Err(format!("a name that leads out: {}", shown(&name))) };
+        for ancestor in 1..place.len() {
+            if self.links.contains(&place.get(..ancestor).unwrap_or_default().join(&b'/')) {
+                return Err(format!("a name that goes through a link: {}", shown(&name)));
+            }
+        }
+        let whole = place.join(&b'/');
+        match kind {
+            0 | b'0' | b'7' => {
+                if self.links.contains(&whole) {
+                    return Err(format!("a file over a link: {}", shown(&name)));
+                }
+                self.skip = size.div_ceil(BLOCK as u64).saturating_mul(BLOCK as u64);
+            }
+            b'1' => match parts(&link) {
+                Some(to)
+                    if (1..=to.len())
+                        .all(|count| !self.links.contains(&to.get(..count).unwrap_or_default().join(&b'/'))) => {}
+                // A second name of a link that is there.
+                Some(to)
+                    if (1..to.len())
+                        .all(|count| !self.links.contains(&to.get(..count).unwrap_or_default().join(&b'/'))) =>
+                {
+                    self.remember(whole)?;
+                }
+                _ => return Err(format!("a hard link that leads out: {} to {}", shown(&name), shown(&link))),
+            },
+            b'2' => self.remember(whole)?,
+            b'5' => {
+                if self.links.contains(&whole) {
+                    return Err(format!("a folder over a link: {}", shown(&name)));
+                }
+            }
+            b'6' => {}
+            b'3' | b'4' => return Err(format!("a device: {}", shown(&name))),
+            other => return Err(format!("a member of the kind {:?}: {}", char::from(other), shown(&name))),
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, link: Vec<u8>) -> Result<(), String> {
+        self.links.insert(link);
+        if self.links.len() > MOST_LINKS { Err(format!("more than {MOST_LINKS} links")) } else { Ok(()) }
+    }
+
+    fn extended(&mut self, kind: u8, said: &[u8]) -> Result<(), String> {
+        match kind {
+            b'L' => self.path = Some(text(said).to_vec()),
+            b'K' => self.link = Some(text(said).to_vec()),
+            _ => {
+                let mut rest = said;
+                while !rest.is_empty() {
+                    let bad = || "a record of an extended header that cannot be read".to_owned();
+                    let blank = rest.iter().position(|byte| *byte == b' ').ok_or_else(bad)?;
+                    let length =
+                        rest.get(..blank).and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<usize>().ok());
+                    let length =
+                        length.filter(|length| *length > blank + 1 && *length <= rest.len()).ok_or_else(bad)?;
+                    let (record, behind) = rest.split_at(length);
+                    rest = behind;
+                    let record = record.get(blank + 1..length - 1).unwrap_or_default();
+                    let at = record.iter().position(|byte| *byte == b'=').ok_or_else(bad)?;
+                    let value = record.get(at + 1..).unwrap_or_default();
+                    match record.get(..at).unwrap_or_default() {
+                        b"path" => self.path = Some(value.to_vec()),
+                        b"linkpath" => self.link = Some(value.to_vec()),
+                        b"size" => {
+                            self.size = Some(
+                                std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or_else(bad)?,
+                            )
+                        }
+                        name if name.starts_with(b"GNU.sparse") => return Err("a sparse member".to_owned()),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Both end blocks were there and nothing is half.
+    fn end(&self) -> Result<(), String> {
+        if self.zeros < 2 || self.skip > 0 || !self.block.is_empty() || self.gathering.is_some() {
+            return Err("it ends in the middle".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn member(kind: u8, name: &str, link: &str, content: &[u8]) -> Vec<u8> {
+        let mut block = vec![0; BLOCK];
+        block[..name.len()].copy_from_slice(name.as_bytes());
+        block[100..107].copy_from_slice(b"0000644");
+        block[124..135].copy_from_slice(format!("{:011o}", content.len()).as_bytes());
+        block[156] = kind;
+        block[157..157 + link.len()].copy_from_slice(link.as_bytes());
+        block[257..265].copy_from_slice(b"ustar\x0000");
+        block[148..156].copy_from_slice(b"        ");
+        let sum: u64 = block.iter().map(|byte| u64::from(*byte)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        block.extend_from_slice(content);
+        block.resize(block.len().div_ceil(BLOCK) * BLOCK, 0);
+        block
+    }
+
+    fn judge(members: &[Vec<u8>]) -> Result<(), String> {
+        let stream = [members.concat(), vec![0; 2 * BLOCK]].concat();
+        for step in [1, 511, 512, 513, 10_000] {
+            let mut guard = Guard::default();
+            for piece in stream.chunks(step) {
+                guard.take(piece)?;
+            }
+            guard.end()?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_leads_out_is_refused_and_what_does_not_is_not() {
+        let file = |name: &str| member(b'0', name, "", b"content");
+        let pax = |text: &str| member(b'x', "pax", "", text.as_bytes());
+        judge(&[
+            member(b'5', "./", "", b""),
+            file("./a"),
+            member(b'2', "./b", "/etc/passwd", b""),
+            member(b'1', "./c", "./a", b""),
+            member(b'1', "./d", "./b", b""),
+            member(b'6', "./fifo", "", b""),
+            pax("18 path=long/name\n"),
+            file("x"),
+            member(b'L', "././@LongLink", "", b"another/long/name\0"),
+            file("x"),
+        ])
+        .unwrap();
+        for (bad, word) in [
+            (vec![file("../a")], "leads out"),
+            (vec![file("./a/../../b")], "leads out"),
+            (vec![file("/etc/passwd")], "leads out"),
+            (vec![pax("14 path=../x\n\n"), file("x")], "leads out"),
+            (vec![pax("13 path=../x\n"), file("x")], "leads out"),
+            (vec![member(b'L', "l", "", b"../x\0"), file("x")], "leads out"),
+            (vec![member(b'2', "l", "/etc", b""), file("l/passwd")], "through a link"),
+            (vec![member(b'2', "./l", "/etc", b""), file("l/./passwd")], "through a link"),
+            (vec![member(b'2', "l", "/etc/passwd", b""), file("l")], "over a link"),
+            (vec![member(b'2', "l", "/etc", b""), member(b'5', "l", "", b"")], "over a link"),
+            (vec![member(b'2', "l", "/etc", b""), member(b'1', "h", "l", b""), file("h/x")], "through a link"),
+            (vec![member(b'1', "h", "../x", b"")], "hard link"),
+            (vec![member(b'1', "h", "/etc/passwd", b"")], "hard link"),
+            (vec![member(b'2', "l", "/etc", b""), member(b'1', "h", "l/passwd", b"")], "hard link"),
+            (vec![member(b'3', "null", "", b"")], "device"),
+            (vec![member(b'g', "global", "", b"13 path=../x\n")], "global"),
+            (vec![member(b'S', "sparse", "", b"")], "kind"),
+            (vec![vec![0; BLOCK], file("behind")], "behind the end"),
+            (vec![vec![7; BLOCK]], "checksum"),
+        ] {
+            let said = judge(&bad).unwrap_err();
+            assert!(said.contains(word) || said.contains("cannot be read"), "{word}: {said}");
+        }
+        let mut guard = Guard::default();
+        guard.take(&file("a")).unwrap();
+        assert!(guard.end().is_err(), "an archive without its end");
+    }
+}

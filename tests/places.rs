@@ -1,0 +1,487 @@
+//! The places of a catalog: one suite for a folder, a host over SSH and S3-compatible storage, each the real thing.
+//!
+//! The storage is moto's server, which `tests/run` installs below `target/moto`: a real HTTP server with S3's own
+//! answers (multipart, conditional puts), light enough for every run.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
+
+mod support;
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ferry::catalog::place::{Cargo, Folder, ObjectPlace, Place, SshPlace};
+use ferry::catalog::{Catalog, Entry, Inspect, Point, Remark, Verdict, Who, shelf};
+use ferry::digest::Sha256;
+use ferry::failure::Kind;
+use ferry::remote::sudo::Become;
+use ferry::remote::{Way, local};
+use ferry::settings::aws::Aws;
+use futures::StreamExt as _;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use support::bed::Said;
+use support::real::{Opts, RealNode};
+
+fn who() -> Who {
+    Who { user: "ops".into(), machine: "jump".into(), ci: None }
+}
+
+/// A server of S3 on loopback; it ends with the test.
+struct Storage {
+    child: Child,
+    port: u16,
+}
+
+impl Storage {
+    fn start() -> Self {
+        let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/moto/bin/python");
+        assert!(python.exists(), "{} is missing: tests/run installs it", python.display());
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Command::new(python)
+            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()])
+            .env("MOTO_S3_CUSTOM_ENDPOINTS", "")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let this = Self { child, port };
+        let began = Instant::now();
+        loop {
+            if let Some(status) = this.request("PUT", "/shelf") {
+                assert!(status.contains("200"), "{status}");
+                return this;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "the storage does not come up");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// The status line that the server answers with.
+    fn request(&self, method: &str, path: &str) -> Option<String> {
+        use std::io::Read as _;
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
+        let auth = "Authorization: AWS4-HMAC-SHA256 Credential=AKID/20261126/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{auth}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", self.port).ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        text.lines().next().map(str::to_owned)
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    fn place(&self, prefix: &str) -> Place {
+        let aws = Aws {
+            key_id: Some("AKID".to_owned()),
+            secret: Some("not-a-secret".to_owned().into()),
+            endpoint: Some(self.endpoint()),
+            ..Aws::default()
+        };
+        Place::Object(ObjectPlace::new(format!("s3://shelf/{prefix}"), "shelf", prefix, &aws).unwrap())
+    }
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn local_host(root: &Path) -> Place {
+    let way = Way::Local(local::LocalSession::new("here", Become::off()));
+    Place::Ssh(SshPlace::new(
+        format!("ssh://here{}", root.display()),
+        way,
+        root.display().to_string(),
+        Duration::from_secs(10),
+    ))
+}
+
+struct Walk(u64);
+
+impl Inspect for Walk {
+    fn feed(&mut self, bytes: &[u8]) {
+        self.0 += bytes.len() as u64;
+    }
+    fn finish(self: Box<Self>) -> Result<u64, String> {
+        if self.0 > 0 { Ok(3) } else { Err("empty".into()) }
+    }
+}
+
+/// A folder with a sealed point whose archive has this content.
+fn source(dir: &Path, archive: &[u8]) -> (Place, Point) {
+    let catalog = Catalog::open(&dir.join("from")).unwrap();
+    let started = Timestamp::now() - SignedDuration::from_hours(3);
+    let id = format!("{}-{:04x}", started.strftime("%Y%m%dT%H%M%SZ"), rand::random::<u16>());
+    let part =
+        catalog.begin(&"prod".parse().unwrap(), &id.parse().unwrap(), &id.parse().unwrap(), "jump", "again").unwrap();
+    part.write_file("logs/gravity-backup.log", b"said the hook\n").unwrap();
+    part.write_file("settings/empty.json", b"").unwrap();
+    let mut receiving = part.open_archive("gravity.tar.gz").unwrap();
+    receiving.file.write_all(archive).unwrap();
+    receiving.finish().unwrap();
+    let manifest = json!({
+        "format": 1, "id": id, "run": id, "who": who(), "ferry_version": "0.1.0", "cluster": {"group": "prod"},
+        "node": "prod-1", "started": started, "finished": started, "complete": true, "pce_version": "3.2.0",
+        "label": "it's \"quoted\" $HOME `id` \\ é",
+        "archives": [{"name": "gravity", "kind": "gravity", "file": "gravity.tar.gz", "bytes": archive.len(), "members": 3,
+            "verdict": "verified", "sha256": Sha256::of(archive).to_string(), "verified_how": ["in a test"]}],
+    });
+    let point = part.seal(serde_json::from_value(manifest).unwrap()).unwrap();
+    (shelf::folder_place(catalog), point)
+}
+
+async fn all_of(place: &Place, name: &str, from: u64) -> Vec<u8> {
+    let mut stream = place.get(name, from).await.unwrap();
+    let mut bytes = Vec::new();
+    while let Some(piece) = stream.recv().await {
+        bytes.extend_from_slice(&piece.unwrap());
+    }
+    bytes
+}
+
+/// What every place promises.
+async fn contract(place: &Place, dir: &Path, large: usize) {
+    let name = place.name();
+    place.probe().await.unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
+    assert_eq!(place.files("").await.unwrap(), [], "{name}: a probe leaves nothing");
+    // Small files: created once, never replaced by create; read whole; absent is none.
+    assert!(place.create("prod/a b'c.json", b"one\n").await.unwrap(), "{name}");
+    assert!(!place.create("prod/a b'c.json", b"two").await.unwrap(), "{name}");
+    assert_eq!(place.read("prod/a b'c.json").await.unwrap().as_deref(), Some(&b"one\n"[..]));
+    assert_eq!(place.read("prod/none").await.unwrap(), None);
+    let text = "line \"1\" $HOME `id` \\n 'x' é\n\n  end without newline";
+    assert!(place.create("prod/deep/er/t", text.as_bytes()).await.unwrap());
+    assert_eq!(place.read("prod/deep/er/t").await.unwrap().unwrap(), text.as_bytes(), "{name}");
+    // Several creators: one wins. moto looks and puts in two steps, so there they come one after another.
+    let at_once = if matches!(place, Place::Object(_)) { 1 } else { 6 };
+    let made: Vec<_> = futures::stream::iter(0..4)
+        .map(|n| {
+            let place = place.clone();
+            async move { place.create("prod/race", format!("{n}").as_bytes()).await }
+        })
+        .buffer_unordered(at_once)
+        .collect()
+        .await;
+    assert_eq!(made.iter().filter(|made| matches!(made, Ok(true))).count(), 1, "{name}: {made:?}");
+    // Lines of several hands: none is lost, none is mixed, a cut one is not glued to.
+    place.append("prod/notes", "first").await.unwrap();
+    let added: Vec<()> = futures::stream::iter(0..6)
+        .map(|n| {
+            let place = place.clone();
+            async move { place.append("prod/notes", &format!("{n}-{}", "x".repeat(5000))).await.unwrap() }
+        })
+        .buffer_unordered(at_once)
+        .collect()
+        .await;
+    assert_eq!(added.len(), 6);
+    let notes = String::from_utf8(place.read("prod/notes").await.unwrap().unwrap()).unwrap();
+    let mut lines: Vec<&str> = notes.lines().collect();
+    assert_eq!(lines.remove(0), "first", "{name}");
+    lines.sort_unstable();
+    assert_eq!(lines, (0..6).map(|n| format!("{n}-{}", "x".repeat(5000))).collect::<Vec<_>>(), "{name}");
+    // Large files, at every place where a part ends.
+    for (number, length) in [0, 1, large - 1, large, large + 1, 3 * large + 7].into_iter().enumerate() {
+        let bytes: Vec<u8> = (0..length).map(|at| (at * 7 + at / 251) as u8).collect();
+        let file = dir.join(format!("cargo-{number}"));
+        std::fs::write(&file, &bytes).unwrap();
+        let cargo = Cargo { file: &file, bytes: length as u64, sha256: Sha256::of(&bytes) };
+        let (target, most) = (format!("prod/f{number}/archive"), AtomicU64::new(0));
+        let how = place
+            .put(&target, &cargo, &|done| {
+                let _ = most.fetch_max(done, Ordering::SeqCst);
+            })
+            .await;
+        let how = how.unwrap_or_else(|failure| panic!("{name} {length}: {failure:?}"));
+        assert!(!how.is_empty() && (length == 0 || most.load(Ordering::SeqCst) == length as u64), "{name} {length}");
+        assert_eq!(place.digest(&target).await.unwrap(), (length as u64, Sha256::of(&bytes)), "{name} {length}");
+        for from in [0, length / 2, length.saturating_sub(1)] {
+            assert!(all_of(place, &target, from as u64).await == bytes[from..], "{name} {length} from {from}");
+        }
+        // Once more is fine; what is not what is said of it gets no name.
+        place.put(&target, &cargo, &|_| {}).await.unwrap();
+        if length > 0 {
+            let lie = Cargo { sha256: Sha256::of(b"else"), ..cargo.clone() };
+            let failure = place.put(&format!("prod/lie{number}/x"), &lie, &|_| {}).await.unwrap_err();
+            assert_eq!(failure.kind, Kind::Bad, "{name}: {failure:?}");
+            assert_eq!(place.read(&format!("prod/lie{number}/x")).await.unwrap(), None, "{name}");
+        }
+    }
+    assert_eq!(place.get("prod/none", 0).await.unwrap_err().kind, Kind::Bad, "{name}");
+    assert_eq!(place.digest("prod/none").await.unwrap_err().kind, Kind::Bad, "{name}");
+    // Names stay inside.
+    for bad in ["../x", "prod/../../x", "/etc/passwd", "", "a//b", "a\nb"] {
+        assert!(
+            place.read(bad).await.is_err() && place.create(bad, b"").await.is_err() && place.remove(bad).await.is_err(),
+            "{name} {bad:?}"
+        );
+    }
+    let listed: Vec<String> = place.files("prod").await.unwrap().into_iter().map(|(name, _)| name).collect();
+    assert!(
+        listed.contains(&"prod/deep/er/t".to_owned()) && listed.contains(&"prod/a b'c.json".to_owned()),
+        "{name}: {listed:?}"
+    );
+    assert_eq!(place.files("nothing").await.unwrap(), []);
+    for file in listed {
+        place.remove(&file).await.unwrap();
+        place.remove(&file).await.unwrap();
+    }
+    assert_eq!(place.files("").await.unwrap(), [], "{name}");
+    // Locks.
+    let (cluster, id) = ("prod".parse().unwrap(), "20261126T010203Z-00ff".parse().unwrap());
+    let held = place.lock(&cluster, &id, &who(), "test").await.unwrap();
+    let failure = place.lock(&cluster, &id, &who(), "test").await.unwrap_err();
+    assert_eq!(failure.kind, Kind::Refused, "{name}: {failure:?}");
+    held.release(place).await.unwrap();
+    place.lock(&cluster, &id, &who(), "test").await.unwrap().release(place).await.unwrap();
+}
+
+/// A whole point goes there, is seen, verified, noted, comes back, and is deleted.
+async fn life(place: &Place, dir: &Path, archive: &[u8]) {
+    let name = place.name();
+    let (from, mut point) = source(dir, archive);
+    let id = point.id().clone();
+    let copied = shelf::copy(&from, &mut point, place, &who(), true, &|_, _| {})
+        .await
+        .unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
+    assert!(!copied.was_there && copied.how.contains("read back"), "{name}: {copied:?}");
+    assert_eq!(point.replicas(), [name.as_str()]);
+    assert!(shelf::copy(&from, &mut point, place, &who(), false, &|_, _| {}).await.unwrap().was_there);
+    let mut there = shelf::find(place, "prod/latest").await.unwrap();
+    assert_eq!((there.id(), there.verdict(), &there.manifest), (&id, Verdict::Verified, &point.manifest), "{name}");
+    assert!(shelf::look(&there).is_empty(), "{name}");
+    let report = shelf::verify(place, &mut there, &who(), &|_| Box::new(Walk(0)), &|_, _| {}).await.unwrap();
+    assert!(report.bad.is_empty() && report.not_noted.is_none(), "{name}: {report:?}");
+    shelf::note(place, &mut there, &who(), Remark::Held { until: None }).await.unwrap();
+    assert!(shelf::find(place, id.as_str()).await.unwrap().held(Timestamp::now()), "{name}");
+    // Back into another folder, byte by byte.
+    let back = shelf::folder_place(Catalog::open(&dir.join("back")).unwrap());
+    shelf::copy(place, &mut there, &back, &who(), true, &|_, _| {})
+        .await
+        .unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
+    let (one, two) = (dir.join("from/prod").join(id.as_str()), dir.join("back/prod").join(id.as_str()));
+    for file in ["manifest.json", "gravity.tar.gz", "logs/gravity-backup.log", "settings/empty.json"] {
+        assert!(std::fs::read(one.join(file)).unwrap() == std::fs::read(two.join(file)).unwrap(), "{name} {file}");
+    }
+    // It rots there: found.
+    place.remove(&format!("prod/{id}/logs/gravity-backup.log")).await.unwrap();
+    place.create(&format!("prod/{id}/logs/gravity-backup.log"), b"said the hooK\n").await.unwrap();
+    let mut rotten = shelf::find(place, id.as_str()).await.unwrap();
+    let report = shelf::verify(place, &mut rotten, &who(), &|_| Box::new(Walk(0)), &|_, _| {}).await.unwrap();
+    assert_eq!((report.bad.len(), report.bad[0].what.as_str()), (1, "sha256"), "{name}");
+    assert_eq!(shelf::find(place, id.as_str()).await.unwrap().verdict(), Verdict::Damaged, "{name}");
+    // What is not in the trash is not deleted; what is, is gone for good.
+    assert_eq!(shelf::empty(place, &rotten, &who()).await.unwrap_err().kind, Kind::Refused);
+    shelf::trash(place, &mut rotten, &who(), Timestamp::now(), "test", None).await.unwrap();
+    shelf::empty(place, &rotten, &who()).await.unwrap();
+    assert_eq!(place.files("").await.unwrap(), [], "{name}");
+    assert!(shelf::entries(place, None).await.unwrap().is_empty(), "{name}");
+    // A copy that was stopped half way is no point, is told, and the next attempt finishes it.
+    let stage = place.stage(&point.cluster, &id);
+    place.create(&format!("{stage}/logs/gravity-backup.log"), b"said the hook\n").await.unwrap();
+    let entries = shelf::entries(place, None).await.unwrap();
+    assert!(matches!(&entries[..], [Entry::LeftOver(part)] if part.id == id), "{name}: {entries:?}");
+    assert!(shelf::find(place, id.as_str()).await.is_err());
+    if !matches!(place, Place::Folder(_)) {
+        // The lock of a ferry that died is told, and broken by name.
+        let _died = place.lock(&point.cluster, &id, &who(), "copy").await.unwrap();
+        assert!(matches!(&shelf::entries(place, None).await.unwrap()[..], [Entry::InProgress(_)]), "{name}");
+        let failure = shelf::copy(&from, &mut point, place, &who(), false, &|_, _| {}).await.unwrap_err();
+        assert!(
+            failure.kind == Kind::Refused && failure.mend.as_deref().unwrap().contains("break-lock"),
+            "{name}: {failure:?}"
+        );
+        assert_eq!(shelf::break_lock(place, &point.cluster, &id).await.unwrap().unwrap().who, who());
+    }
+    shelf::copy(&from, &mut point, place, &who(), false, &|_, _| {})
+        .await
+        .unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
+    assert_eq!(shelf::find(place, id.as_str()).await.unwrap().verdict(), Verdict::Verified, "{name}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_keeps_the_contract() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Place::Folder(Folder::new(Catalog::open(&dir.path().join("catalog")).unwrap()));
+    contract(&place, dir.path(), 1 << 20).await;
+    life(&place, dir.path(), &vec![7; 3 << 20]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_sh_keeps_the_contract() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("it's a place");
+    std::fs::create_dir(&root).unwrap();
+    std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let place = local_host(&root);
+    contract(&place, dir.path(), 1 << 20).await;
+    life(&place, dir.path(), &vec![7; 3 << 20]).await;
+    std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o707)).unwrap();
+    let failure = place.probe().await.unwrap_err();
+    assert!(failure.what.contains("anybody there can write"), "{failure:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn object_storage_keeps_the_contract() {
+    let storage = Storage::start();
+    let dir = tempfile::tempdir().unwrap();
+    contract(&storage.place("deep/er"), dir.path(), 8 << 20).await;
+    let bytes: Vec<u8> = (0..20_u32 << 20).map(|at| (at / 3) as u8).collect();
+    life(&storage.place("deep/er"), dir.path(), &bytes).await;
+    // Another prefix is another catalog; a bucket that is not there is told.
+    assert_eq!(storage.place("other").files("").await.unwrap(), []);
+    let aws = Aws {
+        key_id: Some("A".into()),
+        secret: Some("s".to_owned().into()),
+        endpoint: Some(storage.endpoint()),
+        ..Aws::default()
+    };
+    let nowhere = Place::Object(ObjectPlace::new("s3://nowhere".into(), "nowhere", "", &aws).unwrap());
+    let failure = nowhere.probe().await.unwrap_err();
+    assert!(failure.what.contains("s3://nowhere"), "{failure:?}");
+    assert!(!format!("{nowhere:?}{failure:?}").contains("not-a-secret"));
+}
+
+/// A desk with an ssh_config that knows the host `shelf`, and the storage's address in its environment.
+struct Desk {
+    dir: tempfile::TempDir,
+}
+
+impl Desk {
+    fn new(node: Option<&RealNode>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join(".ssh")).unwrap();
+        if let Some(node) = node {
+            let text = format!(
+                "Host shelf\n  HostName 127.0.0.1\n  Port {}\n  User {}\n  IdentityFile {}\n  UserKnownHostsFile {}\n",
+                node.port,
+                node.user,
+                node.key_path.display(),
+                node.known_hosts_path.display()
+            );
+            std::fs::write(dir.path().join(".ssh/config"), text).unwrap();
+        }
+        Self { dir }
+    }
+
+    fn ferry(&self, args: &[&str], env: &[(&str, &str)]) -> Said {
+        let mut command = support::bed::ferry(None, self.dir.path());
+        command.env("HOME", self.dir.path()).envs(env.iter().copied()).args(args);
+        support::bed::run_limited(command, Duration::from_secs(60))
+    }
+}
+
+/// The commands of an operator against another place.
+fn commands(desk: &Desk, url: &str, env: &[(&str, &str)]) {
+    let (_, point) = source(desk.dir.path(), &vec![9; 2 << 20]);
+    let (id, from) = (point.id().to_string(), desk.dir.path().join("from"));
+    let from = from.to_str().unwrap();
+    desk.ferry(&["points", "copy", &id, "--to", url, "--catalog", from, "--reread"], env).must(0, &["copied to", url]);
+    desk.ferry(&["points", "list", "--catalog", url], env).must(0, &[&id, "verified"]);
+    desk.ferry(&["points", "check", "--max-age", "26h", "--catalog", url], env).must(0, &["OK prod: gravity 3 h"]);
+    desk.ferry(&["points", "check", "--min-replicas", "2", "--catalog", from], env).must(0, &["in 2 of 2 places"]);
+    desk.ferry(&["points", "show", &id, "--catalog", url], env).must(0, &["3.2.0"]);
+    desk.ferry(&["points", "verify", "--metadata", "--catalog", url], env).must(0, &["every file at its size"]);
+    // Two mebibytes of nines are no gzip: the walk says so, wherever the point lies.
+    desk.ferry(&["points", "verify", "--catalog", url], env).must(9, &["gravity.tar.gz: archive"]);
+    desk.ferry(&["points", "hold", &id, "30d", "--catalog", url], env).must(0, &["is held until"]);
+    desk.ferry(&["points", "delete", &id, "--confirm", &id, "--catalog", url], env).must(7, &["held"]);
+    desk.ferry(&["points", "hold", &id, "release", "--catalog", url], env).must(0, &[]);
+    desk.ferry(&["points", "prune", "--keep-last", "1", "--check", "--catalog", url], env).must(0, &[&id]);
+    desk.ferry(&["points", "export", &id, "--catalog", url], env).must(7, &["copy it here first"]);
+    desk.ferry(&["points", "import", "/dev/null", "--catalog", url], env).must(7, &["a folder of this machine only"]);
+    desk.ferry(&["catalog", "break-lock", &format!("prod/{id}"), "--catalog", url], env).must(1, &["is not locked"]);
+    desk.ferry(&["points", "delete", &id, "--confirm", &id, "--now", "--catalog", url], env)
+        .must(0, &["deleted for good"]);
+    desk.ferry(&["points", "list", "--catalog", url], env).must(0, &["no recovery point"]);
+}
+
+#[test]
+fn an_operator_works_on_another_host() {
+    let node = RealNode::start(Opts { in_memory: true, ..Opts::default() });
+    let desk = Desk::new(Some(&node));
+    commands(&desk, "ssh://shelf/home/ops/points", &[]);
+    let modes = node.exec_in("find /home/ops/points -type d -perm /077; find /home/ops/points -type f -perm /077");
+    assert_eq!(String::from_utf8_lossy(&modes.stdout), "", "nobody else reads it there");
+    // A host that nobody recorded is not trusted, and one that is not there is told.
+    std::fs::write(desk.dir.path().join("empty"), "").unwrap();
+    let config = desk.dir.path().join(".ssh/config");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(
+        &config,
+        text.replace(node.known_hosts_path.to_str().unwrap(), desk.dir.path().join("empty").to_str().unwrap()),
+    )
+    .unwrap();
+    let said = desk.ferry(&["points", "list", "--catalog", "ssh://shelf/home/ops/points"], &[]);
+    assert!([1, 4, 7].contains(&said.code), "{}", said.all());
+    std::fs::write(
+        &config,
+        text.replace("  HostName 127.0.0.1\n", "  HostName 127.0.0.1\n  StrictHostKeyChecking no\n"),
+    )
+    .unwrap();
+    desk.ferry(&["points", "list", "--catalog", "ssh://shelf/home/ops/points"], &[])
+        .must(1, &["archives do not go where host keys are not checked"]);
+}
+
+#[test]
+fn an_operator_works_on_object_storage() {
+    let storage = Storage::start();
+    let desk = Desk::new(None);
+    let endpoint = storage.endpoint();
+    let secret = "canary-3f9a-secret";
+    let env = [
+        ("AWS_ENDPOINT_URL", endpoint.as_str()),
+        ("AWS_ACCESS_KEY_ID", "AKID"),
+        ("AWS_SECRET_ACCESS_KEY", secret),
+        ("AWS_REGION", "eu-1"),
+    ];
+    commands(&desk, "s3://shelf/points", &env);
+    // Nothing of the secret is written anywhere, nor said.
+    assert_eq!(support::bed::find_in_files(desk.dir.path(), secret.as_bytes()), None);
+    let said = desk.ferry(&["points", "list", "--catalog", "s3://nowhere/x"], &env);
+    assert_ne!(said.code, 0);
+    said.never(secret);
+    // From the files that the AWS tools have.
+    std::fs::create_dir(desk.dir.path().join(".aws")).unwrap();
+    let credentials = desk.dir.path().join(".aws/credentials");
+    std::fs::write(&credentials, format!("[default]\naws_access_key_id = AKID\naws_secret_access_key = {secret}\n"))
+        .unwrap();
+    std::fs::write(
+        desk.dir.path().join(".aws/config"),
+        format!("[default]\nregion = eu-1\nendpoint_url = {endpoint}\n"),
+    )
+    .unwrap();
+    desk.ferry(&["points", "list", "--catalog", "s3://shelf/points"], &[]).must(0, &["no recovery point"]);
+    desk.ferry(&["points", "list", "--catalog", "s3://shelf/points"], &[("AWS_PROFILE", "none")])
+        .must(1, &["AWS_PROFILE names"]);
+    let plain = [("AWS_ENDPOINT_URL", "http://192.0.2.1:9000")];
+    desk.ferry(&["points", "list", "--catalog", "s3://shelf/points"], &plain).must(1, &["without TLS"]);
+}
+
+#[test]
+fn a_large_copy_takes_little_memory() {
+    let storage = Storage::start();
+    let desk = Desk::new(None);
+    let (_, point) = source(desk.dir.path(), &vec![3; 96 << 20]);
+    let endpoint = storage.endpoint();
+    let env = [("AWS_ENDPOINT_URL", endpoint.as_str()), ("AWS_ACCESS_KEY_ID", "AKID"), ("AWS_SECRET_ACCESS_KEY", "x")];
+    let from = desk.dir.path().join("from");
+    let said = desk.ferry(
+        &["points", "copy", point.id().as_str(), "--to", "s3://shelf", "--reread", "--catalog", from.to_str().unwrap()],
+        &env,
+    );
+    said.must(0, &["copied to"]);
+    println!(
+        "96 MiB to object storage and read back: {} KiB at the most, {:.1} s",
+        said.peak_kib,
+        said.took.as_secs_f64()
+    );
+    assert!(said.peak_kib < 96 << 10, "{} KiB", said.peak_kib);
+}
