@@ -87,6 +87,8 @@ pub(super) enum Command {
     /// Playbooks that are inside ferry
     #[command(subcommand)]
     Playbooks(PlaybooksCommand),
+    /// What a module takes, and the schema of playbooks
+    Doc(super::doc::DocArgs),
     /// Pretend clusters on this machine, to try and to rehearse
     #[command(subcommand)]
     Sandbox(SandboxCommand),

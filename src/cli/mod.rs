@@ -8,6 +8,7 @@ mod backup;
 mod compat;
 mod completions;
 mod demo;
+mod doc;
 mod doctor;
 mod drill;
 mod examples;
@@ -156,6 +157,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Jobs(command) => block_on(jobs::run(command)),
         Command::Runs(args::RunsCommand::Resume(args)) => block_on(resume::run(*args)),
         Command::Runs(command) => runs::run(command),
+        Command::Doc(args) => doc::run(&args),
         Command::Playbooks(command) => playbooks::run(&command),
         Command::Sandbox(command) => sandbox::run(command),
         Command::Explain(args) => explain::run(&args),
