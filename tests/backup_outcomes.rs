@@ -140,19 +140,20 @@ fn check_starts_nothing() {
 }
 
 #[test]
-fn what_is_not_built_is_said_beside_the_success() {
+fn nfs_files_that_cannot_be_saved_are_said_beside_the_success() {
     let bed = Bed::new(Generation::G7);
     let inventory = bed.inventory(
         "nfs.yml",
         &[("pce_cluster_name: pce-prod", "pce_nfs_export: /srv/nfs\n        pce_cluster_name: pce-prod")],
     );
-    bed.ferry(&["backup", "prod", "-i", &inventory]).must(2, &["not built yet", "is sealed: verified"]);
+    bed.ferry(&["backup", "prod", "-i", &inventory])
+        .must(2, &["several hosts of the cluster have pce_nfs_export", "is sealed: verified"]);
     let (id, _) = bed.points("prod").into_iter().next().unwrap();
     let manifest: serde_json::Value =
         serde_json::from_slice(&std::fs::read(bed.catalog().join("prod").join(&id).join("manifest.json")).unwrap())
             .unwrap();
     assert_eq!(manifest["complete"], false);
-    assert!(manifest["contents"].to_string().contains("not built yet"));
+    assert!(manifest["contents"].to_string().contains("not saved in this run"));
     bed.ferry(&["backup", "prod", "-i", &inventory, "--only", "gravity"]).must(0, &["is sealed: verified"]);
 }
 

@@ -224,7 +224,7 @@ fn the_manifest_has_its_shape() {
     let no = |row: &str| contents.as_array().unwrap().iter().find(|r| r["row"] == row).unwrap()["in_backup"] == "no";
     assert_eq!(contents.as_array().unwrap().len(), 16);
     assert!(no("DNS settings") && no("runtimes") && !no("databases"));
-    assert_eq!(contents[15], json!({"row": "NFS archive", "in_backup": "no", "note": "no: not built yet"}));
+    assert_eq!(contents[15], json!({"row": "NFS archive", "in_backup": "no", "note": "not saved in this run"}));
     assert_eq!(contents_rows(false, false, false, false).len(), 14);
     let golden = json!({
         "format": 1,

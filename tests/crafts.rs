@@ -691,3 +691,116 @@ fn an_nfs_export_is_equal_after_backup_and_restore() {
     assert_eq!(out.status.code(), Some(7), "{}", said(&out));
     assert!(!target.path().join("never").exists());
 }
+
+// ── hooks, schedules ──
+
+/// A server that takes every request and remembers it.
+fn listen() -> (u16, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
+    use std::io::{BufRead as _, Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let all = std::sync::Arc::clone(&heard);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+            let (mut head, mut length) = (String::new(), 0);
+            while let Ok(count) = reader.read_line(&mut head) {
+                let line = head.lines().last().unwrap_or_default().to_lowercase();
+                if let Some(rest) = line.strip_prefix("content-length:") {
+                    length = rest.trim().parse().unwrap();
+                }
+                if count <= 2 {
+                    break;
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            let mut stream = stream;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            all.lock().unwrap().push(format!("{head}{}", String::from_utf8_lossy(&body)));
+        }
+    });
+    (port, heard)
+}
+
+#[test]
+fn hooks_are_told_and_never_fail_a_backup() {
+    let cluster = Cluster::plain(0.3, 2);
+    let (port, heard) = listen();
+    let settings = std::fs::read_to_string(&cluster.config).unwrap();
+    let with = |hooks: &str| std::fs::write(&cluster.config, format!("{settings}\n[hooks]\n{hooks}\n")).unwrap();
+    let told = cluster.dir().join("told");
+    with(&format!(
+        "ping = \"http://127.0.0.1:{port}/hc-s3cret\"\nwebhook = \"http://127.0.0.1:{port}/wh-s3cret\"\n\
+         webhook_body = '{{\"text\": {{{{ title | tojson }}}}, \"ok\": {{{{ ok | tojson }}}}}}'\ntextfile = \"{0}/ferry.prom\"\n\
+         after = [\"sh\", \"-c\", \"cat >{1}; echo $FERRY_HOOK_CLUSTER $FERRY_HOOK_EXIT >>{1}\"]\non_error = [\"sh\", \"-c\", \"echo wrong >{1}\"]",
+        cluster.dir().display(),
+        told.display()
+    ));
+    let ended = cluster.run(&["backup", "prod", "--output", "plain", "--hold", "30d", "--waive", SPACE], SOON);
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    let requests = std::mem::take(&mut *heard.lock().unwrap());
+    let lines: Vec<&str> = requests.iter().filter_map(|request| request.lines().next()).collect();
+    assert_eq!(
+        lines,
+        ["POST /hc-s3cret/start HTTP/1.1", "POST /hc-s3cret HTTP/1.1", "POST /wh-s3cret HTTP/1.1"],
+        "{}",
+        ended.said
+    );
+    assert!(requests[1].contains("saved: gravity") && requests[2].contains("\"ok\""), "{requests:?}");
+    let body: serde_json::Value = serde_json::from_str(requests[2].lines().last().unwrap()).unwrap();
+    assert_eq!(body, serde_json::json!({"text": "Backup of prod", "ok": true}));
+    let id = cluster.sealed().into_iter().next().unwrap();
+    let text = std::fs::read_to_string(&told).unwrap();
+    assert!(text.contains(&id) && text.ends_with("prod 0\n"), "{text}");
+    let prom = std::fs::read_to_string(cluster.dir().join("ferry.prom")).unwrap();
+    for words in [
+        "ferry_point_started_timestamp_seconds{cluster=\"prod\",kind=\"gravity\"} 1",
+        "ferry_point_bytes{",
+        "ferry_points_verified{cluster=\"prod\",kind=\"gravity\"} 1",
+        "ferry_run_exit_code{cluster=\"prod\"} 0",
+    ] {
+        assert!(prom.contains(words), "{words}\n{prom}");
+    }
+    let notes = std::fs::read_to_string(cluster.dir().join("catalog/prod").join(&id).join("notes.jsonl")).unwrap();
+    assert!(notes.contains("\"held\""), "{notes}");
+
+    // Young enough: nothing is begun, and nobody is told.
+    let begun = cluster.begun();
+    let ended = cluster.run(&["backup", "prod", "--if-older-than", "20h", "--waive", SPACE], SOON);
+    assert_eq!((ended.code, cluster.begun()), (Some(0), begun), "{}", ended.said);
+    assert!(ended.said.contains("nothing to do") && heard.lock().unwrap().is_empty(), "{}", ended.said);
+
+    // A run that fails says so, with why.
+    fault(&cluster, "prod:hook-fails=on");
+    let ended = cluster.run(&["backup", "prod", "--waive", SPACE], SOON);
+    fault(&cluster, "prod:hook-fails=off");
+    assert_eq!(ended.code, Some(2), "{}", ended.said);
+    let requests = std::mem::take(&mut *heard.lock().unwrap());
+    assert!(requests[1].starts_with("POST /hc-s3cret/fail ") && requests[1].contains("exit code 2"), "{requests:?}");
+    assert_eq!(std::fs::read_to_string(&told).unwrap(), "wrong\n");
+
+    // Nobody there, a command that fails, a folder that is not there: told, and the backup is as good.
+    with(
+        "ping = \"http://127.0.0.1:9/hc-s3cret\"\nwebhook = \"http://127.0.0.1:9/wh-s3cret\"\ntextfile = \"/nowhere/at/all.prom\"\nbefore = [\"false\"]\nafter = [\"/no/such/program\"]",
+    );
+    let ended = cluster.run(&["backup", "prod", "--output", "plain", "--waive", SPACE], SOON);
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    for hook in [
+        "hooks.ping failed",
+        "hooks.webhook failed",
+        "hooks.textfile failed",
+        "hooks.before failed",
+        "hooks.after failed",
+    ] {
+        assert!(ended.said.contains(hook), "{hook}\n{}", ended.said);
+    }
+    assert!(!ended.said.contains("s3cret"), "{}", ended.said);
+    let grep = std::process::Command::new("grep")
+        .args(["-rl", "s3cret", "runs", "catalog"])
+        .current_dir(cluster.dir())
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&grep.stdout), "");
+}

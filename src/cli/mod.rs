@@ -20,6 +20,7 @@ mod jobs;
 mod logs;
 mod man;
 mod migrate;
+mod notify;
 mod open;
 mod ping;
 mod playbooks;

@@ -262,6 +262,9 @@ fn with_flag(failure: Failure) -> Failure {
 pub(super) fn reach(common: &Common, settings: &Settings) -> Result<Reach, Failure> {
     let hide: Vec<String> = common.become_password_env.iter().cloned().collect();
     let masker = super::MASKER.get_or_init(Masker::new).clone();
+    for address in settings.hooks.ping.iter().chain(&settings.hooks.webhook) {
+        masker.learn(&address.clone().into());
+    }
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| PathBuf::from("/"));
     let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
     let ask = ask_passphrase(common, &masker)?;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::args::{Common, OutputKind};
 use super::open::{self, Opened};
-use super::{compat, points_place, prompt};
+use super::{compat, notify, points_place, prompt};
 use crate::catalog::Catalog;
 use crate::digest::Sha256;
 use crate::event::{Event, Events, Window};
@@ -302,6 +302,18 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     if prompt::somebody() && matches!(journey.common.output, OutputKind::Human | OutputKind::Plain) {
         world.person = Some(Arc::new(prompt::Person));
     }
+    let notifier = journey.needs_catalog.then(|| notify::Notifier {
+        hooks: opened.settings.hooks.clone(),
+        masker: opened.masker.clone(),
+        run: telling.id.to_string(),
+        dir: telling.dir.clone(),
+        title: journey.title.clone(),
+        cluster: journey.cluster.as_ref().map(ToString::to_string).unwrap_or_default(),
+        catalog: opened.settings.catalogs.first().cloned(),
+    });
+    if let Some(notifier) = &notifier {
+        notifier.began(&telling.events).await;
+    }
     let person = world.person.is_some();
     let Opened { inventory, reach, .. } = journey.opened;
     world.reach = Some(reach);
@@ -324,6 +336,9 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         let _ = window.join();
     }
     super::runs::report_after(&telling.dir, journey.common.junit.as_deref());
+    if let Some(notifier) = &notifier {
+        notifier.ended(exit, began.elapsed().as_secs_f64()).await;
+    }
     if let Err(failure) = ended {
         // Everything was done and told; only the journal's last line is missing.
         report::render::print_failure(&failure, report::render::Style::stderr());

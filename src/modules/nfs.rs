@@ -95,6 +95,13 @@ pub(super) async fn backup(world: &World, args: &Map<String, Value>) -> Result<D
         Ok(Some((host, dir))) => save(world, args, &host, dir).await,
         Err(failure) => Err(failure),
     };
+    let ended = ended.map_err(|mut failure| {
+        // A part of a backup that cannot be made has failed: the others are made already.
+        if failure.kind == Kind::CouldNotStart {
+            failure.kind = Kind::Failed;
+        }
+        failure
+    });
     if let Err(failure) = &ended {
         world.work.lock().await.nfs.failed = Some(failure.clone());
     }

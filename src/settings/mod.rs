@@ -59,6 +59,25 @@ pub struct Keep {
     pub grace: Option<Duration>,
 }
 
+/// Who is told how a run that works on a cluster went. Everything may be absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// A healthchecks-style address: `…/start` when a run begins, itself when it went well, `…/fail` when it did not.
+    pub ping: Option<String>,
+    /// An address that gets one POST when a run has ended.
+    pub webhook: Option<String>,
+    /// A template for its body; JSON of all that is known without one.
+    pub webhook_body: Option<String>,
+    /// A file for Prometheus' node exporter; from the file absolute.
+    pub textfile: Option<PathBuf>,
+    /// A command before the run, its words.
+    pub before: Vec<String>,
+    /// A command after a run that went well.
+    pub after: Vec<String>,
+    /// A command after a run that did not.
+    pub on_error: Vec<String>,
+}
+
 /// The settings in force.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -76,6 +95,8 @@ pub struct Settings {
     pub forks: usize,
     /// Retention.
     pub keep: Keep,
+    /// Who is told.
+    pub hooks: Hooks,
     /// Whether `run`, `exec`, `inventory` and `vault` keep to Ansible's numbers and forms.
     pub compat_ansible: bool,
     /// Login user where the inventory names none (`FERRY_REMOTE_USER`, `ANSIBLE_REMOTE_USER`).
@@ -245,6 +266,8 @@ impl Settings {
         };
         let forks_env = number("FORKS", true, MOST_FORKS);
         let timeout = number("TIMEOUT", true, 86_400).map(|seconds| Duration::from_secs(seconds as u64));
+        let mut hooks = written.hooks.clone();
+        hooks.textfile = hooks.textfile.map(|path| env.absolute(folder, &path.to_string_lossy()));
         let mut keep = written.keep.clone();
         for (name, slot) in [
             ("KEEP_LAST", &mut keep.last),
@@ -299,7 +322,9 @@ impl Settings {
                 }
             },
         };
-        for (name, what) in [("RECIPIENTS", "encryption to recipients"), ("HOOKS", "hooks")] {
+        for (name, what) in
+            [("RECIPIENTS", "encryption to recipients"), ("HOOKS", "a list of hooks in the environment")]
+        {
             if let Some((name, _)) = env.setting(name, false) {
                 errors.push(wrong(format!("{name} is set, and {what} is not built yet in ferry")).mend("unset it"));
             }
@@ -331,6 +356,7 @@ impl Settings {
             runs,
             forks,
             keep,
+            hooks,
             compat_ansible,
             remote_user: env
                 .setting("REMOTE_USER", true)

@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::files::read_text;
-use super::{Keep, MOST_FORKS, duration, places};
+use super::{Hooks, Keep, MOST_FORKS, duration, places};
 use crate::failure::{Failure, Kind};
 use crate::name::nearest;
 
@@ -22,10 +22,12 @@ pub(super) struct Written {
     pub(super) runs: Option<String>,
     pub(super) forks: Option<usize>,
     pub(super) keep: Keep,
+    pub(super) hooks: Hooks,
     pub(super) compat_ansible: bool,
 }
 
 const KEYS: [&str; 8] = ["inventory", "catalog", "runs", "forks", "recipients", "keep", "hooks", "compat"];
+const HOOK_KEYS: [&str; 7] = ["ping", "webhook", "webhook_body", "textfile", "before", "after", "on_error"];
 const KEEP_KEYS: [&str; 7] = ["last", "daily", "weekly", "monthly", "yearly", "within", "grace"];
 
 struct Reader<'a> {
@@ -123,7 +125,7 @@ impl Reader<'_> {
                 "recipients" => {
                     self.not_built(value, "recipients", "encryption to recipients is not built yet in ferry")
                 }
-                "hooks" => self.not_built(value, "hooks", "hooks are not built yet in ferry"),
+                "hooks" => self.hooks(value, &mut out.hooks),
                 other => self.unknown(key.span(), other, "ferry.toml", &KEYS),
             }
         }
@@ -161,6 +163,59 @@ impl Reader<'_> {
             }
         }
         out
+    }
+
+    fn hooks(&mut self, value: &Spanned<DeValue<'_>>, hooks: &mut Hooks) {
+        let Some(table) = value.get_ref().as_table() else {
+            self.wrong(value, "hooks is a table", "write [hooks] and below it lines such as ping = \"https://…\"");
+            return;
+        };
+        for (key, value) in table {
+            let name = key.get_ref().as_ref();
+            let text = value.get_ref().as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned);
+            match name {
+                "ping" | "webhook" => {
+                    let fits = |text: &String| {
+                        (text.starts_with("https://") || text.starts_with("http://"))
+                            && !text.chars().any(|c| c.is_control() || c == ' ')
+                    };
+                    match text.filter(fits) {
+                        Some(text) if name == "ping" => hooks.ping = Some(text),
+                        Some(text) => hooks.webhook = Some(text),
+                        // It is not shown: whoever has such an address can say that all is well.
+                        None => {
+                            let failure = self
+                                .failure(key.span(), format!("hooks.{name} is an address"))
+                                .mend(format!("write {name} = \"https://…\""));
+                            self.errors.push(failure);
+                        }
+                    }
+                }
+                "webhook_body" => hooks.webhook_body = text,
+                "textfile" => match text {
+                    Some(text) => hooks.textfile = Some(text.into()),
+                    None => {
+                        self.wrong(value, "hooks.textfile is the path of a file", "write textfile = \"/…/ferry.prom\"")
+                    }
+                },
+                "before" | "after" | "on_error" => {
+                    let words = value.get_ref().as_array().map(|items| {
+                        items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
+                    });
+                    match words.flatten().filter(|words| !words.is_empty()) {
+                        Some(words) if name == "before" => hooks.before = words,
+                        Some(words) if name == "after" => hooks.after = words,
+                        Some(words) => hooks.on_error = words,
+                        None => self.wrong(
+                            value,
+                            &format!("hooks.{name} is a command as a list of its words"),
+                            &format!("write {name} = [\"/usr/local/bin/told\", \"ops\"]"),
+                        ),
+                    }
+                }
+                other => self.unknown(key.span(), other, "hooks", &HOOK_KEYS),
+            }
+        }
     }
 
     fn keep(&mut self, value: &Spanned<DeValue<'_>>, keep: &mut Keep) {
