@@ -201,7 +201,7 @@ fn schema() -> Value {
 }
 
 pub(super) fn run(args: &DocArgs) -> Result<u8, Failure> {
-    let out = Sink::stdout();
+    let mut out = Sink::stdout();
     let pretty = |value: &Value| serde_json::to_string_pretty(value).unwrap_or_default();
     if args.schema {
         out.put(&format!("{}\n", pretty(&schema())));
