@@ -43,6 +43,7 @@ fn world(shell: &str, folder: &Path, check: bool) -> World {
         check,
         only: Vec::new(),
         label: None,
+        hold: None,
         waive: BTreeMap::new(),
         patience: std::time::Duration::from_secs(60),
         restore: Default::default(),

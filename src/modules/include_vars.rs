@@ -69,7 +69,9 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     let mut files: Vec<String> = Vec::new();
     match (file, call.text("dir")) {
         (Some(_), Some(_)) => {
-            return Ok(call.failed("You are mixing file only and dir only arguments, these are incompatible", json!({})));
+            return Ok(
+                call.failed("You are mixing file only and dir only arguments, these are incompatible", json!({}))
+            );
         }
         (Some(file), None) => {
             let path = match call.search("vars", file) {
