@@ -11,9 +11,9 @@ use ferry::event::{Events, Outcome};
 use ferry::failure::Place;
 use ferry::modules::{self, Call, Choices, Done, RunInfo, World};
 use ferry::name::RunId;
+use ferry::remote::Way;
 use ferry::remote::local::LocalSession;
 use ferry::remote::sudo::Become;
-use ferry::remote::Way;
 use serde_json::{Map, Value, json};
 
 const SHELLS: &[&str] = &["dash", "bash --posix", "busybox sh"];
@@ -43,6 +43,7 @@ fn world(shell: &str, folder: &Path, check: bool) -> World {
         check,
         only: Vec::new(),
         label: None,
+        hold: None,
         waive: BTreeMap::new(),
         patience: std::time::Duration::from_secs(60),
         restore: Default::default(),
@@ -129,7 +130,10 @@ async fn each_module_changes_once_and_a_check_changes_nothing() {
             ("file", json!({"path": at("hard"), "state": "hard", "src": at("old")})),
             ("file", json!({"path": at("gone"), "state": "absent"})),
             ("file", json!({"path": at("old"), "mode": "a+r"})),
-            ("file", json!({"path": at("touched"), "state": "touch", "modification_time": "202001020304.05", "access_time": "202001020304.05"})),
+            (
+                "file",
+                json!({"path": at("touched"), "state": "touch", "modification_time": "202001020304.05", "access_time": "202001020304.05"}),
+            ),
             ("fetch", json!({"src": at("source"), "dest": format!("{home}/"), "flat": true})),
             ("fetch", json!({"src": at("source"), "dest": home})),
             ("command", json!({"cmd": format!("touch {}", at("made")), "creates": at("mad*")})),
@@ -149,7 +153,12 @@ async fn each_module_changes_once_and_a_check_changes_nothing() {
             assert_eq!(second.outcome, Outcome::Ok, "{shell}: {module} {given} a second time: {:?}", second.result);
             assert_eq!(tree(&here), between, "{shell}: {module} {given} changed something a second time");
             let again = call(&checking, module, given.clone()).await;
-            assert_eq!(again.outcome, Outcome::Ok, "{shell}: a check of {module} {given} afterwards: {:?}", again.result);
+            assert_eq!(
+                again.outcome,
+                Outcome::Ok,
+                "{shell}: a check of {module} {given} afterwards: {:?}",
+                again.result
+            );
         }
         assert_eq!(std::fs::read_to_string(here.join("rendered")).unwrap(), "n=2\n");
         assert_eq!(std::fs::metadata(here.join("rendered")).unwrap().mode() & 0o7777, 0o640);
@@ -190,7 +199,12 @@ async fn modules_that_look() {
         let done = call(&world, "slurp", json!({"src": at("a.log")})).await.result;
         assert_eq!(done["content"], "aGVsbG8Kd29ybGQK", "{shell}");
         let names = |done: Done| -> Vec<String> {
-            done.result["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()).collect()
+            done.result["files"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|file| file["path"].as_str().unwrap().rsplit('/').next().unwrap().to_owned())
+                .collect()
         };
         let find = |given: Value| call(&world, "find", given);
         assert_eq!(names(find(json!({"paths": at("")})).await), ["a.log"], "{shell}");
@@ -200,10 +214,21 @@ async fn modules_that_look() {
         assert_eq!(names(find(json!({"paths": at(""), "recurse": true, "size": "1k"})).await), ["b.log"], "{shell}");
         assert_eq!(names(find(json!({"paths": at(""), "contains": "wor"})).await), ["a.log"], "{shell}");
         assert_eq!(names(find(json!({"paths": at(""), "file_type": "link"})).await), ["l"], "{shell}");
-        assert_eq!(names(find(json!({"paths": at(""), "patterns": "^a.*", "use_regex": true, "age": "-1h"})).await), ["a.log"]);
+        assert_eq!(
+            names(find(json!({"paths": at(""), "patterns": "^a.*", "use_regex": true, "age": "-1h"})).await),
+            ["a.log"]
+        );
         let facts = call(&world, "setup", json!({})).await.result;
         let facts = &facts["ansible_facts"];
-        for name in ["ansible_kernel", "ansible_distribution", "ansible_os_family", "ansible_hostname", "ansible_architecture", "ansible_user_id", "ansible_pkg_mgr"] {
+        for name in [
+            "ansible_kernel",
+            "ansible_distribution",
+            "ansible_os_family",
+            "ansible_hostname",
+            "ansible_architecture",
+            "ansible_user_id",
+            "ansible_pkg_mgr",
+        ] {
             assert!(facts[name].as_str().is_some_and(|text| !text.is_empty()), "{shell}: {name}: {}", facts[name]);
         }
         assert!(facts["ansible_processor_vcpus"].as_u64().is_some_and(|count| count > 0), "{shell}");
@@ -211,9 +236,15 @@ async fn modules_that_look() {
         assert!(facts["ansible_env"]["PATH"].as_str().is_some());
         assert!(facts["ansible_date_time"]["epoch"].as_str().is_some_and(|epoch| epoch.parse::<u64>().is_ok()));
         assert!(facts.get("ansible_python").is_none());
-        let few = call(&world, "setup", json!({"gather_subset": ["!all", "min"], "filter": "ansible_dist*"})).await.result;
-        assert!(few["ansible_facts"].get("ansible_distribution").is_some() && few["ansible_facts"].get("ansible_kernel").is_none());
-        let done = call(&world, "wait_for", json!({"path": at("a.log"), "search_regex": "w(or)ld", "timeout": 5})).await.result;
+        let few =
+            call(&world, "setup", json!({"gather_subset": ["!all", "min"], "filter": "ansible_dist*"})).await.result;
+        assert!(
+            few["ansible_facts"].get("ansible_distribution").is_some()
+                && few["ansible_facts"].get("ansible_kernel").is_none()
+        );
+        let done = call(&world, "wait_for", json!({"path": at("a.log"), "search_regex": "w(or)ld", "timeout": 5}))
+            .await
+            .result;
         assert_eq!(done["match_groups"], json!(["or"]), "{shell}");
         let late = call(&world, "wait_for", json!({"path": at("never"), "timeout": 1})).await;
         assert_eq!(late.outcome, Outcome::Failed);
@@ -221,10 +252,17 @@ async fn modules_that_look() {
         let port = listener.local_addr().unwrap().port();
         assert_eq!(call(&world, "wait_for", json!({"port": port, "timeout": 5})).await.outcome, Outcome::Ok, "{shell}");
         drop(listener);
-        assert_eq!(call(&world, "wait_for", json!({"port": port, "state": "stopped", "timeout": 5})).await.outcome, Outcome::Ok, "{shell}");
+        assert_eq!(
+            call(&world, "wait_for", json!({"port": port, "state": "stopped", "timeout": 5})).await.outcome,
+            Outcome::Ok,
+            "{shell}"
+        );
         assert_eq!(call(&world, "wait_for_connection", json!({"timeout": 5})).await.outcome, Outcome::Ok);
         assert_eq!(tree(&here), before, "{shell}: looking changed something");
-        let temp = call(&world, "tempfile", json!({"path": at(""), "prefix": "a b.", "suffix": ".x", "state": "directory"})).await.result;
+        let temp =
+            call(&world, "tempfile", json!({"path": at(""), "prefix": "a b.", "suffix": ".x", "state": "directory"}))
+                .await
+                .result;
         let path = temp["path"].as_str().unwrap();
         assert!(Path::new(path).is_dir() && path.ends_with(".x"), "{shell} {temp}");
         assert_eq!(std::fs::metadata(path).unwrap().mode() & 0o777, 0o700);
@@ -237,7 +275,10 @@ async fn commands_have_ansibles_results() {
         let top = tempfile::tempdir().unwrap();
         let world = world(shell, top.path(), false);
         let run = |given: Value| call(&world, "command", given);
-        let done = run(json!({"argv": ["printf", "%s|", "a b", "$HOME", "'", "--", ""], "expand_argument_vars": false})).await.result;
+        let done =
+            run(json!({"argv": ["printf", "%s|", "a b", "$HOME", "'", "--", ""], "expand_argument_vars": false}))
+                .await
+                .result;
         assert_eq!(done["stdout"], "a b|$HOME|'|--||", "{shell}");
         let done = run(json!({"cmd": "printf %s $HOME-$NO_SUCH_NAME_X"})).await.result;
         assert!(done["stdout"].as_str().unwrap().ends_with("-$NO_SUCH_NAME_X"), "{shell} {done}");
@@ -256,7 +297,10 @@ async fn commands_have_ansibles_results() {
         let done = call(&world, "shell", json!({"cmd": "echo $BASH_VERSION", "executable": "/bin/bash"})).await.result;
         assert!(!done["stdout"].as_str().unwrap().is_empty(), "{shell}");
         std::fs::write(top.path().join("s.sh"), "#!/bin/sh\nprintf '%s,' \"$0\" \"$@\"\n").unwrap();
-        let done = call(&world, "script", json!({"cmd": format!("{} 'a b' \"c'd\"", top.path().join("s.sh").display())})).await.result;
+        let done =
+            call(&world, "script", json!({"cmd": format!("{} 'a b' \"c'd\"", top.path().join("s.sh").display())}))
+                .await
+                .result;
         assert!(done["stdout"].as_str().unwrap().ends_with(",a b,c'd,"), "{shell} {done}");
         let left = done["stdout"].as_str().unwrap().split(',').next().unwrap().to_owned();
         assert!(!Path::new(&left).exists(), "{shell}: {left} was left");
@@ -284,8 +328,39 @@ fn wrong_arguments_are_told_before_any_host() {
 /// Letters that mean something to some shell, and some that mean nothing.
 fn hostile(seed: u64) -> String {
     const PARTS: &[&str] = &[
-        "'", "\"", "\\", "$(touch pwned)", "`touch pwned`", "${IFS}", "\n", " ", "-", "--", "{{ x }}", "{% if %}", ";", "&", "|", "*",
-        "?", "~", "#", "!", "a", "é", "\t", "<", ">", "(", ")", "=", "$", "%s", "@@", "\r", "\u{1b}[0m",
+        "'",
+        "\"",
+        "\\",
+        "$(touch pwned)",
+        "`touch pwned`",
+        "${IFS}",
+        "\n",
+        " ",
+        "-",
+        "--",
+        "{{ x }}",
+        "{% if %}",
+        ";",
+        "&",
+        "|",
+        "*",
+        "?",
+        "~",
+        "#",
+        "!",
+        "a",
+        "é",
+        "\t",
+        "<",
+        ">",
+        "(",
+        ")",
+        "=",
+        "$",
+        "%s",
+        "@@",
+        "\r",
+        "\u{1b}[0m",
     ];
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut next = || {
@@ -307,10 +382,17 @@ async fn values_arrive_as_data() {
     for (index, shell) in SHELLS.iter().enumerate() {
         let world = world(shell, top.path(), false);
         for batch in 0..(lists / SHELLS.len() as u64).div_ceil(TOGETHER) {
-            let words: Vec<String> = (0..TOGETHER * 3).map(|at| hostile(((index as u64) << 40) + batch * 1000 + at)).collect();
+            let words: Vec<String> =
+                (0..TOGETHER * 3).map(|at| hostile(((index as u64) << 40) + batch * 1000 + at)).collect();
             let mut argv = vec!["printf".to_owned(), "%s\\001".to_owned()];
             argv.extend(words.iter().cloned());
-            let done = call(&world, "command", json!({"argv": argv, "expand_argument_vars": false, "strip_empty_ends": false})).await.result;
+            let done = call(
+                &world,
+                "command",
+                json!({"argv": argv, "expand_argument_vars": false, "strip_empty_ends": false}),
+            )
+            .await
+            .result;
             let expected: String = words.iter().map(|word| format!("{word}\u{1}")).collect();
             assert_eq!(done["stdout"].as_str().unwrap(), expected, "{shell}");
         }
@@ -325,13 +407,40 @@ async fn hostile_names_of_files_are_only_names() {
         let here = top.path().join("host");
         std::fs::create_dir(&here).unwrap();
         let world = world(shell, top.path(), false);
-        for name in ["it's", "a b", "$(touch pwned)", "`id`", "-rf", "{{ x }}", "\"q\"", "a;b", "*", "~x", "#c", "é", "%s", "\\n"] {
+        for name in [
+            "it's",
+            "a b",
+            "$(touch pwned)",
+            "`id`",
+            "-rf",
+            "{{ x }}",
+            "\"q\"",
+            "a;b",
+            "*",
+            "~x",
+            "#c",
+            "é",
+            "%s",
+            "\\n",
+        ] {
             let path = here.join(name).display().to_string();
-            assert_eq!(call(&world, "copy", json!({"content": name, "dest": path, "mode": "0600"})).await.outcome, Outcome::Changed, "{shell} {name}");
+            assert_eq!(
+                call(&world, "copy", json!({"content": name, "dest": path, "mode": "0600"})).await.outcome,
+                Outcome::Changed,
+                "{shell} {name}"
+            );
             assert_eq!(std::fs::read_to_string(&path).unwrap(), name, "{shell}");
-            assert_eq!(call(&world, "stat", json!({"path": path})).await.result["stat"]["path"], json!(path), "{shell}");
+            assert_eq!(
+                call(&world, "stat", json!({"path": path})).await.result["stat"]["path"],
+                json!(path),
+                "{shell}"
+            );
             assert_eq!(call(&world, "slurp", json!({"src": path})).await.outcome, Outcome::Ok, "{shell}");
-            assert_eq!(call(&world, "file", json!({"path": path, "state": "absent"})).await.outcome, Outcome::Changed, "{shell}");
+            assert_eq!(
+                call(&world, "file", json!({"path": path, "state": "absent"})).await.outcome,
+                Outcome::Changed,
+                "{shell}"
+            );
         }
         assert!(tree(&here).is_empty(), "{shell}: {:?}", tree(&here));
         let (module, nul) = args("command", &json!({"argv": ["echo", "a\0b"]})).unwrap();
@@ -350,6 +459,9 @@ async fn large_files_stream_both_ways() {
     let at = |name: &str| top.path().join(name).display().to_string();
     let done = call(&world, "copy", json!({"src": at("big"), "dest": at("there")})).await;
     assert_eq!((done.outcome, &done.result["size"]), (Outcome::Changed, &json!(size)));
-    assert_eq!(call(&world, "fetch", json!({"src": at("there"), "dest": at("back"), "flat": true})).await.outcome, Outcome::Changed);
+    assert_eq!(
+        call(&world, "fetch", json!({"src": at("there"), "dest": at("back"), "flat": true})).await.outcome,
+        Outcome::Changed
+    );
     assert!(std::fs::read(top.path().join("back")).unwrap() == bytes);
 }

@@ -72,7 +72,11 @@ fn page(spec: &ModuleSpec) -> String {
     }
     for arg in spec.args {
         let name = if arg.name == "*" { "any other name" } else { arg.name };
-        out.push_str(&format!("\n  {name} ({}{})\n", kind_name(arg.kind), if arg.required { ", required" } else { "" }));
+        out.push_str(&format!(
+            "\n  {name} ({}{})\n",
+            kind_name(arg.kind),
+            if arg.required { ", required" } else { "" }
+        ));
         out.push_str(&format!("      {}\n", arg.doc));
         if let Some(default) = arg.default {
             out.push_str(&format!("      without it: {default:?}\n"));
@@ -152,10 +156,20 @@ fn schema() -> Value {
     };
     let mut task = inner();
     for (name, schema) in [
-        ("args", json!({"type": ["object", "string"]})), ("register", text.clone()), ("changed_when", condition.clone()),
-        ("failed_when", condition.clone()), ("loop", list.clone()), ("loop_control", json!({"type": "object"})), ("until", condition.clone()),
-        ("retries", any.clone()), ("delay", any.clone()), ("async", any.clone()), ("poll", any.clone()), ("listen", list.clone()),
-        ("action", any.clone()), ("local_action", any.clone()),
+        ("args", json!({"type": ["object", "string"]})),
+        ("register", text.clone()),
+        ("changed_when", condition.clone()),
+        ("failed_when", condition.clone()),
+        ("loop", list.clone()),
+        ("loop_control", json!({"type": "object"})),
+        ("until", condition.clone()),
+        ("retries", any.clone()),
+        ("delay", any.clone()),
+        ("async", any.clone()),
+        ("poll", any.clone()),
+        ("listen", list.clone()),
+        ("action", any.clone()),
+        ("local_action", any.clone()),
     ] {
         task.insert(name.into(), schema);
     }
@@ -173,10 +187,20 @@ fn schema() -> Value {
     }
     let mut play = common();
     for (name, schema) in [
-        ("hosts", list.clone()), ("gather_facts", flag.clone()), ("gather_subset", list.clone()), ("gather_timeout", any.clone()),
-        ("vars_files", list.clone()), ("vars_prompt", json!({"type": "array"})), ("roles", json!({"type": "array"})), ("serial", any.clone()),
-        ("strategy", text.clone()), ("order", text.clone()), ("max_fail_percentage", any.clone()), ("force_handlers", flag.clone()),
-        ("user", text.clone()), ("fact_path", text.clone()),
+        ("hosts", list.clone()),
+        ("gather_facts", flag.clone()),
+        ("gather_subset", list.clone()),
+        ("gather_timeout", any.clone()),
+        ("vars_files", list.clone()),
+        ("vars_prompt", json!({"type": "array"})),
+        ("roles", json!({"type": "array"})),
+        ("serial", any.clone()),
+        ("strategy", text.clone()),
+        ("order", text.clone()),
+        ("max_fail_percentage", any.clone()),
+        ("force_handlers", flag.clone()),
+        ("user", text.clone()),
+        ("fact_path", text.clone()),
     ] {
         play.insert(name.into(), schema);
     }

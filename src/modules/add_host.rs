@@ -36,12 +36,24 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     if name.is_empty() {
         return Ok(call.failed("name, host or hostname needs to be provided", json!({})));
     }
-    let groups: Vec<String> = call.list("groups").into_iter().map(|group| group.trim().to_owned()).filter(|group| !group.is_empty()).collect();
+    let groups: Vec<String> = call
+        .list("groups")
+        .into_iter()
+        .map(|group| group.trim().to_owned())
+        .filter(|group| !group.is_empty())
+        .collect();
     let own = ["name", "host", "hostname", "groups", "group", "groupname"];
-    let mut vars: Map<String, Value> = call.args.iter().filter(|(key, _)| !own.contains(&key.as_str())).map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut vars: Map<String, Value> = call
+        .args
+        .iter()
+        .filter(|(key, _)| !own.contains(&key.as_str()))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
     // `name:port` as in an inventory.
     let (host, port) = match name.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') && !port.is_empty() && port.chars().all(|c| c.is_ascii_digit()) => (host.to_owned(), Some(port.to_owned())),
+        Some((host, port)) if !host.contains(':') && !port.is_empty() && port.chars().all(|c| c.is_ascii_digit()) => {
+            (host.to_owned(), Some(port.to_owned()))
+        }
         _ => (name, None),
     };
     if let Some(port) = port {

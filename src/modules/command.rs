@@ -17,7 +17,8 @@ const CREATES: ArgSpec = arg("creates", ArgKind::Str, "is this there (a glob), n
 const REMOVES: ArgSpec = arg("removes", ArgKind::Str, "is this not there (a glob), nothing is run");
 const STDIN: ArgSpec = arg("stdin", ArgKind::Any, "its standard input");
 const NEWLINE: ArgSpec = arg("stdin_add_newline", ArgKind::Bool, "a line feed behind stdin").default("true");
-const STRIP: ArgSpec = arg("strip_empty_ends", ArgKind::Bool, "empty lines at the end of its output go").default("true");
+const STRIP: ArgSpec =
+    arg("strip_empty_ends", ArgKind::Bool, "empty lines at the end of its output go").default("true");
 
 /// What `command` takes.
 pub const COMMAND: ModuleSpec = ModuleSpec::new(
@@ -157,14 +158,17 @@ pub(super) async fn already(call: &Call<'_>) -> Result<Option<Done>, Failure> {
             None => String::new(),
         };
         let word = glob_word(pattern).map_err(|_| nul(call))?;
-        let script = format!("{folder}for f in {word}; do if [ -e \"$f\" ] || [ -L \"$f\" ]; then exit 0; fi; done\nexit 1\n");
+        let script =
+            format!("{folder}for f in {word}; do if [ -e \"$f\" ] || [ -L \"$f\" ]; then exit 0; fi; done\nexit 1\n");
         let said = call.run(&script, super::node::PATIENCE).await?;
         let seen = match said.exit {
             Exit::Code(0) => true,
             Exit::Code(1) => false,
             _ => {
                 let what = said.err_text();
-                return Ok(Some(call.failed(format!("Unable to change directory before execution: {what}"), json!({"rc": 2}))));
+                return Ok(Some(
+                    call.failed(format!("Unable to change directory before execution: {what}"), json!({"rc": 2})),
+                ));
             }
         };
         if seen == there {
@@ -307,7 +311,12 @@ fn delta(passed: Duration) -> String {
 }
 
 /// Runs a script whose lines are shown as they come, and says how it ended.
-pub(super) async fn carry_out(call: &Call<'_>, line: &str, shown: Value, stdin: Option<String>) -> Result<Done, Failure> {
+pub(super) async fn carry_out(
+    call: &Call<'_>,
+    line: &str,
+    shown: Value,
+    stdin: Option<String>,
+) -> Result<Done, Failure> {
     let (world, host) = (call.world, call.host);
     let limit = world.limits.seconds;
     let start = jiff::Zoned::now();

@@ -110,10 +110,16 @@ if [ -n "$G" ]; then chgrp -- "$G" "$t" || exit 4; fi
 "#;
 
 /// Puts one file in place: `changed`, what was done, and the difference.
-pub(super) async fn put(call: &Call<'_>, from: From<'_>, dest: &str, put: &Put<'_>) -> Result<(bool, Map<String, Value>, Option<Value>), Failure> {
+pub(super) async fn put(
+    call: &Call<'_>,
+    from: From<'_>,
+    dest: &str,
+    put: &Put<'_>,
+) -> Result<(bool, Map<String, Value>, Option<Value>), Failure> {
     let (checksum, size) = digest_of(call, &from).await?;
     if let Some(wanted) = call.text("checksum").filter(|wanted| !wanted.eq_ignore_ascii_case(&checksum)) {
-        return Err(wrong(call, "Copied file does not match the expected checksum. Transfer failed.").saw(format!("{checksum}, not {wanted}")));
+        return Err(wrong(call, "Copied file does not match the expected checksum. Transfer failed.")
+            .saw(format!("{checksum}, not {wanted}")));
     }
     let link = node::look(call, dest, false, None).await?;
     let now = node::look(call, dest, true, Some("sha1")).await?;
@@ -144,7 +150,9 @@ pub(super) async fn put(call: &Call<'_>, from: From<'_>, dest: &str, put: &Put<'
     let after = if call.check && !same { now.clone() } else { node::look(call, &real, true, None).await? };
     let dressed = if after.exists() { node::dress(call, &real, &after, put.mode.as_deref()).await? } else { false };
     if dressed && diff.is_none() && call.diff {
-        diff = Some(json!({"before": {"path": dest, "mode": format!("{:04o}", after.mode())}, "after": {"path": dest, "mode": put.mode}}));
+        diff = Some(
+            json!({"before": {"path": dest, "mode": format!("{:04o}", after.mode())}, "after": {"path": dest, "mode": put.mode}}),
+        );
     }
     let last = if dressed && !call.check { node::look(call, &real, true, None).await? } else { after };
     result.extend(last.fields());
@@ -154,13 +162,28 @@ pub(super) async fn put(call: &Call<'_>, from: From<'_>, dest: &str, put: &Put<'
     Ok((changed || dressed, result, diff))
 }
 
-async fn difference(call: &Call<'_>, from: &From<'_>, now: &Look, dest: &str, name: &str, size: u64) -> Result<Value, Failure> {
+async fn difference(
+    call: &Call<'_>,
+    from: &From<'_>,
+    now: &Look,
+    dest: &str,
+    name: &str,
+    size: u64,
+) -> Result<Value, Failure> {
     const MOST: u64 = 104_448;
-    let before = if now.is_file() && now.size <= MOST { Some(read(call, dest).await?) } else if now.exists() { Some(vec![0]) } else { None };
+    let before = if now.is_file() && now.size <= MOST {
+        Some(read(call, dest).await?)
+    } else if now.exists() {
+        Some(vec![0])
+    } else {
+        None
+    };
     let after = match from {
         From::Bytes(bytes) => bytes.to_vec(),
         _ if size > MOST => vec![0],
-        From::File(path) => tokio::fs::read(path).await.map_err(|error| wrong(call, format!("{} cannot be read: {error}", path.display())))?,
+        From::File(path) => tokio::fs::read(path)
+            .await
+            .map_err(|error| wrong(call, format!("{} cannot be read: {error}", path.display())))?,
         From::There(path) => read(call, path).await?,
     };
     Ok(node::text_diff(before.as_deref(), &after, dest, name))
@@ -171,7 +194,15 @@ pub(super) async fn read(call: &Call<'_>, path: &str) -> Result<Vec<u8>, Failure
     Ok(node::sh(call, &format!("cat <{}\n", path_word(call, path)?)).await?.out)
 }
 
-async fn take(call: &Call<'_>, from: &From<'_>, dest: &str, checksum: &str, now: &Look, put: &Put<'_>, result: &mut Map<String, Value>) -> Result<(), Failure> {
+async fn take(
+    call: &Call<'_>,
+    from: &From<'_>,
+    dest: &str,
+    checksum: &str,
+    now: &Look,
+    put: &Put<'_>,
+    result: &mut Map<String, Value>,
+) -> Result<(), Failure> {
     let folder = node::parent(dest);
     let mode = match &put.mode {
         Some(text) => {
@@ -200,7 +231,10 @@ async fn take(call: &Call<'_>, from: &From<'_>, dest: &str, checksum: &str, now:
         TAKE,
     ));
     if keep && now.exists() {
-        script.push_str(&format!("chown {}:{} \"$t\" 2>/dev/null || :\nchmod \"$M\" \"$t\" || exit 4\n", now.uid, now.gid));
+        script.push_str(&format!(
+            "chown {}:{} \"$t\" 2>/dev/null || :\nchmod \"$M\" \"$t\" || exit 4\n",
+            now.uid, now.gid
+        ));
     }
     if let Some(validate) = put.validate {
         if !validate.contains("%s") {
@@ -237,9 +271,12 @@ async fn take(call: &Call<'_>, from: &From<'_>, dest: &str, checksum: &str, now:
     let said = String::from_utf8_lossy(&err).trim().to_owned();
     match child.exit().await {
         Exit::Code(0) => sent,
-        Exit::Lost(why) => Err(Failure::new(Kind::Unknown, "the connection was lost while a file was copied").on(call.host).saw(why)),
+        Exit::Lost(why) => {
+            Err(Failure::new(Kind::Unknown, "the connection was lost while a file was copied").on(call.host).saw(why))
+        }
         other => {
-            let what = said.lines().last().filter(|line| !line.is_empty()).map_or_else(|| other.to_string(), str::to_owned);
+            let what =
+                said.lines().last().filter(|line| !line.is_empty()).map_or_else(|| other.to_string(), str::to_owned);
             let what = if said.contains("No such file or directory") && said.contains(".ferry.") {
                 format!("Destination directory {folder} does not exist")
             } else {
@@ -312,7 +349,9 @@ pub(super) async fn make_folder(call: &Call<'_>, path: &str, mode: Option<&str>)
 fn preserved(mode: Option<String>, path: Option<&Path>) -> Option<String> {
     use std::os::unix::fs::PermissionsExt as _;
     match mode.as_deref() {
-        Some("preserve") => path.and_then(|path| std::fs::metadata(path).ok()).map(|data| format!("{:o}", data.permissions().mode() & 0o7777)),
+        Some("preserve") => path
+            .and_then(|path| std::fs::metadata(path).ok())
+            .map(|data| format!("{:o}", data.permissions().mode() & 0o7777)),
         _ => mode,
     }
 }
@@ -350,7 +389,8 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         if there.is_dir() {
             return Ok(call.failed("can not use content with a dir as dest", json!({})));
         }
-        let (changed, result, diff) = put(call, From::Bytes(text.as_bytes()), &dest, &options(mode, "content".into())).await?;
+        let (changed, result, diff) =
+            put(call, From::Bytes(text.as_bytes()), &dest, &options(mode, "content".into())).await?;
         return Ok(finish(changed, result, diff));
     }
     let src = src.unwrap_or_default();
@@ -375,12 +415,15 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     }
     let path = match call.search("files", src) {
         Ok(path) => path,
-        Err(failure) => return Ok(call.failed(format!("Could not find or access '{src}'"), json!({ "searched": failure.seen }))),
+        Err(failure) => {
+            return Ok(call.failed(format!("Could not find or access '{src}'"), json!({ "searched": failure.seen })));
+        }
     };
     if !path.is_dir() {
         if call.flag("decrypt") && is_vaulted(&path) {
             let what = format!("{} is encrypted by Ansible Vault, and copy does not decrypt files yet", path.display());
-            return Err(wrong(call, what).mend("put the text in a variable and copy it with content, or copy it as it is with decrypt: false"));
+            return Err(wrong(call, what)
+                .mend("put the text in a variable and copy it with content, or copy it as it is with decrypt: false"));
         }
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let target = if there.is_dir() || dest.ends_with('/') { node::joined(&dest, &name) } else { dest.clone() };
@@ -388,12 +431,15 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
             return Ok(finish(true, [("dest".to_owned(), json!(target))].into_iter().collect(), None));
         }
         let mode = preserved(mode, Some(&path));
-        let (changed, mut result, diff) = put(call, From::File(&path), &target, &options(mode, path.display().to_string())).await?;
+        let (changed, mut result, diff) =
+            put(call, From::File(&path), &target, &options(mode, path.display().to_string())).await?;
         result.insert("src".into(), json!(path));
         return Ok(finish(changed, result, diff));
     }
     // A folder: `src/` means what is in it, `src` the folder itself.
-    let root = if src.ends_with('/') { dest.clone() } else {
+    let root = if src.ends_with('/') {
+        dest.clone()
+    } else {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         node::joined(&dest, &name)
     };
@@ -402,7 +448,8 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         Some(Value::Number(number)) => number.as_u64().map(|mode| format!("{mode:o}")),
         _ => None,
     };
-    let all = walk(&path, call.flag("local_follow")).map_err(|error| wrong(call, format!("{} cannot be read: {error}", path.display())))?;
+    let all = walk(&path, call.flag("local_follow"))
+        .map_err(|error| wrong(call, format!("{} cannot be read: {error}", path.display())))?;
     let mut changed = make_folder(call, &root, folder_mode.as_deref()).await?;
     let mut diffs = Vec::new();
     for (name, folder) in all {
@@ -430,7 +477,8 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
 fn is_vaulted(path: &Path) -> bool {
     use std::io::Read as _;
     let mut head = [0; 15];
-    std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok() && head.starts_with(b"$ANSIBLE_VAULT;")
+    std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok()
+        && head.starts_with(b"$ANSIBLE_VAULT;")
 }
 
 /// A folder of the host, copied there.

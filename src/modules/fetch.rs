@@ -42,7 +42,11 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     };
     if let Some(what) = missing {
         let result = json!({"file": src, "msg": format!("{what}, not transferring"), "changed": false});
-        return Ok(if call.flag("fail_on_missing") { call.failed(format!("{what}, not transferring"), result) } else { Done::ok(format!("{what}, not transferring, ignored"), result) });
+        return Ok(if call.flag("fail_on_missing") {
+            call.failed(format!("{what}, not transferring"), result)
+        } else {
+            Done::ok(format!("{what}, not transferring, ignored"), result)
+        });
     }
     let expand = |text: &str| match (text.strip_prefix("~/"), std::env::var("HOME")) {
         (Some(rest), Ok(home)) => format!("{home}/{rest}"),
@@ -53,13 +57,20 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         if dest.ends_with('/') {
             base.join(src.rsplit('/').next().unwrap_or(src))
         } else if base.is_dir() {
-            return Ok(call.failed("dest is an existing directory, use a trailing slash if you want to fetch src into that directory", json!({"file": src})));
+            return Ok(call.failed(
+                "dest is an existing directory, use a trailing slash if you want to fetch src into that directory",
+                json!({"file": src}),
+            ));
         } else {
             base
         }
     } else {
         // Neither the host's name nor a path of it may lead out of the folder.
-        let inside = src.split('/').filter(|part| !part.is_empty() && *part != "." && *part != "..").collect::<Vec<_>>().join("/");
+        let inside = src
+            .split('/')
+            .filter(|part| !part.is_empty() && *part != "." && *part != "..")
+            .collect::<Vec<_>>()
+            .join("/");
         let host = call.host.replace('/', "_");
         if host == ".." || host == "." {
             return Err(wrong(format!("the host's name {host} cannot be the name of a folder")));
@@ -70,15 +81,14 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     let (known, before) = match std::fs::File::open(&target) {
         Ok(mut file) => {
             let mut sha = Sha1::new();
-            std::io::copy(&mut file, &mut Hashing(&mut sha)).map_err(|error| wrong(format!("{} cannot be read: {error}", target.display())))?;
+            std::io::copy(&mut file, &mut Hashing(&mut sha))
+                .map_err(|error| wrong(format!("{} cannot be read: {error}", target.display())))?;
             (Some(hex(&sha.finalize())), true)
         }
         Err(_) => (None, false),
     };
     let same = before && known.as_deref() == Some(digest.as_str());
-    let result = |changed: bool, sum: &str| {
-        json!({"changed": changed, "file": src, "dest": target, "checksum": sum, "remote_checksum": digest, "md5sum": Value::Null, "remote_md5sum": Value::Null})
-    };
+    let result = |changed: bool, sum: &str| json!({"changed": changed, "file": src, "dest": target, "checksum": sum, "remote_checksum": digest, "md5sum": Value::Null, "remote_md5sum": Value::Null});
     use serde_json::Value;
     if same {
         return Ok(Done::ok(String::new(), result(false, &digest)));
@@ -89,7 +99,11 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     let folder = target.parent().map(PathBuf::from).unwrap_or_default();
     let cannot = |error: std::io::Error| wrong(format!("{} cannot be written: {error}", target.display()));
     std::fs::create_dir_all(&folder).map_err(cannot)?;
-    let part = folder.join(format!(".{}.{:08x}.part", target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(), rand::random::<u32>()));
+    let part = folder.join(format!(
+        ".{}.{:08x}.part",
+        target.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        rand::random::<u32>()
+    ));
     let sum = match receive(call, src, &part).await {
         Ok(sum) => sum,
         Err(failure) => {
@@ -99,7 +113,10 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     };
     if call.flag("validate_checksum") && !digest.is_empty() && sum != digest {
         let _ = std::fs::remove_file(&part);
-        return Ok(call.failed("checksum mismatch", json!({"file": src, "dest": target, "checksum": sum, "remote_checksum": digest})));
+        return Ok(call.failed(
+            "checksum mismatch",
+            json!({"file": src, "dest": target, "checksum": sum, "remote_checksum": digest}),
+        ));
     }
     std::fs::rename(&part, &target).map_err(cannot)?;
     Ok(Done::changed(String::new(), result(true, &sum)))
@@ -146,7 +163,10 @@ async fn receive(call: &Call<'_>, src: &str, part: &std::path::Path) -> Result<S
             file.sync_all().map_err(cannot)?;
             Ok(hex(&sha.finalize()))
         }
-        Exit::Lost(why) => Err(Failure::new(Kind::Unknown, "the connection was lost while a file was fetched").on(call.host).saw(why)),
-        other => Err(wrong(format!("the host could not read {src}: {other}")).saw(String::from_utf8_lossy(&err).trim().to_owned())),
+        Exit::Lost(why) => {
+            Err(Failure::new(Kind::Unknown, "the connection was lost while a file was fetched").on(call.host).saw(why))
+        }
+        other => Err(wrong(format!("the host could not read {src}: {other}"))
+            .saw(String::from_utf8_lossy(&err).trim().to_owned())),
     }
 }

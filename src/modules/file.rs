@@ -14,10 +14,18 @@ pub const SPEC: ModuleSpec = ModuleSpec::new(
     "Makes, changes and removes files, folders and links",
     &[
         arg("path", ArgKind::Path, "the path on the host").required().aliases(&["dest", "name"]),
-        arg("state", ArgKind::Str, "what is to be there").choices(&["absent", "directory", "file", "hard", "link", "touch"]),
+        arg("state", ArgKind::Str, "what is to be there").choices(&[
+            "absent",
+            "directory",
+            "file",
+            "hard",
+            "link",
+            "touch",
+        ]),
         arg("src", ArgKind::Path, "where a link points"),
         arg("recurse", ArgKind::Bool, "mode and owner of all that is in the folder too").default("false"),
-        arg("force", ArgKind::Bool, "makes a link although its target is missing, or in place of a file").default("false"),
+        arg("force", ArgKind::Bool, "makes a link although its target is missing, or in place of a file")
+            .default("false"),
         arg("follow", ArgKind::Bool, "follows a symbolic link").default("true"),
         arg("modification_time", ArgKind::Str, "preserve, now, or YYYYMMDDHHMM.SS"),
         arg("access_time", ArgKind::Str, "preserve, now, or YYYYMMDDHHMM.SS"),
@@ -38,13 +46,25 @@ fn touch_time(call: &Call<'_>, text: &str) -> Result<String, Failure> {
     if digits && (12..=15).contains(&text.len()) {
         return Ok(text.to_owned());
     }
-    Err(Failure::new(Kind::Failed, format!("Error while obtaining timestamp for time {text}")).on(call.host).mend("write YYYYMMDDHHMM.SS"))
+    Err(Failure::new(Kind::Failed, format!("Error while obtaining timestamp for time {text}"))
+        .on(call.host)
+        .mend("write YYYYMMDDHHMM.SS"))
 }
 
 async fn ends(call: &Call<'_>, path: &str, changed: bool, before: &str, after: &str) -> Result<Done, Failure> {
     let look = node::look(call, path, false, None).await?;
     let mut result = if look.exists() { look.fields() } else { Map::new() };
-    result.insert(if after == "absent" { "path" } else if matches!(after, "link" | "hard" | "touch") { "dest" } else { "path" }.into(), json!(path));
+    result.insert(
+        if after == "absent" {
+            "path"
+        } else if matches!(after, "link" | "hard" | "touch") {
+            "dest"
+        } else {
+            "path"
+        }
+        .into(),
+        json!(path),
+    );
     if after != "touch" {
         result.insert("state".into(), json!(after));
     }
@@ -71,19 +91,28 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         return Ok(call.failed("recurse option requires state to be 'directory'", json!({"path": path})));
     }
     if call.text("src").is_some() && !matches!(state.as_str(), "link" | "hard") {
-        return Ok(call.failed(format!("'src' option requires state to be 'link' or 'hard', not {state}"), json!({"path": path})));
+        return Ok(call.failed(
+            format!("'src' option requires state to be 'link' or 'hard', not {state}"),
+            json!({"path": path}),
+        ));
     }
     let through = if own.is_link() && follow { node::look(call, &path, true, None).await? } else { own.clone() };
     match state.as_str() {
         "absent" => {
             if !own.exists() {
-                return Ok(node::done(false, [("path".to_owned(), json!(path)), ("state".to_owned(), json!("absent"))].into_iter().collect()));
+                return Ok(node::done(
+                    false,
+                    [("path".to_owned(), json!(path)), ("state".to_owned(), json!("absent"))].into_iter().collect(),
+                ));
             }
             if !call.check {
                 let tool = if own.is_dir() { "rm -rf" } else { "rm -f" };
                 node::sh(call, &format!("{tool} -- {}\n", path_word(call, &path)?)).await?;
             }
-            let mut done = node::done(true, [("path".to_owned(), json!(path)), ("state".to_owned(), json!("absent"))].into_iter().collect());
+            let mut done = node::done(
+                true,
+                [("path".to_owned(), json!(path)), ("state".to_owned(), json!("absent"))].into_iter().collect(),
+            );
             if call.diff {
                 done = done.with_diff(state_diff(&path, own.state(), "absent"));
             }
@@ -92,11 +121,17 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         "directory" => directory(call, &path, &own, &through, mode.as_deref()).await,
         "file" => {
             if !through.exists() {
-                return Ok(call.failed(format!("file ({path}) is absent, cannot continue"), json!({"path": path, "state": "absent"})));
+                return Ok(call.failed(
+                    format!("file ({path}) is absent, cannot continue"),
+                    json!({"path": path, "state": "absent"}),
+                ));
             }
             if through.is_dir() || (own.is_link() && !follow) {
                 let what = own.state();
-                return Ok(call.failed(format!("file ({path}) is {what}, cannot continue"), json!({"path": path, "state": what})));
+                return Ok(call.failed(
+                    format!("file ({path}) is {what}, cannot continue"),
+                    json!({"path": path, "state": what}),
+                ));
             }
             let target = if own.is_link() { through.real.clone() } else { path.clone() };
             let changed = node::dress(call, &target, &through, mode.as_deref()).await?;
@@ -108,11 +143,20 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     }
 }
 
-async fn directory(call: &Call<'_>, path: &str, own: &Look, through: &Look, mode: Option<&str>) -> Result<Done, Failure> {
+async fn directory(
+    call: &Call<'_>,
+    path: &str,
+    own: &Look,
+    through: &Look,
+    mode: Option<&str>,
+) -> Result<Done, Failure> {
     let mut changed = false;
     if !through.exists() {
         if own.is_link() {
-            return Ok(call.failed(format!("There was an issue creating {path} as requested: it is a link that points nowhere"), json!({"path": path})));
+            return Ok(call.failed(
+                format!("There was an issue creating {path} as requested: it is a link that points nowhere"),
+                json!({"path": path}),
+            ));
         }
         changed = true;
         if !call.check {
@@ -124,7 +168,11 @@ async fn directory(call: &Call<'_>, path: &str, own: &Look, through: &Look, mode
                 at = node::parent(&at);
             }
             for folder in above.iter().rev() {
-                node::sh(call, &format!("mkdir -- {0} 2>/dev/null || [ -d {0} ] || mkdir -- {0}\n", path_word(call, folder)?)).await?;
+                node::sh(
+                    call,
+                    &format!("mkdir -- {0} 2>/dev/null || [ -d {0} ] || mkdir -- {0}\n", path_word(call, folder)?),
+                )
+                .await?;
                 let look = node::look(call, folder, true, None).await?;
                 node::dress(call, folder, &look, mode).await?;
             }
@@ -158,7 +206,9 @@ async fn recurse(call: &Call<'_>, path: &str, mode: Option<&str>) -> Result<bool
     );
     let said = node::sh(call, &script).await?;
     if said.cut {
-        return Err(Failure::new(Kind::Failed, "recurse: this folder has more in it than ferry can walk through").on(call.host));
+        return Err(
+            Failure::new(Kind::Failed, "recurse: this folder has more in it than ferry can walk through").on(call.host)
+        );
     }
     let text = String::from_utf8_lossy(&said.out).into_owned();
     let mut script = String::new();
@@ -168,14 +218,17 @@ async fn recurse(call: &Call<'_>, path: &str, mode: Option<&str>) -> Result<bool
         let [kind, bits, uid, gid, user, group, name] = words.as_slice() else { continue };
         let target = path_word(call, name)?;
         let flag = if *kind == "l" { "-h " } else { "" };
-        for (tool, wanted, seen, id) in [("chown", call.text("owner"), user, uid), ("chgrp", call.text("group"), group, gid)] {
+        for (tool, wanted, seen, id) in
+            [("chown", call.text("owner"), user, uid), ("chgrp", call.text("group"), group, gid)]
+        {
             if let Some(wanted) = wanted.filter(|wanted| wanted != seen && wanted != id) {
                 script.push_str(&format!("{tool} {flag}-- {} {target} || exit 4\n", node::word(call, wanted)?));
             }
         }
         if let Some(text) = mode.filter(|_| *kind != "l") {
             let now = u32::from_str_radix(bits, 8).unwrap_or(0);
-            let wanted = node::mode_of(text, now, *kind == "d").map_err(|what| Failure::new(Kind::Failed, what).on(call.host))?;
+            let wanted = node::mode_of(text, now, *kind == "d")
+                .map_err(|what| Failure::new(Kind::Failed, what).on(call.host))?;
             if wanted != now {
                 script.push_str(&format!("chmod {wanted:04o} {target} || exit 4\n"));
             }
@@ -197,7 +250,9 @@ async fn touch(call: &Call<'_>, path: &str, own: &Look, through: &Look, mode: Op
         match call.text(name) {
             Some("preserve") => {}
             Some("now") | None => script.push_str(&format!("touch {flag} -- {target} || exit 3\n")),
-            Some(other) => script.push_str(&format!("touch {flag} -t {} -- {target} || exit 3\n", touch_time(call, other)?)),
+            Some(other) => {
+                script.push_str(&format!("touch {flag} -t {} -- {target} || exit 3\n", touch_time(call, other)?))
+            }
         }
     }
     let fixed = |name: &str| call.text(name).is_some_and(|time| time != "now");
@@ -206,7 +261,11 @@ async fn touch(call: &Call<'_>, path: &str, own: &Look, through: &Look, mode: Op
     if through.exists() && fixed("modification_time") && fixed("access_time") {
         // Only what is not as it is wanted is changed.
         let probe = |name: &str| call.text(name).filter(|time| *time != "preserve").map(str::to_owned);
-        let seen = |stamp: i64| jiff::Timestamp::from_second(stamp).map(|at| at.to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y%m%d%H%M.%S").to_string()).unwrap_or_default();
+        let seen = |stamp: i64| {
+            jiff::Timestamp::from_second(stamp)
+                .map(|at| at.to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y%m%d%H%M.%S").to_string())
+                .unwrap_or_default()
+        };
         let differs = probe("modification_time").is_some_and(|time| time != seen(through.mtime))
             || probe("access_time").is_some_and(|time| time != seen(through.atime));
         if !differs {
@@ -241,14 +300,22 @@ async fn link(call: &Call<'_>, path: &str, own: &Look, mode: Option<&str>) -> Re
     let mut now = own.clone();
     if own.is_dir() && call.text("src").is_some() {
         if !force {
-            return Ok(call.failed(format!("refusing to convert from directory to symlink for {path}"), json!({"path": path, "state": "directory"})));
+            return Ok(call.failed(
+                format!("refusing to convert from directory to symlink for {path}"),
+                json!({"path": path, "state": "directory"}),
+            ));
         }
         let inside = node::sh(call, &format!("ls -A -- {} | head -n 1\n", path_word(call, &path)?)).await?;
         if !inside.text().is_empty() {
-            return Ok(call.failed(format!("the directory {path} is not empty, refusing to convert it"), json!({"path": path})));
+            return Ok(call
+                .failed(format!("the directory {path} is not empty, refusing to convert it"), json!({"path": path})));
         }
     }
-    let whole = if source.starts_with('/') || source.starts_with('~') { source.clone() } else { node::joined(&node::parent(&path), &source) };
+    let whole = if source.starts_with('/') || source.starts_with('~') {
+        source.clone()
+    } else {
+        node::joined(&node::parent(&path), &source)
+    };
     if !force && !node::look(call, &whole, true, None).await?.exists() {
         return Ok(call.failed(
             format!("src file does not exist, use \"force=yes\" if you really want to create the link: {whole}"),
@@ -256,7 +323,10 @@ async fn link(call: &Call<'_>, path: &str, own: &Look, mode: Option<&str>) -> Re
         ));
     }
     if own.exists() && !own.is_link() && !own.is_dir() && !force {
-        return Ok(call.failed(format!("refusing to convert from {} to symlink for {path}", own.state()), json!({"dest": path, "src": source})));
+        return Ok(call.failed(
+            format!("refusing to convert from {} to symlink for {path}", own.state()),
+            json!({"dest": path, "src": source}),
+        ));
     }
     let changed = !own.is_link() || own.target != source;
     if changed {
@@ -301,11 +371,19 @@ async fn hard(call: &Call<'_>, path: &str, own: &Look, mode: Option<&str>) -> Re
     }
     let same = own.exists() && own.inode == there.inode && own.device == there.device;
     if own.exists() && !same && !call.flag("force") {
-        return Ok(call.failed(format!("Cannot link, file exists at destination: {path}"), json!({"dest": path, "src": source})));
+        return Ok(call
+            .failed(format!("Cannot link, file exists at destination: {path}"), json!({"dest": path, "src": source})));
     }
     if !same && !call.check {
         let target = path_word(call, path)?;
-        node::sh(call, &format!("t={target}.ferry.$$\nrm -f -- \"$t\"\nln -- {} \"$t\" && mv -f -- \"$t\" {target} || exit 3\n", path_word(call, source)?)).await?;
+        node::sh(
+            call,
+            &format!(
+                "t={target}.ferry.$$\nrm -f -- \"$t\"\nln -- {} \"$t\" && mv -f -- \"$t\" {target} || exit 3\n",
+                path_word(call, source)?
+            ),
+        )
+        .await?;
     }
     let mut changed = !same;
     let look = node::look(call, path, false, None).await?;

@@ -13,7 +13,8 @@ pub const SPEC: ModuleSpec = ModuleSpec::new(
     "Finds files and folders",
     &[
         arg("paths", ArgKind::List, "where").required().aliases(&["name", "path"]),
-        arg("patterns", ArgKind::List, "globs of the name, or regular expressions with use_regex").aliases(&["pattern"]),
+        arg("patterns", ArgKind::List, "globs of the name, or regular expressions with use_regex")
+            .aliases(&["pattern"]),
         arg("excludes", ArgKind::List, "globs of names that are left out").aliases(&["exclude"]),
         arg("contains", ArgKind::Str, "a regular expression that a line of the file begins with"),
         arg("file_type", ArgKind::Str, "what").default("file").choices(&["any", "directory", "file", "link"]),
@@ -25,7 +26,10 @@ pub const SPEC: ModuleSpec = ModuleSpec::new(
         arg("hidden", ArgKind::Bool, "names with a leading dot too").default("false"),
         arg("follow", ArgKind::Bool, "follows symbolic links").default("false"),
         arg("get_checksum", ArgKind::Bool, "the digest of each file").default("false"),
-        arg("checksum_algorithm", ArgKind::Str, "which digest").default("sha1").choices(&["md5", "sha1", "sha224", "sha256", "sha384", "sha512"]).aliases(&["checksum", "checksum_algo"]),
+        arg("checksum_algorithm", ArgKind::Str, "which digest")
+            .default("sha1")
+            .choices(&["md5", "sha1", "sha224", "sha256", "sha384", "sha512"])
+            .aliases(&["checksum", "checksum_algo"]),
         arg("use_regex", ArgKind::Bool, "patterns are regular expressions").default("false"),
         arg("mode", ArgKind::Any, "octal: only what has this mode"),
         arg("exact_mode", ArgKind::Bool, "exactly this mode, not at least").default("true"),
@@ -79,14 +83,16 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
             .iter()
             .map(|pattern| {
                 let form = if regex_mode { format!("\\A(?:{pattern})") } else { glob(pattern) };
-                regex::Regex::new(&form).map_err(|error| wrong(format!("the pattern {pattern:?} cannot be used: {error}")))
+                regex::Regex::new(&form)
+                    .map_err(|error| wrong(format!("the pattern {pattern:?} cannot be used: {error}")))
             })
             .collect()
     };
     let (patterns, excludes) = (compile(call.list("patterns"))?, compile(call.list("excludes"))?);
     let contains = match call.text("contains") {
         Some(pattern) => {
-            let form = if call.flag("read_whole_file") { format!("(?s){pattern}") } else { format!("(?m)^(?:{pattern})") };
+            let form =
+                if call.flag("read_whole_file") { format!("(?s){pattern}") } else { format!("(?m)^(?:{pattern})") };
             Some(regex::bytes::Regex::new(&form).map_err(|error| wrong(format!("contains cannot be used: {error}")))?)
         }
         None => None,
@@ -134,7 +140,9 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     }
     let said = call.run(&script, std::time::Duration::from_secs(3600)).await?;
     if said.cut {
-        return Err(wrong("this is more than ferry can take in at once".to_owned()).mend("name narrower paths, or a depth"));
+        return Err(
+            wrong("this is more than ferry can take in at once".to_owned()).mend("name narrower paths, or a depth")
+        );
     }
     let text = String::from_utf8_lossy(&said.out).into_owned();
     let mut now = 0i64;
@@ -166,9 +174,14 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
                 _ => look.mtime,
             };
             let old = age.is_none_or(|age| if age >= 0 { now - stamp >= age } else { now - stamp <= -age });
-            let large = size.is_none_or(|size| if size >= 0 { look.size as i64 >= size } else { look.size as i64 <= -size });
-            let moded = mode.is_none_or(|mode| if call.flag("exact_mode") { look.mode() == mode } else { look.mode() & mode == mode });
-            let root = call.list("paths").into_iter().find(|root| look.path.starts_with(root.as_str())).unwrap_or_default();
+            let large =
+                size.is_none_or(|size| if size >= 0 { look.size as i64 >= size } else { look.size as i64 <= -size });
+            let moded =
+                mode.is_none_or(
+                    |mode| if call.flag("exact_mode") { look.mode() == mode } else { look.mode() & mode == mode },
+                );
+            let root =
+                call.list("paths").into_iter().find(|root| look.path.starts_with(root.as_str())).unwrap_or_default();
             let below = look.path.strip_prefix(root.as_str()).unwrap_or(&look.path);
             let hidden = below.split('/').any(|part| part.starts_with('.') && part.len() > 1);
             let named = (patterns.is_empty() || patterns.iter().any(|pattern| pattern.is_match(name)))
@@ -184,7 +197,10 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     if let Some(regex) = &contains {
         let mut kept = Vec::new();
         for look in files {
-            if look.is_file() && look.size <= crate::remote::SHORT as u64 && regex.is_match(&super::copy::read(call, &look.path).await?) {
+            if look.is_file()
+                && look.size <= crate::remote::SHORT as u64
+                && regex.is_match(&super::copy::read(call, &look.path).await?)
+            {
                 kept.push(look);
             }
         }
@@ -205,7 +221,8 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
             value
         })
         .collect();
-    let message = if skipped.is_empty() { "All paths examined" } else { "Not all paths examined, check warnings for details" };
+    let message =
+        if skipped.is_empty() { "All paths examined" } else { "Not all paths examined, check warnings for details" };
     let result = json!({"files": list, "matched": list.len(), "examined": examined, "skipped_paths": skipped, "msg": message, "changed": false});
     Ok(Done::ok(String::new(), result))
 }

@@ -50,7 +50,8 @@ pub(super) async fn sh(call: &Call<'_>, script: &str) -> Result<Said, Failure> {
             .saw(why.clone())),
         other => {
             let err = said.err_text();
-            let what = err.lines().last().filter(|line| !line.is_empty()).map_or_else(|| other.to_string(), str::to_owned);
+            let what =
+                err.lines().last().filter(|line| !line.is_empty()).map_or_else(|| other.to_string(), str::to_owned);
             Err(Failure::new(Kind::Failed, what).on(call.host).saw(err))
         }
     }
@@ -287,7 +288,10 @@ pub(super) fn mode_of(text: &str, now: u32, directory: bool) -> Result<u32, Stri
 /// The argument `mode` as text: a number is what YAML made of an octal one.
 pub(super) fn mode_text(call: &Call<'_>) -> Result<Option<String>, Failure> {
     let wrong = |seen: String| {
-        Err(Failure::new(Kind::Failed, "mode must be in octal or symbolic form").on(call.host).saw(seen).mend("write mode: '0644'"))
+        Err(Failure::new(Kind::Failed, "mode must be in octal or symbolic form")
+            .on(call.host)
+            .saw(seen)
+            .mend("write mode: '0644'"))
     };
     match call.args.get("mode") {
         None | Some(Value::Null) => Ok(None),
@@ -336,7 +340,11 @@ pub(super) async fn dress(call: &Call<'_>, path: &str, look: &Look, mode: Option
 /// A module's end: changed or not.
 pub(super) fn done(changed: bool, mut result: Map<String, Value>) -> Done {
     result.insert("changed".into(), json!(changed));
-    if changed { Done::changed(String::new(), Value::Object(result)) } else { Done::ok(String::new(), Value::Object(result)) }
+    if changed {
+        Done::changed(String::new(), Value::Object(result))
+    } else {
+        Done::ok(String::new(), Value::Object(result))
+    }
 }
 
 /// `a/b` from a folder and a name.
@@ -365,7 +373,9 @@ pub(super) fn text_diff(before: Option<&[u8]>, after: &[u8], before_name: &str, 
         (Some(before), Some(after)) => {
             json!({"before": before, "after": after, "before_header": before_name, "after_header": after_name})
         }
-        _ => json!({"before_header": before_name, "after_header": after_name, "src_binary": 1, "before": "", "after": ""}),
+        _ => {
+            json!({"before_header": before_name, "after_header": after_name, "src_binary": 1, "before": "", "after": ""})
+        }
     }
 }
 

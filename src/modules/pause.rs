@@ -37,11 +37,14 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     match length {
         Some(length) => tokio::time::sleep(length).await,
         None => {
-            let prompt = call.text("prompt").unwrap_or("Press enter to continue, Ctrl+C to interrupt").trim_end_matches(':');
+            let prompt =
+                call.text("prompt").unwrap_or("Press enter to continue, Ctrl+C to interrupt").trim_end_matches(':');
             match call.world.ask(prompt, &format!("{prompt}: ")).await {
                 Some(answer) => input = answer,
                 None if call.world.person.is_none() => {
-                    call.world.events.warn(Some(call.host), "pause: there is no terminal, so nobody is asked".to_owned());
+                    call.world
+                        .events
+                        .warn(Some(call.host), "pause: there is no terminal, so nobody is asked".to_owned());
                 }
                 None => {}
             }

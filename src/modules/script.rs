@@ -34,14 +34,19 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     }
     let path = match call.search("files", name) {
         Ok(path) => path,
-        Err(failure) => return Ok(call.failed(format!("Could not find or access '{name}'"), json!({ "searched": failure.seen }))),
+        Err(failure) => {
+            return Ok(call.failed(format!("Could not find or access '{name}'"), json!({ "searched": failure.seen })));
+        }
     };
     if call.check {
         return Ok(Done::skipped("skipped in --check: what the script changes is not known"));
     }
     let bytes = std::fs::read(&path).map_err(|error| wrong(format!("{} cannot be read: {error}", path.display())))?;
     if bytes.starts_with(b"$ANSIBLE_VAULT;") {
-        return Err(wrong(format!("{} is encrypted by Ansible Vault, and script does not decrypt files yet", path.display())));
+        return Err(wrong(format!(
+            "{} is encrypted by Ansible Vault, and script does not decrypt files yet",
+            path.display()
+        )));
     }
     // The script lies on the host for as long as it runs, for nobody else to read.
     let mut child = call
@@ -58,7 +63,9 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         }
     }
     if !child.exit().await.ok() {
-        return Err(wrong("the script could not be put on the host".to_owned()).saw(String::from_utf8_lossy(&err).into_owned()));
+        return Err(
+            wrong("the script could not be put on the host".to_owned()).saw(String::from_utf8_lossy(&err).into_owned())
+        );
     }
     sent?;
     let there = node::word(call, &String::from_utf8_lossy(&out))?;

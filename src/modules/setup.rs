@@ -18,10 +18,12 @@ pub const SPEC: ModuleSpec = ModuleSpec::new(
     "setup",
     "Gathers facts about the host",
     &[
-        arg("gather_subset", ArgKind::List, "all, min, hardware, network, virtual, and each with ! before it").default("all"),
+        arg("gather_subset", ArgKind::List, "all, min, hardware, network, virtual, and each with ! before it")
+            .default("all"),
         arg("filter", ArgKind::List, "globs of the facts to keep").default(""),
         arg("gather_timeout", ArgKind::Int, "seconds").default("60"),
-        arg("fact_path", ArgKind::Str, "where the host's own facts are (*.fact, JSON or INI)").default("/etc/ansible/facts.d"),
+        arg("fact_path", ArgKind::Str, "where the host's own facts are (*.fact, JSON or INI)")
+            .default("/etc/ansible/facts.d"),
     ],
 )
 .checks();
@@ -69,10 +71,12 @@ fn read(text: &str, mark: &str) -> BTreeMap<String, String> {
         let part = part.strip_suffix('\n').unwrap_or(part);
         let body = part.strip_prefix(' ').unwrap_or(part);
         let (key, value) = body.split_once(' ').unwrap_or((body, ""));
-        out.entry(key.to_owned()).and_modify(|old| {
-            old.push('\n');
-            old.push_str(value);
-        }).or_insert_with(|| value.to_owned());
+        out.entry(key.to_owned())
+            .and_modify(|old| {
+                old.push('\n');
+                old.push_str(value);
+            })
+            .or_insert_with(|| value.to_owned());
     }
     out
 }
@@ -112,7 +116,11 @@ fn distribution(said: &BTreeMap<String, String>, facts: &mut Map<String, Value>)
         "gentoo" => ("Gentoo", "Gentoo"),
         _ => ("", ""),
     };
-    let name = if name.is_empty() { get("NAME").split_whitespace().next().unwrap_or("NA").to_owned() } else { name.to_owned() };
+    let name = if name.is_empty() {
+        get("NAME").split_whitespace().next().unwrap_or("NA").to_owned()
+    } else {
+        name.to_owned()
+    };
     let family = if !family.is_empty() {
         family.to_owned()
     } else if like.contains("rhel") || like.contains("fedora") {
@@ -126,7 +134,8 @@ fn distribution(said: &BTreeMap<String, String>, facts: &mut Map<String, Value>)
     };
     // The release files know the minor version where os-release does not.
     let mut version = get("VERSION_ID");
-    let file = ["file_redhat-release", "file_centos-release", "file_system-release"].iter().find_map(|key| said.get(*key));
+    let file =
+        ["file_redhat-release", "file_centos-release", "file_system-release"].iter().find_map(|key| said.get(*key));
     if let (Some(text), "RedHat") = (file, family.as_str()) {
         let number = text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
         if let Some(number) = number {
@@ -141,7 +150,9 @@ fn distribution(said: &BTreeMap<String, String>, facts: &mut Map<String, Value>)
     let major = parts.next().unwrap_or("NA").to_owned();
     let codename = match (os.get("VERSION_CODENAME"), os.get("VERSION")) {
         (Some(name), _) if !name.is_empty() => name.clone(),
-        (_, Some(text)) => text.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("NA", |(name, _)| name).to_owned(),
+        (_, Some(text)) => {
+            text.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("NA", |(name, _)| name).to_owned()
+        }
         _ => "NA".to_owned(),
     };
     facts.insert("distribution".into(), json!(name));
@@ -261,7 +272,11 @@ fn network(said: &BTreeMap<String, String>, facts: &mut Map<String, Value>) {
     let mut names: Vec<String> = Vec::new();
     for line in get("link").lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let Some(name) = words.get(1).map(|name| name.trim_end_matches(':').split('@').next().unwrap_or_default().to_owned()) else { continue };
+        let Some(name) =
+            words.get(1).map(|name| name.trim_end_matches(':').split('@').next().unwrap_or_default().to_owned())
+        else {
+            continue;
+        };
         let after = |key: &str| words.iter().position(|word| *word == key).and_then(|at| words.get(at + 1)).copied();
         let flags = words.get(2).copied().unwrap_or_default();
         let kind = words.iter().find_map(|word| word.strip_prefix("link/")).unwrap_or_default();
@@ -293,8 +308,12 @@ fn network(said: &BTreeMap<String, String>, facts: &mut Map<String, Value>) {
         let entry = all.entry((*name).to_owned()).or_default();
         if *family == "inet" {
             let netmask = mask(bits);
-            let network = address.parse::<std::net::Ipv4Addr>().map(|at| std::net::Ipv4Addr::from(u32::from(at) & u32::from(netmask)).to_string()).unwrap_or_default();
-            let broadcast = words.iter().position(|word| *word == "brd").and_then(|at| words.get(at + 1)).copied().unwrap_or("");
+            let network = address
+                .parse::<std::net::Ipv4Addr>()
+                .map(|at| std::net::Ipv4Addr::from(u32::from(at) & u32::from(netmask)).to_string())
+                .unwrap_or_default();
+            let broadcast =
+                words.iter().position(|word| *word == "brd").and_then(|at| words.get(at + 1)).copied().unwrap_or("");
             let value = json!({"address": address, "netmask": netmask.to_string(), "network": network, "broadcast": broadcast, "prefix": bits.to_string()});
             if !address.starts_with("127.") {
                 four.push(json!(address));
@@ -307,7 +326,8 @@ fn network(said: &BTreeMap<String, String>, facts: &mut Map<String, Value>) {
                 entry.insert("ipv4".into(), value);
             }
         } else if *family == "inet6" {
-            let scope = words.iter().position(|word| *word == "scope").and_then(|at| words.get(at + 1)).copied().unwrap_or("");
+            let scope =
+                words.iter().position(|word| *word == "scope").and_then(|at| words.get(at + 1)).copied().unwrap_or("");
             if address != "::1" {
                 six.push(json!(address));
             }
@@ -322,7 +342,9 @@ fn network(said: &BTreeMap<String, String>, facts: &mut Map<String, Value>) {
     let route = |key: &str| -> Option<(String, String)> {
         let line = get(key).lines().next()?;
         let words: Vec<&str> = line.split_whitespace().collect();
-        let after = |key: &str| words.iter().position(|word| *word == key).and_then(|at| words.get(at + 1)).map(|word| (*word).to_owned());
+        let after = |key: &str| {
+            words.iter().position(|word| *word == key).and_then(|at| words.get(at + 1)).map(|word| (*word).to_owned())
+        };
         Some((after("dev")?, after("via").unwrap_or_default()))
     };
     let mut default = Map::new();
@@ -344,7 +366,12 @@ fn network(said: &BTreeMap<String, String>, facts: &mut Map<String, Value>) {
     facts.insert("default_ipv4".into(), Value::Object(default));
     let mut default = Map::new();
     if let Some((name, gateway)) = route("route6") {
-        let address = all.get(&name).and_then(|one| one.get("ipv6")).and_then(Value::as_array).and_then(|list| list.iter().find(|one| one["scope"] == "global")).cloned();
+        let address = all
+            .get(&name)
+            .and_then(|one| one.get("ipv6"))
+            .and_then(Value::as_array)
+            .and_then(|list| list.iter().find(|one| one["scope"] == "global"))
+            .cloned();
         if let Some(Value::Object(address)) = address {
             default.extend(address);
         }
@@ -388,7 +415,10 @@ fn base(said: &BTreeMap<String, String>, facts: &mut Map<String, Value>) {
     facts.insert("real_group_id".into(), number("gid"));
     facts.insert("effective_group_id".into(), number("gid"));
     facts.insert("user_gecos".into(), json!(passwd.get(4).copied().unwrap_or_default()));
-    facts.insert("user_dir".into(), json!(passwd.get(5).copied().filter(|dir| !dir.is_empty()).unwrap_or_else(|| get("home"))));
+    facts.insert(
+        "user_dir".into(),
+        json!(passwd.get(5).copied().filter(|dir| !dir.is_empty()).unwrap_or_else(|| get("home"))),
+    );
     facts.insert("user_shell".into(), json!(passwd.get(6).copied().unwrap_or_else(|| get("shell"))));
     let when: Vec<&str> = get("now").split('|').collect();
     let at = |index: usize| when.get(index).copied().unwrap_or_default();
@@ -429,7 +459,13 @@ fn base(said: &BTreeMap<String, String>, facts: &mut Map<String, Value>) {
     };
     facts.insert("selinux".into(), status);
     facts.insert("selinux_python_present".into(), json!(false));
-    let words = |key: &str| get("dns").lines().filter_map(|line| line.trim().strip_prefix(key)).flat_map(|rest| rest.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect::<Vec<_>>();
+    let words = |key: &str| {
+        get("dns")
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix(key))
+            .flat_map(|rest| rest.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+            .collect::<Vec<_>>()
+    };
     facts.insert("dns".into(), json!({"nameservers": words("nameserver "), "search": words("search ")}));
     let mut line = Map::new();
     for word in get("cmdline").split_whitespace() {
@@ -439,7 +475,8 @@ fn base(said: &BTreeMap<String, String>, facts: &mut Map<String, Value>) {
     facts.insert("cmdline".into(), Value::Object(line.clone()));
     facts.insert("proc_cmdline".into(), Value::Object(line));
     for kind in ["rsa", "dsa", "ecdsa", "ed25519"] {
-        let words: Vec<&str> = said.get(&format!("hostkey_{kind}")).map_or("", String::as_str).split_whitespace().collect();
+        let words: Vec<&str> =
+            said.get(&format!("hostkey_{kind}")).map_or("", String::as_str).split_whitespace().collect();
         if let [name, key, ..] = words.as_slice() {
             facts.insert(format!("ssh_host_key_{kind}_public"), json!(key));
             facts.insert(format!("ssh_host_key_{kind}_public_keytype"), json!(name));
@@ -498,7 +535,9 @@ fn own(text: &str) -> Value {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             name.clone_into(&mut section);
             sections.insert(section.clone(), json!({}));
-        } else if let (Some((key, value)), Some(Value::Object(map))) = (line.split_once('='), sections.get_mut(&section)) {
+        } else if let (Some((key, value)), Some(Value::Object(map))) =
+            (line.split_once('='), sections.get_mut(&section))
+        {
             map.insert(key.trim().to_lowercase(), json!(value.trim()));
         }
     }
@@ -506,9 +545,53 @@ fn own(text: &str) -> Value {
 }
 
 pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
-    const KNOWN: &[&str] = &["all", "min", "hardware", "network", "virtual", "local", "distribution", "date_time", "env", "user", "pkg_mgr", "service_mgr", "platform", "dns", "selinux", "ssh_pub_keys", "cmdline", "interfaces", "mounts", "processor", "memory", "virtualization_type", "lsb", "python", "fips", "caps", "apparmor", "facter", "ohai", "loadavg", "system", "systemd", "devices", "default_ipv4", "distribution_version", "default_ipv6", "kernel", "hostname", "fqdn", "os_family", "chroot", "is_chroot"];
+    const KNOWN: &[&str] = &[
+        "all",
+        "min",
+        "hardware",
+        "network",
+        "virtual",
+        "local",
+        "distribution",
+        "date_time",
+        "env",
+        "user",
+        "pkg_mgr",
+        "service_mgr",
+        "platform",
+        "dns",
+        "selinux",
+        "ssh_pub_keys",
+        "cmdline",
+        "interfaces",
+        "mounts",
+        "processor",
+        "memory",
+        "virtualization_type",
+        "lsb",
+        "python",
+        "fips",
+        "caps",
+        "apparmor",
+        "facter",
+        "ohai",
+        "loadavg",
+        "system",
+        "systemd",
+        "devices",
+        "default_ipv4",
+        "distribution_version",
+        "default_ipv6",
+        "kernel",
+        "hostname",
+        "fqdn",
+        "os_family",
+        "chroot",
+        "is_chroot",
+    ];
     let subsets = call.list("gather_subset");
-    let mut wants: BTreeMap<&str, bool> = ["hardware", "network", "virtual", "local"].map(|name| (name, false)).into_iter().collect();
+    let mut wants: BTreeMap<&str, bool> =
+        ["hardware", "network", "virtual", "local"].map(|name| (name, false)).into_iter().collect();
     let mut min = true;
     if subsets.is_empty() || subsets.iter().all(|name| name.starts_with('!')) {
         wants.values_mut().for_each(|want| *want = true);
@@ -516,7 +599,10 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     for name in &subsets {
         let bare = name.trim_start_matches('!');
         if !KNOWN.contains(&bare) {
-            return Ok(call.failed(format!("Bad subset '{bare}' given to Ansible. gather_subset options allowed: {}", KNOWN.join(", ")), json!({})));
+            return Ok(call.failed(
+                format!("Bad subset '{bare}' given to Ansible. gather_subset options allowed: {}", KNOWN.join(", ")),
+                json!({}),
+            ));
         }
         let add = !name.starts_with('!');
         match bare {
@@ -548,7 +634,8 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         want("local"),
         node::path_word(call, call.text("fact_path").unwrap_or("/etc/ansible/facts.d"))?,
     );
-    let patience = Duration::from_secs(call.int("gather_timeout").and_then(|s| u64::try_from(s).ok()).unwrap_or(60).max(10));
+    let patience =
+        Duration::from_secs(call.int("gather_timeout").and_then(|s| u64::try_from(s).ok()).unwrap_or(60).max(10));
     let said = call.run(&script, patience).await?;
     let text = String::from_utf8_lossy(&said.out).into_owned();
     let told = read(&text, &mark);
@@ -569,10 +656,12 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         virtual_facts(&told, &mut facts);
     }
     if want("local") == 1 {
-        let mine: Map<String, Value> = told.iter().filter_map(|(key, value)| Some((key.strip_prefix("local_")?.to_owned(), own(value)))).collect();
+        let mine: Map<String, Value> =
+            told.iter().filter_map(|(key, value)| Some((key.strip_prefix("local_")?.to_owned(), own(value)))).collect();
         facts.insert("local".into(), Value::Object(mine));
     }
-    let filters: Vec<regex::Regex> = call.list("filter").iter().filter(|pattern| !pattern.is_empty()).filter_map(|pattern| glob(pattern)).collect();
+    let filters: Vec<regex::Regex> =
+        call.list("filter").iter().filter(|pattern| !pattern.is_empty()).filter_map(|pattern| glob(pattern)).collect();
     let mut out = Map::new();
     for (key, value) in facts {
         let name = format!("ansible_{key}");

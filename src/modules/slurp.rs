@@ -29,7 +29,8 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         return Ok(call.failed(format!("file is not readable: {path}"), json!({})));
     }
     if look.size > crate::remote::SHORT as u64 {
-        let what = format!("{path} has {} bytes: slurp reads at most {} into a variable", look.size, crate::remote::SHORT);
+        let what =
+            format!("{path} has {} bytes: slurp reads at most {} into a variable", look.size, crate::remote::SHORT);
         return Ok(call.failed(format!("{what}; use fetch"), json!({})));
     }
     let bytes = copy::read(call, path).await?;

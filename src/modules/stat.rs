@@ -19,8 +19,14 @@ pub const SPEC: ModuleSpec = ModuleSpec::new(
             .default("sha1")
             .choices(&["md5", "sha1", "sha224", "sha256", "sha384", "sha512"])
             .aliases(&["checksum", "checksum_algo"]),
-        arg("get_mime", ArgKind::Bool, "taken; ferry does not guess types").default("true").aliases(&["mime", "mime_type", "mime-type"]),
-        arg("get_attributes", ArgKind::Bool, "taken; ferry does not ask lsattr").default("true").aliases(&["attr", "attributes"]),
+        arg("get_mime", ArgKind::Bool, "taken; ferry does not guess types").default("true").aliases(&[
+            "mime",
+            "mime_type",
+            "mime-type",
+        ]),
+        arg("get_attributes", ArgKind::Bool, "taken; ferry does not ask lsattr")
+            .default("true")
+            .aliases(&["attr", "attributes"]),
     ],
 )
 .checks();

@@ -21,7 +21,8 @@ pub const SPEC: ModuleSpec = ModuleSpec::new(
         arg("backup", ArgKind::Bool, "keeps what is replaced beside it").default("false"),
         arg("validate", ArgKind::Str, "a command that must succeed before the file is put in place; %s is the file"),
         arg("follow", ArgKind::Bool, "writes through a symbolic link").default("false"),
-        arg("newline_sequence", ArgKind::Str, "what ends a line").choices(&["\\n", "\\r", "\\r\\n", "\n", "\r", "\r\n"]),
+        arg("newline_sequence", ArgKind::Str, "what ends a line")
+            .choices(&["\\n", "\\r", "\\r\\n", "\n", "\r", "\r\n"]),
         arg("trim_blocks", ArgKind::Bool, "the line feed behind a block goes").default("true"),
         arg("lstrip_blocks", ArgKind::Bool, "the blanks before a block go").default("false"),
         arg("block_start_string", ArgKind::Str, "begins a block").default("{%"),
@@ -44,15 +45,22 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     let dest = call.text("dest").unwrap_or_default();
     let path = match call.search("templates", src) {
         Ok(path) => path,
-        Err(failure) => return Ok(call.failed(format!("Could not find or access '{src}'"), json!({ "searched": failure.seen }))),
+        Err(failure) => {
+            return Ok(call.failed(format!("Could not find or access '{src}'"), json!({ "searched": failure.seen })));
+        }
     };
     let wrong = |what: String| Failure::new(Kind::Failed, what).on(call.host);
     let bytes = std::fs::read(&path).map_err(|error| wrong(format!("{} cannot be read: {error}", path.display())))?;
     let text = String::from_utf8(bytes).map_err(|_| wrong(format!("{} is not UTF-8", path.display())))?;
     let mut style = FileStyle::default();
     for name in [
-        "newline_sequence", "block_start_string", "block_end_string", "variable_start_string", "variable_end_string",
-        "comment_start_string", "comment_end_string",
+        "newline_sequence",
+        "block_start_string",
+        "block_end_string",
+        "variable_start_string",
+        "variable_end_string",
+        "comment_start_string",
+        "comment_end_string",
     ] {
         if let Some(value) = call.text(name)
             && !style.set(name, value)

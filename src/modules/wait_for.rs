@@ -18,7 +18,9 @@ pub const SPEC: ModuleSpec = ModuleSpec::new(
         arg("port", ArgKind::Int, "the port"),
         arg("path", ArgKind::Path, "the file"),
         arg("search_regex", ArgKind::Str, "what must stand in the file"),
-        arg("state", ArgKind::Str, "what is waited for").default("started").choices(&["absent", "drained", "present", "started", "stopped"]),
+        arg("state", ArgKind::Str, "what is waited for")
+            .default("started")
+            .choices(&["absent", "drained", "present", "started", "stopped"]),
         arg("timeout", ArgKind::Int, "at most so many seconds").default("300"),
         arg("connect_timeout", ArgKind::Int, "seconds for one attempt").default("5"),
         arg("delay", ArgKind::Int, "seconds before the first look").default("0"),
@@ -73,7 +75,10 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         return Ok(call.failed("port and path parameter can not both be passed to wait_for", json!({"elapsed": 0})));
     }
     if path.is_some() && matches!(state.as_str(), "stopped" | "drained") {
-        return Ok(call.failed(format!("state={state} should only be used for checking a port in the wait_for module"), json!({"elapsed": 0})));
+        return Ok(call.failed(
+            format!("state={state} should only be used for checking a port in the wait_for module"),
+            json!({"elapsed": 0}),
+        ));
     }
     if port.is_none() && matches!(state.as_str(), "drained" | "stopped") {
         return Ok(call.failed(format!("state={state} needs a port"), json!({"elapsed": 0})));
@@ -96,12 +101,9 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         return Ok(Done::ok(String::new(), result(json!({}))));
     }
     let regex = match call.text("search_regex") {
-        Some(pattern) => Some(
-            regex::bytes::RegexBuilder::new(pattern)
-                .multi_line(true)
-                .build()
-                .map_err(|error| Failure::new(Kind::Failed, format!("search_regex cannot be used: {error}")).on(call.host))?,
-        ),
+        Some(pattern) => Some(regex::bytes::RegexBuilder::new(pattern).multi_line(true).build().map_err(|error| {
+            Failure::new(Kind::Failed, format!("search_regex cannot be used: {error}")).on(call.host)
+        })?),
         None => None,
     };
     loop {
@@ -117,7 +119,11 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
                 match said.exit {
                     crate::remote::Exit::Code(0) => Some(None),
                     crate::remote::Exit::Code(1) => None,
-                    ref other => return Err(Failure::new(Kind::Failed, format!("the host cannot look at a port: {other}")).on(call.host).saw(said.err_text())),
+                    ref other => {
+                        return Err(Failure::new(Kind::Failed, format!("the host cannot look at a port: {other}"))
+                            .on(call.host)
+                            .saw(said.err_text()));
+                    }
                 }
             }
             (None, Some(path)) => {
@@ -128,11 +134,20 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
                     (Some(regex), true) => {
                         let bytes = super::copy::read(call, path).await?;
                         regex.captures(&bytes).map(|found| {
-                            let groups: Vec<_> = (1..found.len()).map(|at| found.get(at).map(|part| String::from_utf8_lossy(part.as_bytes()).into_owned())).collect();
+                            let groups: Vec<_> = (1..found.len())
+                                .map(|at| {
+                                    found.get(at).map(|part| String::from_utf8_lossy(part.as_bytes()).into_owned())
+                                })
+                                .collect();
                             let named: serde_json::Map<_, _> = regex
                                 .capture_names()
                                 .flatten()
-                                .filter_map(|name| Some((name.to_owned(), json!(String::from_utf8_lossy(found.name(name)?.as_bytes())))))
+                                .filter_map(|name| {
+                                    Some((
+                                        name.to_owned(),
+                                        json!(String::from_utf8_lossy(found.name(name)?.as_bytes())),
+                                    ))
+                                })
                                 .collect();
                             Some(json!({"match_groups": groups, "match_groupdict": named}))
                         })
@@ -155,14 +170,22 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
                     "absent" => format!("Timeout when waiting for {what} to be absent."),
                     "stopped" => format!("Timeout when waiting for {what} to stop."),
                     "drained" => format!("Timeout when waiting for {what} to drain"),
-                    _ if regex.is_some() => format!("Timeout when waiting for search string {} in {what}", call.text("search_regex").unwrap_or_default()),
+                    _ if regex.is_some() => format!(
+                        "Timeout when waiting for search string {} in {what}",
+                        call.text("search_regex").unwrap_or_default()
+                    ),
                     _ => format!("Timeout when waiting for {what}"),
                 },
                 str::to_owned,
             );
             return Ok(call.failed(message, json!({"elapsed": began.elapsed().as_secs()})));
         }
-        tokio::time::sleep(seconds(call, "sleep", 1).max(Duration::from_millis(200)).min(limit.saturating_sub(began.elapsed()).max(Duration::from_millis(50)))).await;
+        tokio::time::sleep(
+            seconds(call, "sleep", 1)
+                .max(Duration::from_millis(200))
+                .min(limit.saturating_sub(began.elapsed()).max(Duration::from_millis(50))),
+        )
+        .await;
     }
 }
 
@@ -184,7 +207,10 @@ pub(super) async fn connection(call: &Call<'_>) -> Result<Done, Failure> {
             Err(failure) => failure.what,
         };
         if began.elapsed() >= limit {
-            return Ok(call.failed(format!("timed out waiting for ping module test: {failure}"), json!({"elapsed": began.elapsed().as_secs()})));
+            return Ok(call.failed(
+                format!("timed out waiting for ping module test: {failure}"),
+                json!({"elapsed": began.elapsed().as_secs()}),
+            ));
         }
         call.world.forget(call.on).await;
         tokio::time::sleep(seconds(call, "sleep", 1).max(Duration::from_millis(200))).await;
