@@ -84,7 +84,8 @@ fn words_arrive_as_they_are_and_codes_are_true() {
     said.must(2, &["prod-1: exit code 42", "prod-2: exit code 0", "prod-3: exit code 42", "1 done, 2 failed"]);
     assert!(said.out.is_empty() && said.err.contains("prod-1 ! no"), "{}", said.all());
     bed.ferry(&["exec", "prod-1", "--", "sh", "-c", "kill -9 $$"]).must(2, &["prod-1: exit code 137"]);
-    bed.ferry(&["exec", "prod-1", "--", "no-such-program"]).must(2, &["prod-1: exit code 127"]);
+    bed.ferry(&["exec", "prod-1", "--", "no-such-program"])
+        .must(2, &["prod-1: ", "No such file or directory", "no-such-program"]);
 
     // A host that is not there weighs more than one that failed, and keeps nobody waiting.
     let port = closed_port();

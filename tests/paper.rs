@@ -429,9 +429,10 @@ fn sources() {
     assert_eq!(list.vars(&host("n2")).get("ansible_port"), Some(&json!(2222)));
     assert_eq!(names(&Inventory::load(&["solo,".into()]).unwrap().select("all").unwrap()), "solo");
 
+    let ini = Inventory::load(&[at.join("ini"), at.join("hosts.ini")]).unwrap();
+    assert_eq!(names(&ini.select("all").unwrap()), "prod-1");
+    assert_eq!(ini.vars(&host("prod-1")).get("ansible_user"), Some(&json!("ops")));
     let refused = [
-        ("ini", "INI format", Some((1, 1))),
-        ("hosts.ini", "INI format", Some((1, 1))),
         ("script", "a program", Some((1, 1))),
         ("vaulted.yml", "no whole vault file", Some((1, 1))),
         ("latin1.yml", "UTF-8", Some((2, 18))),
@@ -647,7 +648,7 @@ fn settings_in_order() {
         ("FERRY_FORKS", "many"),
         ("ANSIBLE_FORKS", "0"),
         ("FERRY_COMPAT", "puppet"),
-        ("FERRY_CATALOG", "s3://x"),
+        ("FERRY_CATALOG", "gs://x"),
         ("FERRY_HOOKS", "x"),
         ("FERRY_RECIPIENTS", "age1"),
         ("FERRY_KEEP_WITHIN", "30"),

@@ -470,7 +470,7 @@ fn in_tmux(bed: &Bed, columns: usize, rows: usize) -> (Vec<String>, String) {
         out.expect("tmux is needed, tests/run installs it")
     };
     let line = format!(
-        "cd {} && env LANG=C.UTF-8 HOME={} FERRY_CONFIG={} FERRY_LINK_PATIENCE=20 {} backup prod; echo over; sleep 60",
+        "cd {} && env LANG=C.UTF-8 HOME={} FERRY_CONFIG={} FERRY_LINK_PATIENCE=20 {} backup prod --only gravity; echo over; sleep 60",
         bed.aside("").display(),
         bed.aside("home").display(),
         bed.up.config.display(),
@@ -502,7 +502,7 @@ fn tmux_shows_a_calm_screen_that_says_what_no_terminal_says_as_well() {
     let bed = Bed::new(Generation::G7);
     bed.faults(&["prod:hook-seconds=400"]);
     // The first run is what the others are compared with.
-    let plain = bed.ferry(&["backup", "prod"]);
+    let plain = bed.ferry(&["backup", "prod", "--only", "gravity"]);
     plain.must(0, &["is sealed: verified"]);
     for (columns, rows) in [(80, 24), (40, 15)] {
         let (pictures, all) = in_tmux(&bed, columns, rows);

@@ -59,6 +59,8 @@ const TYPED: &[&str] = &[
     "docs/backup.md",
     "docs/restore.md",
     "docs/migrate.md",
+    "docs/look.md",
+    "docs/catalog.md",
     "docs/schedule.md",
     "docs/reports.md",
 ];

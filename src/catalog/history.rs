@@ -246,7 +246,7 @@ mod tests {
             let recent: Vec<&Past> = history.iter().filter(|p| p.verdict != Verdict::Damaged).take(COUNT).collect();
             match expected_bytes(&history) {
                 None => prop_assert!(recent.is_empty()),
-                Some(expected) => for p in recent {
+                Some(expected) => for p in &recent {
                     prop_assert!(expected.archive_bytes >= p.bytes && expected.content_bytes >= p.content_bytes);
                 },
             }

@@ -66,6 +66,12 @@ pub(super) enum Command {
     Logs(super::logs::LogsArgs),
     /// Carry out a playbook
     Run(RunArgs),
+    /// Hosts, groups and variables as they were read
+    #[command(subcommand)]
+    Inventory(super::inventory::InventoryCommand),
+    /// Files and values that are encrypted with Ansible Vault
+    #[command(subcommand)]
+    Vault(super::vault::VaultCommand),
     /// The catalog of recovery points
     #[command(subcommand)]
     Points(super::points_args::PointsCommand),
@@ -81,6 +87,8 @@ pub(super) enum Command {
     /// Playbooks that are inside ferry
     #[command(subcommand)]
     Playbooks(PlaybooksCommand),
+    /// What a module takes, and the schema of playbooks
+    Doc(super::doc::DocArgs),
     /// Pretend clusters on this machine, to try and to rehearse
     #[command(subcommand)]
     Sandbox(SandboxCommand),

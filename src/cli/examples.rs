@@ -19,6 +19,7 @@ pub(super) const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("ferry ping 'prod:&mains' -K", "the main nodes of prod, with sudo's password"),
         ],
     ),
+    ("doc", &[("ferry doc gravity_backup", "what a module takes"), ("ferry doc --schema", "a JSON schema of playbooks")]),
     ("doctor", &[("ferry doctor", "what will go wrong tonight"), ("ferry doctor prod --all", "what is well, too")]),
     (
         "exec",
@@ -93,6 +94,8 @@ pub(super) const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ("points export", &[("ferry points export 20261122T041500Z-7f3a --to point.tar", "one file to carry away")]),
     ("points import", &[("ferry points import point.tar", "back into the catalog")]),
     ("points delete", &[("ferry points delete 20261122T041500Z-7f3a", "into the trash")]),
+    ("points break-lock", &[("ferry points break-lock prod/20261122T041500Z-7f3a", "the lock of a ferry that died")]),
+    ("catalog break-lock", &[("ferry catalog break-lock prod/20261122T041500Z-7f3a", "the lock of a ferry that died")]),
     ("inventory list", &[("ferry inventory list", "as ansible-inventory prints it")]),
     ("inventory graph", &[("ferry inventory graph", "groups as a tree")]),
     ("inventory host", &[("ferry inventory host prod-1", "one host's variables")]),

@@ -126,7 +126,8 @@ fn literal(word: &str) -> String {
 fn playbook(pattern: &str, module: &str, given: Given) -> Result<Playbook, Failure> {
     let arguments = match &given {
         // The words take their place below: they need not be YAML.
-        Given::Words(_) => json!({"argv": ["true"]}),
+        // Words are words: nothing on the host fills in what looks like a name.
+        Given::Words(_) => json!({"argv": ["true"], "expand_argument_vars": false}),
         Given::Text(text) if text.trim_start().starts_with('{') && !text.trim_start().starts_with("{{") => {
             serde_json::from_str(text)
                 .map_err(|error| usage(format!("-a is no JSON object: {error}")).saw(text.clone()))?

@@ -8,12 +8,14 @@ mod backup;
 mod compat;
 mod completions;
 mod demo;
+mod doc;
 mod doctor;
 mod drill;
 mod examples;
 mod exec;
 mod explain;
 mod init;
+mod inventory;
 mod jobs;
 mod logs;
 mod man;
@@ -38,6 +40,7 @@ mod sandbox;
 mod schedule;
 mod status;
 mod transfer;
+mod vault;
 
 use std::process::ExitCode;
 use std::sync::OnceLock;
@@ -61,6 +64,9 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let wrong = error.use_stderr();
             let _ = error.print();
+            if wrong {
+                Sink::stderr().put("code: F500 (ferry explain F500)\n");
+            }
             return ExitCode::from(if wrong { wrong_usage() } else { 0 });
         }
     };
@@ -73,7 +79,7 @@ pub fn main() -> ExitCode {
             compat::exit_code(&failure)
         }
         Err(_) => {
-            Sink::stderr().put("this is a bug in ferry; what was said above may help whoever mends it\n");
+            Sink::stderr().put("this is a bug in ferry; what was said above may help whoever mends it\ncode: F999 (ferry explain F999)\n");
             Kind::Bug.exit_code()
         }
     };
@@ -141,6 +147,8 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Logs(args) => block_on(logs::run(args)),
         Command::Migrate(args) => block_on(migrate::run(*args)),
         Command::Run(args) => block_on(run::run(args)),
+        Command::Inventory(command) => inventory::run(command),
+        Command::Vault(command) => block_on(vault::run(command)),
         // Beside the connections that it reads from: every piece would wake another thread else.
         Command::Transfer(args) => block_on(async { tokio::spawn(transfer::run(args)).await.unwrap_or_else(gone) }),
         Command::Points(command) => block_on(points::run(command)),
@@ -150,6 +158,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Jobs(command) => block_on(jobs::run(command)),
         Command::Runs(args::RunsCommand::Resume(args)) => block_on(resume::run(*args)),
         Command::Runs(command) => runs::run(command),
+        Command::Doc(args) => doc::run(&args),
         Command::Playbooks(command) => playbooks::run(&command),
         Command::Sandbox(command) => sandbox::run(command),
         Command::Explain(args) => explain::run(&args),

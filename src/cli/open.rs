@@ -12,8 +12,8 @@ use super::args::{Common, VaultOptions};
 use super::prompt;
 use crate::catalog::Who;
 use crate::failure::{Failure, Kind};
-use crate::inventory::Inventory;
 use crate::inventory::vars::HostVars;
+use crate::inventory::{Inventory, Reading};
 use crate::name::HostName;
 use crate::remote::Way;
 use crate::remote::reach::{Defaults, Reach};
@@ -139,8 +139,26 @@ pub(super) fn vault_for(
     Vault::open(&sources, &vault::Door { ask: &ask, hide, new }, masker)
 }
 
+/// The sources of the inventory; Ansible's own place where its numbers are kept to and none is named.
+pub(super) fn inventory_paths(settings: &Settings) -> Vec<PathBuf> {
+    let theirs = Path::new("/etc/ansible/hosts");
+    if settings.inventory.is_empty() && settings.compat_ansible && theirs.exists() {
+        return vec![theirs.to_owned()];
+    }
+    settings.inventory.clone()
+}
+
+/// Tells warnings where there is no run that would.
+pub(super) fn warn<'a>(warnings: impl IntoIterator<Item = &'a String>) {
+    let masker = super::MASKER.get_or_init(Masker::new);
+    for warning in warnings {
+        let lines = warning.lines().map(|line| crate::secret::clean(masker.mask(line).as_bytes()));
+        crate::report::Sink::stderr().put(&format!("[WARNING]: {}\n", lines.collect::<Vec<_>>().join("\n")));
+    }
+}
+
 /// `-e`: `k=v` words, JSON, or `@FILE`.
-fn extra_vars(given: &[String], vault: &Vault) -> Result<Map<String, Value>, Failure> {
+pub(super) fn extra_vars(given: &[String], vault: &Vault) -> Result<Map<String, Value>, Failure> {
     let wrong = |what: String| Failure::new(Kind::Usage, what);
     let mut extra = Map::new();
     for text in given {
@@ -290,7 +308,16 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
     let hide: Vec<String> = common.become_password_env.iter().cloned().collect();
     let vault = vault(&common.vault, &settings, &hide)?;
     let extra = extra_vars(&common.extra_vars, &vault)?;
-    let inventory = Inventory::load_with(&settings.inventory, playbook_folder, &vault)?;
+    let inventory = Inventory::read(Reading {
+        paths: inventory_paths(&settings),
+        playbook_folder: playbook_folder.map(Path::to_path_buf),
+        vault: Arc::new(vault.clone()),
+        hide,
+        lenient: settings.compat_ansible,
+        unparsed_fails: settings.inventory_unparsed_fails,
+        any_unparsed_fails: settings.inventory_any_unparsed_fails,
+        locked: false,
+    })?;
     let masker = super::MASKER.get_or_init(Masker::new).clone();
     let reach = Arc::new(reach(common, &settings)?);
     let inventory_paths = settings.inventory.clone();
@@ -370,11 +397,11 @@ impl Opened {
     /// # Errors
     /// [`Kind::NoHost`] when nothing matches.
     pub(super) fn select(&self, pattern: &str, limit: Option<&str>) -> Result<Vec<String>, Failure> {
-        let mut hosts: Vec<String> = self.inventory.select(pattern)?.iter().map(ToString::to_string).collect();
+        let mut hosts = self.inventory.select(pattern)?;
         if let Some(limit) = limit {
-            let allowed: Vec<String> = self.inventory.select(limit)?.iter().map(ToString::to_string).collect();
-            hosts.retain(|host| allowed.contains(host));
+            hosts = self.inventory.limit(&hosts, limit)?;
         }
+        let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
         if hosts.is_empty() {
             return Err(Failure::new(Kind::NoHost, format!("no host matches {pattern:?}")));
         }

@@ -4,14 +4,19 @@
 //! ([`Inventory::select`]), merging variables as Ansible does, and reading those that ferry knows
 //! ([`vars`]). What does not: connecting, and variables that a playbook sets.
 
+mod ini;
+mod literal;
 mod pattern;
+mod program;
 mod ranges;
 mod read;
 pub mod vars;
 
+pub use pattern::Matched;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 
@@ -22,8 +27,60 @@ use crate::template::{Scope, Templater};
 use crate::vault::Vault;
 use read::{Group, Host, Reader, VarSet};
 
+/// Reads the variables in these folders again: names came that they may have files for.
+fn read_folders(
+    reader: &mut Reader<'_>,
+    implicit: &mut [[VarSet; 3]; 3],
+    folders: &[(PathBuf, usize)],
+) -> Result<(), Failure> {
+    // What is wrong besides was told when they were read first.
+    let warnings = std::mem::take(&mut reader.warnings);
+    for (folder, beside) in folders {
+        reader.vars_beside(folder, *beside, implicit);
+    }
+    reader.warnings = warnings;
+    Failure::all(std::mem::take(&mut reader.errors)).map_or(Ok(()), Err)
+}
+
+/// The variables of all three kinds of source, a later kind over an earlier one.
+fn joined(sets: &[VarSet; 3]) -> Map<String, Value> {
+    let mut out = Map::new();
+    for set in sets {
+        out.extend(set.values.iter().map(|(name, value)| (name.clone(), value.clone())));
+    }
+    out
+}
+
+/// Whether two paths are one folder.
+fn same_folder(one: &Path, other: &Path) -> bool {
+    let whole = |path: &Path| std::fs::canonicalize(if path.as_os_str().is_empty() { Path::new(".") } else { path });
+    matches!((whole(one), whole(other)), (Ok(one), Ok(other)) if one == other)
+}
+
 /// The hosts that are there without being written: this machine.
 pub(crate) const IMPLICIT: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// How sources are read.
+#[derive(Debug, Clone, Default)]
+pub struct Reading {
+    /// The sources in order; a later one overrides an earlier one. Each is a file, a program, a folder, or a list of hosts
+    /// with a comma in it (`node-1,node-2` or `node-1,`).
+    pub paths: Vec<PathBuf>,
+    /// Folder of the playbook: `group_vars` and `host_vars` there are read as well.
+    pub playbook_folder: Option<PathBuf>,
+    /// Vault passwords.
+    pub vault: Arc<Vault>,
+    /// Environment variables that no inventory program inherits.
+    pub hide: Vec<String>,
+    /// Whether `!vault` values stay as they are: to print an inventory, not to work with it.
+    pub locked: bool,
+    /// As Ansible has it: a source that is wrong or missing is a warning, and without any there is still this machine.
+    pub lenient: bool,
+    /// With `lenient`: that no source could be read is an error (`ANSIBLE_INVENTORY_UNPARSED_FAILED`).
+    pub unparsed_fails: bool,
+    /// With `lenient`: that one source could not be read is an error (`ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED`).
+    pub any_unparsed_fails: bool,
+}
 
 /// An inventory: groups, hosts and their merged variables. Nothing in it was ever on a host.
 #[derive(Debug)]
@@ -32,9 +89,15 @@ pub struct Inventory {
     group_at: HashMap<String, usize>,
     hosts: Vec<Host>,
     host_at: HashMap<String, usize>,
-    /// One for each host, then one for each of [`IMPLICIT`].
-    merged: Vec<VarSet>,
+    /// One for each host, then one for each of [`IMPLICIT`]; made when it is asked for.
+    merged: Vec<OnceLock<VarSet>>,
+    depths: Vec<usize>,
     implicit: Vec<HostName>,
+    implicit_vars: [[VarSet; 3]; 3],
+    sources: Vec<PathBuf>,
+    /// Folders with `group_vars` and `host_vars`; 1 for one beside an inventory, 2 for one beside a playbook.
+    folders: Vec<(PathBuf, usize)>,
+    reading: Reading,
     texts: HashMap<String, Arc<str>>,
     warnings: Vec<String>,
     groups_value: Value,
@@ -43,8 +106,7 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Reads the sources `paths` in order; a later one overrides an earlier one. A source is a file, a
-    /// folder, or a list of hosts with a comma in it (`node-1,node-2` or `node-1,`).
+    /// Reads the sources `paths` in order; see [`Reading::paths`].
     ///
     /// # Errors
     /// All that is wrong in all sources at once, each with file, line and column:
@@ -58,25 +120,55 @@ impl Inventory {
     /// # Errors
     /// As [`Inventory::load`].
     pub fn load_beside(paths: &[PathBuf], playbook_folder: Option<&Path>) -> Result<Self, Failure> {
-        Self::load_with(paths, playbook_folder, &Vault::default())
+        Self::read(Reading {
+            paths: paths.to_vec(),
+            playbook_folder: playbook_folder.map(Path::to_path_buf),
+            ..Reading::default()
+        })
     }
 
-    /// As [`Inventory::load_beside`], with the vault passwords that open files and values.
+    /// Reads an inventory.
     ///
     /// # Errors
-    /// As [`Inventory::load`].
-    pub fn load_with(paths: &[PathBuf], playbook_folder: Option<&Path>, vault: &Vault) -> Result<Self, Failure> {
-        if paths.is_empty() {
+    /// As [`Inventory::load`]; with [`Reading::lenient`] only where that says so.
+    pub fn read(reading: Reading) -> Result<Self, Failure> {
+        if reading.paths.is_empty() && !reading.lenient {
             return Err(Failure::new(Kind::NoHost, "no inventory is named")
                 .why("without one there is no host to work on")
                 .mend("name one with -i, FERRY_INVENTORY or 'inventory' in ferry.toml; 'ferry init' writes one"));
         }
-        let mut reader = Reader::new(vault);
-        for path in paths {
+        let vault = reading.vault.clone();
+        let mut reader = Reader::new(&vault, &reading.hide);
+        reader.locked = reading.locked;
+        let mut parsed = false;
+        for path in &reading.paths {
             reader.source(path);
+            if !reading.lenient {
+                continue;
+            }
+            match Failure::all(std::mem::take(&mut reader.errors)) {
+                None => parsed = true,
+                Some(failure) if reading.any_unparsed_fails => {
+                    return Err(failure.within(format!("the inventory {}", path.display())));
+                }
+                Some(mut failure) => {
+                    let more = std::mem::take(&mut failure.more);
+                    let told = std::iter::once(failure).chain(more).map(|failure| failure.to_string());
+                    reader.warnings.extend(told);
+                    reader.warnings.push(format!("Unable to parse {} as an inventory source", path.display()));
+                }
+            }
         }
-        let mut folders: Vec<PathBuf> = Vec::new();
-        for path in paths {
+        if reading.lenient && !parsed {
+            let what = "No inventory was parsed, only implicit localhost is available";
+            if reading.unparsed_fails {
+                return Err(Failure::new(Kind::CouldNotStart, "no inventory could be read")
+                    .why("ANSIBLE_INVENTORY_UNPARSED_FAILED says that this is an error"));
+            }
+            reader.warnings.push(what.to_owned());
+        }
+        let mut folders: Vec<(PathBuf, usize)> = Vec::new();
+        for path in &reading.paths {
             let folder = if path.is_dir() {
                 path.clone()
             } else if path.exists() {
@@ -84,82 +176,216 @@ impl Inventory {
             } else {
                 continue;
             };
-            if !folders.contains(&folder) {
-                folders.push(folder);
+            if !folders.iter().any(|(known, _)| *known == folder) {
+                folders.push((folder, 1));
             }
         }
-        for folder in &folders {
-            reader.vars_beside(folder, 1);
+        if let Some(folder) = &reading.playbook_folder {
+            let same = |known: &PathBuf| known == folder || same_folder(known, folder);
+            if !folders.iter().any(|(known, _)| same(known)) {
+                folders.push((folder.clone(), 2));
+            }
         }
-        if let Some(folder) = playbook_folder
-            && !folders.iter().any(|known| known == folder)
-        {
-            reader.vars_beside(folder, 2);
+        let mut implicit_vars: [[VarSet; 3]; 3] = Default::default();
+        for (folder, beside) in &folders {
+            reader.vars_beside(folder, *beside, &mut implicit_vars);
         }
         if let Some(failure) = Failure::all(std::mem::take(&mut reader.errors)) {
             return Err(failure);
-        }
-        Ok(Self::join(reader, paths))
-    }
-
-    fn join(mut reader: Reader<'_>, paths: &[PathBuf]) -> Self {
-        // Groups without a parent are children of all; hosts of no group but all are ungrouped.
-        for at in 1..reader.groups.len() {
-            if reader.groups.get(at).is_some_and(|group| group.parents.is_empty()) {
-                reader.link(0, at);
-            }
-        }
-        for at in 0..reader.hosts.len() {
-            let Some(host) = reader.hosts.get_mut(at) else { continue };
-            let grouped = host.groups.iter().any(|group| *group > 1);
-            if grouped {
-                host.groups.retain(|group| *group != 1);
-            } else if !host.groups.contains(&1) {
-                host.groups.push(1);
-            }
-            if let Some(ungrouped) = reader.groups.get_mut(1) {
-                ungrouped.hosts.retain(|other| *other != at);
-                if !grouped {
-                    ungrouped.hosts.push(at);
-                }
-            }
         }
         for host in &reader.hosts {
             if reader.group_at.contains_key(host.name.as_str()) {
                 reader.warnings.push(format!("{} is the name of a group and of a host", host.name));
             }
         }
+        let Reader { groups, group_at, hosts, host_at, texts, warnings, sources, .. } = reader;
         let mut inventory = Self {
-            groups: reader.groups,
-            group_at: reader.group_at,
-            hosts: reader.hosts,
-            host_at: reader.host_at,
+            groups,
+            group_at,
+            hosts,
+            host_at,
             merged: Vec::new(),
+            depths: Vec::new(),
             implicit: IMPLICIT.iter().filter_map(|name| name.parse().ok()).collect(),
-            texts: reader.texts,
-            warnings: reader.warnings,
+            implicit_vars,
+            sources,
+            folders,
+            reading,
+            texts,
+            warnings,
             groups_value: Value::Null,
             nothing: Map::new(),
             templater: Templater::new(),
         };
-        let depths = inventory.depths();
-        let source = paths.last();
-        inventory.merged = (0..inventory.hosts.len()).map(|at| inventory.merge(at, &depths, source)).collect();
-        for name in &inventory.implicit {
-            let mut values = Map::new();
-            values.insert("inventory_hostname".to_owned(), name.as_str().into());
-            values.insert("inventory_hostname_short".to_owned(), name.as_str().into());
-            values.insert("group_names".to_owned(), Value::Array(Vec::new()));
-            values.insert("ansible_connection".to_owned(), "local".into());
-            inventory.merged.push(VarSet { values, places: HashMap::new() });
+        inventory.reconcile();
+        Ok(inventory)
+    }
+
+    /// Runs `work` on the graph of groups and hosts and brings everything that follows from it up to date.
+    fn change<T>(&mut self, work: impl FnOnce(&mut Reader<'_>, &mut [[VarSet; 3]; 3], &[(PathBuf, usize)]) -> T) -> T {
+        let vault = self.reading.vault.clone();
+        let hide = std::mem::take(&mut self.reading.hide);
+        let mut reader = Reader::new(&vault, &hide);
+        reader.locked = self.reading.locked;
+        reader.groups = std::mem::take(&mut self.groups);
+        reader.group_at = std::mem::take(&mut self.group_at);
+        reader.hosts = std::mem::take(&mut self.hosts);
+        reader.host_at = std::mem::take(&mut self.host_at);
+        reader.texts = std::mem::take(&mut self.texts);
+        let out = work(&mut reader, &mut self.implicit_vars, &self.folders);
+        let Reader { groups, group_at, hosts, host_at, texts, mut warnings, .. } = reader;
+        (self.groups, self.group_at, self.hosts, self.host_at, self.texts) = (groups, group_at, hosts, host_at, texts);
+        self.warnings.append(&mut warnings);
+        self.reading.hide = hide;
+        self.reconcile();
+        out
+    }
+
+    /// Adds a host while a run goes on (`add_host`): into these groups, which are made where they are missing, with these
+    /// variables over those that it has. True when anything changed. `group_vars` and `host_vars` of new names are read.
+    ///
+    /// # Errors
+    /// [`Kind::CouldNotStart`] when those files are wrong.
+    pub fn add_host(
+        &mut self,
+        name: &HostName,
+        groups: &[GroupName],
+        vars: &Map<String, Value>,
+    ) -> Result<bool, Failure> {
+        self.change(|reader, implicit, folders| {
+            let mut changed = !reader.host_at.contains_key(name.as_str());
+            let new_group = groups.iter().any(|group| !reader.group_at.contains_key(group.as_str()));
+            let host = if changed {
+                let at = reader.host(name, 0);
+                if let Some(host) = reader.hosts.get_mut(at) {
+                    host.source = None;
+                }
+                at
+            } else {
+                reader.host_at.get(name.as_str()).copied().unwrap_or_default()
+            };
+            let new = changed || new_group;
+            for group in groups {
+                changed |= !reader.group_at.contains_key(group.as_str());
+                let group = reader.group(group);
+                changed |= reader.put(host, group);
+            }
+            if let Some(host) = reader.hosts.get_mut(host) {
+                for (name, value) in vars {
+                    changed |= host.vars[0].values.get(name) != Some(value);
+                    host.vars[0].places.remove(name);
+                    host.vars[0].values.insert(name.clone(), value.clone());
+                }
+            }
+            if new {
+                read_folders(reader, implicit, folders)?;
+            }
+            Ok(changed)
+        })
+    }
+
+    /// Puts a host into a group while a run goes on (`group_by`), the group below `parents`; all are made where they are
+    /// missing. True when anything changed.
+    ///
+    /// # Errors
+    /// [`Kind::CouldNotStart`] when the groups would form a loop, there is no such host, or files of variables are wrong.
+    pub fn group_host(&mut self, host: &HostName, group: &GroupName, parents: &[GroupName]) -> Result<bool, Failure> {
+        let wrong = |what: String| Failure::new(Kind::CouldNotStart, what);
+        self.change(|reader, implicit, folders| {
+            let Some(at) = reader.host_at.get(host.as_str()).copied() else {
+                return Err(wrong(format!("{host} is not in the inventory and cannot be put into the group {group}")));
+            };
+            let known = reader.groups.len();
+            let child = reader.group(group);
+            let mut changed = false;
+            for parent in parents {
+                let parent_at = reader.group(parent);
+                if reader.below(child, parent_at) {
+                    return Err(wrong(format!("{group} cannot be a child of {parent}: the groups form a loop")));
+                }
+                let linked = reader.groups.get(parent_at).is_some_and(|parent| parent.children.contains(&child));
+                changed |= !linked;
+                reader.link(parent_at, child);
+            }
+            changed |= reader.put(at, child);
+            if reader.groups.len() > known {
+                changed = true;
+                read_folders(reader, implicit, folders)?;
+            }
+            Ok(changed)
+        })
+    }
+
+    /// Reads `group_vars` and `host_vars` beside another playbook in place of those of the one before.
+    ///
+    /// # Errors
+    /// [`Kind::CouldNotStart`] when those files are wrong.
+    pub fn set_playbook_folder(&mut self, folder: &Path) -> Result<(), Failure> {
+        let known = |(path, beside): &(PathBuf, usize)| *beside == 1 && (path == folder || same_folder(path, folder));
+        let beside_inventory = self.folders.iter().any(known);
+        if self.folders.iter().any(|(path, beside)| *beside == 2 && path == folder) {
+            return Ok(());
         }
+        self.folders.retain(|(_, beside)| *beside != 2);
+        if !beside_inventory {
+            self.folders.push((folder.to_owned(), 2));
+        }
+        self.change(|reader, implicit, folders| {
+            let sets = reader.groups.iter_mut().filter_map(|group| group.vars.get_mut(2));
+            let sets = sets.chain(reader.hosts.iter_mut().filter_map(|host| host.vars.get_mut(2)));
+            sets.chain(implicit.iter_mut().filter_map(|sets| sets.get_mut(2))).for_each(|set| *set = VarSet::default());
+            read_folders(reader, implicit, folders)
+        })
+    }
+
+    /// Brings into order what Ansible promises of every inventory, and forgets what was derived from it.
+    fn reconcile(&mut self) {
+        // Groups without a parent are children of all; hosts of no group but all are ungrouped.
+        for at in 1..self.groups.len() {
+            if self.groups.get(at).is_some_and(|group| group.parents.is_empty()) {
+                if let Some(group) = self.groups.get_mut(at) {
+                    group.parents.push(0);
+                }
+                if let Some(all) = self.groups.get_mut(0) {
+                    all.children.push(at);
+                }
+            }
+        }
+        let mut gone = Vec::new();
+        let mut came = Vec::new();
+        for (at, host) in self.hosts.iter_mut().enumerate() {
+            if host.groups.iter().any(|group| *group > 1) {
+                let before = host.groups.len();
+                host.groups.retain(|group| *group != 1);
+                if host.groups.len() < before {
+                    gone.push(at);
+                }
+            } else if !host.groups.contains(&1) {
+                host.groups.push(1);
+                came.push(at);
+            }
+        }
+        if let Some(ungrouped) = self.groups.get_mut(1) {
+            gone.iter().for_each(|at| {
+                ungrouped.has.remove(at);
+            });
+            let has = std::mem::take(&mut ungrouped.has);
+            ungrouped.hosts.retain(|at| has.contains(at));
+            ungrouped.has = has;
+            for at in came {
+                if ungrouped.has.insert(at) {
+                    ungrouped.hosts.push(at);
+                }
+            }
+        }
+        self.depths = self.depths();
+        self.merged = (0..self.hosts.len() + self.implicit.len()).map(|_| OnceLock::new()).collect();
         let mut groups = Map::new();
-        for (at, group) in inventory.groups.iter().enumerate() {
-            let names = inventory.hosts_below(at).into_iter().filter_map(|host| inventory.name_at(host));
+        for (at, group) in self.groups.iter().enumerate() {
+            let names = self.hosts_below(at).into_iter().filter_map(|host| self.name_at(host));
             groups.insert(group.name.to_string(), names.map(|name| Value::from(name.as_str())).collect());
         }
-        inventory.groups_value = Value::Object(groups);
-        inventory
+        self.groups_value = Value::Object(groups);
     }
 
     /// How far each group is below `all`, by the longest way.
@@ -204,23 +430,24 @@ impl Inventory {
     /// The variables of one host, merged in Ansible's order: the inventory's own of all groups, then
     /// `group_vars/all`, then `group_vars` of the other groups, then the host's. Groups go by depth, then
     /// `ansible_group_priority`, then name.
-    fn merge(&self, host: usize, depths: &[usize], source: Option<&PathBuf>) -> VarSet {
+    fn merge(&self, host: usize) -> VarSet {
         let mut order = self.groups_above(host);
         order.sort_by_key(|at| {
             let group = self.groups.get(*at);
             (
-                depths.get(*at).copied().unwrap_or(0),
+                self.depths.get(*at).copied().unwrap_or(0),
                 group.map_or(1, |group| group.priority),
-                group.map(|group| group.name.clone()),
+                group.map(|group| group.name.as_str()),
             )
         });
         let mut merged = VarSet::default();
         let mut add = |set: &VarSet| {
             for (name, value) in &set.values {
                 merged.values.insert(name.clone(), value.clone());
-                if let Some(place) = set.places.get(name) {
-                    merged.places.insert(name.clone(), place.clone());
-                }
+                match set.places.get(name) {
+                    Some(place) => merged.places.insert(name.clone(), place.clone()),
+                    None => merged.places.remove(name),
+                };
             }
         };
         let rest: Vec<usize> = order.iter().copied().filter(|at| *at != 0).collect();
@@ -233,12 +460,24 @@ impl Inventory {
                 }
             }
         }
-        let Some(host) = self.hosts.get(host) else { return merged };
-        host.vars.iter().for_each(&mut add);
+        let mut source = None;
+        match self.hosts.get(host) {
+            Some(host) => {
+                host.vars.iter().for_each(&mut add);
+                source = host.source.and_then(|at| self.sources.get(at));
+            }
+            None => {
+                let mut own = VarSet::default();
+                own.values.insert("ansible_connection".to_owned(), "local".into());
+                add(&own);
+                let sets = host.checked_sub(self.hosts.len()).and_then(|at| self.implicit_vars.get(at));
+                sets.into_iter().flatten().for_each(&mut add);
+            }
+        }
+        let Some(name) = self.name_at(host).map(HostName::as_str) else { return merged };
         let mut names: Vec<&str> =
             rest.iter().filter_map(|at| self.groups.get(*at)).map(|group| group.name.as_str()).collect();
         names.sort_unstable();
-        let name = host.name.as_str();
         let short =
             if name.parse::<std::net::IpAddr>().is_ok() { name } else { name.split('.').next().unwrap_or(name) };
         let mut magic = |name: &str, value: Value| {
@@ -248,9 +487,12 @@ impl Inventory {
         magic("inventory_hostname", name.into());
         magic("inventory_hostname_short", short.into());
         magic("group_names", names.into());
-        if let Some(source) = source.filter(|source| source.exists()) {
-            let folder = if source.is_dir() { Some(source.as_path()) } else { source.parent() };
-            magic("inventory_file", source.display().to_string().into());
+        if let Some(source) = source {
+            let absolute = std::path::absolute(source).unwrap_or_else(|_| source.clone());
+            let list = !source.exists();
+            let folder = if list { std::env::current_dir().ok() } else { absolute.parent().map(Path::to_path_buf) };
+            let file = if list { source } else { &absolute };
+            magic("inventory_file", file.display().to_string().into());
             magic("inventory_dir", folder.map(|folder| folder.display().to_string()).unwrap_or_default().into());
         }
         merged
@@ -296,7 +538,7 @@ impl Inventory {
             let at = self.implicit.iter().position(|known| known == host)?;
             Some(self.hosts.len() + at)
         })?;
-        self.merged.get(at)
+        Some(self.merged.get(at)?.get_or_init(|| self.merge(at)))
     }
 
     /// All groups, `all` and `ungrouped` first, then in the order they are written.
@@ -338,6 +580,31 @@ impl Inventory {
         match self.texts.get(&place.file) {
             Some(text) => failure.in_text(&place.file, &showable(text), place.line, place.column),
             None => failure.at(place.clone()),
+        }
+    }
+
+    /// The hosts that `group` itself names, and not those below it; `None` when there is no such group.
+    pub fn own_hosts_of(&self, group: &str) -> Option<Vec<&HostName>> {
+        let group = self.groups.get(*self.group_at.get(group)?)?;
+        Some(group.hosts.iter().filter_map(|at| self.name_at(*at)).collect())
+    }
+
+    /// The variables of `group` itself, from the inventory and from `group_vars`, not rendered; with
+    /// `ansible_group_priority` where it is not 1. `None` when there is no such group.
+    pub fn group_vars(&self, group: &str) -> Option<Map<String, Value>> {
+        let group = self.groups.get(*self.group_at.get(group)?)?;
+        let mut vars = joined(&group.vars);
+        if group.priority != 1 {
+            vars.insert("ansible_group_priority".to_owned(), group.priority.into());
+        }
+        Some(vars)
+    }
+
+    /// The variables of `host` itself, from the inventory and from `host_vars`, without those of its groups.
+    pub fn own_vars(&self, host: &HostName) -> Map<String, Value> {
+        match self.host_index(host.as_str()).and_then(|at| self.hosts.get(at)) {
+            Some(host) => joined(&host.vars),
+            None => Map::new(),
         }
     }
 

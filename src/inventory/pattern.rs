@@ -3,6 +3,7 @@
 //! What lives here: choosing hosts by Ansible's pattern grammar. One thing differs: a name that is not
 //! there stops the run instead of being a warning, for a backup of nothing must never look well.
 
+use std::collections::HashSet;
 use std::net::Ipv6Addr;
 use std::path::Path;
 
@@ -27,6 +28,25 @@ enum Subscript {
     Slice(usize, Option<usize>),
 }
 
+/// How a pattern is taken, and what was met.
+#[derive(Default)]
+struct Taken {
+    /// As Ansible has it: a name that is not there is no error.
+    loose: bool,
+    /// The names that are not there.
+    missing: Vec<String>,
+    errors: Vec<Failure>,
+}
+
+/// What a pattern means as Ansible takes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Matched {
+    /// The hosts; there may be none.
+    pub hosts: Vec<HostName>,
+    /// The parts that mean neither a host nor a group, for a warning each.
+    pub missing: Vec<String>,
+}
+
 impl Inventory {
     /// The hosts that `pattern` means, in the order of the pattern and within it of the inventory.
     ///
@@ -39,13 +59,24 @@ impl Inventory {
             return Err(Failure::new(Kind::Usage, "the pattern is empty")
                 .mend("name hosts or groups, such as all, prod or 'prod:&mains'"));
         }
-        let hosts = self.evaluate(&parts)?;
+        let hosts = self.evaluate(&parts, &mut Taken::default())?;
         if hosts.is_empty() {
             return Err(Failure::new(Kind::NoHost, format!("no host matches {pattern:?}"))
                 .why("nothing would be done, and that must not look like success")
                 .mend("'ferry inventory graph' shows groups and hosts"));
         }
-        Ok(hosts.into_iter().filter_map(|at| self.name_at(at)).cloned().collect())
+        Ok(self.named(&hosts))
+    }
+
+    /// As [`Inventory::select`] where Ansible's numbers are kept to: what is not there is no error, and neither is
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`Kind::CouldNotStart`] for a subscript past the end; [`Kind::Usage`] for a pattern that cannot be read.
+    pub fn matching(&self, pattern: &str) -> Result<Matched, Failure> {
+        let mut taken = Taken { loose: true, ..Taken::default() };
+        let hosts = self.evaluate(&split(pattern), &mut taken)?;
+        Ok(Matched { hosts: self.named(&hosts), missing: taken.missing })
     }
 
     /// Those of `hosts` that `limit` means as well (`--limit`): a pattern, or `@FILE` with one
@@ -55,12 +86,32 @@ impl Inventory {
     /// As [`Inventory::select`]; [`Kind::CouldNotStart`] when the file cannot be read;
     /// [`Kind::NoHost`] when no host is left.
     pub fn limit(&self, hosts: &[HostName], limit: &str) -> Result<Vec<HostName>, Failure> {
+        let left = self.limited(hosts, limit, &mut Taken::default())?;
+        if left.is_empty() && !hosts.is_empty() {
+            return Err(Failure::new(Kind::NoHost, format!("the limit {limit:?} leaves no host"))
+                .mend("the limit and the pattern must have a host in common"));
+        }
+        Ok(left)
+    }
+
+    /// As [`Inventory::limit`] where Ansible's numbers are kept to.
+    ///
+    /// # Errors
+    /// As [`Inventory::matching`]; [`Kind::CouldNotStart`] when the file cannot be read.
+    pub fn limit_matching(&self, hosts: &[HostName], limit: &str) -> Result<Matched, Failure> {
+        let mut taken = Taken { loose: true, ..Taken::default() };
+        let hosts = self.limited(hosts, limit, &mut taken)?;
+        Ok(Matched { hosts, missing: taken.missing })
+    }
+
+    fn limited(&self, hosts: &[HostName], limit: &str, taken: &mut Taken) -> Result<Vec<HostName>, Failure> {
         let mut parts: Vec<String> = Vec::new();
         for part in split(limit) {
             match part.strip_prefix('@') {
                 None => parts.push(part),
                 Some(file) => {
-                    let lines = read_text(Path::new(file))?;
+                    let lines =
+                        read_text(Path::new(file)).map_err(|failure| failure.within(format!("--limit @{file}")))?;
                     parts.extend(lines.lines().map(str::trim).filter(|line| !line.is_empty()).flat_map(split));
                 }
             }
@@ -68,17 +119,16 @@ impl Inventory {
         if parts.is_empty() {
             return Ok(hosts.to_vec());
         }
-        let chosen = self.evaluate(&parts)?;
-        let left: Vec<HostName> =
-            hosts.iter().filter(|host| chosen.iter().any(|at| self.name_at(*at) == Some(*host))).cloned().collect();
-        if left.is_empty() {
-            return Err(Failure::new(Kind::NoHost, format!("the limit {limit:?} leaves no host"))
-                .mend("the limit and the pattern must have a host in common"));
-        }
-        Ok(left)
+        let chosen = self.named(&self.evaluate(&parts, taken)?);
+        let chosen: HashSet<&HostName> = chosen.iter().collect();
+        Ok(hosts.iter().filter(|host| chosen.contains(host)).cloned().collect())
     }
 
-    fn evaluate(&self, parts: &[String]) -> Result<Vec<usize>, Failure> {
+    fn named(&self, hosts: &[usize]) -> Vec<HostName> {
+        hosts.iter().filter_map(|at| self.name_at(*at)).cloned().collect()
+    }
+
+    fn evaluate(&self, parts: &[String], taken: &mut Taken) -> Result<Vec<usize>, Failure> {
         let (mut plain, mut and, mut not) = (Vec::new(), Vec::new(), Vec::new());
         for part in parts {
             match part.chars().next() {
@@ -90,74 +140,64 @@ impl Inventory {
         if plain.is_empty() {
             plain.push("all");
         }
-        let mut errors = Vec::new();
         let mut hosts: Vec<usize> = Vec::new();
+        let mut seen: HashSet<usize> = HashSet::new();
         for part in plain {
-            match self.matches(part, true) {
-                Ok(more) => {
-                    for at in more {
-                        if !hosts.contains(&at) {
-                            hosts.push(at);
-                        }
-                    }
-                }
-                Err(failure) => errors.push(failure),
+            let more = self.matches(part, true, taken);
+            hosts.extend(more.into_iter().filter(|at| seen.insert(*at)));
+        }
+        for (parts, wanted) in [(and, true), (not, false)] {
+            for part in parts {
+                let those: HashSet<usize> =
+                    self.matches(part.get(1..).unwrap_or(""), false, taken).into_iter().collect();
+                hosts.retain(|at| those.contains(at) == wanted);
             }
         }
-        for part in and {
-            match self.matches(part.get(1..).unwrap_or(""), false) {
-                Ok(keep) => hosts.retain(|at| keep.contains(at)),
-                Err(failure) => errors.push(failure),
-            }
-        }
-        for part in not {
-            match self.matches(part.get(1..).unwrap_or(""), false) {
-                Ok(drop) => hosts.retain(|at| !drop.contains(at)),
-                Err(failure) => errors.push(failure),
-            }
-        }
-        Failure::all(errors).map_or(Ok(hosts), Err)
+        Failure::all(std::mem::take(&mut taken.errors)).map_or(Ok(hosts), Err)
     }
 
     /// The hosts of one element. Groups come first; hosts count when no group matched or when the
-    /// element is more than a name.
-    fn matches(&self, text: &str, wanted: bool) -> Result<Vec<usize>, Failure> {
+    /// element is more than a name. A host that several groups have is there several times until a subscript has counted.
+    fn matches(&self, text: &str, wanted: bool, taken: &mut Taken) -> Vec<usize> {
         let text = text.trim();
         if wanted && let Some(at) = self.host_index(text) {
-            return Ok(vec![at]);
+            return vec![at];
         }
-        let element = read(text)?;
+        self.element(text, wanted, taken).unwrap_or_else(|failure| {
+            taken.errors.push(failure);
+            Vec::new()
+        })
+    }
+
+    fn element(&self, text: &str, wanted: bool, taken: &mut Taken) -> Result<Vec<usize>, Failure> {
+        let element = read(text, taken.loose)?;
         let name = element.name;
         let matcher = matcher(name)?;
         let mut hosts: Vec<usize> = Vec::new();
         let mut group_found = false;
-        for at in 0..self.groups.len() {
-            if self.groups.get(at).is_some_and(|group| matcher.fits(group.name.as_str())) {
+        for (at, group) in self.groups.iter().enumerate() {
+            if matcher.fits(group.name.as_str()) {
                 group_found = true;
-                for host in self.hosts_below(at) {
-                    if !hosts.contains(&host) {
-                        hosts.push(host);
-                    }
-                }
+                hosts.extend(self.hosts_below(at));
             }
         }
         if !group_found || name.starts_with('~') || name.contains(['.', '?', '*', '[']) {
-            for at in 0..self.hosts.len() {
-                if self.name_at(at).is_some_and(|host| matcher.fits(host.as_str())) && !hosts.contains(&at) {
-                    hosts.push(at);
-                }
-            }
+            hosts.extend(
+                (0..self.hosts.len()).filter(|at| self.name_at(*at).is_some_and(|host| matcher.fits(host.as_str()))),
+            );
         }
         if hosts.is_empty() && !group_found {
             if let Some(at) = IMPLICIT.iter().position(|known| *known == name) {
                 return Ok(vec![self.hosts.len() + at]);
             }
             // An exclusion of nothing by a wildcard is harmless; a plain name that is not there is not.
-            if wanted || matches!(matcher, Matcher::Exact(_)) {
+            if taken.loose {
+                taken.missing.push(name.to_owned());
+            } else if wanted || matches!(matcher, Matcher::Exact(_)) {
                 return Err(self.unknown(&element));
             }
         }
-        subscripted(hosts, &element)
+        subscripted(hosts, &element, taken.loose)
     }
 
     fn unknown(&self, element: &Element<'_>) -> Failure {
@@ -294,7 +334,7 @@ fn is_address(text: &str) -> bool {
         && name.chars().all(|c| c.is_alphanumeric() || "_.-".contains(c))
 }
 
-fn read(text: &str) -> Result<Element<'_>, Failure> {
+fn read(text: &str, loose: bool) -> Result<Element<'_>, Failure> {
     let whole = Element { text, name: text, subscript: None };
     if text.starts_with('~') {
         return Ok(whole);
@@ -320,6 +360,9 @@ fn read(text: &str) -> Result<Element<'_>, Failure> {
         && digits(from)
         && digits(to)
     {
+        if loose {
+            return Ok(Element { text, name, subscript: Some(Subscript::Slice(number(from), Some(number(to)))) });
+        }
         return Err(Failure::new(Kind::Usage, format!("the pattern {text:?} can be read in two ways"))
             .why("Ansible once took [1-3] for positions; as a glob it means one character of 1 to 3")
             .mend(format!("write {name}[{from}:{to}] for positions, or ~{name}[{from}-{to}]$ for names")));
@@ -327,14 +370,15 @@ fn read(text: &str) -> Result<Element<'_>, Failure> {
     Ok(whole)
 }
 
-fn subscripted(hosts: Vec<usize>, element: &Element<'_>) -> Result<Vec<usize>, Failure> {
+fn subscripted(hosts: Vec<usize>, element: &Element<'_>, loose: bool) -> Result<Vec<usize>, Failure> {
     let Some(subscript) = element.subscript else { return Ok(hosts) };
     if hosts.is_empty() {
         return Ok(hosts);
     }
     let count = hosts.len();
     let past = || {
-        Failure::new(Kind::NoHost, format!("{:?} points past the end", element.text))
+        let kind = if loose { Kind::CouldNotStart } else { Kind::NoHost };
+        Failure::new(kind, format!("{:?} points past the end", element.text))
             .saw(format!("{} has {count} hosts, counted from 0", element.name))
     };
     match subscript {
@@ -343,6 +387,8 @@ fn subscripted(hosts: Vec<usize>, element: &Element<'_>) -> Result<Vec<usize>, F
             let found = at.and_then(|at| usize::try_from(at).ok()).and_then(|at| hosts.get(at).copied());
             found.map(|at| vec![at]).ok_or_else(past)
         }
+        // As Python has it: an end of 0 is none, and what is left is the one host.
+        Subscript::Slice(from, Some(0)) => hosts.get(from).map(|at| vec![*at]).ok_or_else(past),
         Subscript::Slice(from, to) => {
             let chosen: Vec<usize> = match to {
                 Some(to) => {
@@ -350,7 +396,7 @@ fn subscripted(hosts: Vec<usize>, element: &Element<'_>) -> Result<Vec<usize>, F
                 }
                 None => hosts.iter().skip(from).copied().collect(),
             };
-            if chosen.is_empty() { Err(past()) } else { Ok(chosen) }
+            if chosen.is_empty() && !loose { Err(past()) } else { Ok(chosen) }
         }
     }
 }

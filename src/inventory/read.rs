@@ -1,14 +1,17 @@
 //! Reading inventory sources into groups, hosts and variables.
 //!
-//! What lives here: which files of a source are read, the form of a YAML inventory, `group_vars` and
-//! `host_vars`. What does not: how variables of several groups are merged and how hosts are chosen.
+//! What lives here: which files of a source are read and in which form, the form of a YAML inventory and of what a
+//! program prints, `group_vars` and `host_vars`. What does not: the lines of an INI inventory (ini), how variables of
+//! several groups are merged and how hosts are chosen.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::ini::{self, Line};
+use super::program::{self, Silent};
 use super::ranges;
 use super::vars;
 use crate::failure::{Failure, Kind, Place};
@@ -24,7 +27,7 @@ pub(super) struct VarSet {
 }
 
 impl VarSet {
-    fn set(&mut self, name: String, value: Value, place: Place) {
+    pub(super) fn set(&mut self, name: String, value: Value, place: Place) {
         self.places.insert(name.clone(), place);
         self.values.insert(name, value);
     }
@@ -34,6 +37,8 @@ impl VarSet {
 pub(super) struct Group {
     pub(super) name: GroupName,
     pub(super) hosts: Vec<usize>,
+    /// The same hosts, to look one up.
+    pub(super) has: HashSet<usize>,
     pub(super) children: Vec<usize>,
     pub(super) parents: Vec<usize>,
     /// From the inventory itself, from `group_vars` beside it, from `group_vars` beside the playbook.
@@ -45,6 +50,8 @@ pub(super) struct Group {
 pub(super) struct Host {
     pub(super) name: HostName,
     pub(super) groups: Vec<usize>,
+    /// The source that names it first.
+    pub(super) source: Option<usize>,
     /// From the inventory itself, from `host_vars` beside it, from `host_vars` beside the playbook.
     pub(super) vars: [VarSet; 3],
 }
@@ -53,6 +60,12 @@ pub(super) struct Host {
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     pub(super) vault: &'a Vault,
+    /// Variables of the environment that no program inherits.
+    pub(super) hide: &'a [String],
+    /// Whether `!vault` values stay as they are.
+    pub(super) locked: bool,
+    /// The files that were read, as the operator names them.
+    pub(super) sources: Vec<PathBuf>,
     pub(super) groups: Vec<Group>,
     pub(super) group_at: HashMap<String, usize>,
     pub(super) hosts: Vec<Host>,
@@ -72,9 +85,12 @@ const GROUP_KEYS: [&str; 3] = ["hosts", "vars", "children"];
 const DEEPEST: usize = 16;
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(vault: &'a Vault) -> Self {
+    pub(super) fn new(vault: &'a Vault, hide: &'a [String]) -> Self {
         let mut reader = Self {
             vault,
+            hide,
+            locked: false,
+            sources: Vec::new(),
             groups: Vec::new(),
             group_at: HashMap::new(),
             hosts: Vec::new(),
@@ -92,7 +108,7 @@ impl<'a> Reader<'a> {
         reader
     }
 
-    fn group(&mut self, name: &GroupName) -> usize {
+    pub(super) fn group(&mut self, name: &GroupName) -> usize {
         if let Some(at) = self.group_at.get(name.as_str()) {
             return *at;
         }
@@ -101,6 +117,7 @@ impl<'a> Reader<'a> {
         self.groups.push(Group {
             name: name.clone(),
             hosts: Vec::new(),
+            has: HashSet::new(),
             children: Vec::new(),
             parents: Vec::new(),
             vars: Default::default(),
@@ -109,27 +126,54 @@ impl<'a> Reader<'a> {
         at
     }
 
-    fn host(&mut self, name: &HostName, group: usize) -> usize {
+    pub(super) fn host(&mut self, name: &HostName, group: usize) -> usize {
         let at = match self.host_at.get(name.as_str()) {
             Some(at) => *at,
             None => {
                 let at = self.hosts.len();
                 self.host_at.insert(name.to_string(), at);
-                self.hosts.push(Host { name: name.clone(), groups: Vec::new(), vars: Default::default() });
+                let source = self.sources.len().checked_sub(1);
+                self.hosts.push(Host { name: name.clone(), groups: Vec::new(), source, vars: Default::default() });
                 at
             }
         };
-        if let Some(host) = self.hosts.get_mut(at)
-            && !host.groups.contains(&group)
-        {
+        self.put(at, group);
+        at
+    }
+
+    /// Puts a host into a group; false where it is there already.
+    pub(super) fn put(&mut self, host: usize, group: usize) -> bool {
+        let Some(place) = self.groups.get_mut(group) else { return false };
+        if !place.has.insert(host) {
+            return false;
+        }
+        place.hosts.push(host);
+        if let Some(host) = self.hosts.get_mut(host) {
             host.groups.push(group);
         }
-        if let Some(group) = self.groups.get_mut(group)
-            && !group.hosts.contains(&at)
-        {
-            group.hosts.push(at);
+        true
+    }
+
+    /// The hosts `names` with what is written beside them. The port counts where a host is new.
+    fn put_hosts(
+        &mut self,
+        names: &[HostName],
+        group: usize,
+        port: Option<u16>,
+        vars: &[(String, Value, Place)],
+        at: &Place,
+    ) {
+        for name in names {
+            let new = !self.host_at.contains_key(name.as_str());
+            let host = self.host(name, group);
+            let Some(host) = self.hosts.get_mut(host) else { continue };
+            if let Some(port) = port.filter(|_| new) {
+                host.vars[0].set("ansible_port".to_owned(), port.into(), at.clone());
+            }
+            for (name, value, place) in vars {
+                host.vars[0].set(name.clone(), value.clone(), place.clone());
+            }
         }
-        at
     }
 
     pub(super) fn link(&mut self, parent: usize, child: usize) {
@@ -146,7 +190,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether `wanted` is `from` or below it.
-    fn below(&self, from: usize, wanted: usize) -> bool {
+    pub(super) fn below(&self, from: usize, wanted: usize) -> bool {
         let mut open = vec![from];
         let mut seen = vec![false; self.groups.len()];
         while let Some(at) = open.pop() {
@@ -188,6 +232,8 @@ impl<'a> Reader<'a> {
     }
 
     fn host_list(&mut self, text: &str) {
+        self.sources.push(PathBuf::from(text));
+        let place = Place { file: text.to_owned(), line: 1, column: 1 };
         for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
             let said = |what: String| {
                 Failure::new(Kind::CouldNotStart, format!("the host list {text:?} is wrong: {what}")).saw(word)
@@ -195,21 +241,23 @@ impl<'a> Reader<'a> {
             match ranges::expand(word) {
                 Err(what) => self.errors.push(said(what)),
                 Ok((names, port)) => {
-                    for name in names {
-                        match name.parse::<HostName>() {
-                            Err(bad) => self.errors.push(said(bad.to_string())),
-                            Ok(name) => {
-                                let at = self.host(&name, 1);
-                                if let (Some(port), Some(host)) = (port, self.hosts.get_mut(at)) {
-                                    let place = Place { file: text.to_owned(), line: 1, column: 1 };
-                                    host.vars[0].set("ansible_port".to_owned(), port.into(), place);
-                                }
-                            }
-                        }
-                    }
+                    let names = self.names(names, said);
+                    self.put_hosts(&names, 1, port, &[], &place);
                 }
             }
         }
+    }
+
+    /// The names that are host names; each other one is told.
+    fn names(&mut self, names: Vec<String>, said: impl Fn(String) -> Failure) -> Vec<HostName> {
+        let mut out = Vec::new();
+        for name in names {
+            match name.parse() {
+                Ok(name) => out.push(name),
+                Err(bad) => self.errors.push(said(crate::name::BadName::to_string(&bad))),
+            }
+        }
+        out
     }
 
     fn directory(&mut self, path: &Path, depth: usize) {
@@ -246,6 +294,10 @@ impl<'a> Reader<'a> {
     }
 
     fn file(&mut self, path: &Path) {
+        self.sources.push(path.to_owned());
+        if executable(path) && self.program(path) {
+            return;
+        }
         let text = match self.vault.read_text(path) {
             Ok(text) => text,
             Err(failure) => {
@@ -255,49 +307,280 @@ impl<'a> Reader<'a> {
         };
         let name = path.display().to_string();
         let extension = path.extension().and_then(|end| end.to_str()).unwrap_or("");
-        let yaml = YAML_ENDS.contains(&extension);
         let refuse = |what: &str, line: usize, mend: &str| {
             Failure::new(Kind::CouldNotStart, what.to_owned()).in_text(&name, &showable(&text), line, 1).mend(mend)
         };
-        if text.starts_with("#!") || (!yaml && executable(path)) {
+        if text.starts_with("#!") {
             self.errors.push(refuse(
-                "this inventory is a program, and inventory programs are not built yet in ferry",
+                "this inventory is a program, and nobody may run it",
                 1,
-                "write what it prints into a .json file: PROGRAM --list > inventory.json",
+                &format!("chmod +x {name}"),
             ));
             return;
         }
-        if !yaml && let Some(line) = ini_line(&text) {
+        if extension == "toml" {
             self.errors.push(refuse(
-                "this inventory is in the INI format, which is not built yet in ferry",
-                line,
+                "inventories in TOML are not built yet in ferry",
+                1,
                 "write it as YAML; 'ansible-inventory -i FILE --list -y' does it",
             ));
             return;
         }
-        if !yaml && !extension.is_empty() {
-            self.errors.push(refuse(
-                "this is not a YAML inventory by its name",
-                1,
-                "give it the ending .yml, .yaml or .json; other formats are not built yet in ferry",
-            ));
-            return;
-        }
-        match Document::read_with_ranges(&name, &text) {
-            Ok((mut document, repaired)) => {
-                self.vault.unlock(&mut document);
-                self.warnings.append(&mut document.warnings);
-                if repaired {
-                    self.warnings.push(format!(
-                        "{name}: a range such as [1:3] stands without quotes inside of {{ }}; ferry reads it, Ansible \
-                         does not: put the name in quotes"
-                    ));
+        // Ansible tries YAML where the name allows it, then INI. A mapping is YAML for certain.
+        let named = YAML_ENDS.contains(&extension);
+        let yaml = if named || extension.is_empty() { Some(Document::read_with_ranges(&name, &text)) } else { None };
+        let failure = match yaml {
+            Some(Ok((document, repaired))) if named || matches!(document.root.value, Yaml::Map(_)) => {
+                if named && !matches!(document.root.value, Yaml::Map(_)) && has_section(&text) {
+                    None
+                } else {
+                    return self.yaml(name, document, repaired);
                 }
-                self.texts.insert(name, document.text.clone());
-                self.document(&document);
             }
-            Err(failure) => self.errors.push(failure),
+            Some(Err(failure)) => Some(failure),
+            _ => None,
+        };
+        match (ini::parse(&name, &text), failure) {
+            // An ending that says YAML is believed, unless there is a section of INI.
+            (_, Some(failure)) if named && !has_section(&text) => self.errors.push(failure),
+            (_, Some(failure)) if looks_like_yaml(&text) => self.errors.push(failure),
+            (Ok(lines), _) => self.ini(name, &text, lines),
+            (Err(failure), _) => self.errors.push(failure),
         }
+    }
+
+    fn yaml(&mut self, name: String, mut document: Document, repaired: bool) {
+        if !self.locked {
+            self.vault.unlock(&mut document);
+        }
+        self.warnings.append(&mut document.warnings);
+        if repaired {
+            self.warnings.push(format!(
+                "{name}: a range such as [1:3] stands without quotes inside of {{ }}; ferry reads it, Ansible \
+                 does not: put the name in quotes"
+            ));
+        }
+        self.texts.insert(name, document.text.clone());
+        self.document(&document);
+    }
+
+    fn ini(&mut self, file: String, text: &str, lines: Vec<(Line, Spot)>) {
+        let shown = showable(text).into_owned();
+        self.texts.insert(file.clone(), Arc::from(text));
+        let place = |spot: Spot| Place { file: file.clone(), line: spot.line, column: spot.column };
+        let wrong = |spot: Spot, what: String| {
+            Failure::new(Kind::CouldNotStart, what).in_text(&file, &shown, spot.line, spot.column)
+        };
+        // A child that is declared later becomes one when it is.
+        let mut pending: HashMap<String, Vec<usize>> = HashMap::new();
+        for (line, spot) in lines {
+            match line {
+                Line::Group(name) | Line::Vars(name) if name.parse::<GroupName>().is_err() => {
+                    if let Err(bad) = name.parse::<GroupName>() {
+                        self.errors.push(wrong(spot, bad.to_string()));
+                    }
+                }
+                Line::Group(name) => {
+                    let Ok(group) = name.parse::<GroupName>() else { continue };
+                    let at = self.group(&group);
+                    for parent in pending.remove(&name).unwrap_or_default() {
+                        self.ini_link(parent, at, &wrong, spot);
+                    }
+                }
+                Line::Vars(name) => {
+                    let Ok(group) = name.parse::<GroupName>() else { continue };
+                    self.group(&group);
+                }
+                Line::Hosts { group, names, port, vars } => {
+                    let Some(group) = self.group_at.get(&group).copied() else { continue };
+                    let names = self.names(names, |bad| wrong(spot, bad));
+                    let mut good = Vec::new();
+                    for (name, value, spot) in vars {
+                        match vars::check(&name, &value) {
+                            Ok(()) => good.push((name, value, place(spot))),
+                            Err(problem) => self.errors.push(problem.at(wrong(spot, String::new()))),
+                        }
+                    }
+                    self.put_hosts(&names, group, port, &good, &place(spot));
+                }
+                Line::Var { group, name, value } => {
+                    let Some(at) = self.group_at.get(&group).copied() else { continue };
+                    if let Err(problem) = vars::check(&name, &value) {
+                        self.errors.push(problem.at(wrong(spot, String::new())));
+                        continue;
+                    }
+                    if let Err(what) = self.set_group(at, name, value, place(spot)) {
+                        self.errors.push(wrong(spot, what));
+                    }
+                }
+                Line::Child { group, child } => {
+                    let Some(parent) = self.group_at.get(&group).copied() else { continue };
+                    match self.group_at.get(&child).copied() {
+                        Some(at) => self.ini_link(parent, at, &wrong, spot),
+                        None => pending.entry(child).or_default().push(parent),
+                    }
+                }
+            }
+        }
+    }
+
+    fn ini_link(&mut self, parent: usize, child: usize, wrong: &dyn Fn(Spot, String) -> Failure, spot: Spot) {
+        if self.below(child, parent) {
+            let name = |at: usize| self.groups.get(at).map(|group| group.name.to_string()).unwrap_or_default();
+            let failure =
+                wrong(spot, format!("{} cannot be a child of {}: the groups form a loop", name(child), name(parent)));
+            self.errors.push(failure.mend("take one of the lines away"));
+        } else {
+            self.link(parent, child);
+        }
+    }
+
+    /// Sets a variable of a group; the priority is one of the group itself. The error is a sentence.
+    fn set_group(&mut self, group: usize, name: String, value: Value, place: Place) -> Result<(), String> {
+        let Some(group) = self.groups.get_mut(group) else { return Ok(()) };
+        if name != "ansible_group_priority" {
+            group.vars[0].set(name, value, place);
+            return Ok(());
+        }
+        let number = value.as_i64().or_else(|| value.as_str()?.trim().parse().ok());
+        group.priority = number.ok_or_else(|| format!("ansible_group_priority is a whole number, not {value}"))?;
+        Ok(())
+    }
+
+    /// Reads what the program at `path` prints; false where the system says that it is none.
+    fn program(&mut self, path: &Path) -> bool {
+        let said = match program::call(path, &["--list"], self.hide) {
+            Ok(said) => said,
+            Err(Silent::NoProgram) => return false,
+            Err(Silent::Failed(failure)) => {
+                self.errors.push(failure);
+                return true;
+            }
+        };
+        let file = path.display().to_string();
+        if !said.complaint.is_empty() {
+            self.warnings.push(format!("{file}: {}", said.complaint));
+        }
+        let place = Place { file: file.clone(), line: 1, column: 1 };
+        let wrong = |what: String| {
+            Failure::new(Kind::CouldNotStart, format!("what {file} printed cannot be read: {what}"))
+                .mend(format!("run it by hand: {file} --list"))
+        };
+        let mut known: Vec<HostName> = Vec::new();
+        let mut meta: Option<Map<String, Value>> = None;
+        for (name, data) in said.map {
+            if name == "_meta" {
+                match data.get("hostvars") {
+                    Some(Value::Object(map)) => meta = Some(map.clone()),
+                    None => {}
+                    Some(_) => self.errors.push(wrong("_meta.hostvars is no object".to_owned())),
+                }
+                continue;
+            }
+            let group = match name.parse::<GroupName>() {
+                Ok(name) => self.group(&name),
+                Err(bad) => {
+                    self.errors.push(wrong(bad.to_string()));
+                    continue;
+                }
+            };
+            let data = match data {
+                Value::Object(map) if GROUP_KEYS.iter().any(|key| map.contains_key(*key)) => map,
+                // Without any of the three keys it is the one host of that name with its variables.
+                Value::Object(map) => {
+                    let pairs = [("hosts", Value::from(vec![name.clone()])), ("vars", Value::Object(map))];
+                    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+                }
+                other => std::iter::once(("hosts".to_owned(), other)).collect(),
+            };
+            self.printed_group(&name, group, data, &place, &mut known, &wrong);
+        }
+        for host in known {
+            let vars = match &meta {
+                Some(meta) => match meta.get(host.as_str()) {
+                    Some(Value::Object(vars)) => vars.clone(),
+                    _ => continue,
+                },
+                None => match program::call(path, &["--host", host.as_str()], self.hide) {
+                    Ok(said) => said.map,
+                    Err(Silent::Failed(failure)) => {
+                        self.errors.push(failure.on(&host));
+                        continue;
+                    }
+                    Err(Silent::NoProgram) => continue,
+                },
+            };
+            for (name, value) in vars {
+                let value = self.opened(value);
+                match vars::check(&name, &value) {
+                    Ok(()) => {
+                        if let Some(host) = self.host_at.get(host.as_str()).and_then(|at| self.hosts.get_mut(*at)) {
+                            host.vars[0].set(name, value, place.clone());
+                        }
+                    }
+                    Err(problem) => self.errors.push(problem.at(wrong(String::new()).on(&host))),
+                }
+            }
+        }
+        true
+    }
+
+    fn printed_group(
+        &mut self,
+        name: &str,
+        group: usize,
+        data: Map<String, Value>,
+        place: &Place,
+        known: &mut Vec<HostName>,
+        wrong: &dyn Fn(String) -> Failure,
+    ) {
+        for (key, value) in data {
+            match (key.as_str(), value) {
+                ("hosts", Value::Array(items)) => {
+                    for item in items {
+                        let Some(Ok(host)) = item.as_str().map(str::parse::<HostName>) else {
+                            self.errors.push(wrong(format!("{item} in {name}.hosts is no host name")));
+                            continue;
+                        };
+                        self.put_hosts(std::slice::from_ref(&host), group, None, &[], place);
+                        known.push(host);
+                    }
+                }
+                ("vars", Value::Object(vars)) => {
+                    for (variable, value) in vars {
+                        let value = self.opened(value);
+                        let checked = vars::check(&variable, &value);
+                        if let Err(problem) = checked {
+                            self.errors.push(problem.at(wrong(String::new())));
+                        } else if let Err(what) = self.set_group(group, variable, value, place.clone()) {
+                            self.errors.push(wrong(what));
+                        }
+                    }
+                }
+                ("children", Value::Array(children)) => {
+                    for child in children {
+                        let Some(Ok(child)) = child.as_str().map(str::parse::<GroupName>) else {
+                            self.errors.push(wrong(format!("{child} in {name}.children is no group name")));
+                            continue;
+                        };
+                        let at = self.group(&child);
+                        if self.below(at, group) {
+                            self.errors.push(wrong(format!("{child} is above {name} and below it")));
+                        } else {
+                            self.link(group, at);
+                        }
+                    }
+                }
+                ("hosts" | "children", _) => self.errors.push(wrong(format!("{name}.{key} is no list"))),
+                ("vars", _) => self.errors.push(wrong(format!("{name}.vars is no object"))),
+                _ => {}
+            }
+        }
+    }
+
+    /// A value that a program printed, its vault texts opened where a password fits.
+    fn opened(&self, value: Value) -> Value {
+        if self.locked { value } else { self.vault.unlock_value(value) }
     }
 
     fn document(&mut self, document: &Document) {
@@ -484,23 +767,9 @@ impl<'a> Reader<'a> {
             }
         };
         let vars = self.variables(document, vars);
-        for name in names {
-            let name = match name.parse::<HostName>() {
-                Ok(name) => name,
-                Err(bad) => {
-                    self.errors.push(document.failure(entry.key.spot, bad.to_string()));
-                    continue;
-                }
-            };
-            let at = self.host(&name, group);
-            let Some(host) = self.hosts.get_mut(at) else { continue };
-            if let Some(port) = port {
-                host.vars[0].set("ansible_port".to_owned(), port.into(), document.place(entry.key.spot));
-            }
-            for (name, value, spot) in &vars {
-                host.vars[0].set(name.clone(), value.clone(), document.place(*spot));
-            }
-        }
+        let vars: Vec<_> = vars.into_iter().map(|(name, value, spot)| (name, value, document.place(spot))).collect();
+        let names = self.names(names, |bad| document.failure(entry.key.spot, bad));
+        self.put_hosts(&names, group, port, &vars, &document.place(entry.key.spot));
     }
 
     fn group_vars(&mut self, document: &Document, part: &Entry, group: usize) {
@@ -518,18 +787,10 @@ impl<'a> Reader<'a> {
             }
         };
         let vars = self.variables(document, entries);
-        let Some(group) = self.groups.get_mut(group) else { return };
         for (name, value, spot) in vars {
-            if name == "ansible_group_priority" {
-                match value.as_i64() {
-                    Some(priority) => group.priority = priority,
-                    None => self.errors.push(
-                        document.failure(spot, "ansible_group_priority is a whole number").saw(value.to_string()),
-                    ),
-                }
-                continue;
+            if let Err(what) = self.set_group(group, name, value, document.place(spot)) {
+                self.errors.push(document.failure(spot, what));
             }
-            group.vars[0].set(name, value, document.place(spot));
         }
     }
 
@@ -562,26 +823,51 @@ impl<'a> Reader<'a> {
         out
     }
 
-    /// Reads `group_vars` and `host_vars` in `base`; `beside` is 1 for an inventory, 2 for a playbook.
-    pub(super) fn vars_beside(&mut self, base: &Path, beside: usize) {
+    /// Reads `group_vars` and `host_vars` in `base`; `beside` is 1 for an inventory, 2 for a playbook. `implicit` are the
+    /// variables of this machine under its names.
+    pub(super) fn vars_beside(&mut self, base: &Path, beside: usize, implicit: &mut [[VarSet; 3]; 3]) {
         let groups: Vec<String> = self.groups.iter().map(|group| group.name.to_string()).collect();
-        let hosts: Vec<String> = self.hosts.iter().map(|host| host.name.to_string()).collect();
-        self.vars_folder(&base.join("group_vars"), &groups, |reader, at| {
-            reader.groups.get_mut(at).and_then(|group| group.vars.get_mut(beside))
+        let mut hosts: Vec<String> = self.hosts.iter().map(|host| host.name.to_string()).collect();
+        let written = hosts.len();
+        hosts.extend(
+            super::IMPLICIT.iter().filter(|name| !self.host_at.contains_key(**name)).map(|name| (*name).into()),
+        );
+        self.vars_folder(&base.join("group_vars"), &groups, |reader, at, name, value, place| {
+            if let Some(set) = reader.groups.get_mut(at).and_then(|group| group.vars.get_mut(beside)) {
+                set.set(name, value, place);
+            }
         });
-        self.vars_folder(&base.join("host_vars"), &hosts, |reader, at| {
-            reader.hosts.get_mut(at).and_then(|host| host.vars.get_mut(beside))
+        let names = hosts.clone();
+        self.vars_folder(&base.join("host_vars"), &hosts, |reader, at, name, value, place| {
+            let set = match reader.hosts.get_mut(at).filter(|_| at < written) {
+                Some(host) => host.vars.get_mut(beside),
+                None => super::IMPLICIT
+                    .iter()
+                    .position(|known| names.get(at).is_some_and(|name| name == known))
+                    .and_then(|at| implicit.get_mut(at))
+                    .and_then(|sets| sets.get_mut(beside)),
+            };
+            if let Some(set) = set {
+                set.set(name, value, place);
+            }
         });
     }
 
-    fn vars_folder(&mut self, folder: &Path, names: &[String], slot: impl Fn(&mut Self, usize) -> Option<&mut VarSet>) {
-        if !folder.is_dir() {
-            return;
-        }
+    fn vars_folder(
+        &mut self,
+        folder: &Path,
+        names: &[String],
+        mut set: impl FnMut(&mut Self, usize, String, Value, Place),
+    ) {
+        // One look at the folder, not four for each of 10,000 hosts.
+        let Ok(entries) = sorted_entries(folder) else { return };
+        let there: HashSet<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
         let mut taken: Vec<PathBuf> = Vec::new();
         for (at, name) in names.iter().enumerate() {
-            let candidates = std::iter::once(name.clone()).chain(YAML_ENDS.iter().map(|end| format!("{name}.{end}")));
-            let Some(path) = candidates.map(|file| folder.join(file)).find(|path| path.exists()) else { continue };
+            let mut candidates =
+                std::iter::once(name.clone()).chain(YAML_ENDS.iter().map(|end| format!("{name}.{end}")));
+            let found = candidates.find(|file| there.contains(file.as_str()) && folder.join(file).exists());
+            let Some(path) = found.map(|file| folder.join(file)) else { continue };
             taken.push(path.clone());
             let mut files = Vec::new();
             if path.is_dir() {
@@ -591,14 +877,12 @@ impl<'a> Reader<'a> {
             }
             for file in files {
                 for (name, value, place) in self.vars_file(&file) {
-                    if let Some(set) = slot(self, at) {
-                        set.set(name, value, place);
-                    }
+                    set(self, at, name, value, place);
                 }
             }
         }
         // A file that belongs to nobody is most often a misspelt name.
-        for (entry, path) in sorted_entries(folder).unwrap_or_default() {
+        for (entry, path) in entries {
             if taken.contains(&path) {
                 continue;
             }
@@ -649,7 +933,8 @@ impl<'a> Reader<'a> {
 
     fn vars_file(&mut self, path: &Path) -> Vec<(String, Value, Place)> {
         let name = path.display().to_string();
-        let mut document = match self.vault.read_document(path) {
+        let read = if self.locked { self.vault.read_locked(path) } else { self.vault.read_document(path) };
+        let mut document = match read {
             Ok(document) => document,
             Err(failure) => {
                 self.errors.push(failure);
@@ -677,22 +962,23 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The first line that only an INI inventory has.
-fn ini_line(text: &str) -> Option<usize> {
-    for (at, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with(['#', ';']) {
-            if line.starts_with(';') {
-                return Some(at + 1);
-            }
-            continue;
-        }
-        let section = line.starts_with('[') && line.split('#').next().unwrap_or("").trim_end().ends_with(']');
-        let host_line =
-            !line.contains(": ") && !line.ends_with(':') && !line.starts_with(['{', '-', '%', '[', '}', '"']);
-        return (section || host_line).then_some(at + 1);
-    }
-    None
+/// Whether a line is a section of INI.
+fn has_section(text: &str) -> bool {
+    text.lines().map(str::trim).any(|line| {
+        let head = line.split('#').next().unwrap_or("").trim_end();
+        head.starts_with('[') && head.ends_with(']') && !head.contains([',', '"', '\''])
+    })
+}
+
+/// Whether the first line that says something is one of YAML or JSON.
+fn looks_like_yaml(text: &str) -> bool {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.next().is_some_and(|line| {
+        line == "---"
+            || line.ends_with(':')
+            || line.contains(": ") && !line.contains('=')
+            || line.starts_with(['{', '%'])
+    })
 }
 
 #[cfg(unix)]

@@ -6,6 +6,7 @@
 //! Two scopes. A module of scope *host* runs once per host of the play. A module of scope *cluster*
 //! runs once for the play's hosts together: it is about the cluster, not about a node.
 
+pub mod add_host;
 pub mod amv_backup;
 pub mod amv_restore;
 pub mod archive_collect;
@@ -16,17 +17,24 @@ pub mod cluster_lock;
 pub mod cluster_logs;
 pub mod cluster_settle;
 pub mod command;
+pub mod copy;
 pub mod debug;
 pub mod drill;
 pub mod fail;
+pub mod fetch;
+pub mod file;
+pub mod find;
 pub mod follow;
 pub mod gravity_backup;
 pub mod gravity_facts;
 pub mod gravity_preflight;
 pub mod gravity_restore;
+pub mod include_vars;
 pub mod migrate;
 pub mod nfs;
+mod node;
 pub mod node_logs;
+pub mod pause;
 pub mod ping;
 pub mod point_keep;
 mod point_seal;
@@ -34,9 +42,16 @@ pub mod restore_gates;
 pub mod restore_summary;
 pub mod restoring;
 pub mod safety_backup;
+pub mod script;
 pub mod set_fact;
 pub mod settings_capture;
+pub mod setup;
+pub mod slurp;
+pub mod stat;
+pub mod tempfile;
+pub mod template;
 pub mod transfer;
+pub mod wait_for;
 pub mod world;
 
 use serde_json::{Map, Value};
@@ -112,14 +127,30 @@ const fn of_cluster(name: &'static str, short: &'static str, args: &'static [Arg
 /// Every module, with its arguments.
 pub const TABLE: &[ModuleSpec] = &[
     // Of scope host: one line each, and one in `on_host`.
+    add_host::SPEC,
+    add_host::GROUP_BY,
     assert::SPEC,
     command::COMMAND,
     command::RAW,
     command::SHELL,
+    copy::SPEC,
     debug::SPEC,
     fail::SPEC,
+    fetch::SPEC,
+    file::SPEC,
+    find::SPEC,
+    include_vars::SPEC,
+    pause::SPEC,
     ping::SPEC,
+    script::SPEC,
     set_fact::SPEC,
+    setup::SPEC,
+    slurp::SPEC,
+    stat::SPEC,
+    tempfile::SPEC,
+    template::SPEC,
+    wait_for::SPEC,
+    wait_for::CONNECTION,
     // Of scope cluster.
     of_cluster("gravity_facts", "Looks at the main nodes", &[]),
     of_cluster("cluster_lock", "Holds the cluster's lock until the run ends", &[]),
@@ -218,12 +249,28 @@ pub fn scope(module: &str) -> Scope {
 /// What went wrong on that host.
 pub async fn on_host(call: &Call<'_>) -> Result<Done, Failure> {
     match call.module {
+        "add_host" => add_host::run(call).await,
         "assert" => assert::run(call).await,
         "command" | "shell" | "raw" => command::run(call).await,
+        "copy" => copy::run(call).await,
         "debug" => debug::run(call).await,
         "fail" => fail::run(call).await,
+        "fetch" => fetch::run(call).await,
+        "file" => file::run(call).await,
+        "find" => find::run(call).await,
+        "group_by" => add_host::group_by(call).await,
+        "include_vars" => include_vars::run(call).await,
+        "pause" => pause::run(call).await,
         "ping" => ping::run(call).await,
+        "script" => script::run(call).await,
         "set_fact" => set_fact::run(call).await,
+        "setup" => setup::run(call).await,
+        "slurp" => slurp::run(call).await,
+        "stat" => stat::run(call).await,
+        "tempfile" => tempfile::run(call).await,
+        "template" => template::run(call).await,
+        "wait_for" => wait_for::run(call).await,
+        "wait_for_connection" => wait_for::connection(call).await,
         other => Err(Failure::new(Kind::Bug, format!("no module of scope host is called {other}"))),
     }
 }

@@ -319,10 +319,6 @@ pub struct Task {
     pub retries: Option<Written>,
     /// `delay`, in seconds.
     pub delay: Option<Written>,
-    /// `async`, in seconds.
-    pub asynchronous: Option<Written>,
-    /// `poll`, in seconds.
-    pub poll: Option<Written>,
     /// `listen`, of a handler.
     pub listen: Vec<Text>,
     /// The folder of its file.

@@ -315,7 +315,17 @@ impl<'a> Parser<'a> {
                 "user" => play.common.remote_user = self.text(value, "user"),
                 "gather_facts" => play.gather_facts = self.flag(value, "gather_facts"),
                 "gather_subset" => play.gather_subset = self.written(value),
-                "gather_timeout" | "fact_path" | "validate_argspec" => {}
+                // Facts are gathered by one short script, and there are no local facts: nothing to bound or to find.
+                "gather_timeout" | "fact_path" => {}
+                "validate_argspec" => match &value.value {
+                    Yaml::Bool(false) | Yaml::Null => {}
+                    _ => {
+                        let failure = self
+                            .failure(entry.key.spot, "validate_argspec is known to Ansible and not built in ferry")
+                            .mend("remove it, or keep this play for ansible-playbook");
+                        self.errors.push(failure);
+                    }
+                },
                 "vars_files" => play.vars_files = self.vars_files(value),
                 "vars_prompt" => play.vars_prompt = self.vars_prompt(value),
                 "serial" => play.serial = self.written(value),
@@ -900,8 +910,6 @@ impl<'a> Parser<'a> {
             until: Vec::new(),
             retries: None,
             delay: None,
-            asynchronous: None,
-            poll: None,
             listen: Vec::new(),
             folder: Arc::clone(&self.within.folder),
             role: self.within.role.clone(),
@@ -929,8 +937,18 @@ impl<'a> Parser<'a> {
                 "until" => task.until = self.conditions(value, "until"),
                 "retries" => task.retries = self.written(value),
                 "delay" => task.delay = self.written(value),
-                "async" => task.asynchronous = self.written(value),
-                "poll" => task.poll = self.written(value),
+                // Without `async`, `poll` says nothing, in Ansible as well.
+                "poll" => {}
+                "async" => match &value.value {
+                    Yaml::Null => {}
+                    Yaml::Number(number) if number.as_u64() == Some(0) => {}
+                    _ => {
+                        let failure = self
+                            .failure(entry.key.spot, "async is known to Ansible and not built in ferry")
+                            .mend("remove it: a task waits for its command however long it takes; timeout: SECONDS bounds it");
+                        self.errors.push(failure);
+                    }
+                },
                 "listen" => task.listen = self.texts(value, "a topic of listen", false),
                 "action" | "local_action" => {
                     if name == "local_action" {

@@ -352,7 +352,7 @@ impl Screen {
             let mut lines = lines;
             if let Some(past) = &self.past {
                 let text = format!("  last time {}", human_seconds(past.seconds));
-                lines.splice(lines.len().saturating_sub(1)..lines.len().saturating_sub(1), [text]);
+                lines.splice(0..0, render::wrap(&text, width.max(render::NARROWEST)));
             }
             self.last = Some(lines.into_iter().chain(attach.unwrap_or_default()).collect());
         } else {

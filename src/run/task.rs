@@ -41,6 +41,16 @@ pub(super) struct Ending {
     pub(super) notify: Option<Scope>,
 }
 
+impl Ending {
+    /// Whether something was changed after all, which only the run itself could see.
+    fn changes(&mut self, changed: bool) {
+        self.result.insert("changed".to_owned(), json!(changed));
+        if matches!(self.outcome, Outcome::Ok | Outcome::Changed) {
+            self.outcome = if changed { Outcome::Changed } else { Outcome::Ok };
+        }
+    }
+}
+
 /// What failed before a module had its say: no longer "nothing was touched".
 fn late(failure: Failure) -> Failure {
     let kind = match failure.kind {
@@ -1072,19 +1082,18 @@ impl Runner<'_> {
             }
             Effect::AddHost { name, groups, vars } => {
                 let mut inventory = shared.inventory.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-                super::grow::add_host(&mut inventory, &name, &groups, &vars)?;
+                let changed = super::grow::add_host(&mut inventory, &name, &groups, &vars)?;
                 drop(inventory);
                 shared.changed(None);
-                if ending.outcome == Outcome::Ok {
-                    ending.result.entry("changed").or_insert(json!(false));
-                }
+                ending.changes(changed);
                 return Ok(());
             }
             Effect::GroupBy { key, parents } => {
                 let mut inventory = shared.inventory.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-                super::grow::add_to_group(&mut inventory, cx.host, &key, &parents)?;
+                let changed = super::grow::add_to_group(&mut inventory, cx.host, &key, &parents)?;
                 drop(inventory);
                 shared.changed(None);
+                ending.changes(changed);
                 return Ok(());
             }
             Effect::Facts => {

@@ -110,8 +110,6 @@ impl Runner<'_> {
             until: Vec::new(),
             retries: None,
             delay: None,
-            asynchronous: None,
-            poll: None,
             listen: Vec::new(),
             folder: Arc::new(play.folder.clone()),
             role: None,

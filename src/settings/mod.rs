@@ -1,9 +1,10 @@
-//! Settings: flags over environment over `ferry.toml` over defaults.
+//! Settings: flags over environment over `ferry.toml` over `ansible.cfg` over defaults.
 //!
 //! What lives here: finding and reading `ferry.toml`, the `FERRY_` and `ANSIBLE_` variables, where
 //! things are kept, and the readers that every file of ours goes through. What does not: what an
 //! inventory or a playbook means.
 
+pub mod ansible_cfg;
 pub mod aws;
 pub mod duration;
 pub mod files;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use places::CatalogAt;
 
 use crate::failure::{Failure, Kind};
+use ansible_cfg::AnsibleSettings;
 
 /// The name of the settings file.
 pub const FILE_NAME: &str = "ferry.toml";
@@ -111,6 +113,12 @@ pub struct Settings {
     pub vault_password_file: Option<PathBuf>,
     /// Vault passwords by id, `label@source` (`FERRY_VAULT_IDENTITY_LIST`, `ANSIBLE_VAULT_IDENTITY_LIST`).
     pub vault_identity_list: Vec<String>,
+    /// Whether no readable inventory at all is an error where Ansible's numbers are kept to.
+    pub inventory_unparsed_fails: bool,
+    /// Whether one inventory that cannot be read is an error where Ansible's numbers are kept to.
+    pub inventory_any_unparsed_fails: bool,
+    /// What Ansible's own settings say, for those that ferry has no key of its own for.
+    pub ansible: AnsibleSettings,
     /// How long connecting may take (`FERRY_TIMEOUT`, `ANSIBLE_TIMEOUT`, seconds).
     pub timeout: Option<Duration>,
 }
@@ -170,6 +178,7 @@ impl Settings {
     /// # Errors
     /// [`Kind::CouldNotStart`] with all that is wrong in the file (line, column) and the environment.
     pub fn resolve(flags: &Flags, env: &dyn Fn(&str) -> Option<String>, cwd: &Path) -> Result<Self, Failure> {
+        let ansible = AnsibleSettings::find(env, cwd)?;
         let env = Env { get: env, cwd };
         let file = find_file(&env)?;
         let mut errors = Vec::new();
@@ -186,9 +195,14 @@ impl Settings {
             flags.inventory.clone()
         } else if let Some((_, value)) = env.setting("INVENTORY", true) {
             sources(&env, &value)
-        } else {
+        } else if !written.inventory.is_empty() {
             let source = |text: &String| if text.contains(',') { text.into() } else { env.absolute(folder, text) };
             written.inventory.iter().map(source).collect()
+        } else {
+            // There a comma stands between paths, as in Ansible.
+            let base = ansible.folder().unwrap_or(cwd);
+            let parts = ansible.in_file("defaults.inventory").unwrap_or("").split([',', '\n']).map(str::trim);
+            parts.filter(|part| !part.is_empty()).map(|part| env.absolute(base, part)).collect()
         };
 
         let (catalog, base) = if !flags.catalog.is_empty() {
@@ -282,7 +296,20 @@ impl Settings {
                     .saw(forks.to_string()),
             );
         }
-        let forks = flags.forks.or(forks_env).or(written.forks).unwrap_or(FORKS);
+        let mut theirs = |name: &str, most: usize| -> Option<usize> {
+            let value = ansible.in_file(name)?;
+            let number = value.trim().parse::<usize>().ok().filter(|value| (1..=most).contains(value));
+            if number.is_none() {
+                let file = ansible.file.as_deref().unwrap_or(Path::new("ansible.cfg")).display();
+                errors.push(
+                    wrong(format!("{file}: {name} is a whole number from 1 to {most}")).saw(format!("{value:?}")),
+                );
+            }
+            number
+        };
+        let forks_theirs = theirs("defaults.forks", MOST_FORKS);
+        let timeout = timeout.or(theirs("defaults.timeout", 86_400).map(|seconds| Duration::from_secs(seconds as u64)));
+        let forks = flags.forks.or(forks_env).or(written.forks).or(forks_theirs).unwrap_or(FORKS);
 
         let compat_ansible = match env.setting("COMPAT", false) {
             None => written.compat_ansible,
@@ -313,7 +340,15 @@ impl Settings {
                 }
             },
         };
-        let path = |name: &str| env.setting(name, true).map(|(_, value)| env.absolute(cwd, &value));
+        let host_key_checking = host_key_checking.or_else(|| ansible.truth("defaults.host_key_checking"));
+        let theirs = |name: &str| {
+            let key = format!("defaults.{}", name.to_lowercase());
+            Some(env.absolute(ansible.folder()?, ansible.in_file(&key)?))
+        };
+        let path =
+            |name: &str| env.setting(name, true).map(|(_, value)| env.absolute(cwd, &value)).or_else(|| theirs(name));
+        let identities = env.setting("VAULT_IDENTITY_LIST", true).map(|(_, value)| value);
+        let identities = identities.or_else(|| ansible.in_file("defaults.vault_identity_list").map(str::to_owned));
         let settings = Self {
             inventory,
             catalogs,
@@ -323,17 +358,23 @@ impl Settings {
             keep,
             hooks,
             compat_ansible,
-            remote_user: env.setting("REMOTE_USER", true).map(|(_, value)| value),
+            remote_user: env
+                .setting("REMOTE_USER", true)
+                .map(|(_, value)| value)
+                .or_else(|| ansible.in_file("defaults.remote_user").map(str::to_owned)),
             private_key_file: path("PRIVATE_KEY_FILE"),
             host_key_checking,
             become_password_file: path("BECOME_PASSWORD_FILE"),
             connection_password_file: path("CONNECTION_PASSWORD_FILE"),
             vault_password_file: path("VAULT_PASSWORD_FILE"),
-            vault_identity_list: env.setting("VAULT_IDENTITY_LIST", true).map_or_else(Vec::new, |(_, value)| {
+            vault_identity_list: identities.map_or_else(Vec::new, |value| {
                 value.split(',').map(|one| one.trim().to_owned()).filter(|one| !one.is_empty()).collect()
             }),
+            inventory_unparsed_fails: ansible.truth("inventory.unparsed_is_failed").unwrap_or(false),
+            inventory_any_unparsed_fails: ansible.truth("inventory.any_unparsed_is_failed").unwrap_or(false),
             timeout,
             file,
+            ansible,
         };
         Failure::all(errors).map_or(Ok(settings), Err)
     }

@@ -351,7 +351,9 @@ pub(super) fn add(env: &mut Environment<'static>) {
     def(env, "number", &[], |v, _| Ok(matches!(v.kind(), ValueKind::Number | ValueKind::Bool)));
     def(env, "integer", &[], |v, _| Ok(v.kind() == ValueKind::Number && v.is_integer()));
     def(env, "float", &[], |v, _| Ok(v.kind() == ValueKind::Number && !v.is_integer()));
-    def(env, "nan", &[], |v, _| Ok(f64::try_from(v.clone()).is_ok_and(f64::is_nan)));
+    for name in ["nan", "isnan"] {
+        def(env, name, &[], |v, _| Ok(f64::try_from(v.clone()).is_ok_and(f64::is_nan)));
+    }
     def(env, "string", &[], |v, _| Ok(v.as_str().is_some()));
     def(env, "sequence", &[], |v, _| Ok(is_list(v) || v.as_str().is_some() || v.kind() == ValueKind::Map));
     def(env, "iterable", &[], |v, _| Ok(is_list(v) || v.as_str().is_some() || v.kind() == ValueKind::Map));

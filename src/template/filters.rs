@@ -955,6 +955,42 @@ pub(super) fn add(env: &mut Environment<'static>) {
         }
         Ok(Value::from_pairs(pairs))
     });
+    def(env, "rekey_on_member", &["key", "duplicates"], |_, v, args| {
+        let key = args.text("key")?;
+        let overwrite = match args.text_or("duplicates", "error")?.as_str() {
+            "error" => false,
+            "overwrite" => true,
+            other => return Err(wrong(format!("duplicates parameter to rekey_on_member has unknown value {other}"))),
+        };
+        let all = if v.kind() == ValueKind::Map {
+            items(v)?.iter().map(|name| v.get_item(name)).collect::<Result<Vec<_>, _>>()?
+        } else if is_list(v) {
+            items(v)?
+        } else {
+            return Err(wrong("Type is not a valid list, set, or dict"));
+        };
+        let mut pairs: Vec<(Value, Value)> = Vec::new();
+        for item in all {
+            if item.kind() != ValueKind::Map {
+                return Err(wrong(format!("List item is not a valid dict: {}", text(&item)?)));
+            }
+            let member = item.get_attr(&key)?;
+            if member.is_undefined() {
+                return Err(wrong(format!("Key {key} was not found")));
+            }
+            match pairs.iter_mut().find(|(known, _)| *known == member) {
+                Some((_, old)) if overwrite => *old = item,
+                Some(_) => {
+                    return Err(wrong(format!(
+                        "Key {} is not unique, cannot correctly turn into dict",
+                        text(&member)?
+                    )));
+                }
+                None => pairs.push((member, item)),
+            }
+        }
+        Ok(Value::from_pairs(pairs))
+    });
     def(env, "flatten", &["levels", "skip_nulls"], |_, v, args| {
         let skip = args.get("skip_nulls").is_none_or(Value::is_true);
         Ok(Value::from(flat(&items(v)?, args.int("levels")?, skip)?))

@@ -13,6 +13,7 @@ use super::python::{percent, text, wrong};
 
 /// The names of the lookups that ferry has.
 pub(crate) const NAMES: &[&str] = &[
+    "cartesian",
     "dict",
     "env",
     "file",
@@ -549,7 +550,7 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
             }
             out
         }
-        "nested" => {
+        "nested" | "cartesian" => {
             let lists = lists()?;
             if lists.is_empty() {
                 return Err(wrong("with_nested requires at least one element in the nested list"));

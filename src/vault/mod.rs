@@ -14,26 +14,27 @@ mod secrets;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, Kind};
 use crate::secret::{Masker, SecretString};
 use crate::settings::files::read_text;
-use crate::settings::yaml::{Document, Entry, Node, Yaml};
+use crate::settings::yaml::{Document, Entry, Node, VAULT_KEY, Yaml};
 use envelope::Envelope;
 pub use envelope::{DEFAULT_ID, MAGIC};
 pub use secrets::{Door, Password, Sources, split};
 
-/// The passwords that were given.
-#[derive(Debug, Default)]
+/// The passwords that were given. Clones share what was opened.
+#[derive(Debug, Clone, Default)]
 pub struct Vault {
     passwords: Vec<Password>,
     masker: Masker,
     warnings: Vec<String>,
     /// What was opened already: deriving a key takes milliseconds, and hosts share values.
-    opened: Mutex<HashMap<String, Option<SecretString>>>,
+    opened: Arc<Mutex<HashMap<String, Option<SecretString>>>>,
 }
 
 /// Why a text is not opened. Its sentence has no secret in it.
@@ -193,6 +194,34 @@ impl Vault {
     /// As [`Vault::read_text`] and [`Document::read`].
     pub fn read_document(&self, path: &Path) -> Result<Document, Failure> {
         self.document(&path.display().to_string(), read_text(path)?)
+    }
+
+    /// As [`Vault::read_document`], its `!vault` values left as they are.
+    ///
+    /// # Errors
+    /// As [`Vault::read_document`].
+    pub fn read_locked(&self, path: &Path) -> Result<Document, Failure> {
+        let file = path.display().to_string();
+        let (text, hidden) = self.plain(&file, read_text(path)?)?;
+        if hidden { Document::read_hidden(&file, &text) } else { Document::read(&file, &text) }
+    }
+
+    /// `value` with the objects that stand for `!vault` values opened where a password opens them.
+    pub fn unlock_value(&self, value: Value) -> Value {
+        match value {
+            Value::Array(items) => Value::Array(items.into_iter().map(|item| self.unlock_value(item)).collect()),
+            Value::Object(map) => {
+                let locked = if map.len() == 1 { map.get(VAULT_KEY).and_then(Value::as_str) } else { None };
+                match locked.map(|ciphertext| self.value(ciphertext)) {
+                    Some(Some(plain)) => Value::String(plain),
+                    Some(None) => Value::Object(map),
+                    None => {
+                        Value::Object(map.into_iter().map(|(key, value)| (key, self.unlock_value(value))).collect())
+                    }
+                }
+            }
+            other => other,
+        }
     }
 
     /// As [`Vault::read_document`], of a text that is read already.

@@ -1,7 +1,7 @@
 //! S3-compatible object storage as a place.
 //!
 //! What lives here: the contract of [`super::Place`] by the `object_store` crate: multipart with parts of at
-//! most [`PART`] bytes, each proved by the server's own sha256, conditional puts where one of two writers must win. What does
+//! most [`PART`] bytes, each sent with its sha256 for the server to check, conditional puts where one of two writers must win. What does
 //! not: where the credentials come from (settings).
 //!
 //! There is no renaming and no folder: a point's files bear their final names from the start, and the manifest, which is
@@ -258,7 +258,7 @@ impl ObjectPlace {
 
     pub(super) async fn put(&self, name: &str, cargo: &Cargo<'_>, heard: Heard<'_>) -> Result<String, Failure> {
         let path = self.path(name)?;
-        let how = "sha256 of every part checked by the server";
+        let how = "the sha256 of every part was given to the server to check";
         if self.is_there(&path, cargo).await? {
             heard(cargo.bytes);
             return Ok(how.to_owned());

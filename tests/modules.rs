@@ -1,0 +1,467 @@
+//! The modules for hosts, under dash, bash and busybox: what they change, that a second run changes nothing, that a check
+//! changes nothing, and that every value arrives as data.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use ferry::event::{Events, Outcome};
+use ferry::failure::Place;
+use ferry::modules::{self, Call, Choices, Done, RunInfo, World};
+use ferry::name::RunId;
+use ferry::remote::Way;
+use ferry::remote::local::LocalSession;
+use ferry::remote::sudo::Become;
+use serde_json::{Map, Value, json};
+
+const SHELLS: &[&str] = &["dash", "bash --posix", "busybox sh"];
+
+/// This machine as a host, whose `sh` is one of [`SHELLS`].
+fn world(shell: &str, folder: &Path, check: bool) -> World {
+    let stand_in = folder.join(format!("sudo-{}", shell.split(' ').next().unwrap()));
+    if !stand_in.exists() {
+        let text = format!("#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\nshift 2\nexec {shell} \"$@\"\n");
+        std::fs::write(&stand_in, text).unwrap();
+        std::fs::set_permissions(&stand_in, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let become_plan = Become { exe: stand_in.to_string_lossy().into_owned(), ..Become::root(None) };
+    let now = jiff::Timestamp::now();
+    let run = RunInfo {
+        id: RunId::at(now),
+        dir: PathBuf::new(),
+        who: serde_json::from_value(json!({"user": "t", "machine": "t"})).unwrap(),
+        command: String::new(),
+        flags: String::new(),
+        catalog_flag: String::new(),
+        started: now,
+        inventory_sha256: None,
+        playbook_sha256: None,
+    };
+    let choices = Choices {
+        check,
+        only: Vec::new(),
+        label: None,
+        hold: None,
+        waive: BTreeMap::new(),
+        patience: std::time::Duration::from_secs(60),
+        restore: Default::default(),
+    };
+    let ways = BTreeMap::from([("h".to_owned(), Way::Local(LocalSession::new("h", become_plan)))]);
+    World::new(Events::nobody(), run, choices, None, ways, BTreeMap::new(), None)
+}
+
+fn args(module: &str, args: &Value) -> Result<(&'static str, Map<String, Value>), String> {
+    let table = modules::table();
+    let spec = modules::TABLE.iter().find(|spec| spec.name == module).unwrap();
+    assert!(table.get(module).is_some());
+    let place = Place { file: "t.yml".into(), line: 1, column: 1 };
+    let written: Vec<(String, Place, Value)> =
+        args.as_object().unwrap().iter().map(|(key, value)| (key.clone(), place.clone(), value.clone())).collect();
+    spec.check_rendered(&written).map(|args| (spec.name, args)).map_err(|failure| failure.what)
+}
+
+async fn call(world: &World, module: &str, given: Value) -> Done {
+    let (module, args) = args(module, &given).unwrap();
+    let mut call = Call::plain(world, "h", module, &args);
+    call.diff = true;
+    match modules::on_host(&call).await {
+        Ok(done) => done,
+        Err(failure) => panic!("{module} {given}: {failure:?}"),
+    }
+}
+
+/// Every path below a folder with its kind, mode, size, time and content.
+fn tree(folder: &Path) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut todo = vec![folder.to_path_buf()];
+    while let Some(here) = todo.pop() {
+        for entry in std::fs::read_dir(&here).unwrap() {
+            let path = entry.unwrap().path();
+            let data = std::fs::symlink_metadata(&path).unwrap();
+            let content = if data.is_symlink() {
+                std::fs::read_link(&path).unwrap().display().to_string()
+            } else if data.is_file() {
+                format!("{:?}", std::fs::read(&path).unwrap())
+            } else {
+                String::new()
+            };
+            out.push(format!("{} {:o} {} {} {content}", path.display(), data.mode(), data.mtime(), data.mtime_nsec()));
+            if data.is_dir() {
+                todo.push(path);
+            }
+        }
+    }
+    out.sort();
+    out
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_module_changes_once_and_a_check_changes_nothing() {
+    for shell in SHELLS {
+        let top = tempfile::tempdir().unwrap();
+        let here = top.path().join("host");
+        std::fs::create_dir(&here).unwrap();
+        let local = top.path().join("local");
+        std::fs::create_dir_all(local.join("tree/inner")).unwrap();
+        std::fs::write(local.join("plain"), "text\n").unwrap();
+        std::fs::write(local.join("tree/inner/a"), "a").unwrap();
+        std::fs::write(local.join("tree/b"), "b").unwrap();
+        std::fs::write(local.join("t.j2"), "n={{ 1 + 1 }}\n").unwrap();
+        std::fs::write(here.join("old"), "old\n").unwrap();
+        std::fs::write(here.join("gone"), "x").unwrap();
+        std::fs::write(here.join("source"), "from there\n").unwrap();
+        let at = |name: &str| here.join(name).display().to_string();
+        let from = |name: &str| local.join(name).display().to_string();
+        let home = top.path().join("home").display().to_string();
+        let cases: Vec<(&str, Value)> = vec![
+            ("copy", json!({"content": "a\n", "dest": at("c1"), "mode": "0640"})),
+            ("copy", json!({"src": from("plain"), "dest": at("old"), "mode": 0o600})),
+            ("copy", json!({"src": from("plain"), "dest": at("newdir/")})),
+            ("copy", json!({"src": from("tree"), "dest": at("trees")})),
+            ("copy", json!({"src": format!("{}/", from("tree")), "dest": at("flat")})),
+            ("copy", json!({"src": at("source"), "dest": at("there"), "remote_src": true})),
+            ("copy", json!({"content": {"a": [1, true]}, "dest": at("json"), "validate": "grep -q a %s"})),
+            ("template", json!({"src": from("t.j2"), "dest": at("rendered"), "mode": "u=rw,g=r,o="})),
+            ("file", json!({"path": at("d/e/f"), "state": "directory", "mode": "0750"})),
+            ("file", json!({"path": at("d"), "state": "directory", "mode": "u=rwX,go=", "recurse": true})),
+            ("file", json!({"path": at("link"), "state": "link", "src": "old"})),
+            ("file", json!({"path": at("hard"), "state": "hard", "src": at("old")})),
+            ("file", json!({"path": at("gone"), "state": "absent"})),
+            ("file", json!({"path": at("old"), "mode": "a+r"})),
+            (
+                "file",
+                json!({"path": at("touched"), "state": "touch", "modification_time": "202001020304.05", "access_time": "202001020304.05"}),
+            ),
+            ("fetch", json!({"src": at("source"), "dest": format!("{home}/"), "flat": true})),
+            ("fetch", json!({"src": at("source"), "dest": home})),
+            ("command", json!({"cmd": format!("touch {}", at("made")), "creates": at("mad*")})),
+            ("shell", json!({"cmd": "rm x-removed", "chdir": here, "removes": at("x-removed")})),
+        ];
+        std::fs::write(here.join("x-removed"), "").unwrap();
+        let (real, checking) = (world(shell, top.path(), false), world(shell, top.path(), true));
+        for (module, given) in cases {
+            let before = tree(&here);
+            let checked = call(&checking, module, given.clone()).await;
+            assert_eq!(checked.outcome, Outcome::Changed, "{shell}: check of {module} {given}: {:?}", checked.result);
+            assert_eq!(tree(&here), before, "{shell}: a check of {module} {given} changed something");
+            let first = call(&real, module, given.clone()).await;
+            assert_eq!(first.outcome, Outcome::Changed, "{shell}: {module} {given}: {:?}", first.result);
+            let between = tree(&here);
+            let second = call(&real, module, given.clone()).await;
+            assert_eq!(second.outcome, Outcome::Ok, "{shell}: {module} {given} a second time: {:?}", second.result);
+            assert_eq!(tree(&here), between, "{shell}: {module} {given} changed something a second time");
+            let again = call(&checking, module, given.clone()).await;
+            assert_eq!(
+                again.outcome,
+                Outcome::Ok,
+                "{shell}: a check of {module} {given} afterwards: {:?}",
+                again.result
+            );
+        }
+        assert_eq!(std::fs::read_to_string(here.join("rendered")).unwrap(), "n=2\n");
+        assert_eq!(std::fs::metadata(here.join("rendered")).unwrap().mode() & 0o7777, 0o640);
+        assert_eq!(std::fs::read_to_string(here.join("old")).unwrap(), "text\n");
+        assert_eq!(std::fs::read_to_string(here.join("newdir/plain")).unwrap(), "text\n");
+        assert_eq!(std::fs::read_to_string(here.join("trees/tree/inner/a")).unwrap(), "a");
+        assert_eq!(std::fs::read_to_string(here.join("flat/b")).unwrap(), "b");
+        assert_eq!(std::fs::read_to_string(here.join("json")).unwrap(), "{\"a\": [1, true]}");
+        assert_eq!(std::fs::metadata(here.join("c1")).unwrap().mode() & 0o7777, 0o640);
+        assert_eq!(std::fs::read_link(here.join("link")).unwrap(), Path::new("old"));
+        assert_eq!(std::fs::read_to_string(top.path().join("home/source")).unwrap(), "from there\n");
+        assert!(top.path().join("home/h").join(at("source").trim_start_matches('/')).exists());
+        // Nothing of ours is left.
+        assert!(!tree(&here).iter().any(|line| line.contains(".ferry")), "{shell}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn modules_that_look() {
+    for shell in SHELLS {
+        let top = tempfile::tempdir().unwrap();
+        let here = top.path().join("host");
+        std::fs::create_dir_all(here.join("sub")).unwrap();
+        std::fs::write(here.join("a.log"), "hello\nworld\n").unwrap();
+        std::fs::write(here.join("sub/b.log"), vec![0u8; 4096]).unwrap();
+        std::fs::write(here.join(".hidden.log"), "").unwrap();
+        std::os::unix::fs::symlink("a.log", here.join("l")).unwrap();
+        let at = |name: &str| here.join(name).display().to_string();
+        let world = world(shell, top.path(), false);
+        let before = tree(&here);
+        let done = call(&world, "stat", json!({"path": at("a.log")})).await.result;
+        let stat = &done["stat"];
+        assert_eq!(stat["exists"], true, "{shell} {done}");
+        assert_eq!((&stat["size"], &stat["isreg"], &stat["islnk"]), (&json!(12), &json!(true), &json!(false)));
+        assert_eq!(stat["checksum"].as_str().unwrap().len(), 40);
+        assert_eq!(call(&world, "stat", json!({"path": at("l")})).await.result["stat"]["lnk_target"], "a.log");
+        assert_eq!(call(&world, "stat", json!({"path": at("no")})).await.result["stat"], json!({"exists": false}));
+        let done = call(&world, "slurp", json!({"src": at("a.log")})).await.result;
+        assert_eq!(done["content"], "aGVsbG8Kd29ybGQK", "{shell}");
+        let names = |done: Done| -> Vec<String> {
+            done.result["files"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|file| file["path"].as_str().unwrap().rsplit('/').next().unwrap().to_owned())
+                .collect()
+        };
+        let find = |given: Value| call(&world, "find", given);
+        assert_eq!(names(find(json!({"paths": at("")})).await), ["a.log"], "{shell}");
+        let mut all = names(find(json!({"paths": at(""), "recurse": true, "hidden": true, "patterns": "*.log"})).await);
+        all.sort();
+        assert_eq!(all, [".hidden.log", "a.log", "b.log"], "{shell}");
+        assert_eq!(names(find(json!({"paths": at(""), "recurse": true, "size": "1k"})).await), ["b.log"], "{shell}");
+        assert_eq!(names(find(json!({"paths": at(""), "contains": "wor"})).await), ["a.log"], "{shell}");
+        assert_eq!(names(find(json!({"paths": at(""), "file_type": "link"})).await), ["l"], "{shell}");
+        assert_eq!(
+            names(find(json!({"paths": at(""), "patterns": "^a.*", "use_regex": true, "age": "-1h"})).await),
+            ["a.log"]
+        );
+        let facts = call(&world, "setup", json!({})).await.result;
+        let facts = &facts["ansible_facts"];
+        for name in [
+            "ansible_kernel",
+            "ansible_distribution",
+            "ansible_os_family",
+            "ansible_hostname",
+            "ansible_architecture",
+            "ansible_user_id",
+            "ansible_pkg_mgr",
+        ] {
+            assert!(facts[name].as_str().is_some_and(|text| !text.is_empty()), "{shell}: {name}: {}", facts[name]);
+        }
+        assert!(facts["ansible_processor_vcpus"].as_u64().is_some_and(|count| count > 0), "{shell}");
+        assert!(facts["ansible_memtotal_mb"].as_u64().is_some_and(|size| size > 100), "{shell}");
+        assert!(facts["ansible_env"]["PATH"].as_str().is_some());
+        assert!(facts["ansible_date_time"]["epoch"].as_str().is_some_and(|epoch| epoch.parse::<u64>().is_ok()));
+        assert!(facts.get("ansible_python").is_none());
+        let few =
+            call(&world, "setup", json!({"gather_subset": ["!all", "min"], "filter": "ansible_dist*"})).await.result;
+        assert!(
+            few["ansible_facts"].get("ansible_distribution").is_some()
+                && few["ansible_facts"].get("ansible_kernel").is_none()
+        );
+        let done = call(&world, "wait_for", json!({"path": at("a.log"), "search_regex": "w(or)ld", "timeout": 5}))
+            .await
+            .result;
+        assert_eq!(done["match_groups"], json!(["or"]), "{shell}");
+        let late = call(&world, "wait_for", json!({"path": at("never"), "timeout": 1})).await;
+        assert_eq!(late.outcome, Outcome::Failed);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert_eq!(call(&world, "wait_for", json!({"port": port, "timeout": 5})).await.outcome, Outcome::Ok, "{shell}");
+        drop(listener);
+        assert_eq!(
+            call(&world, "wait_for", json!({"port": port, "state": "stopped", "timeout": 5})).await.outcome,
+            Outcome::Ok,
+            "{shell}"
+        );
+        assert_eq!(call(&world, "wait_for_connection", json!({"timeout": 5})).await.outcome, Outcome::Ok);
+        assert_eq!(tree(&here), before, "{shell}: looking changed something");
+        let temp =
+            call(&world, "tempfile", json!({"path": at(""), "prefix": "a b.", "suffix": ".x", "state": "directory"}))
+                .await
+                .result;
+        let path = temp["path"].as_str().unwrap();
+        assert!(Path::new(path).is_dir() && path.ends_with(".x"), "{shell} {temp}");
+        assert_eq!(std::fs::metadata(path).unwrap().mode() & 0o777, 0o700);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_have_ansibles_results() {
+    for shell in SHELLS {
+        let top = tempfile::tempdir().unwrap();
+        let world = world(shell, top.path(), false);
+        let run = |given: Value| call(&world, "command", given);
+        let done =
+            run(json!({"argv": ["printf", "%s|", "a b", "$HOME", "'", "--", ""], "expand_argument_vars": false}))
+                .await
+                .result;
+        assert_eq!(done["stdout"], "a b|$HOME|'|--||", "{shell}");
+        let done = run(json!({"cmd": "printf %s $HOME-$NO_SUCH_NAME_X"})).await.result;
+        assert!(done["stdout"].as_str().unwrap().ends_with("-$NO_SUCH_NAME_X"), "{shell} {done}");
+        assert!(!done["stdout"].as_str().unwrap().starts_with('$'), "{shell} {done}");
+        let done = run(json!({"cmd": "cat", "stdin": "in\nput"})).await.result;
+        assert_eq!((&done["stdout"], &done["rc"]), (&json!("in\nput"), &json!(0)), "{shell}");
+        let done = run(json!({"cmd": "no-such-command-x"})).await;
+        assert_eq!((done.outcome, &done.result["rc"]), (Outcome::Failed, &json!(2)), "{shell} {:?}", done.result);
+        assert!(done.result["msg"].as_str().unwrap().contains("No such file"), "{shell}");
+        let done = call(&world, "shell", json!({"cmd": "echo out; echo err >&2; exit 3"})).await;
+        assert_eq!((&done.result["rc"], &done.result["msg"]), (&json!(3), &json!("non-zero return code")), "{shell}");
+        assert_eq!((&done.result["stdout_lines"], &done.result["stderr"]), (&json!(["out"]), &json!("err")), "{shell}");
+        assert!(done.result["delta"].as_str().unwrap().starts_with("0:00:0"));
+        let done = call(&world, "shell", json!({"cmd": "printf 'a\\n\\n'", "strip_empty_ends": false})).await.result;
+        assert_eq!(done["stdout"], "a\n\n", "{shell}");
+        let done = call(&world, "shell", json!({"cmd": "echo $BASH_VERSION", "executable": "/bin/bash"})).await.result;
+        assert!(!done["stdout"].as_str().unwrap().is_empty(), "{shell}");
+        std::fs::write(top.path().join("s.sh"), "#!/bin/sh\nprintf '%s,' \"$0\" \"$@\"\n").unwrap();
+        let done =
+            call(&world, "script", json!({"cmd": format!("{} 'a b' \"c'd\"", top.path().join("s.sh").display())}))
+                .await
+                .result;
+        assert!(done["stdout"].as_str().unwrap().ends_with(",a b,c'd,"), "{shell} {done}");
+        let left = done["stdout"].as_str().unwrap().split(',').next().unwrap().to_owned();
+        assert!(!Path::new(&left).exists(), "{shell}: {left} was left");
+    }
+}
+
+#[test]
+fn wrong_arguments_are_told_before_any_host() {
+    for (module, given, what) in [
+        ("copy", json!({"dst": "/x"}), "dst"),
+        ("copy", json!({"content": "x"}), "dest"),
+        ("file", json!({"path": "/x", "state": "dir"}), "state"),
+        ("file", json!({"state": "file"}), "path"),
+        ("stat", json!({"path": ["a"]}), "path"),
+        ("command", json!({"cmd": "x", "warn": false}), "warn"),
+        ("find", json!({"paths": "/", "recurse": "perhaps"}), "recurse"),
+        ("wait_for", json!({"port": "ssh"}), "port"),
+        ("template", json!({"src": "a"}), "dest"),
+    ] {
+        let told = args(module, &given).unwrap_err();
+        assert!(told.contains(what), "{module} {given}: {told}");
+    }
+}
+
+/// Letters that mean something to some shell, and some that mean nothing.
+fn hostile(seed: u64) -> String {
+    const PARTS: &[&str] = &[
+        "'",
+        "\"",
+        "\\",
+        "$(touch pwned)",
+        "`touch pwned`",
+        "${IFS}",
+        "\n",
+        " ",
+        "-",
+        "--",
+        "{{ x }}",
+        "{% if %}",
+        ";",
+        "&",
+        "|",
+        "*",
+        "?",
+        "~",
+        "#",
+        "!",
+        "a",
+        "é",
+        "\t",
+        "<",
+        ">",
+        "(",
+        ")",
+        "=",
+        "$",
+        "%s",
+        "@@",
+        "\r",
+        "\u{1b}[0m",
+    ];
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as usize
+    };
+    (0..1 + next() % 6).map(|_| PARTS[next() % PARTS.len()]).collect()
+}
+
+/// Words reach a command as they are, through three shells. `FERRY_LONG=1` for 100,000 lists.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_arrive_as_data() {
+    let lists: u64 = if std::env::var_os("FERRY_LONG").is_some() { 100_000 } else { 300 };
+    let top = tempfile::tempdir().unwrap();
+    // Many lists go in one call: printf writes each word and a mark.
+    const TOGETHER: u64 = 100;
+    for (index, shell) in SHELLS.iter().enumerate() {
+        let world = world(shell, top.path(), false);
+        for batch in 0..(lists / SHELLS.len() as u64).div_ceil(TOGETHER) {
+            let words: Vec<String> =
+                (0..TOGETHER * 3).map(|at| hostile(((index as u64) << 40) + batch * 1000 + at)).collect();
+            let mut argv = vec!["printf".to_owned(), "%s\\001".to_owned()];
+            argv.extend(words.iter().cloned());
+            let done = call(
+                &world,
+                "command",
+                json!({"argv": argv, "expand_argument_vars": false, "strip_empty_ends": false}),
+            )
+            .await
+            .result;
+            let expected: String = words.iter().map(|word| format!("{word}\u{1}")).collect();
+            assert_eq!(done["stdout"].as_str().unwrap(), expected, "{shell}");
+        }
+    }
+    assert!(!Path::new("pwned").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_names_of_files_are_only_names() {
+    for shell in SHELLS {
+        let top = tempfile::tempdir().unwrap();
+        let here = top.path().join("host");
+        std::fs::create_dir(&here).unwrap();
+        let world = world(shell, top.path(), false);
+        for name in [
+            "it's",
+            "a b",
+            "$(touch pwned)",
+            "`id`",
+            "-rf",
+            "{{ x }}",
+            "\"q\"",
+            "a;b",
+            "*",
+            "~x",
+            "#c",
+            "é",
+            "%s",
+            "\\n",
+        ] {
+            let path = here.join(name).display().to_string();
+            assert_eq!(
+                call(&world, "copy", json!({"content": name, "dest": path, "mode": "0600"})).await.outcome,
+                Outcome::Changed,
+                "{shell} {name}"
+            );
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), name, "{shell}");
+            assert_eq!(
+                call(&world, "stat", json!({"path": path})).await.result["stat"]["path"],
+                json!(path),
+                "{shell}"
+            );
+            assert_eq!(call(&world, "slurp", json!({"src": path})).await.outcome, Outcome::Ok, "{shell}");
+            assert_eq!(
+                call(&world, "file", json!({"path": path, "state": "absent"})).await.outcome,
+                Outcome::Changed,
+                "{shell}"
+            );
+        }
+        assert!(tree(&here).is_empty(), "{shell}: {:?}", tree(&here));
+        let (module, nul) = args("command", &json!({"argv": ["echo", "a\0b"]})).unwrap();
+        assert!(modules::on_host(&Call::plain(&world, "h", module, &nul)).await.is_err());
+    }
+}
+
+/// A file larger than any buffer arrives whole, both ways.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_files_stream_both_ways() {
+    let top = tempfile::tempdir().unwrap();
+    let size = 24usize << 20;
+    let bytes: Vec<u8> = (0..size).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    std::fs::write(top.path().join("big"), &bytes).unwrap();
+    let world = world("busybox sh", top.path(), false);
+    let at = |name: &str| top.path().join(name).display().to_string();
+    let done = call(&world, "copy", json!({"src": at("big"), "dest": at("there")})).await;
+    assert_eq!((done.outcome, &done.result["size"]), (Outcome::Changed, &json!(size)));
+    assert_eq!(
+        call(&world, "fetch", json!({"src": at("there"), "dest": at("back"), "flat": true})).await.outcome,
+        Outcome::Changed
+    );
+    assert!(std::fs::read(top.path().join("back")).unwrap() == bytes);
+}
