@@ -19,7 +19,10 @@ pub(super) const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("ferry ping 'prod:&mains' -K", "the main nodes of prod, with sudo's password"),
         ],
     ),
-    ("doc", &[("ferry doc gravity_backup", "what a module takes"), ("ferry doc --schema", "a JSON schema of playbooks")]),
+    (
+        "doc",
+        &[("ferry doc gravity_backup", "what a module takes"), ("ferry doc --schema", "a JSON schema of playbooks")],
+    ),
     ("doctor", &[("ferry doctor", "what will go wrong tonight"), ("ferry doctor prod --all", "what is well, too")]),
     (
         "exec",

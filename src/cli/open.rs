@@ -397,7 +397,9 @@ impl Opened {
     /// # Errors
     /// [`Kind::NoHost`] when nothing matches.
     pub(super) fn select(&self, pattern: &str, limit: Option<&str>) -> Result<Vec<String>, Failure> {
-        let mut hosts = self.inventory.select(pattern)?;
+        // Commas alone mean no narrowing, as in Ansible.
+        let everybody = super::compat::on() && pattern.chars().all(|c| c == ',' || c.is_whitespace());
+        let mut hosts = self.inventory.select(if everybody { "all" } else { pattern })?;
         if let Some(limit) = limit {
             hosts = self.inventory.limit(&hosts, limit)?;
         }

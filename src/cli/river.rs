@@ -274,7 +274,8 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     let mut lines = journey.first.clone();
     lines.extend(plan.lines());
     telling.events.tell(Event::Plan { title: journey.title.clone(), lines });
-    for warning in opened.vault.warnings().iter().chain(opened.inventory.warnings()).chain(&careless) {
+    let read = journey.common.manner.loader.as_ref().map(crate::playbook::Loader::warnings).unwrap_or_default();
+    for warning in opened.vault.warnings().iter().chain(opened.inventory.warnings()).chain(&careless).chain(&read) {
         telling.events.warn(None, warning.clone());
     }
     let info = RunInfo {

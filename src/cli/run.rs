@@ -176,10 +176,17 @@ fn roles_path() -> Vec<PathBuf> {
 fn reader(
     vault: &Arc<Vault>,
     seen: &Arc<Mutex<Hasher>>,
+    twice: Option<&str>,
 ) -> Arc<dyn Fn(&Path) -> Result<Document, Failure> + Send + Sync> {
     let (vault, seen) = (Arc::clone(vault), Arc::clone(seen));
+    let twice = twice.map(str::to_owned);
     Arc::new(move |path| {
-        let document = vault.read_document(path)?;
+        let mut document = vault.read_document(path)?;
+        match (twice.as_deref(), document.warnings.first()) {
+            (Some("ignore"), _) => document.warnings.clear(),
+            (Some("error"), Some(first)) => return Err(Failure::new(Kind::CouldNotStart, first.clone())),
+            _ => {}
+        }
         seen.lock().unwrap_or_else(PoisonError::into_inner).update(document.text.as_bytes());
         Ok(document)
     })
@@ -222,7 +229,8 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
         Err(_) => (Arc::new(Vault::default()), serde_json::Map::new()),
     };
     let mut loader = Loader::new(modules::table());
-    loader.read = reader(&vault, &seen);
+    let twice = opened.as_ref().ok().and_then(|opened| opened.settings.ansible.get("defaults.duplicate_dict_key"));
+    loader.read = reader(&vault, &seen, twice);
     loader.roles_path = roles_path();
     loader.lenient = compat::on();
     loader.extra = extra;

@@ -92,7 +92,12 @@ impl<'a> Reader<'a> {
             }),
             '{' => self.mapping(depth),
             '\'' | '"' => self.texts(),
-            c if c.is_ascii_digit() || matches!(c, '.' | '+' | '-') => self.number(),
+            '.' if self.take("...") => Some(Value::String("...".to_owned())),
+            c if c.is_ascii_digit() || matches!(c, '.' | '+' | '-') => {
+                let number = self.number()?;
+                // JSON has no imaginary numbers: they are text, as Ansible has them.
+                Some(if self.take("j") { Value::String(format!("{number}j")) } else { number })
+            }
             c if c.is_alphabetic() || c == '_' => self.word(),
             _ => None,
         }

@@ -733,7 +733,10 @@ impl<'a> Reader<'a> {
         let Yaml::Text(written) = &entry.key.value else {
             self.errors.push(
                 document
-                    .failure(entry.key.spot, "a host's name is text")
+                    .failure(
+                        entry.key.spot,
+                        format!("Host pattern {} must be a string: a host's name is text", entry.name()),
+                    )
                     .saw(entry.key.says())
                     .mend(format!("put it in quotes: \"{}\"", entry.name())),
             );

@@ -29,6 +29,12 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         let text = said.as_str().map_or_else(|| said.to_string(), str::to_owned);
         return Ok(Done::ok(text, json!({ "msg": said })));
     };
+    if expression.as_object().is_some_and(|marked| marked.contains_key("__ansible_unsafe")) {
+        return Ok(call.failed("untrusted template or expression: an !unsafe text is not evaluated", json!({})));
+    }
+    if expression.is_object() || expression.is_array() {
+        return Ok(call.failed("var takes the name of a variable or an expression, as text", json!({})));
+    }
     let name = expression.as_str().map_or_else(|| expression.to_string(), str::to_owned);
     let bare = name.trim();
     let inner = bare.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")).map_or(bare, str::trim);

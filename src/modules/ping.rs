@@ -33,7 +33,7 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     let began = std::time::Instant::now();
     let data = call.text("data").unwrap_or("pong");
     if data == "crash" {
-        return Err(Failure::new(Kind::Failed, "boom").on(host));
+        return Err(Failure::new(Kind::Failed, "Task failed: Module failed: boom").on(host));
     }
     let mark = format!("@@{:032x}", rand::random::<u128>());
     let said = call.run(&format!("M={mark}\n{PING}"), Duration::from_secs(60)).await?;

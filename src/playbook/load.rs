@@ -92,6 +92,7 @@ pub struct Loader {
     pub templater: Templater,
     kept: Arc<Mutex<Kept>>,
     defaults: Arc<AtomicBool>,
+    warned: Arc<Mutex<Vec<String>>>,
 }
 
 impl std::fmt::Debug for Loader {
@@ -119,7 +120,26 @@ impl Loader {
             templater: Templater::new(),
             kept: Arc::default(),
             defaults: Arc::default(),
+            warned: Arc::default(),
         }
+    }
+
+    /// A document, with what it warns of kept for [`Loader::warnings`].
+    fn document(&self, path: &Path) -> Result<Document, Failure> {
+        let document = (self.read)(path)?;
+        let mut warned = self.warned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for warning in &document.warnings {
+            if !warned.contains(warning) {
+                warned.push(warning.clone());
+            }
+        }
+        drop(warned);
+        Ok(document)
+    }
+
+    /// What the files that were read so far warn of, each once.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warned.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -200,7 +220,7 @@ impl Loader {
             return Err(Failure::new(Kind::CouldNotStart, "playbooks import one another without an end")
                 .saw(path.display().to_string()));
         }
-        let document = (self.read)(path)?;
+        let document = self.document(path)?;
         self.playbook_of(&path.display().to_string(), &document, depth)
     }
 
@@ -246,7 +266,7 @@ impl Loader {
             return Err(Failure::new(Kind::CouldNotStart, "files of tasks import one another without an end")
                 .saw(path.display().to_string()));
         }
-        let document = (self.read)(path).map_err(|failure| self.unread(path, failure))?;
+        let document = self.document(path).map_err(|failure| self.unread(path, failure))?;
         let within = Within { folder: Arc::new(folder_of(path)), ..within.clone() };
         let mut parser = Parser::new(&document, self, within);
         let what = if parser.within.handlers { "handlers" } else { "a file of tasks" };
@@ -368,7 +388,7 @@ impl Loader {
     /// # Errors
     /// [`Kind::CouldNotStart`]: it cannot be read, or is no mapping.
     pub fn vars_file(&self, path: &Path) -> Result<Vec<Var>, Failure> {
-        let document = (self.read)(path)?;
+        let document = self.document(path)?;
         let Yaml::Map(entries) = &document.root.value else {
             if document.root.value == Yaml::Null {
                 return Ok(Vec::new());
@@ -412,7 +432,7 @@ impl Loader {
         let mut wanted = Vec::new();
         let shown = name.rsplit('/').next().unwrap_or(&name).to_owned();
         if let Some(meta) = meta {
-            let document = (self.read)(&meta)?;
+            let document = self.document(&meta)?;
             if let Yaml::Map(entries) = &document.root.value {
                 for entry in entries {
                     match entry.name().as_str() {

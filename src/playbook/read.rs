@@ -1181,6 +1181,10 @@ impl<'a> Parser<'a> {
             match parsed {
                 Ok(pairs) => args
                     .extend(pairs.into_iter().map(|(name, value)| ((name, place.clone(), Value::String(value)), spot))),
+                // As Ansible does: the module refuses it when its task runs.
+                Err(_) if parser.loader.lenient => {
+                    args.push(((line.to_owned(), place.clone(), Value::Null), spot));
+                }
                 Err(wrong) => {
                     let failure = parser.failure(spot, format!("the arguments of {what} cannot be read: {wrong}"));
                     parser.errors.push(failure);
@@ -1447,6 +1451,11 @@ impl<'a> Parser<'a> {
                     Ok(pairs) => {
                         names.extend(pairs.iter().map(|_| value_spot));
                         args.extend(pairs.into_iter().map(|(name, value)| (name, place.clone(), Value::String(value))));
+                    }
+                    // As Ansible does: the module refuses it when its task runs.
+                    Err(_) if self.loader.lenient => {
+                        names.push(value_spot);
+                        args.push((text.clone(), place.clone(), Value::String(String::new())));
                     }
                     Err(what) => {
                         let mend = if module.free_form {

@@ -333,6 +333,15 @@ impl Runner<'_> {
         } else {
             scope.data("ansible_play_name", &json!(run.play.title));
         }
+        let mut search: Vec<std::path::PathBuf> = Vec::new();
+        if let Some(task) = task {
+            search.extend(task.role.iter().map(|role| role.path.clone()));
+            search.push(task.folder.as_ref().clone());
+        }
+        search.push(run.play.base.clone());
+        let mut search: Vec<String> = search.iter().map(|folder| absolute(folder)).collect();
+        search.dedup();
+        scope.data("ansible_search_path", &json!(search));
         scope.hosts("hostvars", Arc::new(HostVarsOf(Arc::downgrade(shared))));
         Ok(scope)
     }

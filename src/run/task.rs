@@ -593,7 +593,7 @@ impl Runner<'_> {
                         map.into_iter().map(|(key, value)| json!({"key": key, "value": value})).collect()
                     }
                     Value::Null => Vec::new(),
-                    _ => return Err(wrong("with_dict expects a dict")),
+                    _ => return Err(wrong("the dict lookup plugin expects a dictionary")),
                 }
             }
             "together" => {
@@ -1024,6 +1024,8 @@ impl Runner<'_> {
                         }
                         ending.failure = None;
                     } else if ending.outcome == Outcome::Failed {
+                        let why = ending.result.get("msg").cloned().unwrap_or_else(|| json!(ending.message));
+                        ending.result.insert("failed_when_suppressed_exception".to_owned(), why);
                         let changed = ending.result.get("changed") == Some(&json!(true));
                         ending.outcome = if changed { Outcome::Changed } else { Outcome::Ok };
                         ending.failure = None;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures::StreamExt as _;
@@ -861,6 +861,7 @@ impl Runner<'_> {
             hosts: Vec<String>,
         }
         let shared = &self.shared;
+        let bad = AtomicBool::new(false);
         let mut groups: Vec<Group> = Vec::new();
         shared.state().left.extend(active.iter().cloned());
         let run_once = match frame.nearest(task, |common| common.run_once.as_ref()) {
@@ -888,7 +889,7 @@ impl Runner<'_> {
                     }
                 }
                 Err(ended) => {
-                    self.settle(run, frame, task, title, host, ended, 0.0);
+                    bad.fetch_or(self.settle(run, frame, task, title, host, ended, 0.0), Ordering::SeqCst);
                 }
             }
         }
@@ -906,7 +907,10 @@ impl Runner<'_> {
                 for host in &hosts {
                     let failure =
                         Failure { place: failure.place.clone().or(Some(task.place.clone())), ..failure.clone() };
-                    self.settle(run, frame, task, title, host, Ending::of(failure), 0.0);
+                    bad.fetch_or(
+                        self.settle(run, frame, task, title, host, Ending::of(failure), 0.0),
+                        Ordering::SeqCst,
+                    );
                 }
             };
             let mut common = match &task.action {
@@ -985,6 +989,11 @@ impl Runner<'_> {
             self.add_handlers(&handlers);
             shared.state().open_roles.extend(roles);
             Box::pin(self.items(run, &hosts, &steps, &around)).await;
+        }
+        if bad.load(Ordering::SeqCst)
+            && let Some(Ok(scope)) = active.first().map(|host| self.scope(run, frame, Some(task), host))
+        {
+            self.after_failures(run, frame, task, &scope, active, false);
         }
     }
 

@@ -510,11 +510,11 @@ impl<'a> Reader<'a> {
             let name = merged.put(entry);
             if let Some(first) = written.insert(name.clone(), spot) {
                 self.warnings.push(format!(
-                    "{}:{}:{}: the key {} stands here a second time, the first is in line {}; the last one counts",
+                    "{}:{}:{}: Found duplicate mapping key '{}': it stands here a second time, the first is in line {}; the last one counts",
                     self.file,
                     spot.line,
                     spot.column,
-                    quoted(&name),
+                    name,
                     first.line
                 ));
             }

@@ -541,7 +541,7 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
             let mut out = Vec::new();
             for map in flat(terms, None, true)? {
                 if map.kind() != ValueKind::Map {
-                    return Err(wrong("with_dict expects a dict"));
+                    return Err(wrong("the dict lookup plugin expects a dictionary"));
                 }
                 for key in items(&map)? {
                     let value = map.get_item(&key)?;

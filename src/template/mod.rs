@@ -546,7 +546,16 @@ impl Templater {
         match value {
             Value::Bool(value) => Ok(value),
             other => Err(placed(
-                Failure::new(Kind::CouldNotStart, format!("the condition {bare:?} is neither true nor false"))
+                Failure::new(
+                    Kind::CouldNotStart,
+                    match &other {
+                        // What a value gave is never read as an expression.
+                        Value::String(_) => format!(
+                            "the condition {bare:?} is neither true nor false but a text, an untrusted template or expression"
+                        ),
+                        _ => format!("the condition {bare:?} is neither true nor false"),
+                    },
+                )
                     .saw(shown(&other))
                     .why("a condition must say true or false; Ansible 2.19 asks the same")
                     .mend("compare it (x == 'a', x | length > 0, x is defined), or write x | bool"),
@@ -779,7 +788,17 @@ fn undefined_in(env: &Environment<'_>, text: &str, scope: &Scope) -> String {
     missing.sort();
     match missing.first() {
         Some(name) => format!("{} is not defined", name.split('.').next().unwrap_or(name)),
-        None => "a part of it is not defined".to_owned(),
+        None => {
+            let named = regex::Regex::new(r#"attribute\s*=\s*["'](\w+)["']|\.(\w+)|\[\s*["'](\w+)["']\s*\]"#).ok();
+            let last = named.and_then(|named| {
+                let found = named.captures_iter(text).last()?;
+                found.iter().skip(1).flatten().next().map(|name| name.as_str().to_owned())
+            });
+            match last {
+                Some(name) => format!("a part of it is not defined: object has no attribute '{name}'"),
+                None => "a part of it is not defined".to_owned(),
+            }
+        }
     }
 }
 

@@ -285,6 +285,9 @@ impl Writer {
                 if *c == ' ' {
                     self.put("\\");
                     run.push(' ');
+                } else if chars.get(at + 1) == Some(&' ') {
+                    // A blank that begins a line would be no part of the text.
+                    self.put("\\");
                 }
             }
         }
