@@ -308,6 +308,18 @@ pub(super) struct ExecArgs {
     /// Run nothing: say where it would run
     #[arg(short = 'C', long)]
     pub(super) check: bool,
+    /// Show what files would become
+    #[arg(short = 'D', long)]
+    pub(super) diff: bool,
+    /// How hosts are reached where the inventory says nothing: ssh or local
+    #[arg(short = 'c', long, value_name = "KIND")]
+    pub(super) connection: Option<String>,
+    /// Whom to become where the inventory says nothing
+    #[arg(long, value_name = "USER")]
+    pub(super) become_user: Option<String>,
+    /// How to become somebody: sudo
+    #[arg(long, value_name = "METHOD")]
+    pub(super) become_method: Option<String>,
     /// List the hosts and stop
     #[arg(long)]
     pub(super) list_hosts: bool,

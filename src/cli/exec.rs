@@ -238,6 +238,10 @@ async fn look(mut args: ExecArgs, compat: bool) -> Result<u8, Failure> {
         (_, true) => exec::Form::Gather,
         _ => exec::Form::Stream,
     };
+    args.common.manner.diff = args.diff;
+    args.common.manner.connection = args.connection.take();
+    args.common.manner.become_user = args.become_user.take();
+    args.common.manner.become_method = args.become_method.take();
     args.common.exec = Some(Speech { form, seconds: args.command_timeout });
     let choices = Choices {
         check: args.check,

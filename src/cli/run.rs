@@ -184,7 +184,11 @@ fn reader(
         let mut document = vault.read_document(path)?;
         match (twice.as_deref(), document.warnings.first()) {
             (Some("ignore"), _) => document.warnings.clear(),
-            (Some("error"), Some(first)) => return Err(Failure::new(Kind::CouldNotStart, first.clone())),
+            (Some("error"), Some(first)) => {
+                let mut failure = Failure::new(Kind::CouldNotStart, first.clone());
+                failure.place = Some(document.place(document.root.spot));
+                return Err(failure);
+            }
             _ => {}
         }
         seen.lock().unwrap_or_else(PoisonError::into_inner).update(document.text.as_bytes());

@@ -92,12 +92,7 @@ impl<'a> Reader<'a> {
             }),
             '{' => self.mapping(depth),
             '\'' | '"' => self.texts(),
-            '.' if self.take("...") => Some(Value::String("...".to_owned())),
-            c if c.is_ascii_digit() || matches!(c, '.' | '+' | '-') => {
-                let number = self.number()?;
-                // JSON has no imaginary numbers: they are text, as Ansible has them.
-                Some(if self.take("j") { Value::String(format!("{number}j")) } else { number })
-            }
+            c if c.is_ascii_digit() || matches!(c, '.' | '+' | '-') => self.number(),
             c if c.is_alphabetic() || c == '_' => self.word(),
             _ => None,
         }
@@ -323,7 +318,11 @@ impl<'a> Reader<'a> {
             }
         }
         let (word, rest) = self.rest.split_at_checked(end)?;
-        let number = number(word, negative)?;
+        // JSON has no imaginary numbers: they are text, as Ansible has them.
+        let number = match word.strip_suffix(['j', 'J']) {
+            Some(word) => Value::String(format!("{}j", number(word, negative)?)),
+            None => number(word, negative)?,
+        };
         self.rest = rest;
         Some(number)
     }

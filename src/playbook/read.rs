@@ -686,6 +686,8 @@ impl<'a> Parser<'a> {
                 Yaml::Number(number) if self.loader.lenient => number.to_string(),
                 Yaml::Null if self.loader.lenient => continue,
                 Yaml::List(_) | Yaml::Map(_) if self.loader.lenient => item.to_json().to_string(),
+                // A text that is data: no condition, as its task will tell.
+                Yaml::Unsafe(text) if self.loader.lenient => format!("{text:?}"),
                 _ => {
                     self.wrong(item, format!("{what} is an expression, true or false, or a list of them"), "");
                     continue;
