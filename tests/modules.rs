@@ -72,7 +72,8 @@ async fn call(world: &World, module: &str, given: Value) -> Done {
     }
 }
 
-/// Every path below a folder with its kind, mode, size, time and content.
+/// Every path below a folder with its kind, mode, size, time and content. The times of access stay as they were: a module
+/// that is asked for one has to find what it left.
 fn tree(folder: &Path) -> Vec<String> {
     let mut out = Vec::new();
     let mut todo = vec![folder.to_path_buf()];
@@ -83,7 +84,10 @@ fn tree(folder: &Path) -> Vec<String> {
             let content = if data.is_symlink() {
                 std::fs::read_link(&path).unwrap().display().to_string()
             } else if data.is_file() {
-                format!("{:?}", std::fs::read(&path).unwrap())
+                let content = format!("{:?}", std::fs::read(&path).unwrap());
+                let times = std::fs::FileTimes::new().set_accessed(data.accessed().unwrap());
+                std::fs::File::open(&path).unwrap().set_times(times).unwrap();
+                content
             } else {
                 String::new()
             };
@@ -173,6 +177,43 @@ async fn each_module_changes_once_and_a_check_changes_nothing() {
         assert!(top.path().join("home/h").join(at("source").trim_start_matches('/')).exists());
         // Nothing of ours is left.
         assert!(!tree(&here).iter().any(|line| line.contains(".ferry")), "{shell}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn times_are_in_the_zone_of_the_host() {
+    // 2020-01-02 03:04:05 where clocks are five and a half hours ahead of UTC.
+    const AT: i64 = 1_577_914_445;
+    for shell in SHELLS {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("-it's");
+        let world = world(&format!("env TZ=EAST-5:30 {shell}"), top.path(), false);
+        let touch = |modified: &str, accessed: &str| {
+            let given = json!({"path": path, "state": "touch", "modification_time": modified, "access_time": accessed});
+            call(&world, "file", given)
+        };
+        let times = || {
+            let data = std::fs::metadata(&path).unwrap();
+            (data.mtime(), data.mtime_nsec(), data.atime(), data.atime_nsec())
+        };
+        for (modified, accessed, outcome, expected) in [
+            ("202001020304.05", "202001020304.05", Outcome::Changed, (AT, 0, AT, 0)),
+            ("202001020304.05", "202001020304.05", Outcome::Ok, (AT, 0, AT, 0)),
+            ("preserve", "202001020304", Outcome::Changed, (AT, 0, AT - 5, 0)),
+            ("preserve", "202001020304.00", Outcome::Ok, (AT, 0, AT - 5, 0)),
+            ("202001020304", "preserve", Outcome::Changed, (AT - 5, 0, AT - 5, 0)),
+            ("preserve", "preserve", Outcome::Ok, (AT - 5, 0, AT - 5, 0)),
+        ] {
+            let done = touch(modified, accessed).await;
+            assert_eq!(done.outcome, outcome, "{shell}: {modified} {accessed}: {:?}", done.result);
+            assert_eq!(times(), expected, "{shell}: {modified} {accessed}");
+        }
+        // A part of a second is another time.
+        let part = std::time::UNIX_EPOCH + std::time::Duration::new(AT as u64, 500_000_000);
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_times(std::fs::FileTimes::new().set_modified(part)).unwrap();
+        assert_eq!(touch("202001020304.05", "preserve").await.outcome, Outcome::Changed, "{shell}");
+        assert_eq!(times(), (AT, 0, AT - 5, 0), "{shell}");
     }
 }
 

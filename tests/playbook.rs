@@ -111,7 +111,7 @@ const CASES: &[Case] = &[
     (
         "loops",
         &[],
-        "- hosts: all\n  gather_facts: false\n  tasks:\n    - debug: msg={{ item }}\n      loop: [1, 2, 3]\n      when: item != 2\n    - debug: msg=\"{{ item.key }}={{ item.value }}\"\n      with_dict: {x: 1, y: 2}\n    - debug: msg={{ item }}\n      loop: []\n    - command: echo {{ n }}\n      loop: [a, b]\n      loop_control: {loop_var: n, index_var: i, label: \"no {{ i }}\"}\n      register: r\n      changed_when: i == 1\n    - assert:\n        that: [r.results | length == 2, r.results[1].stdout == 'b', r is changed, r.results[0] is not changed]\n",
+        "- hosts: all\n  gather_facts: false\n  tasks:\n    - debug: msg={{ item }}\n      loop: [1, 2, 3]\n      when: item != 2\n    - debug: msg=\"{{ item.key }}={{ item.value }}\"\n      with_dict: {x: 1, y: 2}\n    - debug: msg={{ item }}\n      loop: []\n    - command: echo {{ n }}\n      loop: [a, b]\n      loop_control: {loop_var: n, index_var: i, label: \"no {{ i }}\"}\n      register: r\n      changed_when: i == 1\n    - assert:\n        that: [r.results | length == 2, \"r.results[1].stdout == 'b'\", r is changed, \"r.results[0] is not changed\"]\n",
         0,
         [4, 1, 0, 0, 1, 0, 0],
     ),
@@ -250,22 +250,22 @@ fn roles_includes_and_the_order_of_variables() {
         &[
             (
                 "site.yml",
-                "- hosts: a\n  gather_facts: false\n  vars: {level: play, from: play}\n  vars_files: [more.yml]\n  roles:\n    - {role: web, port: 80, tags: web}\n  tasks:\n    - import_tasks: tasks/one.yml\n      vars: {given: imported}\n    - include_tasks: \"tasks/{{ which }}.yml\"\n      loop: [x, y]\n      loop_control: {loop_var: turn}\n      vars: {which: two, given: included}\n    - include_role: {name: web, tasks_from: other}\n      vars: {port: 81}\n    - assert: {that: [level == 'vars_files', web_default is defined]}\n",
+                "- hosts: a\n  gather_facts: false\n  vars: {level: play, from: play}\n  vars_files: [more.yml]\n  roles:\n    - {role: web, www: 80, tags: web}\n  tasks:\n    - import_tasks: tasks/one.yml\n      vars: {given: imported}\n    - include_tasks: \"tasks/{{ which }}.yml\"\n      loop: [x, y]\n      loop_control: {loop_var: turn}\n      vars: {which: two, given: included}\n    - include_role: {name: web, tasks_from: other}\n      vars: {www: 81}\n    - assert: {that: [level == 'vars_files', web_default is defined]}\n",
             ),
             ("more.yml", "level: vars_files\n"),
             ("tasks/one.yml", "- assert: {that: given == 'imported'}\n"),
             (
                 "tasks/two.yml",
-                "- assert: {that: [given == 'included', turn in ['x', 'y']]}\n- command: 'true'\n  notify: from role\n",
+                "- assert: {that: [given == 'included', \"turn in ['x', 'y']\"]}\n- command: 'true'\n  notify: from role\n",
             ),
-            ("roles/web/defaults/main.yml", "web_default: d\nfrom: defaults\nport: 1\n"),
+            ("roles/web/defaults/main.yml", "web_default: d\nfrom: defaults\nwww: 1\n"),
             ("roles/web/vars/main.yml", "role_var: v\n"),
             ("roles/web/meta/main.yml", "dependencies: [{role: base}]\n"),
             (
                 "roles/web/tasks/main.yml",
-                "- name: in the role\n  assert: {that: [port == 80, from == 'play', role_var == 'v', role_name == 'web', base_done]}\n",
+                "- name: in the role\n  assert: {that: [www == 80, from == 'play', role_var == 'v', role_name == 'web', base_done]}\n",
             ),
-            ("roles/web/tasks/other.yml", "- assert: {that: port == 81}\n"),
+            ("roles/web/tasks/other.yml", "- assert: {that: www == 81}\n"),
             ("roles/web/handlers/main.yml", "- name: from role\n  debug: msg=handled\n"),
             ("roles/base/tasks/main.yml", "- set_fact: {base_done: true}\n"),
         ],
@@ -297,7 +297,7 @@ fn roles_includes_and_the_order_of_variables() {
         );
     }
     // What is asked for with -e wins over everything.
-    let mine = ferry(home.path(), true, &["site.yml", "-e", "port=7"]);
+    let mine = ferry(home.path(), true, &["site.yml", "-e", "www=7"]);
     assert_eq!(mine.code, 2, "{}", mine.out);
 }
 

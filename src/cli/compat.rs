@@ -26,7 +26,8 @@ pub(super) fn exit_code(failure: &Failure) -> u8 {
     }
     match failure.kind {
         Kind::CouldNotStart if failure.chain.first().is_some_and(|step| step == PARSING) => 4,
-        Kind::Usage => 2,
+        // A wrong command line is 2 there; what its options say together is 5.
+        Kind::Usage => 5,
         Kind::Bug => 250,
         Kind::Interrupted => 99,
         Kind::Unreachable => 4,

@@ -129,6 +129,12 @@ impl Manner {
             loader,
             diff: self.diff || environment_says("ANSIBLE_DIFF_ALWAYS"),
             force_handlers: self.force_handlers || environment_says("ANSIBLE_FORCE_HANDLERS"),
+            strategy: match std::env::var("ANSIBLE_STRATEGY").as_deref() {
+                Ok("free") => Some(crate::playbook::Strategy::Free),
+                Ok("host_pinned") => Some(crate::playbook::Strategy::HostPinned),
+                Ok("linear") => Some(crate::playbook::Strategy::Linear),
+                _ => None,
+            },
             start_at: self.start_at.clone(),
             step: self.step.then(|| Arc::new(ask_step) as Arc<dyn Fn(&str) -> Step1 + Send + Sync>),
             verbosity,

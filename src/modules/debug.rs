@@ -33,7 +33,10 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         return Ok(call.failed("untrusted template or expression: an !unsafe text is not evaluated", json!({})));
     }
     if expression.is_object() || expression.is_array() {
-        return Ok(call.failed("the value of var is not a string and conversion is not allowed: name a variable or write an expression", json!({})));
+        return Ok(call.failed(
+            "the value of var is not a string and conversion is not allowed: name a variable or write an expression",
+            json!({}),
+        ));
     }
     let name = expression.as_str().map_or_else(|| expression.to_string(), str::to_owned);
     let bare = name.trim();

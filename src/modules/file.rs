@@ -40,15 +40,34 @@ fn state_diff(path: &str, before: &str, after: &str) -> Value {
     json!({"before": {"path": path, "state": before}, "after": {"path": path, "state": after}})
 }
 
-/// A time as `touch -t` takes it.
+/// A time as `touch -t` takes it, always with its seconds.
 fn touch_time(call: &Call<'_>, text: &str) -> Result<String, Failure> {
-    let digits = text.chars().all(|c| c.is_ascii_digit() || c == '.');
-    if digits && (12..=15).contains(&text.len()) {
-        return Ok(text.to_owned());
+    let (minutes, seconds) = text.split_once('.').unwrap_or((text, "00"));
+    let digits = |part: &str, count: usize| part.len() == count && part.bytes().all(|b| b.is_ascii_digit());
+    if digits(minutes, 12) && digits(seconds, 2) {
+        return Ok(format!("{minutes}.{seconds}"));
     }
     Err(Failure::new(Kind::Failed, format!("Error while obtaining timestamp for time {text}"))
         .on(call.host)
         .mend("write YYYYMMDDHHMM.SS"))
+}
+
+/// The two times of what is behind a path, written or read, as [`touch_time`] writes them: in the host's own zone, which
+/// only the host knows. Empty where nothing is; a part of a second follows when there is one.
+async fn seen_times(call: &Call<'_>, target: &str) -> Result<(String, String), Failure> {
+    let said = node::sh(call, &format!("[ ! -e {target} ] || stat -L -c '%y|%x' -- {target} || exit 3\n")).await?;
+    let text = said.text();
+    let (written, read) = text.split_once('|').unwrap_or_default();
+    // `2020-01-02 03:04:05.000000000 +0000`; an old busybox ends after the seconds.
+    let plain = |stamp: &str| {
+        let mut words = stamp.split_whitespace();
+        let (day, time) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let (time, part) = time.split_once('.').unwrap_or((time, ""));
+        let (minutes, seconds) = time.rsplit_once(':')?;
+        let whole = format!("{}{}.{seconds}", day.replace('-', ""), minutes.replace(':', ""));
+        Some(if part.bytes().all(|b| b == b'0') { whole } else { format!("{whole}.{part}") })
+    };
+    Ok((plain(written).unwrap_or_default(), plain(read).unwrap_or_default()))
 }
 
 async fn ends(call: &Call<'_>, path: &str, changed: bool, before: &str, after: &str) -> Result<Done, Failure> {
@@ -260,14 +279,13 @@ async fn touch(call: &Call<'_>, path: &str, own: &Look, through: &Look, mode: Op
     let mut changed = !through.exists();
     if through.exists() && fixed("modification_time") && fixed("access_time") {
         // Only what is not as it is wanted is changed.
-        let probe = |name: &str| call.text(name).filter(|time| *time != "preserve").map(str::to_owned);
-        let seen = |stamp: i64| {
-            jiff::Timestamp::from_second(stamp)
-                .map(|at| at.to_zoned(jiff::tz::TimeZone::UTC).strftime("%Y%m%d%H%M.%S").to_string())
-                .unwrap_or_default()
-        };
-        let differs = probe("modification_time").is_some_and(|time| time != seen(through.mtime))
-            || probe("access_time").is_some_and(|time| time != seen(through.atime));
+        let (written, read) = seen_times(call, &target).await?;
+        let mut differs = false;
+        for (name, seen) in [("modification_time", written), ("access_time", read)] {
+            if let Some(time) = call.text(name).filter(|time| *time != "preserve") {
+                differs |= touch_time(call, time)? != seen;
+            }
+        }
         if !differs {
             script.clear();
         }

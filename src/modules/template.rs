@@ -75,6 +75,13 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     scope.data("template_path", &json!(src));
     scope.data("template_fullpath", &json!(std::path::absolute(&path).unwrap_or_else(|_| path.clone())));
     scope.data("template_destpath", &json!(dest));
+    if let Ok(about) = std::fs::metadata(&path) {
+        use std::os::unix::fs::MetadataExt as _;
+        let changed = jiff::Timestamp::from_second(about.mtime()).unwrap_or_default();
+        let changed = changed.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string();
+        scope.data("template_mtime", &json!(changed));
+        scope.data("template_uid", &json!(about.uid()));
+    }
     scope.data("template_host", &json!(rustix::system::uname().nodename().to_string_lossy()));
     scope.data("template_run_date", &json!(jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string()));
     if !scope.knows("ansible_managed") {

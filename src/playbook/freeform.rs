@@ -56,7 +56,13 @@ fn words(line: &str) -> Result<Vec<Word>, String> {
 
 /// `name=value` when `word` has this form.
 fn pair(word: &str) -> Option<(&str, &str)> {
-    let (name, value) = word.split_once('=')?;
+    // A name may be a template (set_fact), with signs of equality of its own.
+    let after = word.strip_prefix("{{").and_then(|rest| rest.find("}}")).map_or(0, |end| end + 4);
+    let at = after + word.get(after..)?.find('=')?;
+    let (name, value) = (word.get(..at)?, word.get(at + 1..)?);
+    if after > 0 && name.len() == after {
+        return Some((name, value));
+    }
     let good = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     good.then_some((name, value))

@@ -239,8 +239,10 @@ impl<'a> Parser<'a> {
 
     /// What went wrong in another file; one that cannot be read is told where it is named.
     pub(super) fn foreign(&mut self, spot: Spot, failure: Failure) {
-        if failure.place.is_some() {
-            self.errors.push(failure);
+        if let Some(place) = &failure.place {
+            let mine = failure.snippet.is_none() && place.file == self.document.file;
+            let snippet = mine.then(|| self.failure(Spot { line: place.line, column: place.column }, "").snippet);
+            self.errors.push(Failure { snippet: snippet.flatten().or(failure.snippet.clone()), ..failure });
         } else {
             let here = self.failure(spot, failure.what.clone());
             self.errors.push(Failure { place: here.place, snippet: here.snippet, ..failure });
@@ -441,7 +443,16 @@ impl<'a> Parser<'a> {
 
     fn strategy(&mut self, node: &Node) -> Option<Strategy> {
         let text = self.text(node, "strategy")?;
-        match module::short_name(&text.text) {
+        // What a strategy may depend on is known before any host is: what -e gave.
+        let scope = crate::template::Scope::of_data(&self.loader.extra);
+        let named = match self.loader.templater.render(&text.text, Some(&text.place), &scope) {
+            Ok(value) => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+            Err(failure) => {
+                self.errors.push(failure);
+                return None;
+            }
+        };
+        match module::short_name(&named) {
             "linear" => Some(Strategy::Linear),
             "free" => Some(Strategy::Free),
             "host_pinned" => Some(Strategy::HostPinned),
@@ -1432,7 +1443,8 @@ impl<'a> Parser<'a> {
         }
         if let Some(text) = text.filter(|text| !text.is_empty()) {
             let whole = text.trim();
-            if !module.free_form && whole.starts_with("{{") && whole.ends_with("}}") {
+            let pairs = !module.free_form && freeform::pairs(whole).is_ok_and(|pairs| !pairs.is_empty());
+            if !module.free_form && !pairs && whole.starts_with("{{") && whole.ends_with("}}") {
                 task.args_template = Some(Written { value: Value::String(whole.to_owned()), place: place.clone() });
             } else {
                 let known: Vec<&str> = module

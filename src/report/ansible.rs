@@ -200,7 +200,7 @@ impl Shown {
                     lines.push_str(&format!(
                         "{host:<26} : ok={:<4} changed={:<4} unreachable={:<4} failed={:<4} skipped={:<4} rescued={:<4} ignored={:<4}\n",
                         of("ok") + of("changed") + of("ignored"),
-                        of("changed"),
+                        of("changed") + of("ignored_changed"),
                         of("unreachable"),
                         of("failed"),
                         of("skipped"),

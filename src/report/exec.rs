@@ -129,7 +129,7 @@ fn verdict(outcome: Outcome, message: &str, result: &Value) -> String {
         Outcome::Unreachable => "UNREACHABLE",
         Outcome::Unknown => "UNKNOWN",
     };
-    match result.get("rc").and_then(Value::as_i64) {
+    match result.get("rc").and_then(Value::as_i64).filter(|_| outcome != Outcome::Skipped) {
         Some(rc) if message.is_empty() || message == format!("exit code {rc}") => format!("exit code {rc}"),
         Some(rc) => format!("exit code {rc}: {message}"),
         None if message.is_empty() => word.to_owned(),
@@ -470,7 +470,9 @@ fn ansible(form: Form, task: &str, host: &str, outcome: Outcome, message: &str, 
         (None, _) => {
             let mut shown: BTreeMap<&str, Value> = BTreeMap::new();
             for (name, value) in result.as_object().into_iter().flatten() {
-                if !["failed", "skipped", "unreachable"].contains(&name.as_str()) {
+                if !name.starts_with("_ansible_")
+                    && !["failed", "skipped", "unreachable", "exception"].contains(&name.as_str())
+                {
                     shown.insert(name, sorted(value));
                 }
             }

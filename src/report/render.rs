@@ -658,7 +658,7 @@ pub(super) fn body(event: &Stamped, width: usize, style: Style, output: Output) 
             let rows: Vec<(String, String)> = recap
                 .iter()
                 .map(|(host, counts)| {
-                    let counts = counts.iter().filter(|(_, count)| **count > 0);
+                    let counts = counts.iter().filter(|(word, count)| **count > 0 && *word != "ignored_changed");
                     (host.clone(), counts.map(|(word, count)| format!("{word} {count}")).collect::<Vec<_>>().join(", "))
                 })
                 .collect();

@@ -46,6 +46,8 @@ pub struct Options {
     pub diff: bool,
     /// `--force-handlers`.
     pub force_handlers: bool,
+    /// `ANSIBLE_STRATEGY`, where a play does not say.
+    pub strategy: Option<Strategy>,
     /// `--start-at-task`: a task's name, or a pattern of one.
     pub start_at: Option<String>,
     /// `--step`: asks before each task.
@@ -151,6 +153,7 @@ struct Carried {
     loader: Loader,
     diff: bool,
     force_handlers: bool,
+    strategy: Option<Strategy>,
     start_at: Option<String>,
     step: Option<Arc<dyn Fn(&str) -> Step1 + Send + Sync>>,
     verbosity: u8,
@@ -260,6 +263,7 @@ pub async fn carry_on(world: &World, plan: &Plan, options: Options, earlier: Opt
             loader: options.loader,
             diff: options.diff,
             force_handlers: options.force_handlers,
+            strategy: options.strategy,
             start_at: options.start_at,
             step: options.step,
             verbosity: options.verbosity,
@@ -298,7 +302,7 @@ impl Runner<'_> {
         }
         let prompted = self.prompts(play)?;
         let names = self.play_names(play, &prompted);
-        let strategy = play.play.strategy.unwrap_or_default();
+        let strategy = play.play.strategy.or(shared.options.strategy).unwrap_or_default();
         let batches = self.batches(play, &names, &hosts)?;
         let percentage = match &play.play.max_fail_percentage {
             None => None,
@@ -336,7 +340,7 @@ impl Runner<'_> {
                 strategy,
                 forks: shared.forks,
                 max_fail: percentage,
-                force_handlers: force || shared.options.force_handlers,
+                force_handlers: if play.play.force_handlers.is_some() { force } else { shared.options.force_handlers },
                 broken: std::sync::atomic::AtomicBool::new(false),
                 ended: std::sync::atomic::AtomicBool::new(false),
             };

@@ -557,6 +557,10 @@ impl Runner<'_> {
             Outcome::Unreachable => "unreachable",
         };
         shared.count(host, word);
+        // Ansible counts it as changed as well.
+        if ignored && result.get("changed") == Some(&json!(true)) {
+            shared.count(host, "ignored_changed");
+        }
         self.keep(task, host, &result, true);
         if let Some(scope) = notify {
             self.notify(task, frame, host, &scope);

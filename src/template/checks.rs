@@ -440,10 +440,11 @@ pub(super) fn add(env: &mut Environment<'static>) {
     def(env, "vault_encrypted", &[], |v, _| Ok(v.as_str().is_some_and(|text| text.starts_with("$ANSIBLE_VAULT;"))));
     def(env, "uri", &["schemes"], |v, args| {
         let text = text(v)?;
-        let Some(scheme) = scheme(&text) else { return Ok(false) };
-        match args.get("schemes").filter(|all| !all.is_none()) {
-            Some(all) => Ok(items(all)?.contains(&Value::from(scheme))),
-            None => Ok(true),
+        // Any text may be one: a scheme can be implied.
+        match (args.get("schemes").filter(|all| !all.is_none()), scheme(&text)) {
+            (Some(all), Some(scheme)) => Ok(items(all)?.contains(&Value::from(scheme))),
+            (Some(_), None) => Ok(false),
+            (None, _) => Ok(true),
         }
     });
     def(env, "url", &["schemes"], |v, args| {

@@ -293,6 +293,7 @@ impl ObjectPlace {
                 .put_opts(&path, PutPayload::from(part), options)
                 .await
                 .map_err(|error| self.failed("put a file", &error))?;
+            heard(bytes);
         } else {
             let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
             let mut upload = self

@@ -174,6 +174,8 @@ fi"#
     }
 
     pub(super) async fn read(self: &Arc<Self>, name: &str) -> Result<Option<Vec<u8>>, Failure> {
+        // A name that leads out is refused with the same kind as a file that is missing: it is told apart here.
+        check_name(name)?;
         let mut tries = 0;
         loop {
             let mut bytes = Vec::new();
