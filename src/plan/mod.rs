@@ -321,7 +321,14 @@ impl Plan {
             }
             number += 1;
             let own = tags_of(&[&play.play.common.tags]);
-            let name = play.play.common.name.as_ref().map_or("", |_| play.title.as_str());
+            let name = play.play.common.name.as_ref().map_or(play.pattern.as_str(), |_| play.title.as_str());
+            let mut scope = Scope::new();
+            for (name, place, value) in &play.play.common.vars {
+                scope.written(name, value, Some(place.clone()));
+            }
+            for (name, value) in &self.extra {
+                scope.data(name, value);
+            }
             out.push_str(&format!("\n  play #{number} ({}): {name}\tTAGS: [{}]\n", play.pattern, own.join(",")));
             if hosts {
                 let mut sorted = play.hosts.clone();
@@ -340,7 +347,7 @@ impl Plan {
                 let mut shown = String::new();
                 let [pre_tasks, roles, main, post_tasks, _] = play.play.lists();
                 for list in [pre_tasks, roles, main, post_tasks] {
-                    self.list(list, &[&play.play.common.tags], &mut shown, &mut all);
+                    self.list(list, &[&play.play.common.tags], &scope, &mut shown, &mut all);
                 }
                 if tasks {
                     out.push_str(&shown);
@@ -356,15 +363,19 @@ impl Plan {
         out
     }
 
-    fn list<'a>(&self, items: &'a [Step], outer: &[&'a [Text]], out: &mut String, all: &mut Vec<String>) {
+    fn list<'a>(
+        &self,
+        items: &'a [Step],
+        outer: &[&'a [Text]],
+        scope: &Scope,
+        out: &mut String,
+        all: &mut Vec<String>,
+    ) {
         for item in items {
             match item {
                 Step::Task(task) => {
-                    if matches!(task.action, Action::Meta(_)) {
-                        continue;
-                    }
                     let chain: Vec<&[Text]> = outer.iter().copied().chain([task.common.tags.as_slice()]).collect();
-                    let tags = tags_of(&chain);
+                    let tags = known_tags(&chain, scope);
                     if !self.tags.want(&tags) {
                         continue;
                     }
@@ -376,12 +387,37 @@ impl Plan {
                 Step::Block(block) => {
                     let chain: Vec<&[Text]> = outer.iter().copied().chain([block.common.tags.as_slice()]).collect();
                     for part in [&block.block, &block.rescue, &block.always] {
-                        self.list(part, &chain, out, all);
+                        self.list(part, &chain, scope, out, all);
                     }
                 }
             }
         }
     }
+}
+
+/// As [`tags_of`], with templates as far as they can be known before a host is asked.
+fn known_tags(chain: &[&[Text]], scope: &Scope) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    let texts = || chain.iter().flat_map(|tags| tags.iter());
+    if !texts().any(|tag| crate::template::is_template(&tag.text)) {
+        return tags_of(chain);
+    }
+    let templater = Templater::new();
+    for tag in texts() {
+        let named = match templater.render(&tag.text, Some(&tag.place), scope) {
+            Ok(Value::Array(items)) => {
+                items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect()
+            }
+            Ok(Value::String(text)) => vec![text],
+            _ => vec![tag.text.clone()],
+        };
+        for name in named {
+            if !out.contains(&name) {
+                out.push(name);
+            }
+        }
+    }
+    out
 }
 
 fn tags_of(chain: &[&[Text]]) -> Vec<String> {
