@@ -21,11 +21,19 @@ ci:
 # The hundreds of kills and cuts, by hand. Its result belongs in docs/measured.md.
 long:
     tests/run --long
+    tests/fuzz
+
+# ansible-core's own integration targets against ferry. Its result belongs in docs/measured.md.
+conformance:
+    cargo build --locked
+    tests/conformance/run
 
 # Speed and memory beside OpenSSH, in one run, with ratios.
 bench:
     cargo build --locked --release
     tests/bench/collect
+    tests/bench/reach
+    tests/bench/move
 
 # A static binary for x86_64, built twice in different folders: the digests must be equal.
 release:

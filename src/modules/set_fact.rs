@@ -16,6 +16,10 @@ pub const SPEC: ModuleSpec = ModuleSpec::new(
 .pairs()
 .checks();
 
+/// Words of the template language: no template could name a variable of that name.
+const WORDS: &[&str] =
+    &["true", "false", "none", "True", "False", "None", "and", "or", "not", "in", "is", "if", "else"];
+
 pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     let mut facts = call.args.clone();
     let cacheable = facts.remove("cacheable") == Some(Value::Bool(true));
@@ -29,9 +33,10 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     let wrong = facts.keys().find(|name| {
         !(name.starts_with(|c: char| c.is_alphabetic() || c == '_')
             && name.chars().all(|c| c.is_alphanumeric() || c == '_'))
+            || WORDS.contains(&name.as_str())
     });
     if let Some(name) = wrong {
-        return Err(Failure::new(Kind::Failed, format!("Invalid variable name {name:?}")).on(call.host));
+        return Err(Failure::new(Kind::Failed, format!("Invalid variable name '{name}'")).on(call.host));
     }
     let done = Done::ok(String::new(), json!({ "ansible_facts": facts, "_ansible_facts_cacheable": cacheable }));
     Ok(if cacheable { done.with_effect(Effect::Facts) } else { done })

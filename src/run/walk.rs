@@ -573,7 +573,9 @@ impl Runner<'_> {
                 standing.unreachable |= unreachable;
             });
             let mut about = Map::new();
-            about.insert("name".to_owned(), json!(title));
+            // Without the role that stands before it in titles.
+            let role = task.role.as_ref().map(|role| format!("{} : ", role.name)).unwrap_or_default();
+            about.insert("name".to_owned(), json!(title.strip_prefix(&role).unwrap_or(title)));
             about.insert("action".to_owned(), json!(task.module));
             let mut state = shared.state();
             let late = state.late.entry(host.to_owned()).or_default();

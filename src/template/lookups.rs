@@ -587,7 +587,9 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
                 _ => terms.to_vec(),
             };
             let (Some(list), Some(path)) = (all.first(), all.get(1)) else {
-                return Err(wrong("subelements lookup expects a list of two or three items"));
+                return Err(wrong(
+                    "subelements lookup expects a list of two or three items, first a dict or a list, second a string pointing to the subkey",
+                ));
             };
             let skip = all.get(2).is_some_and(|flags| {
                 flags
