@@ -1,6 +1,6 @@
 //! Playbooks as they are written: plays, blocks, tasks, roles, each node knowing file, line and column.
 //!
-//! What lives here: reading playbooks and the files that they name ([`Playbook::load`], [`Loader`]) and telling everything that is
+//! What lives here: reading playbooks and the files that they name ([`Loader`]) and telling everything that is
 //! wrong in them at once, before any host is touched. What does not: which hosts, in which order, with which values
 //! (plan and run), and what the modules do (modules).
 //!

@@ -1,6 +1,6 @@
 //! Carries a playbook out: plays in order, tasks in order, hosts side by side.
 //!
-//! What lives here: order ([`walk`]), one task on one host ([`task`]), what variables it sees ([`scope`]), what is included on the
+//! What lives here: order (`walk`), one task on one host (`task`), what variables it sees (`scope`), what is included on the
 //! way, handlers, who is still in the play, and what an earlier run did already ([`Resume`]). What does not: what a module does
 //! (modules), how it looks (report).
 //!

@@ -1,6 +1,6 @@
 //! The page of one run: `report.html`.
 //!
-//! What lives here: reading a journal once, keeping what a page can show ([`Account`]), and writing it. The logs are
+//! What lives here: reading a journal once, keeping what a page can show (`Account`), and writing it. The logs are
 //! read where the page shows them: each host's beginning, what came before each failure, and its end. Whatever
 //! the size of journal and logs, memory and page stay below a bound, and the page says what was left out and where
 //! it is. What does not live here: what a point's manifest says; the caller brings that ([`Extra`]).
@@ -118,7 +118,7 @@ pub fn write(dir: &Path, extra: &dyn Fn(&SealedPoint) -> Extra, to: impl Write) 
 /// Writes `report.html` into the run's folder: whole or not at all, readable by its owner alone.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_file(dir: &Path, extra: &dyn Fn(&SealedPoint) -> Extra, path: &Path) -> Result<Written, Failure> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let failed = |error: io::Error| {
