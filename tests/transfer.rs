@@ -71,6 +71,7 @@ fn order(from: End, to: End) -> Order {
         limit_rate: None,
         streams: None,
         patience: Duration::from_secs(20),
+        direct: None,
     }
 }
 
@@ -701,7 +702,12 @@ fn as_it_is_typed() {
         (vec!["nobody:/x", "b:/x"], 6, "nobody"),
         (vec!["all:/x", "b:/x"], 6, "is not one host"),
         (vec!["a:x", "b:/x"], 1, "no place for a file"),
-        (vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--via", "direct"], 1, "not built yet"),
+        (vec!["a:/var/lib/x/archive.tar.gz", "x", "--via", "direct"], 1, "via direct is for two hosts"),
+        (
+            vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--via", "direct", "--streams", "2"],
+            1,
+            "via direct has one stream",
+        ),
         (vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--mode", "rw"], 1, "octal"),
         (vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--owner=-x"], 1, "USER or USER:GROUP"),
         (vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--limit-rate", "fast"], 5, "--limit-rate"),
@@ -1029,4 +1035,40 @@ async fn a_folder_that_is_cut_is_sent_anew() {
         let root = |node: &RealNode, path: &str| tree(&node.root_dir().join(path.trim_start_matches('/')));
         assert_eq!(root(&pair.a, "/var/lib/x/folder"), root(&pair.b, &to));
     }
+}
+
+/// A node's file of keys, as it is.
+fn keys(node: &RealNode) -> Option<Vec<u8>> {
+    there(node, "/home/ops/.ssh/authorized_keys")
+}
+
+/// What a transfer from node to node leaves lying: nothing.
+fn nothing_left(node: &RealNode) {
+    let said = node.exec_in("ls -d /run/ferry-direct-* /var/lib/ferry/direct-* /home/ops/.ferry-direct-* 2>/dev/null; ls -A /home/ops/.ssh; grep -l FERRY_DIRECT= /proc/[0-9]*/environ 2>/dev/null");
+    assert_eq!(String::from_utf8(said.stdout).unwrap(), "authorized_keys\n");
+}
+
+#[test]
+fn from_node_to_node_as_it_is_typed() {
+    let opts = |password: &str| Opts { password: password.to_owned(), ..Opts::sudo(Sudo::Password) };
+    let typed = Typed::new([opts("one of a's"), opts("another, of b's")]);
+    let content = bytes(21 * MIB + 5);
+    let sha = Sha256::of(&content).to_string();
+    put(&typed.pair.a, "/var/lib/x/archive.tar.gz", &content);
+    let before = keys(&typed.pair.b).unwrap();
+    let words = ["transfer", "a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/", "--via", "direct"];
+    typed.ferry(&[&words[..], &["-C"]].concat()).must(
+        0,
+        &["direct: from node to node, as asked for (auto never takes it)", "OpenSSH_", "good for an hour only"],
+    );
+    assert_eq!(keys(&typed.pair.b).unwrap(), before);
+    let said = typed.ferry(&[&words[..], &["--mode", "0640", "--owner", "ops"]].concat());
+    said.must(0, &[&sha, "11 chunks equal at both ends"]);
+    println!("{:?}", said.took);
+    assert!(there(&typed.pair.b, "/var/lib/x/archive.tar.gz") == Some(content.clone()));
+    let stat = typed.pair.b.exec_in("stat -c '%a %U' /var/lib/x/archive.tar.gz; ls -A /var/lib/x").stdout;
+    assert_eq!(String::from_utf8(stat).unwrap(), "640 ops\narchive.tar.gz\n");
+    assert_eq!(keys(&typed.pair.b).unwrap(), before);
+    nothing_left(&typed.pair.a);
+    nothing_left(&typed.pair.b);
 }
