@@ -486,8 +486,7 @@ async fn once(
         Place::Host { way: Way::Ssh(target), .. } => target.user.clone(),
         _ => String::new(),
     };
-    let begin =
-        [("H", header.clone()), ("R", u8::from(resumes).to_string()), ("W", owner.clone()), ("U", login)];
+    let begin = [("H", header.clone()), ("R", u8::from(resumes).to_string()), ("W", owner.clone()), ("U", login)];
     let begun = target.ask(&begin, "target_begin", Duration::from_secs(120)).await?;
     if begun.get("noowner").is_some() {
         return Err(Failure::new(Kind::Refused, "the file cannot be given to that owner")

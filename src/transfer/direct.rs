@@ -146,9 +146,12 @@ pub(super) async fn look(order: &Order, from: &mut Post, to: &mut Post) -> Resul
     let (at_source, at_target) = (at_source?, at_target?);
     let me = at_source.get("me").unwrap_or_default();
     if me != "root" && me != source.user {
-        return Err(refused(&order.from, "the agent's socket there is open to root and to the user that we log in as only")
-            .saw(format!("we log in as {} and become {me}", source.user))
-            .mend("become root there, or nobody"));
+        return Err(refused(
+            &order.from,
+            "the agent's socket there is open to root and to the user that we log in as only",
+        )
+        .saw(format!("we log in as {} and become {me}", source.user))
+        .mend("become root there, or nobody"));
     }
     let Some(ssh) = at_source.get("ssh") else {
         return Err(refused(&order.from, "there is no ssh, and via direct needs the source's own")
@@ -368,8 +371,7 @@ impl Fare {
             let permit =
                 Permit { id: &self.id, key: &key, from: &self.found.from, until: until.as_deref(), fifo: &fifo };
             let text = authorized::entry(&permit, keys.content.as_deref(), keys.folder);
-            let made =
-                [if keys.content.is_none() { "c" } else { "" }, if keys.folder { "" } else { "d" }].concat();
+            let made = [if keys.content.is_none() { "c" } else { "" }, if keys.folder { "" } else { "d" }].concat();
             let size = keys.content.as_ref().map_or(0, Vec::len);
             let mark = mark();
             let values = [("I", self.id.clone()), ("E", text), ("N", size.to_string()), ("V", made)];
@@ -402,9 +404,8 @@ impl Fare {
         self.let_go(&mut state).await;
         let closed = state.root.ask(&[("Q", self.fifo())], "direct_close", ASKING).await;
         let swept = sweep(&mut state.login, Some(&self.id)).await;
-        let left = swept.map(|keys| {
-            keys.content.is_some_and(|content| entries(&content).iter().any(|entry| entry.id == self.id))
-        });
+        let left = swept
+            .map(|keys| keys.content.is_some_and(|content| entries(&content).iter().any(|entry| entry.id == self.id)));
         let told = |why: String| {
             let limit = if self.found.expires { "; it is good for an hour only" } else { "" };
             Failure::new(Kind::Failed, "the key's entry in authorized_keys may still be there")
@@ -427,12 +428,8 @@ impl Fare {
         span.attempts += 1;
         self.authorize(&mut state).await?;
         let there = target(to)?;
-        let values = [
-            ("I", self.id.clone()),
-            ("Q", self.fifo()),
-            ("U", there.user.clone()),
-            ("D", self.node_dir.clone()),
-        ];
+        let values =
+            [("I", self.id.clone()), ("Q", self.fifo()), ("U", there.user.clone()), ("D", self.node_dir.clone())];
         let opened = state.root.ask(&values, "direct_open", ASKING).await?;
         if opened.get("opened").is_none() {
             return Err(to.failed("the FIFO could not be made", &opened.shown()));
@@ -499,22 +496,13 @@ impl Fare {
     }
 
     /// Runs the source's `ssh`, telling it how much to send. `Some` when it ended as it should.
-    async fn run(
-        &self,
-        job: &Job,
-        span: &mut Span,
-        writer: &mut Child,
-        to_mark: &str,
-    ) -> Result<Option<()>, Failure> {
+    async fn run(&self, job: &Job, span: &mut Span, writer: &mut Child, to_mark: &str) -> Result<Option<()>, Failure> {
         let (from, to) = (&job.order.from, &job.order.to);
         let there = target(to)?;
         let connection = from.way().connect(Lane::Control).await?;
         let Session::Ssh(ssh) = &connection else { return Err(bug()) };
-        let purpose = Purpose {
-            user: there.user.clone(),
-            host: self.found.host_key.clone(),
-            must_bind: self.found.binds,
-        };
+        let purpose =
+            Purpose { user: there.user.clone(), host: self.found.host_key.clone(), must_bind: self.found.binds };
         let lent = ssh.lend(Arc::clone(&self.key), purpose).await?;
         let from_mark = mark();
         let values = [
@@ -720,7 +708,8 @@ impl Fare {
                 .why("it is another machine, or somebody sits in between")
                 .mend(RELAY);
         }
-        if says(&["Could not resolve", "Connection refused", "timed out", "No route", "unreachable", "Name or service"]) {
+        if says(&["Could not resolve", "Connection refused", "timed out", "No route", "unreachable", "Name or service"])
+        {
             return Failure::new(Kind::Unreachable, "the source does not reach the target by its own network")
                 .on(order.from.host())
                 .saw(format!("{way}: {text}"))

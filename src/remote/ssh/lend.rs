@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use russh::keys::PrivateKey;
 use russh::keys::signature::{Signer as _, Verifier as _};
 use russh::keys::ssh_encoding::{Decode as _, Encode as _};
 use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::ssh_key::{Algorithm, EcdsaCurve, PublicKey, Signature};
-use russh::keys::PrivateKey;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::SshChild;
@@ -403,11 +403,8 @@ mod tests {
         assert_eq!(right.answer(&request(&right, &LOGIN_AS_MEANT), &mut bound), Err("a second signature"));
         let (right, mut bound) = fresh();
         let host_blob = host.public_key().to_bytes().unwrap();
-        let hostbound = Login {
-            method: "publickey-hostbound-v00@openssh.com",
-            host: Some(host_blob.clone()),
-            ..LOGIN_AS_MEANT
-        };
+        let hostbound =
+            Login { method: "publickey-hostbound-v00@openssh.com", host: Some(host_blob.clone()), ..LOGIN_AS_MEANT };
         assert_eq!(right.answer(&request(&right, &hostbound), &mut bound).unwrap()[0], SIGN_RESPONSE);
 
         for (login, why) in [
