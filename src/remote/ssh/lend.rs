@@ -271,7 +271,7 @@ impl Agent {
         if !data.is_empty() {
             return Err("a login with something behind it");
         }
-        match bound.iter().any(|one| *one == session) {
+        match bound.contains(&session) {
             true => Ok(()),
             false if self.purpose.must_bind => Err("a login of a session whose server is not proved"),
             false if !bound.is_empty() => Err("a login of another session than the one that was told"),
