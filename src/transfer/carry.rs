@@ -224,18 +224,18 @@ fn bug() -> Failure {
 
 /// The source is a folder: its place must be free, and have room for the archive and what is in it.
 async fn look_at_folder(order: &Order, source: &mut Post, to: &Answer) -> Result<Survey, Failure> {
-    if order.resume {
-        return Err(Failure::new(Kind::Refused, "a folder cannot be gone on with in the middle")
-            .on(order.from.host())
-            .saw(order.from.shown())
-            .mend("leave --resume out; or pack it there and move the archive"));
-    }
     let new = Order { force: false, ..order.clone() };
-    match looked_at_target(&new, to, "", 0) {
+    let resumes = match looked_at_target(&new, to, super::tree::FOLDER, 0) {
+        Ok(resumes) => resumes,
         // What an earlier one left may be thrown away; what has the name may not.
-        Err(failure) if !(order.force && failure.what.contains("was not finished")) => return Err(failure),
-        _ => {}
-    }
+        Err(failure) if order.force && to.get("part").is_some() && to.get("exists").or(to.get("folder")).is_none() => {
+            if to.get("odd").is_some() || to.get("loose").is_some() || to.get("readonly").is_some() {
+                return Err(failure);
+            }
+            None
+        }
+        Err(failure) => return Err(failure),
+    };
     // It may have many files.
     let from = source.ask(&[], "tree_look", Duration::from_secs(3600)).await?;
     if from.get("tar").is_none() {
@@ -251,7 +251,7 @@ async fn look_at_folder(order: &Order, source: &mut Post, to: &Answer) -> Result
     let bytes = number(from.get("size")).unwrap_or(0).saturating_mul(1024);
     let free = number(to.get("free")).map(|kib| kib.saturating_mul(1024));
     if let Some(free) = free
-        && free < bytes.saturating_mul(2)
+        && free.saturating_add(resumes.unwrap_or(0)) < bytes.saturating_mul(2)
     {
         return Err(Failure::new(Kind::Refused, "there is no room for the folder")
             .on(order.to.host())
@@ -268,7 +268,7 @@ async fn look_at_folder(order: &Order, source: &mut Post, to: &Answer) -> Result
         free,
         tools: [from_tool, to_tool],
         replaces: false,
-        resumes: None,
+        resumes,
         identity: String::new(),
         direct: None,
     })

@@ -123,7 +123,8 @@ target_begin() {
     rm -f "$p" "$j"
     rm -rf "$p.tree"
     (set -C && : >"$p") || exit 4
-    (set -C && printf '%s\n' "$H" >"$j") || exit 4
+    # By cat, which says why it cannot.
+    (set -C && printf '%s\n' "$H" | cat >"$j") || { rm -f "$p" "$j"; exit 4; }
   fi
   if [ -n "$W" ]; then
     chown "$W" "$p" || { say noowner; rm -f "$p" "$j"; }
@@ -256,12 +257,17 @@ tree_look() {
   say tool "$t"
   say over
 }
-# The stream alone is on standard output: nobody knows its length.
+# The stream alone is on standard output: nobody knows its length. Its first O bytes are left out.
 tree_read() {
   if [ -L "$F" ] || [ ! -d "$F" ]; then say gone; exit 3; fi
   say ready
-  tar -cf - -C "$F" .
-  c=$?
+  exec 4>&1
+  if [ "$O" = 0 ]; then
+    tar -cf - -C "$F" .
+    c=$?
+  else
+    c=$({ { tar -cf - -C "$F" .; printf %s "$?" >&3; } | tail -c +$((O + 1)) >&4; } 3>&1)
+  fi
   say end "$c" >&2
   exit "$c"
 }
