@@ -39,7 +39,13 @@ fn age_key(dir: &Path, name: &str) -> (PathBuf, String) {
 /// A new SSH key, and its recipient.
 fn ssh_key(dir: &Path, name: &str, kind: &[&str], passphrase: &str) -> (PathBuf, String) {
     let path = dir.join(name);
-    tool(Command::new("ssh-keygen").args(["-q", "-N", passphrase, "-C", "ops@desk", "-f"]).arg(&path).arg("-t").args(kind));
+    tool(
+        Command::new("ssh-keygen")
+            .args(["-q", "-N", passphrase, "-C", "ops@desk", "-f"])
+            .arg(&path)
+            .arg("-t")
+            .args(kind),
+    );
     let public = std::fs::read_to_string(dir.join(format!("{name}.pub"))).unwrap();
     (path, public.trim().to_owned())
 }
@@ -128,7 +134,8 @@ fn an_encrypted_point_lives_as_any_other() {
     let archive = &at.manifest["archives"][0];
     let volumes = at.volumes();
     assert!(volumes.len() >= 3, "{archive}");
-    let names: Vec<String> = volumes.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
+    let names: Vec<String> =
+        volumes.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect();
     assert_eq!(names[0], "gravity.tar.gz.0001.age");
     assert_eq!(archive["encryption"]["recipients"][0], public.as_str());
     assert!(ssh_public.starts_with(archive["encryption"]["recipients"][1].as_str().unwrap()));
@@ -139,7 +146,10 @@ fn an_encrypted_point_lives_as_any_other() {
     }
     // The plain tool opens every volume, with either key, and finds what gravity wrote.
     let plain = at.opened(&key);
-    assert_eq!((archive["sha256"].clone(), archive["bytes"].as_u64()), (Sha256::of(&plain).to_string().into(), Some(plain.len() as u64)));
+    assert_eq!(
+        (archive["sha256"].clone(), archive["bytes"].as_u64()),
+        (Sha256::of(&plain).to_string().into(), Some(plain.len() as u64))
+    );
     assert!(at.opened(&ssh) == plain);
     // No byte of it lies in the catalog, and no log.
     for file in at.files() {
@@ -185,17 +195,22 @@ fn an_encrypted_point_lives_as_any_other() {
     let readme = std::fs::read_to_string(away.path().join(&id).join("README.txt")).unwrap();
     let steps: Vec<String> = readme
         .lines()
-        .filter(|line| ["    sha256sum", "    for ", "    echo ", "    gzip "].iter().any(|begin| line.starts_with(begin)))
+        .filter(|line| {
+            ["    sha256sum", "    for ", "    echo ", "    gzip "].iter().any(|begin| line.starts_with(begin))
+        })
         .map(|line| line.trim().replace("IDENTITY", &key_text))
         .collect();
     assert_eq!(steps.len(), 4, "{readme}");
     tool(Command::new("sh").arg("-ec").arg(steps.join("\n")).current_dir(away.path().join(&id)));
     assert!(std::fs::read(away.path().join(&id).join("gravity.tar.gz")).unwrap() == plain);
     // Taken in elsewhere: without an identity it says what it did not look into, with another one it is refused.
-    for (number, (more, code, words)) in
-        [(&[][..], 0, "not looked into"), (&["--identity", &key_text][..], 0, "every archive"), (&["--identity", stranger_text][..], 1, "not opened")]
-            .into_iter()
-            .enumerate()
+    for (number, (more, code, words)) in [
+        (&[][..], 0, "not looked into"),
+        (&["--identity", &key_text][..], 0, "every archive"),
+        (&["--identity", stranger_text][..], 1, "not opened"),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let other = cluster.dir().join(format!("other-{number}"));
         let words_typed = ["points", "import", tar.to_str().unwrap(), "--catalog", other.to_str().unwrap()];
@@ -214,7 +229,8 @@ fn an_encrypted_point_lives_as_any_other() {
     let wrong: Vec<&str> = restore.iter().copied().chain(["--identity", stranger_text]).collect();
     said(&cluster.run(&wrong, SOON), 1, &["cannot be opened", "stranger.key"]);
     assert_eq!(runs(), before, "no run was begun");
-    let right: Vec<&str> = restore.iter().copied().chain(["--identity", &ssh_text, "--waive", "safety_backup=a test"]).collect();
+    let right: Vec<&str> =
+        restore.iter().copied().chain(["--identity", &ssh_text, "--waive", "safety_backup=a test"]).collect();
     let ended = cluster.run(&right, SOON);
     said(&ended, 0, &["restored   Gravity"]);
     assert_eq!(sandbox::content(cluster.dir(), "dr").unwrap(), then, "{}", ended.said);
@@ -257,7 +273,8 @@ fn a_killed_ferry_goes_on_at_the_volume() {
         let volumes = || {
             let shelf = cluster.dir().join("catalog/prod");
             let parts = std::fs::read_dir(&shelf).into_iter().flatten().flatten();
-            let part = parts.map(|entry| entry.path()).find(|path| path.extension().is_some_and(|end| end == "part"))?;
+            let part =
+                parts.map(|entry| entry.path()).find(|path| path.extension().is_some_and(|end| end == "part"))?;
             let count = std::fs::read_dir(part).ok()?.flatten().filter(|entry| {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 name.starts_with("gravity.tar.gz.0") && name.ends_with(".age")
@@ -401,7 +418,8 @@ fn a_restore_takes_its_point_straight_from_another_place() {
             std::fs::write(&cluster.config, format!("{alone}\n{lines}{}\n", kept.join("\n"))).unwrap();
         }
         let point = format!("prod/{id}");
-        let mut words = vec!["restore", point.as_str(), "--to", "dr", "--confirm", "dr", "--output", "plain", "--waive", SPACE];
+        let mut words =
+            vec!["restore", point.as_str(), "--to", "dr", "--confirm", "dr", "--output", "plain", "--waive", SPACE];
         words.extend(["--waive", "safety_backup=a test"].iter().filter(|_| encrypted));
         let ended = cluster.run(&words, SOON);
         said(&ended, 0, &["restored   Gravity", "ssh://shelf/srv/points"]);
@@ -416,7 +434,10 @@ fn a_restore_takes_its_point_straight_from_another_place() {
 fn a_part_of_a_point_is_verified_a_day() {
     let cluster = Cluster::plain(0.2, 2);
     let (key, public) = age_key(cluster.dir(), "age.key");
-    set(&cluster, &format!("recipients = [\"{public}\"]\nvolume_size = \"300KiB\"\nidentities = [\"{}\"]", key.display()));
+    set(
+        &cluster,
+        &format!("recipients = [\"{public}\"]\nvolume_size = \"300KiB\"\nidentities = [\"{}\"]", key.display()),
+    );
     let (id, _) = backed_up(&cluster);
     let at = At::of(&cluster, &id);
     let day = |k: usize| {
@@ -425,7 +446,12 @@ fn a_part_of_a_point_is_verified_a_day() {
         let mut read = serde_json::Deserializer::from_str(json).into_iter::<Value>();
         (ended.code, read.next().unwrap().unwrap(), ended.said)
     };
-    let all: u64 = at.files().iter().filter(|file| !file.ends_with("manifest.json")).map(|file| file.metadata().unwrap().len()).sum();
+    let all: u64 = at
+        .files()
+        .iter()
+        .filter(|file| !file.ends_with("manifest.json"))
+        .map(|file| file.metadata().unwrap().len())
+        .sum();
     let mut sum = 0;
     for k in 1..=4 {
         let (code, seen, said) = day(k);

@@ -18,12 +18,12 @@ use ferry::catalog::place::{Cargo, Folder, ObjectPlace, Place, SshPlace};
 use ferry::catalog::{Catalog, Entry, Inspect, Point, Remark, Verdict, Who, shelf};
 use ferry::digest::Sha256;
 use ferry::failure::Kind;
-use ferry::secret::Masker;
-use ferry::vault::age::{AskPassphrase, Identities, Recipients};
-use ferry::volume::{Keep, Writer};
 use ferry::remote::sudo::Become;
 use ferry::remote::{Way, local};
+use ferry::secret::Masker;
 use ferry::settings::aws::Aws;
+use ferry::vault::age::{AskPassphrase, Identities, Recipients};
+use ferry::volume::{Keep, Writer};
 use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -318,8 +318,7 @@ async fn life_of(place: &Place, dir: &Path, archive: &[u8], keep: Option<&Keep>)
         assert!(report.archives.iter().any(|one| one.sha256 == Sha256::of(archive)), "{name}: {report:?}");
         let stranger = tempfile::tempdir().unwrap();
         let stranger = encrypted(stranger.path()).identities;
-        let report =
-            shelf::verify_with(place, &mut there, &who(), stranger.as_ref(), &walk, &|_, _| {}).await.unwrap();
+        let report = shelf::verify_with(place, &mut there, &who(), stranger.as_ref(), &walk, &|_, _| {}).await.unwrap();
         assert!(report.bad.is_empty() && report.unchecked.len() == 1 && report.not_opened, "{name}: {report:?}");
     }
     shelf::note(place, &mut there, &who(), Remark::Held { until: None }).await.unwrap();

@@ -95,7 +95,10 @@ pub fn worth(point: &Point, archive: &Archive) -> Worth {
                 match point.size_of(&volume.file) {
                     Ok(bytes) if bytes == volume.bytes => {}
                     Ok(bytes) => {
-                        return Worth::Damaged(format!("{} has {bytes} bytes instead of {}", volume.file, volume.bytes));
+                        return Worth::Damaged(format!(
+                            "{} has {bytes} bytes instead of {}",
+                            volume.file, volume.bytes
+                        ));
                     }
                     Err(what) => return Worth::Damaged(format!("{}: {what}", volume.file)),
                 }

@@ -288,12 +288,7 @@ struct Intake<'a> {
 
 impl<'a> Intake<'a> {
     /// `None` when this very point is there already.
-    fn begin(
-        text: Vec<u8>,
-        shown: &str,
-        to: &'a Folder,
-        means: Means<'a>,
-    ) -> Result<Result<Self, Point>, Failure> {
+    fn begin(text: Vec<u8>, shown: &str, to: &'a Folder, means: Means<'a>) -> Result<Result<Self, Point>, Failure> {
         let words = std::str::from_utf8(&text)
             .map_err(|error| Failure::new(Kind::Bad, format!("{shown} is no text")).saw(error.to_string()))?;
         let manifest = Manifest::parse(shown, words)?;
@@ -310,7 +305,8 @@ impl<'a> Intake<'a> {
             )
             .why("a sealed point is never replaced"));
         }
-        let wanted = shelf::files_of(&manifest).into_iter().map(|(name, bytes, sha256)| (name, (bytes, sha256))).collect();
+        let wanted =
+            shelf::files_of(&manifest).into_iter().map(|(name, bytes, sha256)| (name, (bytes, sha256))).collect();
         Ok(Ok(Self { to, manifest, text, wanted, means }))
     }
 
@@ -370,11 +366,12 @@ impl<'a> Intake<'a> {
             let mut tee = Tee { inner: reader, hasher: Hasher::new(), each: &mut each };
             if let Err(error) = io::copy(&mut tee, &mut io::sink()) {
                 return Err(match Wrong::of(&error).map(|wrong| &wrong.why) {
-                    Some(Locked::WrongIdentity(_) | Locked::NoPassphrase(_)) => {
-                        Failure::new(Kind::CouldNotStart, format!("{} is not opened by what was given to open it", archive.file))
-                            .saw(error.to_string())
-                            .mend("--identity FILE with the right one; or none, and only digests are compared")
-                    }
+                    Some(Locked::WrongIdentity(_) | Locked::NoPassphrase(_)) => Failure::new(
+                        Kind::CouldNotStart,
+                        format!("{} is not opened by what was given to open it", archive.file),
+                    )
+                    .saw(error.to_string())
+                    .mend("--identity FILE with the right one; or none, and only digests are compared"),
                     _ => bad(error.to_string()),
                 });
             }
@@ -408,11 +405,7 @@ impl<'a> Intake<'a> {
     }
 }
 
-fn from_folder(
-    path: &Path,
-    to: &Folder,
-    means: Means<'_>,
-) -> Result<(Point, bool, Vec<String>), Failure> {
+fn from_folder(path: &Path, to: &Folder, means: Means<'_>) -> Result<(Point, bool, Vec<String>), Failure> {
     let text = disk::read_text(&path.join(MANIFEST), super::place::LARGEST_SMALL).map_err(|error| {
         Failure::new(Kind::CouldNotStart, format!("{} is no point: there is no {MANIFEST} in it", path.display()))
             .saw(error.to_string())
@@ -434,11 +427,7 @@ fn from_folder(
     Ok((point, false, unchecked))
 }
 
-fn from_tar(
-    path: &Path,
-    to: &Folder,
-    means: Means<'_>,
-) -> Result<(Point, bool, Vec<String>), Failure> {
+fn from_tar(path: &Path, to: &Folder, means: Means<'_>) -> Result<(Point, bool, Vec<String>), Failure> {
     let no_tar = |error: &io::Error| {
         Failure::new(Kind::CouldNotStart, format!("{} is no exported point", path.display()))
             .saw(error.to_string())

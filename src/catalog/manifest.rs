@@ -347,12 +347,18 @@ impl Manifest {
         for archive in manifest.archives.iter().filter(|archive| archive.is_wrapped()) {
             let sum = archive.volumes.iter().try_fold(0_u64, |sum, volume| sum.checked_add(volume.plain_bytes));
             if sum != Some(archive.bytes) {
-                return Err(Failure::new(Kind::Bad, format!("{shown}: the volumes of {} are not all of it", archive.file))
-                    .saw(format!("{sum:?} bytes in volumes, {} in all", archive.bytes)));
+                return Err(Failure::new(
+                    Kind::Bad,
+                    format!("{shown}: the volumes of {} are not all of it", archive.file),
+                )
+                .saw(format!("{sum:?} bytes in volumes, {} in all", archive.bytes)));
             }
         }
-        let stored: Vec<String> =
-            manifest.archives.iter().flat_map(|archive| archive.volumes.iter().map(|volume| volume.file.clone())).collect();
+        let stored: Vec<String> = manifest
+            .archives
+            .iter()
+            .flat_map(|archive| archive.volumes.iter().map(|volume| volume.file.clone()))
+            .collect();
         let files = manifest.archives.iter().map(|archive| archive.file.as_str());
         let names = files.chain(stored.iter().map(String::as_str)).map(|name| (name, safe_name(name)));
         let paths = manifest.files.iter().map(|file| (file.path.as_str(), file.path.split('/').all(safe_name)));

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::Serialize;
 
+pub use crate::volume::{Encryption, Volume};
 pub use disk::{Disk, Step};
 pub use history::{COUNT, Estimate, Expected, Past, backup_timeout, estimate, expected_bytes, judge};
 pub use manifest::{
@@ -39,7 +40,6 @@ pub use manifest::{
 };
 pub use point::{Note, Notes, Point, Remark};
 pub use progress::{ArchivePart, InProgress, PointInProgress};
-pub use crate::volume::{Encryption, Volume};
 pub use verify::{Defect, Inspect, Reread, VerifyReport};
 
 use crate::failure::{Failure, Kind};

@@ -293,7 +293,9 @@ impl PointInProgress {
         for path in [self.dir.join(format!("{name}{PART}")), self.dir.join(name)] {
             self.disk.remove(&path).map_err(|error| disk::failed(Kind::Failed, "remove", &path, &error))?;
         }
-        volume::discard(&self.dir, name).map(drop).map_err(|error| disk::failed(Kind::Failed, "empty", &self.dir, &error))
+        volume::discard(&self.dir, name)
+            .map(drop)
+            .map_err(|error| disk::failed(Kind::Failed, "empty", &self.dir, &error))
     }
 
     /// The volumes of an archive that was received whole in volumes, or encrypted; `None`: it was kept as it came, or is

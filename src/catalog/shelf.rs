@@ -339,7 +339,8 @@ pub async fn verify_with(
     report.warnings.clear();
     let mut contents: Vec<Content<'_>> = Vec::new();
     for (file, bytes, sha256) in files_of(&point.manifest) {
-        let archive = point.manifest.archives.iter().find(|archive| archive.stored().iter().any(|one| one.file == file));
+        let archive =
+            point.manifest.archives.iter().find(|archive| archive.stored().iter().any(|one| one.file == file));
         if let Some(archive) = archive
             && contents.last().is_none_or(|content| content.archive.file != archive.file)
         {

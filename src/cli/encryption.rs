@@ -95,11 +95,7 @@ pub(super) fn identities(settings: &Settings) -> Result<Option<Arc<Identities>>,
 pub(super) fn keep(settings: &Settings) -> Result<Keep, Failure> {
     let set = &settings.encryption;
     let recipients = Recipients::read(&set.recipients, &asking(set.passphrase_from.clone(), &masker()))?;
-    Ok(Keep {
-        recipients: recipients.map(Arc::new),
-        identities: identities(settings)?,
-        volume_size: set.volume_size,
-    })
+    Ok(Keep { recipients: recipients.map(Arc::new), identities: identities(settings)?, volume_size: set.volume_size })
 }
 
 /// Recipients that nobody here can open: told while there is time to do something about it.
@@ -166,8 +162,10 @@ pub(super) fn must_open_own(keep: &Keep) -> Result<(), Failure> {
     if closed.len() < recipients.names().len() || recipients.names() == [crate::vault::age::PASSPHRASE] {
         return Ok(());
     }
-    Err(Failure::new(Kind::CouldNotStart, "a migration restores the very point that it makes, and nothing here opens it")
-        .saw(format!("it would be encrypted for {}", closed.join(", ")))
-        .mend("--identity FILE, or identities in ferry.toml"))
+    Err(Failure::new(
+        Kind::CouldNotStart,
+        "a migration restores the very point that it makes, and nothing here opens it",
+    )
+    .saw(format!("it would be encrypted for {}", closed.join(", ")))
+    .mend("--identity FILE, or identities in ferry.toml"))
 }
-

@@ -74,7 +74,9 @@ pub(super) async fn restore(cluster: &str, mut choices: Choices, common: Common)
             .mend(format!("ferry points delete {name} --undo")));
     }
     let kept = encryption::keep(&opened.settings)?;
-    encryption::must_open(&point, choices.restore.away.as_ref(), &kept, &|archive| choices.wants(&archive.kind.to_string()))?;
+    encryption::must_open(&point, choices.restore.away.as_ref(), &kept, &|archive| {
+        choices.wants(&archive.kind.to_string())
+    })?;
     // From here on it is this very point, whatever is sealed meanwhile.
     if elsewhere {
         choices.restore.point = Some(point.dir.display().to_string());

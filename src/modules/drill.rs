@@ -94,12 +94,8 @@ pub(super) async fn end(world: &World, hosts: &[String]) -> Result<Done, Failure
             .saw(settled.map(|settled| settled.waiting_for.join("; ")).unwrap_or_default()));
     }
     if !carried_on {
-        let remark = Remark::Rehearsed {
-            into: cluster.clone(),
-            seconds,
-            data_age_seconds: Some(age),
-            phases: phases.clone(),
-        };
+        let remark =
+            Remark::Rehearsed { into: cluster.clone(), seconds, data_age_seconds: Some(age), phases: phases.clone() };
         if let Err(failure) = world.note_on(&mut point, remark).await {
             world.warn(None, format!("the drill could not be noted on the point: {failure}")).await;
         }

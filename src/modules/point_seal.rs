@@ -7,8 +7,8 @@ use super::archive_collect::{AMV_FILE, FILE, required};
 use super::gravity_backup::{already_sealed, remove_from_node};
 use super::{Done, OurJob, World};
 use crate::catalog::{
-    Archive, ArchiveKind, ClusterFacts, Disk, Durations, Manifest, Note, Past, PointInProgress, Remark, Verdict, Volume,
-    Waiver, contents_rows, judge,
+    Archive, ArchiveKind, ClusterFacts, Disk, Durations, Manifest, Note, Past, PointInProgress, Remark, Verdict,
+    Volume, Waiver, contents_rows, judge,
 };
 use crate::digest::Sha256;
 use crate::event::{Event, SummaryLine};
@@ -166,9 +166,8 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
         }
         point.seal(manifest)
     };
-    let sealed = tokio::task::spawn_blocking(seal)
-        .await
-        .map_err(|error| Failure::new(Kind::Bug, error.to_string()))??;
+    let sealed =
+        tokio::task::spawn_blocking(seal).await.map_err(|error| Failure::new(Kind::Bug, error.to_string()))??;
     let mut sealed = sealed;
     let mut not_held = None;
     if let (Some(hold), false) = (world.choices.hold, safety) {

@@ -605,8 +605,7 @@ impl World {
         match self.choices.restore.away.as_ref().filter(|away| away.point.dir == point.dir) {
             Some(away) => crate::catalog::shelf::note(&away.place, point, &self.run.who, remark).await,
             None => {
-                let note =
-                    crate::catalog::Note { at: jiff::Timestamp::now(), who: self.run.who.clone(), remark };
+                let note = crate::catalog::Note { at: jiff::Timestamp::now(), who: self.run.who.clone(), remark };
                 point.note(&crate::catalog::Disk::default(), note)
             }
         }

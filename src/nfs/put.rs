@@ -146,9 +146,8 @@ pub async fn put(way: &Way, into: &Into, source: Reader, mut progress: impl FnMu
     }
     drop(receiver);
     let read = reader.await.map_err(|error| Failure::new(Kind::Bug, error.to_string()))?;
-    let bytes = read.map_err(|error| {
-        Failure::new(Kind::Failed, format!("could not read {name}")).saw(error.to_string())
-    })?;
+    let bytes =
+        read.map_err(|error| Failure::new(Kind::Failed, format!("could not read {name}")).saw(error.to_string()))?;
     child.close_input().await;
     let (mut out, mut err) = (Vec::new(), Vec::new());
     while let Some(piece) = child.next().await {

@@ -224,12 +224,7 @@ impl Complaints {
 /// # Errors
 /// [`Kind::Unreachable`] (again) when the connection was lost: what is in the destination is of no use then;
 /// [`Kind::Failed`] when tar failed, or what arrived is no whole archive, or the disk here is full.
-pub async fn save(
-    way: &Way,
-    export: &Export,
-    destination: &Path,
-    progress: impl FnMut(u64),
-) -> Result<Saved, Failure> {
+pub async fn save(way: &Way, export: &Export, destination: &Path, progress: impl FnMut(u64)) -> Result<Saved, Failure> {
     save_kept(way, export, destination, None, progress).await
 }
 

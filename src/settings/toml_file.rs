@@ -9,8 +9,8 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::files::read_text;
 use super::encryption::{self, PassphraseFrom};
+use super::files::read_text;
 use super::{Hooks, Keep, MOST_FORKS, duration, places};
 use crate::failure::{Failure, Kind};
 use crate::name::nearest;

@@ -74,7 +74,8 @@ fn start(
     let writer = std::thread::Builder::new()
         .name("ferry-write".to_owned())
         .spawn(move || {
-            write(writer, present, total, pieces).map_err(|error| local("could not write the volumes of", &path, &error))
+            write(writer, present, total, pieces)
+                .map_err(|error| local("could not write the volumes of", &path, &error))
         })
         .map_err(spawn_error)?;
     let rereader = std::thread::Builder::new()

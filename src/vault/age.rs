@@ -58,10 +58,9 @@ impl Recipient {
             });
         }
         if word.starts_with("ssh-") || word.starts_with("ecdsa-") || word.starts_with("sk-") {
-            return word
-                .parse()
-                .map(Self::Ssh)
-                .map_err(|_| "this SSH key is no recipient: ssh-ed25519 and ssh-rsa (2048 bits and more) are".to_owned());
+            return word.parse().map(Self::Ssh).map_err(|_| {
+                "this SSH key is no recipient: ssh-ed25519 and ssh-rsa (2048 bits and more) are".to_owned()
+            });
         }
         Err(format!("it is no recipient: age1…, ssh-ed25519 …, ssh-rsa …, {PASSPHRASE}, or a file with such lines"))
     }
@@ -358,17 +357,12 @@ impl Identities {
             match key {
                 age::ssh::Identity::Unencrypted(_) => self.ready.push(Box::new(key)),
                 age::ssh::Identity::Encrypted(_) => {
-                    let public = std::fs::read_to_string(path.with_file_name(format!(
-                        "{}.pub",
-                        path.file_name().unwrap_or_default().to_string_lossy()
-                    )));
+                    let public = std::fs::read_to_string(
+                        path.with_file_name(format!("{}.pub", path.file_name().unwrap_or_default().to_string_lossy())),
+                    );
                     self.public.extend(public.iter().flat_map(|text| text.lines()).map(short));
-                    let once = Once {
-                        ask: Arc::clone(ask),
-                        path: shown,
-                        masker: masker.clone(),
-                        given: Arc::default(),
-                    };
+                    let once =
+                        Once { ask: Arc::clone(ask), path: shown, masker: masker.clone(), given: Arc::default() };
                     self.asking.push(Box::new(key.with_callbacks(once)));
                 }
                 age::ssh::Identity::Unsupported(_) => {
@@ -417,8 +411,7 @@ impl Identities {
             let Some(ask) = &self.passphrase else {
                 return Err(Locked::NoPassphrase("it is encrypted with a passphrase, and none is named".to_owned()));
             };
-            let secret = ask(FOR_ARCHIVES)
-                .map_err(|failure| Locked::NoPassphrase(failure.to_string()))?;
+            let secret = ask(FOR_ARCHIVES).map_err(|failure| Locked::NoPassphrase(failure.to_string()))?;
             let mut key = age::scrypt::Identity::new(secret);
             key.set_max_work_factor(MOST_WORK);
             return file.decrypt(std::iter::once(&key as &dyn age::Identity)).map_err(|error| match error {
@@ -439,7 +432,9 @@ impl Identities {
 fn locked(error: &DecryptError, from: &[String]) -> Locked {
     match error {
         DecryptError::NoMatchingKeys => Locked::WrongIdentity(from.join(", ")),
-        DecryptError::KeyDecryptionFailed => Locked::NoPassphrase("the passphrase of a key does not open it".to_owned()),
+        DecryptError::KeyDecryptionFailed => {
+            Locked::NoPassphrase("the passphrase of a key does not open it".to_owned())
+        }
         DecryptError::InvalidHeader | DecryptError::UnknownFormat => {
             Locked::Damaged("its header is no header of age".to_owned())
         }

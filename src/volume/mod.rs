@@ -164,8 +164,7 @@ impl Journal {
             (count > 0 && line.ends_with(b"\n")).then(|| serde_json::from_slice::<Line>(&line).ok())?
         };
         let Some(Line::Volumes(head)) = next() else { return None };
-        let mut journal =
-            Self { source: head.source, encryption: head.encryption, volumes: Vec::new(), over: false };
+        let mut journal = Self { source: head.source, encryption: head.encryption, volumes: Vec::new(), over: false };
         loop {
             match next() {
                 Some(Line::Volume(volume)) => journal.volumes.push(volume),
@@ -192,12 +191,7 @@ impl Journal {
     ///
     /// # Errors
     /// The disk's own.
-    pub fn go_on(
-        part: &Path,
-        archive: &str,
-        source: &serde_json::Value,
-        keep: &Keep,
-    ) -> io::Result<Vec<Volume>> {
+    pub fn go_on(part: &Path, archive: &str, source: &serde_json::Value, keep: &Keep) -> io::Result<Vec<Volume>> {
         let folder = part.parent().unwrap_or(Path::new("."));
         let good = Self::read_sized(part).map_or_else(Vec::new, |(journal, volume_size)| {
             let same =
@@ -209,8 +203,7 @@ impl Journal {
             let whole = |volume: &Volume| {
                 let path = folder.join(&volume.file);
                 read::digest(&path).is_ok_and(|seen| seen == (volume.bytes, volume.sha256))
-                    && (keep.recipients.is_none()
-                        || read::open_file(&path, keep.identities.as_deref(), true).is_ok())
+                    && (keep.recipients.is_none() || read::open_file(&path, keep.identities.as_deref(), true).is_ok())
             };
             journal.volumes.into_iter().take_while(whole).collect()
         });
@@ -257,7 +250,8 @@ mod tests {
     fn write_all(part: &Path, keep: &Keep, bytes: &[u8], pieces: usize, total: Option<u64>) -> Vec<Volume> {
         let (steps, asked) = std::sync::mpsc::channel();
         let proving = std::thread::spawn(move || prove(&asked).unwrap());
-        let mut writer = Writer::begin(part, "a.tar.gz", serde_json::json!("x"), keep, Vec::new(), total, steps).unwrap();
+        let mut writer =
+            Writer::begin(part, "a.tar.gz", serde_json::json!("x"), keep, Vec::new(), total, steps).unwrap();
         for piece in bytes.chunks(pieces) {
             writer.write_all(piece).unwrap();
         }
@@ -269,7 +263,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_whatever_its_form() {
         for encrypted in [false, true] {
-            for (length, size) in [(1, 70_000), (69_999, 70_000), (70_000, 70_000), (70_001, 70_000), (400_003, 65_536)] {
+            for (length, size) in [(1, 70_000), (69_999, 70_000), (70_000, 70_000), (70_001, 70_000), (400_003, 65_536)]
+            {
                 let dir = tempfile::tempdir().unwrap();
                 let keep = keep(dir.path(), encrypted, size);
                 let bytes = content(length);
@@ -330,11 +325,8 @@ mod tests {
                 drop((writer, asked));
                 let other = Journal::go_on(&part, "a.tar.gz", &serde_json::json!("another"), &keep);
                 assert!(stop > 65_535 || other.unwrap().is_empty());
-                let good = if stop > 65_535 {
-                    Journal::go_on(&part, "a.tar.gz", &source, &keep).unwrap()
-                } else {
-                    Vec::new()
-                };
+                let good =
+                    if stop > 65_535 { Journal::go_on(&part, "a.tar.gz", &source, &keep).unwrap() } else { Vec::new() };
                 if stop <= 65_535 {
                     assert!(good.is_empty());
                 }
@@ -387,7 +379,9 @@ mod tests {
         for name in ["a.tar.gz.age", "a.tar.gz.0001", "a.tar.gz.0001.age", "a.tar.gz.0001.age.part", "a.tar.gz.12345"] {
             assert!(is_volume_of("a.tar.gz", name), "{name}");
         }
-        for name in ["a.tar.gz", "a.tar.gz.part", "a.tar.gz.1", "b.tar.gz.age", "a.tar.gz.x001", "a.tar.gz.part.transfer"] {
+        for name in
+            ["a.tar.gz", "a.tar.gz.part", "a.tar.gz.1", "b.tar.gz.age", "a.tar.gz.x001", "a.tar.gz.part.transfer"]
+        {
             assert!(!is_volume_of("a.tar.gz", name), "{name}");
         }
     }

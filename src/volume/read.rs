@@ -118,12 +118,7 @@ pub(super) fn open_file(path: &Path, identities: Option<&Identities>, encrypted:
     open_source(&name, Source::Here(file), identities, encrypted)
 }
 
-fn open_source(
-    name: &str,
-    source: Source,
-    identities: Option<&Identities>,
-    encrypted: bool,
-) -> io::Result<Open> {
+fn open_source(name: &str, source: Source, identities: Option<&Identities>, encrypted: bool) -> io::Result<Open> {
     if !encrypted {
         return Ok(Open::Plain(source));
     }
@@ -244,7 +239,8 @@ impl Read for Reader {
             let Some((number, mut open)) = self.current.take() else { return Ok(0) };
             return match read_of(&mut open, &mut [0; 1]).map_err(|error| self.told(number, error))? {
                 0 => Ok(0),
-                _ => Err(self.told(number, io::Error::new(io::ErrorKind::InvalidData, "it holds more than its manifest says"))),
+                _ => Err(self
+                    .told(number, io::Error::new(io::ErrorKind::InvalidData, "it holds more than its manifest says"))),
             };
         };
         let left = before + volume.plain_bytes - self.at;
@@ -274,7 +270,10 @@ impl Read for Reader {
         match count.map_err(|error| self.told(number, error))? {
             0 => Err(self.told(
                 number,
-                io::Error::new(io::ErrorKind::UnexpectedEof, format!("it holds {within} bytes, fewer than its manifest says")),
+                io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    format!("it holds {within} bytes, fewer than its manifest says"),
+                ),
             )),
             count => {
                 self.at += count as u64;
@@ -334,11 +333,7 @@ impl<T: Send + 'static> Feed<T> {
     ///
     /// # Errors
     /// No thread can be had.
-    pub fn begin(
-        identities: Arc<Identities>,
-        mut hearer: T,
-        hear: fn(&mut T, &[u8]),
-    ) -> io::Result<Self> {
+    pub fn begin(identities: Arc<Identities>, mut hearer: T, hear: fn(&mut T, &[u8])) -> io::Result<Self> {
         let (sender, from) = sync_channel(8);
         let thread = std::thread::Builder::new().name("ferry-open".to_owned()).spawn(move || {
             let input = Pieces { from, piece: io::Cursor::default() };
@@ -353,7 +348,9 @@ impl<T: Send + 'static> Feed<T> {
                         }
                         Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                         Err(error) => {
-                            return Err(Locked::Damaged(format!("the encrypted stream is cut or was changed: {error}")));
+                            return Err(Locked::Damaged(format!(
+                                "the encrypted stream is cut or was changed: {error}"
+                            )));
                         }
                     }
                 }

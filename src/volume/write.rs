@@ -123,8 +123,7 @@ impl Writer {
         steps: Sender<Step>,
     ) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt as _;
-        let mut journal =
-            std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(part)?;
+        let mut journal = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(part)?;
         // In the clear, the name that it would have until it is whole is the journal's own.
         let single = keep.recipients.is_some() && total.is_some_and(|total| total <= keep.volume_size);
         let head = Head { source, encryption: keep.encryption(), volume_size: keep.volume_size };
