@@ -8,13 +8,17 @@ mod cluster;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Instant;
 
 use cluster::{Cluster, Ended, Going, SOON};
+use ferry::catalog::Catalog;
 use ferry::digest::Sha256;
 use ferry::sandbox;
+use ferry::vault::age::{AskPassphrase, Recipients};
+use ferry::volume::{Keep, Writer};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const SPACE: &str = "space=the disk of a test machine";
 
@@ -229,6 +233,14 @@ fn an_encrypted_point_lives_as_any_other() {
     let wrong: Vec<&str> = restore.iter().copied().chain(["--identity", stranger_text]).collect();
     said(&cluster.run(&wrong, SOON), 1, &["cannot be opened", "stranger.key"]);
     assert_eq!(runs(), before, "no run was begun");
+    // One that was changed since is refused by the digest's gate, whatever opens it.
+    let good = std::fs::read(&volumes[1]).unwrap();
+    let mut bad = good.clone();
+    bad[good.len() / 3] ^= 4;
+    std::fs::write(&volumes[1], bad).unwrap();
+    let opened: Vec<&str> = restore.iter().copied().chain(["--identity", &key_text]).collect();
+    said(&cluster.run(&opened, SOON), 7, &["gravity.tar.gz.0002.age", "was changed"]);
+    std::fs::write(&volumes[1], good).unwrap();
     let right: Vec<&str> =
         restore.iter().copied().chain(["--identity", &ssh_text, "--waive", "safety_backup=a test"]).collect();
     let ended = cluster.run(&right, SOON);
@@ -264,7 +276,7 @@ fn a_killed_ferry_goes_on_at_the_volume() {
     let (key, public) = age_key(cluster.dir(), "age.key");
     set(&cluster, &format!("recipients = [\"{public}\"]\nvolume_size = \"512KiB\""));
     let config = std::fs::read_to_string(&cluster.config).unwrap();
-    for with_identity in if long() { vec![true, false, true, true] } else { vec![true, false] } {
+    for with_identity in if long() { vec![true, false, true, true] } else { vec![true] } {
         let identities = if with_identity { format!("identities = [\"{}\"]\n", key.display()) } else { String::new() };
         std::fs::write(&cluster.config, format!("{identities}{config}")).unwrap();
         let before = cluster.before();
@@ -400,7 +412,7 @@ fn a_restore_takes_its_point_straight_from_another_place() {
     std::fs::write(cluster.dir().join(".ssh/config"), host).unwrap();
     let config = std::fs::read_to_string(&cluster.config).unwrap();
     let (with, alone) = ("catalog = [\"catalog\", \"ssh://shelf/srv/points\"]", "catalog = \"ssh://shelf/srv/points\"");
-    for encrypted in [false, true] {
+    for encrypted in if long() { vec![false, true] } else { vec![true] } {
         let lines = if encrypted {
             format!("recipients = [\"{public}\"]\nidentities = [\"{}\"]\nvolume_size = \"400KiB\"\n", key.display())
         } else {
@@ -413,7 +425,7 @@ fn a_restore_takes_its_point_straight_from_another_place() {
         let (id, told) = backed_up(&cluster);
         assert!(told.contains("ssh://shelf/srv/points"), "{told}");
         std::fs::remove_dir_all(cluster.dir().join("catalog/prod").join(&id)).unwrap();
-        // The first time a folder stands beside it, for the fresh backup of the target; then there is none.
+        // In the clear a folder stands beside it, for the fresh backup of the target; else there is none.
         if encrypted {
             std::fs::write(&cluster.config, format!("{alone}\n{lines}{}\n", kept.join("\n"))).unwrap();
         }
@@ -432,16 +444,45 @@ fn a_restore_takes_its_point_straight_from_another_place() {
 /// A part a day: over as many days as there are parts every volume is read once, and what one day found holds the next.
 #[test]
 fn a_part_of_a_point_is_verified_a_day() {
-    let cluster = Cluster::plain(0.2, 2);
-    let (key, public) = age_key(cluster.dir(), "age.key");
-    set(
-        &cluster,
-        &format!("recipients = [\"{public}\"]\nvolume_size = \"300KiB\"\nidentities = [\"{}\"]", key.display()),
-    );
-    let (id, _) = backed_up(&cluster);
-    let at = At::of(&cluster, &id);
+    use std::io::Write as _;
+    let dir = tempfile::tempdir().unwrap();
+    let (key, public) = age_key(dir.path(), "age.key");
+    let ask: AskPassphrase = Arc::new(|_| panic!("nobody is asked"));
+    let keep = Keep {
+        recipients: Recipients::read(&[public], &ask).unwrap().map(Arc::new),
+        identities: None,
+        volume_size: 100 << 10,
+    };
+    // What is in it is no archive: a part of one is never walked.
+    let content: Vec<u8> = (0..1_000_000_u32).map(|at| (at % 251) as u8).collect();
+    let root = dir.path().join("catalog");
+    let id = "20261126T010203Z-00ff";
+    let catalog = Catalog::open(&root).unwrap();
+    let part = catalog.begin(&"prod".parse().unwrap(), &id.parse().unwrap(), &id.parse().unwrap(), "jump", "again").unwrap();
+    part.write_file("logs/gravity-backup.log", b"said the hook\n").unwrap();
+    let receiving = part.open_archive("gravity.tar.gz").unwrap();
+    let (steps, asked) = std::sync::mpsc::channel();
+    let mut writer = Writer::begin(&receiving.path, "gravity.tar.gz", json!(1), &keep, Vec::new(), None, steps).unwrap();
+    writer.write_all(&content).unwrap();
+    let volumes = writer.finish().unwrap();
+    assert_eq!((volumes.len(), ferry::volume::prove(&asked).unwrap()), (10, None));
+    let manifest = json!({
+        "format": 1, "id": id, "run": id, "who": {"user": "ops", "machine": "jump"}, "ferry_version": "0.1.0",
+        "cluster": {"group": "prod"}, "node": "prod-1", "started": "2026-11-26T01:02:03Z",
+        "finished": "2026-11-26T01:02:03Z", "complete": true,
+        "archives": [{"name": "gravity", "kind": "gravity", "file": "gravity.tar.gz", "bytes": content.len(), "members": 3,
+            "verdict": "verified", "sha256": Sha256::of(&content).to_string(), "verified_how": ["in a test"],
+            "volumes": volumes, "encryption": keep.encryption()}],
+    });
+    part.seal(serde_json::from_value(manifest).unwrap()).unwrap();
+    let at = At::new(root.join("prod").join(id));
+    let ferry = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ferry"));
+        command.current_dir(dir.path()).env("HOME", dir.path()).env("FERRY_IDENTITIES", &key).env("NO_COLOR", "1");
+        Going::start(command.args(words).arg("--catalog").arg(&root)).end(SOON)
+    };
     let day = |k: usize| {
-        let ended = cluster.run(&["points", "verify", "--part", &format!("{k}/4"), "--json"], SOON);
+        let ended = ferry(&["points", "verify", "--part", &format!("{k}/4"), "--json"]);
         let json = ended.said.get(ended.said.find('[').unwrap()..).unwrap();
         let mut read = serde_json::Deserializer::from_str(json).into_iter::<Value>();
         (ended.code, read.next().unwrap().unwrap(), ended.said)
@@ -469,9 +510,7 @@ fn a_part_of_a_point_is_verified_a_day() {
     let found: Vec<usize> = (1..=4).filter(|k| day(*k).0 == Some(9)).collect();
     let first = found[0];
     assert_eq!(found, (first..=4).collect::<Vec<_>>(), "what a day found holds");
-    said(&cluster.run(&["points", "list"], SOON), 0, &["damaged"]);
+    said(&ferry(&["points", "list"]), 0, &["damaged"]);
     std::fs::write(&volume, good).unwrap();
     assert_eq!(day(first % 4 + 1).0, Some(9));
-    said(&verify(&cluster, &id, &[]), 0, &["verified"]);
-    assert_eq!(day(1).0, Some(0));
 }

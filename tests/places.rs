@@ -18,6 +18,7 @@ use ferry::catalog::place::{Cargo, Folder, ObjectPlace, Place, SshPlace};
 use ferry::catalog::{Catalog, Entry, Inspect, Point, Remark, Verdict, Who, shelf};
 use ferry::digest::Sha256;
 use ferry::failure::Kind;
+use ferry::name::PointId;
 use ferry::remote::sudo::Become;
 use ferry::remote::{Way, local};
 use ferry::secret::Masker;
@@ -286,14 +287,17 @@ async fn contract(place: &Place, dir: &Path, large: usize) {
 /// A whole point goes there, is seen, verified, noted, comes back, and is deleted.
 async fn life(place: &Place, dir: &Path, archive: &[u8]) {
     for keep in [None, Some(encrypted(dir))] {
-        life_of(place, dir, archive, keep.as_ref()).await;
+        let id = life_of(place, dir, archive, keep.as_ref()).await;
+        let mut there = shelf::find(place, id.as_str()).await.unwrap();
+        shelf::trash(place, &mut there, &who(), Timestamp::now(), "test", None).await.unwrap();
+        shelf::empty(place, &there, &who()).await.unwrap();
         for below in ["from", "back"] {
             std::fs::remove_dir_all(dir.join(below)).unwrap();
         }
     }
 }
 
-async fn life_of(place: &Place, dir: &Path, archive: &[u8], keep: Option<&Keep>) {
+async fn life_of(place: &Place, dir: &Path, archive: &[u8], keep: Option<&Keep>) -> PointId {
     let name = format!("{}{}", place.name(), if keep.is_some() { " (encrypted)" } else { "" });
     let (from, mut point) = source_kept(dir, archive, keep);
     let id = point.id().clone();
@@ -370,6 +374,7 @@ async fn life_of(place: &Place, dir: &Path, archive: &[u8], keep: Option<&Keep>)
         .await
         .unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
     assert_eq!(shelf::find(place, id.as_str()).await.unwrap().verdict(), Verdict::Verified, "{name}");
+    id
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -80,7 +80,9 @@ pub(super) fn worthless(folder: &Path, machine: &str) -> bool {
         Some(name) if name == IN_PROGRESS || name.ends_with(TEMPORARY) => true,
         Some(name) => {
             let there = std::fs::symlink_metadata(folder.join(name));
-            name.ends_with(PART) && there.is_ok_and(|there| there.is_file() && there.len() == 0)
+            // Of an archive in volumes this is the journal: it is worth as much as it names.
+            let nothing = || Journal::read(&folder.join(name)).is_some_and(|journal| journal.volumes.is_empty());
+            name.ends_with(PART) && there.is_ok_and(|there| there.is_file() && (there.len() == 0 || nothing()))
         }
         None => false,
     })

@@ -85,7 +85,15 @@ impl Reader<'_> {
 
     /// The same about a value that may be a secret: its line is not shown.
     fn hidden(&self, span: Range<usize>, what: impl Into<String>) -> Failure {
-        Failure { snippet: None, ..self.failure(span, what) }
+        let (place, mask) = (self.failure(span, "").place, crate::secret::MASK);
+        let Some(place) = place else { return Failure::new(Kind::CouldNotStart, what) };
+        let masked = |(number, line): (usize, &str)| match (number + 1 == place.line, line.split_once('=')) {
+            (true, Some((name, _))) => format!("{name}= {mask}"),
+            (true, None) => mask.to_owned(),
+            (false, _) => line.to_owned(),
+        };
+        let text: Vec<String> = self.text.lines().enumerate().map(masked).collect();
+        Failure::new(Kind::CouldNotStart, what).in_text(&self.file, &text.join("\n"), place.line, place.column)
     }
 
     fn wrong(&mut self, value: &Spanned<DeValue<'_>>, what: &str, mend: &str) {
