@@ -618,11 +618,11 @@ fn an_nfs_export_is_equal_after_backup_and_restore() {
         .unwrap()
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| ["nfs.tar.gz", "nfs.tar.gz.0001.age"].iter().any(|file| shelf.join(name).join(file).exists()))
+        .filter(|name| ["nfs.tar.gz", "nfs.tar.gz.age"].iter().any(|file| shelf.join(name).join(file).exists()))
         .collect();
     points.sort();
     assert_eq!(points.len(), 2, "{points:?}");
-    assert!(shelf.join(&points[0]).join("nfs.tar.gz").exists() && shelf.join(&points[1]).join("nfs.tar.gz.0002.age").exists());
+    assert!(shelf.join(&points[0]).join("nfs.tar.gz").exists() && shelf.join(&points[1]).join("nfs.tar.gz.age").exists());
     let out = desk.run(&["points", "verify"]);
     assert_eq!(out.status.code(), Some(0), "{}", said(&out));
     let point = format!("prod/{}", points[0]);
