@@ -622,7 +622,9 @@ fn an_nfs_export_is_equal_after_backup_and_restore() {
         .collect();
     points.sort();
     assert_eq!(points.len(), 2, "{points:?}");
-    assert!(shelf.join(&points[0]).join("nfs.tar.gz").exists() && shelf.join(&points[1]).join("nfs.tar.gz.age").exists());
+    assert!(
+        shelf.join(&points[0]).join("nfs.tar.gz").exists() && shelf.join(&points[1]).join("nfs.tar.gz.age").exists()
+    );
     let out = desk.run(&["points", "verify"]);
     assert_eq!(out.status.code(), Some(0), "{}", said(&out));
     let point = format!("prod/{}", points[0]);
@@ -689,7 +691,8 @@ fn an_nfs_export_is_equal_after_backup_and_restore() {
     let key = desk.key.display().to_string();
     let sealed = |more: &[&str]| {
         let (point, into) = (format!("prod/{}", points[1]), "/srv/nfs/sealed");
-        let words = ["restore", &point, "--to", "dr", "--only", "nfs", "--confirm", "dr", "--waive", SPACE, "--nfs-into", into];
+        let words =
+            ["restore", &point, "--to", "dr", "--only", "nfs", "--confirm", "dr", "--waive", SPACE, "--nfs-into", into];
         desk.run(&words.iter().chain(more).copied().collect::<Vec<_>>())
     };
     let out = sealed(&[]);

@@ -458,11 +458,13 @@ fn a_part_of_a_point_is_verified_a_day() {
     let root = dir.path().join("catalog");
     let id = "20261126T010203Z-00ff";
     let catalog = Catalog::open(&root).unwrap();
-    let part = catalog.begin(&"prod".parse().unwrap(), &id.parse().unwrap(), &id.parse().unwrap(), "jump", "again").unwrap();
+    let part =
+        catalog.begin(&"prod".parse().unwrap(), &id.parse().unwrap(), &id.parse().unwrap(), "jump", "again").unwrap();
     part.write_file("logs/gravity-backup.log", b"said the hook\n").unwrap();
     let receiving = part.open_archive("gravity.tar.gz").unwrap();
     let (steps, asked) = std::sync::mpsc::channel();
-    let mut writer = Writer::begin(&receiving.path, "gravity.tar.gz", json!(1), &keep, Vec::new(), None, steps).unwrap();
+    let mut writer =
+        Writer::begin(&receiving.path, "gravity.tar.gz", json!(1), &keep, Vec::new(), None, steps).unwrap();
     writer.write_all(&content).unwrap();
     let volumes = writer.finish().unwrap();
     assert_eq!((volumes.len(), ferry::volume::prove(&asked).unwrap()), (10, None));
