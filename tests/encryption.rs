@@ -15,8 +15,9 @@ use cluster::{Cluster, Ended, Going, SOON};
 use ferry::catalog::Catalog;
 use ferry::digest::Sha256;
 use ferry::sandbox;
-use ferry::vault::age::{AskPassphrase, Recipients};
-use ferry::volume::{Keep, Writer};
+use ferry::secret::Masker;
+use ferry::vault::age::{AskPassphrase, Identities, Recipients};
+use ferry::volume::{Keep, Left, Writer};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -396,6 +397,67 @@ fn a_passphrase_comes_from_a_file_or_a_variable_and_never_from_a_line() {
     assert_eq!(String::from_utf8_lossy(&found.stdout), "", "the passphrase lies nowhere");
 }
 
+/// Both ways with the plain tool, for every kind of key: what it writes ferry opens, what ferry writes it opens.
+#[test]
+fn the_plain_tool_and_ferry_read_each_other() {
+    use std::io::{Read as _, Write as _};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    let content: Vec<u8> = (0..150_000_u32).flat_map(|at| (at / 7).to_le_bytes()).collect();
+    std::fs::write(path.join("plain"), &content).unwrap();
+    let mut kinds = vec![
+        ("age", age_key(path, "age.key"), ""),
+        ("ed25519", ssh_key(path, "id_ed", &["ed25519"], ""), ""),
+        ("rsa", ssh_key(path, "id_rsa", &["rsa", "-b", "2048"], ""), ""),
+        ("locked ed25519", ssh_key(path, "id_locked", &["ed25519"], "open sesame"), "open sesame"),
+    ];
+    if long() {
+        kinds.push(("rsa 4096", ssh_key(path, "id_rsa4", &["rsa", "-b", "4096"], ""), ""));
+    }
+    // An identity of age that is itself locked with a passphrase.
+    let (key, public) = age_key(path, "inner.key");
+    let locked = path.join("locked.key");
+    tool(Command::new("python3").args(["-c", TYPED, "inner words", "age", "-p", "-o"]).arg(&locked).arg(&key));
+    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o600)).unwrap();
+    kinds.push(("locked age", (locked, public), "inner words"));
+    for (kind, (identity, recipient), passphrase) in &kinds {
+        let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let (count, answer) = (Arc::clone(&asked), (*passphrase).to_owned());
+        let ask: AskPassphrase = Arc::new(move |_| {
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            Ok(answer.clone().into())
+        });
+        let identities = Identities::load(&[identity.clone()], &ask, None, &Masker::new()).unwrap();
+        let recipients = Recipients::read(&[recipient.clone()], &ask).unwrap().unwrap();
+        // What is asked at backup time asks nobody.
+        assert_eq!(recipients.not_opened_by(&identities), [""; 0], "{kind}");
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 0, "{kind}");
+
+        let theirs = path.join("theirs.age");
+        tool(Command::new("age").arg("-r").arg(recipient).arg("-o").arg(&theirs).arg(path.join("plain")));
+        let mut back = Vec::new();
+        let file = std::fs::File::open(&theirs).unwrap();
+        identities.open(file).unwrap_or_else(|why| panic!("{kind}: {why}")).read_to_end(&mut back).unwrap();
+        assert!(back == content, "{kind}");
+
+        let ours = path.join("ours.age");
+        let mut writer = recipients.seal(std::fs::File::create(&ours).unwrap()).unwrap();
+        writer.write_all(&content).unwrap();
+        writer.finish().unwrap();
+        let mut open = if passphrase.is_empty() {
+            Command::new("age")
+        } else {
+            let mut typed = Command::new("python3");
+            typed.args(["-c", TYPED, passphrase, "age"]);
+            typed
+        };
+        let out = path.join("out");
+        tool(open.arg("-d").arg("-i").arg(identity).arg("-o").arg(&out).arg(&ours));
+        assert!(std::fs::read(&out).unwrap() == content, "{kind}");
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), usize::from(!passphrase.is_empty()), "{kind}");
+    }
+}
+
 /// A restore whose point lies on another host only: its archives stream from there to the node.
 #[test]
 fn a_restore_takes_its_point_straight_from_another_place() {
@@ -464,7 +526,7 @@ fn a_part_of_a_point_is_verified_a_day() {
     let receiving = part.open_archive("gravity.tar.gz").unwrap();
     let (steps, asked) = std::sync::mpsc::channel();
     let mut writer =
-        Writer::begin(&receiving.path, "gravity.tar.gz", json!(1), &keep, Vec::new(), None, steps).unwrap();
+        Writer::begin(&receiving.path, "gravity.tar.gz", json!(1), &keep, Left::default(), None, steps).unwrap();
     writer.write_all(&content).unwrap();
     let volumes = writer.finish().unwrap();
     assert_eq!((volumes.len(), ferry::volume::prove(&asked).unwrap()), (10, None));

@@ -24,7 +24,7 @@ use ferry::remote::{Way, local};
 use ferry::secret::Masker;
 use ferry::settings::aws::Aws;
 use ferry::vault::age::{AskPassphrase, Identities, Recipients};
-use ferry::volume::{Keep, Writer};
+use ferry::volume::{Keep, Left, Writer};
 use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -155,7 +155,7 @@ fn source_kept(dir: &Path, archive: &[u8], keep: Option<&Keep>) -> (Place, Point
     if let Some(keep) = keep {
         let (steps, asked) = std::sync::mpsc::channel();
         let mut writer =
-            Writer::begin(&receiving.path, "gravity.tar.gz", json!(1), keep, Vec::new(), None, steps).unwrap();
+            Writer::begin(&receiving.path, "gravity.tar.gz", json!(1), keep, Left::default(), None, steps).unwrap();
         writer.write_all(archive).unwrap();
         volumes = writer.finish().unwrap();
         assert_eq!(ferry::volume::prove(&asked).unwrap(), None);

@@ -18,7 +18,7 @@ use crate::failure::{Failure, Kind};
 use crate::remote::ssh::connect::Lane;
 use crate::remote::{Exit, Piece, Way};
 use crate::secret::clean;
-use crate::volume::{self, Keep};
+use crate::volume::{self, Keep, Left};
 
 /// What is saved.
 #[derive(Debug, Clone)]
@@ -137,7 +137,7 @@ fn compress_kept(
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let archive = name.strip_suffix(".part").unwrap_or(&name);
     let (steps, asked) = std::sync::mpsc::channel();
-    let to = volume::Writer::begin(path, archive, serde_json::Value::Null, keep, Vec::new(), None, steps)?;
+    let to = volume::Writer::begin(path, archive, serde_json::Value::Null, keep, Left::default(), None, steps)?;
     std::thread::scope(|scope| {
         let proving = scope.spawn(move || volume::prove(&asked));
         let walked = Walked { to, hasher: Hasher::new(), walker: Walker::new(Limits::default(), Vec::new()) };

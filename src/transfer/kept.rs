@@ -2,7 +2,8 @@
 //!
 //! The stream is the same as for any other; what differs is the thread that writes (`volume`). A cut of the connection
 //! changes nothing: this thread waits. After a crash of ferry the volumes that are whole are gone on with, read again
-//! through the same hash and walk; where nothing here opens them, the archive is fetched anew.
+//! through the same hash and walk; in the clear also the one that was being written. Where nothing here opens them, the
+//! archive is fetched anew.
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 use super::{Order, PIECE, Pipe, Source, Trouble, WAITING, local, note_path, walk_pieces};
 use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
-use crate::volume::{self, Journal, Keep, Reader, Volume, Writer};
+use crate::volume::{self, Journal, Keep, Left, Reader, Volume, Writer};
 
 /// The archive's name, by the name of the file it is received into.
 pub(super) fn archive_name(destination: &Path) -> String {
@@ -36,12 +37,20 @@ pub(super) async fn begin(
         let (part, archive, source, keep) = (pull.destination.clone(), archive.clone(), source.clone(), keep.clone());
         tokio::task::spawn_blocking(move || Journal::go_on(&part, &archive, &source, &keep)).await
     };
-    let done = looked.map_err(|error| Failure::new(Kind::Bug, error.to_string()))?.map_err(|error| failed(&error))?;
+    let left = looked.map_err(|error| Failure::new(Kind::Bug, error.to_string()))?.map_err(|error| failed(&error))?;
     let _ = std::fs::remove_file(note_path(&pull.destination));
-    let present: u64 = done.iter().map(|volume| volume.plain_bytes).sum();
+    let present = left.plain_bytes();
     let folder = pull.destination.parent().unwrap_or(Path::new("/"));
-    let mut again = Reader::new(folder, &done, keep.recipients.is_some(), keep.identities.clone());
-    let mut pipe = start(pull, keep, &archive, source, seen.bytes, done)?;
+    let mut all = left.volumes.clone();
+    // Nothing says what the last of them should be: the walk and the digests of the whole do.
+    all.extend(left.begun.iter().map(|(file, bytes)| Volume {
+        file: file.clone(),
+        bytes: *bytes,
+        sha256: Sha256::of(b""),
+        plain_bytes: *bytes,
+    }));
+    let mut again = Reader::new(folder, &all, keep.recipients.is_some(), keep.identities.clone());
+    let mut pipe = start(pull, keep, &archive, source, seen.bytes, left)?;
     while pipe.received < present {
         let most = PIECE.min(usize::try_from(present - pipe.received).unwrap_or(PIECE));
         let mut piece = BytesMut::zeroed(most);
@@ -60,13 +69,13 @@ fn start(
     archive: &str,
     source: serde_json::Value,
     total: u64,
-    done: Vec<Volume>,
+    left: Left,
 ) -> Result<Pipe, Failure> {
     let (steps, asked) = std::sync::mpsc::channel();
-    let present = done.iter().map(|volume| volume.plain_bytes).sum();
+    let present = left.plain_bytes();
     let path = pull.destination.clone();
     let again = path.clone();
-    let writer = Writer::begin(&path, archive, source, keep, done, Some(total), steps)
+    let writer = Writer::begin(&path, archive, source, keep, left, Some(total), steps)
         .map_err(|error| local("could not write", &path, &error))?;
     let spawn_error =
         |error: std::io::Error| Failure::new(Kind::Failed, "could not start a thread").saw(error.to_string());

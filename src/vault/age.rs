@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use age::{DecryptError, Decryptor, Encryptor};
+use age_core::format::{FileKey, Stanza};
 
 use super::MAGIC;
 use crate::failure::{Failure, Kind};
@@ -183,8 +184,8 @@ impl Recipients {
         encryptor.map_err(|error| io::Error::other(error.to_string()))?.wrap_output(to)
     }
 
-    /// Those of the recipients that none of `identities` opens, tried with a few bytes for each. A locked key of SSH
-    /// counts by its public half beside it.
+    /// Those of the recipients that none of `identities` opens, tried with a few bytes for each. Nothing is asked for: a
+    /// locked key of SSH counts by its public half beside it, and a locked file of identities may hold any key of age's.
     pub fn not_opened_by(&self, identities: &Identities) -> Vec<String> {
         let tried = |name: &str, recipient: &Recipient| {
             let opened = || -> Option<()> {
@@ -197,7 +198,8 @@ impl Recipients {
                 identities.open_quietly(sealed.as_slice()).ok()?.read_to_end(&mut back).ok()?;
                 (back == b"trial").then_some(())
             };
-            identities.public.iter().any(|known| known == name) || opened().is_some()
+            let perhaps = identities.locked && matches!(recipient, Recipient::X25519(_));
+            perhaps || identities.public.iter().any(|known| known == name) || opened().is_some()
         };
         self.all.iter().filter(|(name, recipient)| !tried(name, recipient)).map(|(name, _)| name.clone()).collect()
     }
@@ -225,6 +227,8 @@ pub struct Identities {
     asking: Vec<Key>,
     /// The passphrase for files that were encrypted with one.
     passphrase: Option<AskPassphrase>,
+    /// A file of identities is locked: what it holds is not known before it is asked for.
+    locked: bool,
     /// Public halves that lie beside locked keys.
     public: Vec<String>,
     /// Where they are from.
@@ -252,6 +256,61 @@ pub enum Locked {
     /// A passphrase could not be had.
     #[error("{0}")]
     NoPassphrase(String),
+}
+
+/// The identities in the lines of a file.
+fn keys_in(shown: &str, bytes: &[u8]) -> Result<Vec<age::x25519::Identity>, Failure> {
+    let wrong = |what: String| Failure::new(Kind::CouldNotStart, what);
+    let text = std::str::from_utf8(bytes).map_err(|_| wrong(format!("{shown}: this is no identity")))?;
+    let mut keys = Vec::new();
+    for (number, line) in text.lines().map(str::trim).enumerate() {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        // What stands there is never shown: it may be a key all the same.
+        keys.push(line.parse().map_err(|_| {
+            wrong(format!("{shown}:{}:1: this is no identity", number + 1))
+                .why("a line of an identity file is AGE-SECRET-KEY-1…, a comment, or empty")
+        })?);
+    }
+    if keys.is_empty() {
+        return Err(wrong(format!("{shown}: there is no identity in it")).mend("age-keygen -o FILE makes one"));
+    }
+    Ok(keys)
+}
+
+/// A file of identities that is itself encrypted with a passphrase: opened when one of its keys may be needed.
+struct LockedFile {
+    bytes: zeroize::Zeroizing<Vec<u8>>,
+    once: Once,
+    keys: Mutex<Option<Vec<age::x25519::Identity>>>,
+}
+
+impl LockedFile {
+    fn unlock(&self) -> Option<Vec<age::x25519::Identity>> {
+        let mut key = age::scrypt::Identity::new(age::Callbacks::request_passphrase(&self.once, "")?);
+        key.set_max_work_factor(MOST_WORK);
+        let file = Decryptor::new(self.bytes.as_slice()).ok()?;
+        let mut plain = zeroize::Zeroizing::new(Vec::new());
+        file.decrypt(std::iter::once(&key as &dyn age::Identity)).ok()?.read_to_end(&mut plain).ok()?;
+        keys_in(&self.once.path, &plain).ok()
+    }
+}
+
+impl age::Identity for LockedFile {
+    fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, DecryptError>> {
+        if stanza.tag != "X25519" {
+            return None;
+        }
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.is_none() {
+            *keys = self.unlock();
+        }
+        match keys.as_ref() {
+            Some(keys) => keys.iter().find_map(|key| age::Identity::unwrap_stanza(key, stanza)),
+            None => Some(Err(DecryptError::KeyDecryptionFailed)),
+        }
+    }
 }
 
 /// A passphrase that is asked for at most once.
@@ -330,18 +389,10 @@ impl Identities {
         );
         self.from.push(shown.clone());
         if bytes.starts_with(b"age-encryption.org/v1") {
-            let secret = ask(&format!("the passphrase of {shown}"))?;
-            masker.learn(&secret);
-            let mut key = age::scrypt::Identity::new(secret);
-            key.set_max_work_factor(MOST_WORK);
-            let decryptor = Decryptor::new(bytes.as_slice());
-            let opened = decryptor.and_then(|file| file.decrypt(std::iter::once(&key as &dyn age::Identity)));
-            let mut plain = zeroize::Zeroizing::new(Vec::new());
-            opened
-                .map_err(|_| wrong("the passphrase does not open it".to_owned()))?
-                .read_to_end(&mut plain)
-                .map_err(|error| wrong("it is damaged".to_owned()).saw(error.to_string()))?;
-            return self.add_lines(&shown, &plain);
+            self.locked = true;
+            let once = Once { ask: Arc::clone(ask), path: shown, masker: masker.clone(), given: Arc::default() };
+            self.asking.push(Box::new(LockedFile { bytes, once, keys: Mutex::default() }));
+            return Ok(());
         }
         if bytes.starts_with(b"-----BEGIN AGE ENCRYPTED FILE") {
             return Err(wrong("an identity in age's armor is not read".to_owned())
@@ -373,26 +424,8 @@ impl Identities {
             }
             return Ok(());
         }
-        self.add_lines(&shown, &bytes)
-    }
-
-    fn add_lines(&mut self, shown: &str, bytes: &[u8]) -> Result<(), Failure> {
-        let wrong = |what: String| Failure::new(Kind::CouldNotStart, what);
-        let text = std::str::from_utf8(bytes).map_err(|_| wrong(format!("{shown}: this is no identity")))?;
-        let before = self.ready.len();
-        for (number, line) in text.lines().map(str::trim).enumerate() {
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            // What stands there is never shown: it may be a key all the same.
-            let key = line.parse::<age::x25519::Identity>().map_err(|_| {
-                wrong(format!("{shown}:{}:1: this is no identity", number + 1))
-                    .why("a line of an identity file is AGE-SECRET-KEY-1…, a comment, or empty")
-            })?;
+        for key in keys_in(&shown, &bytes)? {
             self.ready.push(Box::new(key));
-        }
-        if self.ready.len() == before {
-            return Err(wrong(format!("{shown}: there is no identity in it")).mend("age-keygen -o FILE makes one"));
         }
         Ok(())
     }

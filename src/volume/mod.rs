@@ -130,6 +130,23 @@ pub struct Journal {
     pub over: bool,
 }
 
+/// What an earlier attempt left of an archive.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Left {
+    /// Its whole volumes.
+    pub volumes: Vec<Volume>,
+    /// The volume that was being written, in the clear: its file and its size in bytes.
+    pub begun: Option<(String, u64)>,
+}
+
+impl Left {
+    /// How many bytes of the archive these are.
+    pub fn plain_bytes(&self) -> u64 {
+        let whole: u64 = self.volumes.iter().map(|volume| volume.plain_bytes).sum();
+        whole + self.begun.as_ref().map_or(0, |(_, bytes)| *bytes)
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Head {
     source: serde_json::Value,
@@ -187,12 +204,14 @@ impl Journal {
     }
 
     /// What an earlier attempt left that this one may go on with: of the same source, kept in the same form, each volume
-    /// as it was noted, and opened where it is encrypted. The rest is removed.
+    /// as it was noted, and opened where it is encrypted. The rest is removed. In the clear the volume that was being
+    /// written is gone on with as well: its file and its size, not proved.
     ///
     /// # Errors
     /// The disk's own.
-    pub fn go_on(part: &Path, archive: &str, source: &serde_json::Value, keep: &Keep) -> io::Result<Vec<Volume>> {
+    pub fn go_on(part: &Path, archive: &str, source: &serde_json::Value, keep: &Keep) -> io::Result<Left> {
         let folder = part.parent().unwrap_or(Path::new("."));
+        let mut begun = None;
         let good = Self::read_sized(part).map_or_else(Vec::new, |(journal, volume_size)| {
             let same =
                 journal.source == *source && journal.encryption == keep.encryption() && volume_size == keep.volume_size;
@@ -205,14 +224,23 @@ impl Journal {
                 read::digest(&path).is_ok_and(|seen| seen == (volume.bytes, volume.sha256))
                     && (keep.recipients.is_none() || read::open_file(&path, keep.identities.as_deref(), true).is_ok())
             };
-            journal.volumes.into_iter().take_while(whole).collect()
+            let (noted, over) = (journal.volumes.len(), journal.over);
+            let good: Vec<Volume> = journal.volumes.into_iter().take_while(whole).collect();
+            if keep.recipients.is_none() && good.len() == noted && !over {
+                let name = format!("{}.part", file_name(archive, Some(noted + 1), false));
+                let there = std::fs::symlink_metadata(folder.join(&name)).ok().filter(std::fs::Metadata::is_file);
+                begun =
+                    there.filter(|there| there.len() > 0 && there.len() < volume_size).map(|there| (name, there.len()));
+            }
+            good
         });
         for path in files_of(folder, archive)? {
-            if !good.iter().any(|volume| folder.join(&volume.file) == path) {
+            let wanted = good.iter().map(|volume| &volume.file).chain(begun.iter().map(|(name, _)| name));
+            if !wanted.into_iter().any(|name| folder.join(name) == path) {
                 std::fs::remove_file(path)?;
             }
         }
-        Ok(good)
+        Ok(Left { volumes: good, begun })
     }
 }
 
@@ -251,7 +279,7 @@ mod tests {
         let (steps, asked) = std::sync::mpsc::channel();
         let proving = std::thread::spawn(move || prove(&asked).unwrap());
         let mut writer =
-            Writer::begin(part, "a.tar.gz", serde_json::json!("x"), keep, Vec::new(), total, steps).unwrap();
+            Writer::begin(part, "a.tar.gz", serde_json::json!("x"), keep, Left::default(), total, steps).unwrap();
         for piece in bytes.chunks(pieces) {
             writer.write_all(piece).unwrap();
         }
@@ -320,27 +348,31 @@ mod tests {
                 let _ = std::fs::remove_file(&part);
                 let (steps, asked) = std::sync::mpsc::channel();
                 let mut writer =
-                    Writer::begin(&part, "a.tar.gz", source.clone(), &keep, Vec::new(), Some(300_000), steps).unwrap();
+                    Writer::begin(&part, "a.tar.gz", source.clone(), &keep, Left::default(), Some(300_000), steps)
+                        .unwrap();
                 writer.write_all(&bytes[..stop]).unwrap();
                 drop((writer, asked));
-                let other = Journal::go_on(&part, "a.tar.gz", &serde_json::json!("another"), &keep);
-                assert!(stop > 65_535 || other.unwrap().is_empty());
-                let good =
-                    if stop > 65_535 { Journal::go_on(&part, "a.tar.gz", &source, &keep).unwrap() } else { Vec::new() };
-                if stop <= 65_535 {
-                    assert!(good.is_empty());
+                let left = Journal::go_on(&part, "a.tar.gz", &source, &keep).unwrap();
+                let at = left.plain_bytes();
+                // Encrypted, whole volumes are all that counts; in the clear every byte that reached the disk.
+                let whole = stop as u64 / 65_536 * 65_536;
+                assert!(at == whole || !encrypted && (whole..=stop as u64).contains(&at), "{encrypted} {stop} {at}");
+                if !encrypted && stop > 65_537 {
+                    assert_eq!(at, stop as u64);
                 }
-                let at: u64 = good.iter().map(|volume| volume.plain_bytes).sum();
                 let (steps, asked) = std::sync::mpsc::channel();
                 let proving = std::thread::spawn(move || prove(&asked).unwrap());
                 let mut writer =
-                    Writer::begin(&part, "a.tar.gz", source.clone(), &keep, good, Some(300_000), steps).unwrap();
+                    Writer::begin(&part, "a.tar.gz", source.clone(), &keep, left, Some(300_000), steps).unwrap();
                 writer.write_all(&bytes[usize::try_from(at).unwrap()..]).unwrap();
                 let volumes = writer.finish().unwrap();
                 assert_eq!((volumes.len(), proving.join().unwrap()), (5, None));
                 let mut back = Vec::new();
                 Reader::new(dir.path(), &volumes, encrypted, keep.identities.clone()).read_to_end(&mut back).unwrap();
                 assert!(back == bytes, "stopped at {stop}");
+                // Of another file, or kept in another form, nothing is gone on with, and nothing is left.
+                let other = Journal::go_on(&part, "a.tar.gz", &serde_json::json!("another"), &keep).unwrap();
+                assert_eq!((other, files_of(dir.path(), "a.tar.gz").unwrap().len()), (Left::default(), 0));
             }
         }
     }

@@ -1,12 +1,12 @@
 //! An archive's bytes into volumes.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
-use super::{Head, Keep, Line, Volume, file_name};
+use super::{Head, Keep, Left, Line, Volume, file_name};
 use crate::digest::{Hasher, Sha256};
 use crate::vault::age::Sealing;
 
@@ -91,6 +91,27 @@ struct Current {
     plain: u64,
 }
 
+/// Opens the volume that an earlier attempt was writing in the clear, behind its last byte: what it holds is hashed again,
+/// and read back with the rest.
+fn go_on(folder: &Path, name: &str, bytes: u64, steps: &Sender<Step>) -> io::Result<Current> {
+    let part = folder.join(name);
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::open(&part, flags, rustix::fs::Mode::empty())?);
+    file.set_len(bytes)?;
+    let (mut hasher, mut buffer) = (Hasher::new(), vec![0; PIECE]);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => hasher.update(buffer.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let file = Flushed { file: Arc::new(file), hasher, flushed: 0, steps: steps.clone() };
+    let name = name.strip_suffix(".part").unwrap_or(name).to_owned();
+    Ok(Current { out: Out::Plain(io::BufWriter::with_capacity(PIECE, file)), name, part, plain: bytes })
+}
+
 /// Writes an archive into volumes. What was written counts from [`Writer::finish`] on; a volume counts for a later attempt
 /// from its line in the journal on.
 pub struct Writer {
@@ -108,7 +129,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins, behind the volumes that an earlier attempt left (`done`). `part` is the file of the journal; `archive` the
+    /// Begins, behind what an earlier attempt left. `part` is the file of the journal; `archive` the
     /// archive's name; `source` which file the bytes are from, for the next attempt; `total` how many bytes there will be.
     ///
     /// # Errors
@@ -118,7 +139,7 @@ impl Writer {
         archive: &str,
         source: serde_json::Value,
         keep: &Keep,
-        done: Vec<Volume>,
+        left: Left,
         total: Option<u64>,
         steps: Sender<Step>,
     ) -> io::Result<Self> {
@@ -128,18 +149,20 @@ impl Writer {
         let single = keep.recipients.is_some() && total.is_some_and(|total| total <= keep.volume_size);
         let head = Head { source, encryption: keep.encryption(), volume_size: keep.volume_size };
         let mut text = line(&Line::Volumes(head))?;
-        for volume in &done {
+        for volume in &left.volumes {
             text.push_str(&line(&Line::Volume(volume.clone()))?);
         }
         journal.write_all(text.as_bytes())?;
         journal.sync_all()?;
+        let folder = part.parent().unwrap_or(Path::new(".")).to_owned();
+        let current = left.begun.map(|(name, bytes)| go_on(&folder, &name, bytes, &steps)).transpose()?;
         Ok(Self {
             keep: keep.clone(),
-            folder: part.parent().unwrap_or(Path::new(".")).to_owned(),
+            folder,
             archive: archive.to_owned(),
             journal,
-            done,
-            current: None,
+            done: left.volumes,
+            current,
             single,
             open_end: !single && total.is_none_or(|total| total <= keep.volume_size),
             steps,
