@@ -110,13 +110,18 @@ fn executable(path: &Path, text: &str) {
 
 /// This machine as a host whose scripts are run by another shell, with that shell's own tools where it brings some.
 fn shell_way(dir: &Path, shell: &str, tools: Option<&Path>) -> Way {
+    shell_way_with(dir, shell, tools, None)
+}
+
+/// So too, with a password that is there to be asked for and never is: the script waits for the shell then.
+fn shell_way_with(dir: &Path, shell: &str, tools: Option<&Path>, password: Option<Arc<Password>>) -> Way {
     let exe = dir.join(format!("become-{}", shell.replace([' ', '/'], "-")));
     let path = tools.map(|tools| format!("PATH={}:$PATH\nexport PATH\n", tools.display())).unwrap_or_default();
     executable(
         &exe,
         &format!("#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\nshift 3\n{path}exec {shell} -c \"$1\"\n"),
     );
-    let plan = Become { on: true, exe: exe.to_str().unwrap().to_owned(), ..Become::off() };
+    let plan = Become { on: true, exe: exe.to_str().unwrap().to_owned(), password, ..Become::off() };
     Way::Local(local::LocalSession::new("node-9", plan))
 }
 
@@ -130,6 +135,36 @@ fn busybox(dir: &Path) -> PathBuf {
         let _ = std::os::unix::fs::symlink("/bin/busybox", tools.join(name));
     }
     tools
+}
+
+/// busybox's `head` reads more than it was asked for: what is sent behind a script must not be there before it was read.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_behind_a_script_is_the_scripts() {
+    let dir = tempfile::tempdir().unwrap();
+    let tools = busybox(dir.path());
+    let script = "# a line\nread -r first\nread -r second\nprintf '%s and %s\\n' \"$first\" \"$second\"\n";
+    for (shell, tools) in [("/bin/dash", None), ("/bin/busybox sh", Some(tools.as_path()))] {
+        for password in [None, Some(Password::new("secret word".to_owned().into()))] {
+            let waits = password.is_some();
+            let way = shell_way_with(dir.path(), shell, tools, password);
+            let session = way.connect(ferry::remote::ssh::connect::Lane::Control).await.unwrap();
+            for _ in 0..10 {
+                let mut child = session.open_root(script).await.unwrap();
+                child.write(b"one\ntwo\n").await.unwrap();
+                let said = tokio::time::timeout(Duration::from_secs(20), async {
+                    let mut said = Vec::new();
+                    while let Some(piece) = child.next().await {
+                        if let ferry::remote::Piece::Out(bytes) = piece {
+                            said.extend_from_slice(&bytes);
+                        }
+                    }
+                    String::from_utf8(said).unwrap()
+                });
+                let said = said.await.unwrap_or_else(|_| panic!("{shell}, waits: {waits}: it waits for what was sent"));
+                assert_eq!(said.trim_start(), "one and two\n", "{shell}, waits: {waits}");
+            }
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
