@@ -299,6 +299,15 @@ pub(super) struct ExecArgs {
     /// Seconds that the command may take on a host; then it is ended there (also --task-timeout)
     #[arg(long = "task-timeout", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(super) command_timeout: Option<u64>,
+    /// The command goes on without ferry, for so many seconds at most: command and shell
+    #[arg(short = 'B', long, value_name = "SECONDS")]
+    pub(super) background: Option<u64>,
+    /// With -B: ask for it so often, in seconds; 0: do not wait for it
+    #[arg(short = 'P', long, value_name = "SECONDS", requires = "background")]
+    pub(super) poll: Option<u64>,
+    /// The folder whose group_vars and host_vars are read as a playbook's
+    #[arg(long, value_name = "DIR")]
+    pub(super) playbook_dir: Option<PathBuf>,
     /// One line a host
     #[arg(short = 'o', long = "one-line")]
     pub(super) one_line: bool,

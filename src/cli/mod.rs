@@ -135,6 +135,9 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Jobs(args::JobsCommand::Clean { common, .. }) => no_junit("jobs clean", common)?,
         _ => {}
     }
+    if matches!(cli.command, Command::Run(_) | Command::Exec(_) | Command::Inventory(_) | Command::Vault(_)) {
+        compat::learn();
+    }
     match cli.command {
         Command::Init(args) => init::run(&args),
         Command::Ping(args) => block_on(ping::run(args)),

@@ -99,7 +99,12 @@ struct Telling {
     id: RunId,
 }
 
-fn begin_telling(opened: &Opened, common: &Common, started: jiff::Timestamp) -> Result<Telling, Failure> {
+fn begin_telling(
+    opened: &Opened,
+    common: &Common,
+    started: jiff::Timestamp,
+    playbooks: Vec<(String, usize)>,
+) -> Result<Telling, Failure> {
     let id = RunId::at(started);
     let dir = opened.settings.runs.join(id.as_str());
     let cannot = |error: std::io::Error| {
@@ -112,7 +117,8 @@ fn begin_telling(opened: &Opened, common: &Common, started: jiff::Timestamp) -> 
         Some(speech) => speech.open(output(common.output), &dir).map_err(cannot)?,
         None if compat::on() && common.output == OutputKind::Human => {
             let window = Window::patient();
-            let shown = report::ansible::spawn(window.clone(), report::ansible::Form::Playbook, common.verbose);
+            let shown =
+                report::ansible::spawn(window.clone(), report::ansible::Form::Playbook, common.verbose, playbooks);
             (window, shown.map_err(cannot)?)
         }
         None => {
@@ -266,7 +272,12 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     if let (true, Some(recipients)) = (writes, &kept.recipients) {
         recipients.ready()?;
     }
-    let telling = begin_telling(opened, &journey.common, started)?;
+    let telling = begin_telling(
+        opened,
+        &journey.common,
+        started,
+        journey.playbooks.iter().map(|playbook| (playbook.file.clone(), playbook.plays.len())).collect(),
+    )?;
     let command: Vec<String> = std::env::args().collect();
     let who = open::who();
     telling.events.commit(Event::RunStarted {
@@ -336,9 +347,11 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         notifier.began(&telling.events).await;
     }
     let person = world.person.is_some();
-    let Opened { inventory, reach, .. } = journey.opened;
+    let Opened { inventory, reach, vault, reading, .. } = journey.opened;
     world.reach = Some(reach);
-    let options = journey.common.manner.options(inventory, journey.common.verbose, person);
+    let mut options = journey.common.manner.options(inventory, journey.common.verbose, person);
+    options.reread = Some(Arc::new(move || Inventory::read(reading.clone())));
+    options.loader.templater.opens_with(Arc::new(move |path, _| vault.read_text(path)));
     let recap = tokio::select! {
         recap = run::carry_on(&world, &plan, options, earlier.as_ref().map(|earlier| &earlier.done)) => recap,
         signal = signalled() => {

@@ -104,6 +104,8 @@ pub(super) struct Manner {
     pub(super) connection: Option<String>,
     pub(super) become_method: Option<String>,
     pub(super) become_user: Option<String>,
+    /// Facts are gathered only where a play says so.
+    pub(super) no_facts: bool,
     /// Reads what is included on the way; `None` where nothing can be.
     pub(super) loader: Option<Loader>,
 }
@@ -143,7 +145,10 @@ impl Manner {
             become_method: self.become_method.clone(),
             become_user: self.become_user.clone(),
             gathering: self.loader.is_some()
+                && !self.no_facts
                 && !matches!(std::env::var("ANSIBLE_GATHERING").as_deref(), Ok("explicit")),
+            reread: None,
+            poll: std::env::var("ANSIBLE_POLL_INTERVAL").ok().and_then(|text| text.trim().parse().ok()),
             prompt: (person || compat::on())
                 .then(|| Arc::new(prompt::answer) as Arc<dyn Fn(&str, bool) -> Option<String> + Send + Sync>),
         }
@@ -164,7 +169,7 @@ fn ask_step(task: &str) -> Step1 {
 }
 
 /// Where roles are looked for besides beside the playbook.
-fn roles_path() -> Vec<PathBuf> {
+pub(super) fn roles_path() -> Vec<PathBuf> {
     let Some(given) = std::env::var_os("ANSIBLE_ROLES_PATH").or_else(|| std::env::var_os("FERRY_ROLES_PATH")) else {
         return Vec::new();
     };
@@ -231,6 +236,9 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
         let before = args.common.ssh_common_args.take().map(|before| format!("{before} ")).unwrap_or_default();
         args.common.ssh_common_args = Some(format!("{before}{more}"));
     }
+    if let Some(modules) = &args.module_path {
+        open::warn([&format!("-M {}: ferry's modules are inside of it, and no others are run", modules.display())]);
+    }
     let opened = open::open(&args.common, folder.as_deref());
     // Playbooks are read first: what is wrong in them and in the inventory is told together where both can be.
     let seen = Arc::new(Mutex::new(Hasher::new()));
@@ -243,6 +251,8 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
     loader.read = reader(&vault, &seen, twice);
     loader.roles_path = roles_path();
     loader.lenient = compat::on();
+    let opener = Arc::clone(&vault);
+    loader.templater.opens_with(Arc::new(move |path, _| opener.read_text(path)));
     loader.extra = extra;
     loader.base = folder.unwrap_or_else(|| PathBuf::from("."));
     let playbooks = match read(&args.playbooks, &loader) {
@@ -259,6 +269,24 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
         Some(name) => Some(river::cluster(&opened.inventory, name)?),
         None => None,
     };
+    if let (true, Some(limit)) = (compat::on(), args.common.limit.as_deref()) {
+        let all = opened.inventory.select("all").unwrap_or_default();
+        let none = match opened.inventory.limit(&all, limit) {
+            Ok(hosts) => hosts.is_empty(),
+            Err(failure) if failure.kind == Kind::NoHost => true,
+            Err(failure) => {
+                return Err(Failure {
+                    kind: Kind::CouldNotStart,
+                    what: format!("{} (what --limit names behind @ must be a file)", failure.what),
+                    ..failure
+                });
+            }
+        };
+        if none && !all.is_empty() {
+            let what = "Specified inventory, host pattern and/or --limit leaves us with no hosts to target.";
+            return Err(Failure::new(Kind::CouldNotStart, what).saw(limit.to_owned()));
+        }
+    }
     let tags = Tags { only: tags(&args.tags), skip: tags(&args.skip_tags) };
     if args.syntax_check || args.list_hosts || args.list_tasks || args.list_tags {
         let mut plan = Plan::make(
@@ -325,6 +353,7 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
         connection: args.connection,
         become_method: args.become_method,
         become_user: args.become_user,
+        no_facts: false,
         loader: Some(loader),
     };
     river::flow(Journey {

@@ -108,6 +108,19 @@ pub struct Call<'a> {
     pub folders: Folders,
     /// What it talks to; `None` means the inventory's way to [`Call::on`].
     pub line: Option<Line>,
+    /// Its arguments came out of a template as a whole, of this expression: expressions among them are not the operator's own words.
+    pub templated: Option<String>,
+    /// `async`: it goes on without us.
+    pub background: Option<Background>,
+}
+
+/// `async` and `poll` of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Background {
+    /// How long it may take, in seconds.
+    pub seconds: u64,
+    /// How often it is asked for, in seconds; 0: it is not waited for.
+    pub poll: u64,
 }
 
 impl<'a> Call<'a> {
@@ -130,6 +143,8 @@ impl<'a> Call<'a> {
             place: None,
             folders: Folders::default(),
             line: None,
+            templated: None,
+            background: None,
         }
     }
 
@@ -150,6 +165,12 @@ impl<'a> Call<'a> {
             if plan.on { format!("{}\0{}\0{}", plan.exe, plan.user, plan.flags.join(" ")) } else { String::new() };
         let key = self.line.as_ref().map_or(self.on, |line| line.key.as_str());
         self.world.shell(&format!("{key}\0{who}"))
+    }
+
+    /// Whether this is the name of the loop's item.
+    pub fn is_item(&self, name: &str) -> bool {
+        let known = self.templater.render("{{ ansible_loop_var | default('') }}", None, &self.scope);
+        known.is_ok_and(|known| known.as_str() == Some(name))
     }
 
     /// True where the task runs on this machine, without a connection.

@@ -166,6 +166,7 @@ pub(super) fn host_of(event: &Event) -> Option<&str> {
         Event::TaskEnded { host, .. }
         | Event::ItemEnded { host, .. }
         | Event::Retrying { host, .. }
+        | Event::Polled { host, .. }
         | Event::Line { host, .. }
         | Event::Logged { host, .. }
         | Event::Progress { host, .. }
@@ -572,6 +573,14 @@ pub(super) fn body(event: &Stamped, width: usize, style: Style, output: Output) 
             let item = item.as_ref().map(|item| format!("item {item}: ")).unwrap_or_default();
             let text = format!("{}{item}not yet as it is wanted; tried {left} times more", pen.host(Some(host)));
             pen.put("    ", Paint::None, &text, Paint::Yellow);
+        }
+        Event::Polled { host, job, finished, failed } => {
+            let how = match (finished, failed) {
+                (false, _) => "goes on",
+                (true, false) => "has ended",
+                (true, true) => "has failed",
+            };
+            pen.put("    ", Paint::None, &format!("{}{job} {how}", pen.host(Some(host))), Paint::Dim);
         }
         Event::Included { what, label, hosts } => {
             let label = label.as_ref().map(|label| format!(" ({label})")).unwrap_or_default();
