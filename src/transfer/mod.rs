@@ -9,7 +9,9 @@
 //! source. A third thread re-reads the destination behind the writer, part by part as they are
 //! synced: that is the only second pass. What it reads is held against the tags of what was written (`echo`).
 
+mod authorized;
 pub mod carry;
+pub mod direct;
 mod echo;
 pub mod ends;
 mod kept;
