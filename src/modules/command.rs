@@ -301,6 +301,17 @@ pub(super) fn prepare(call: &Call<'_>, missing: Option<&str>) -> Result<Prepared
     Ok(Ok((line, shown, stdin)))
 }
 
+/// What [`run`] would send for this call as one script, whatever it finds there; `None` where it asks before or speaks to it.
+pub(crate) fn script(call: &Call<'_>) -> Option<String> {
+    let asks =
+        ["creates", "removes", "stdin"].iter().any(|name| call.args.get(*name).is_some_and(|arg| !arg.is_null()));
+    if asks || call.check || call.background.is_some() || call.world.limits.seconds.is_some() {
+        return None;
+    }
+    let (line, _, _) = prepare(call, Some(&call.world.mark)).ok()?.ok()?;
+    Some(format!("{}{line}", call.prelude().ok()?))
+}
+
 async fn run_command(call: &Call<'_>) -> Result<Done, Failure> {
     let module = call.module;
     if call.check && module == "raw" {
@@ -311,8 +322,8 @@ async fn run_command(call: &Call<'_>) -> Result<Done, Failure> {
     {
         return Ok(done);
     }
-    let missing = super::node::mark();
-    let (line, shown, stdin) = match prepare(call, Some(&missing))? {
+    let missing = &call.world.mark;
+    let (line, shown, stdin) = match prepare(call, Some(missing))? {
         Ok(prepared) => prepared,
         Err(done) => return Ok(done),
     };
@@ -379,7 +390,7 @@ pub(super) async fn carry_out(
             child.close_input().await;
             child
         }
-        None => call.start(line).await?,
+        None => call.start_task(line).await?,
     };
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let masker = world.events.masker();
