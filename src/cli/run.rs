@@ -104,12 +104,14 @@ pub(super) struct Manner {
     pub(super) connection: Option<String>,
     pub(super) become_method: Option<String>,
     pub(super) become_user: Option<String>,
+    /// What is listed instead of being done.
+    pub(super) lists: super::playing::Lists,
     /// Reads what is included on the way; `None` where nothing can be.
     pub(super) loader: Option<Loader>,
 }
 
 /// Tags as they are typed: several words, commas within.
-fn tags(given: &[String]) -> Vec<String> {
+pub(super) fn tags(given: &[String]) -> Vec<String> {
     given
         .iter()
         .flat_map(|text| text.split(','))
@@ -164,7 +166,7 @@ fn ask_step(task: &str) -> Step1 {
 }
 
 /// Where roles are looked for besides beside the playbook.
-fn roles_path() -> Vec<PathBuf> {
+pub(super) fn roles_path() -> Vec<PathBuf> {
     let Some(given) = std::env::var_os("ANSIBLE_ROLES_PATH").or_else(|| std::env::var_os("FERRY_ROLES_PATH")) else {
         return Vec::new();
     };
@@ -179,7 +181,7 @@ fn roles_path() -> Vec<PathBuf> {
 }
 
 /// A reader of documents that keeps their digests.
-fn reader(
+pub(super) fn reader(
     vault: &Arc<Vault>,
     seen: &Arc<Mutex<Hasher>>,
     twice: Option<&str>,
@@ -280,6 +282,9 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
         Sink::stdout().put(&text);
         return Ok(0);
     }
+    if !compat::on() {
+        super::playing::step_needs_somebody(args.step)?;
+    }
     let needs_catalog = playbooks.iter().flat_map(|playbook| &playbook.plays).any(|play| {
         play.lists().iter().any(|list| {
             plan::calls(
@@ -325,6 +330,7 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
         connection: args.connection,
         become_method: args.become_method,
         become_user: args.become_user,
+        lists: super::playing::Lists::default(),
         loader: Some(loader),
     };
     river::flow(Journey {
