@@ -191,9 +191,10 @@ impl Reader<'_> {
                         Some(address) => hooks.webhook = Some(address),
                         // It is not shown: whoever has such an address can say that all is well.
                         None => {
-                            let failure = self
+                            let mut failure = self
                                 .failure(key.span(), format!("hooks.{name} is an address"))
                                 .mend(format!("write {name} = \"https://…\", {name} = {{ env = \"NAME\" }} or {name} = {{ file = \"PATH\" }}"));
+                            failure.snippet = None;
                             self.errors.push(failure);
                         }
                     }
