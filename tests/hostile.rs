@@ -89,7 +89,14 @@ impl Home {
         std::fs::write(at("hosts.yml"), inventory).unwrap();
         std::fs::write(
             at("play.yml"),
-            "- name: Say something\n  hosts: all\n  tasks:\n    - name: Ask\n      shell: echo asked\n",
+            "- name: Say something\n  hosts: all\n  gather_facts: false\n  tasks:\n    - name: Ask\n      shell: echo asked\n",
+        )
+        .unwrap();
+        // Two tasks share a shell that stays open; one alone has a channel of its own.
+        std::fs::write(
+            at("two.yml"),
+            "- name: Say something\n  hosts: all\n  gather_facts: false\n  tasks:\n    - name: Ask\n      shell: echo asked\n    \
+             - name: Ask again\n      shell: echo again\n",
         )
         .unwrap();
         std::fs::write(at("ferry.toml"), "").unwrap();

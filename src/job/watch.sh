@@ -52,7 +52,6 @@ w_take_link() {
         fi
     fi
     rm -f "$w_link.$f_nonce"
-    trap 'w_drop; exit 0' HUP INT TERM PIPE
 }
 
 w_drop() {
@@ -108,6 +107,8 @@ w_main() {
     else
         w_take_link
     fi
+    # A word that nobody hears any more ends us as well: the answer to the last beat before a reset.
+    trap 'w_drop; exit 0' HUP INT TERM PIPE
     # Not every sh can wait for a line with a limit, and not every node has timeout(1).
     # shellcheck disable=SC3045
     (read -r -t 1 w_got </dev/null) 2>/dev/null

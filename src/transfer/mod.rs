@@ -9,9 +9,12 @@
 //! source. A third thread re-reads the destination behind the writer, part by part as they are
 //! synced: that is the only second pass. What it reads is held against the tags of what was written (`echo`).
 
+mod authorized;
 pub mod carry;
+pub mod direct;
 mod echo;
 pub mod ends;
+mod kept;
 mod prove;
 pub mod push;
 mod streams;
@@ -32,6 +35,7 @@ use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
 use crate::remote::ssh::connect::Lane;
 use crate::remote::{Exit, Piece, Session, Way, quote};
+use crate::volume::Keep;
 
 /// Size of the pieces that go through the queues, in bytes: what one thread leaves of it in the cache, the next one finds there.
 const PIECE: usize = 256 << 10;
@@ -71,6 +75,19 @@ pub struct Pull {
     pub walk: bool,
     /// How long ferry tries to get a lost connection back without a byte of progress.
     pub patience: Duration,
+}
+
+/// What is wanted, and how it is kept.
+struct Order<'a> {
+    pull: &'a Pull,
+    keep: Option<&'a Keep>,
+}
+
+impl std::ops::Deref for Order<'_> {
+    type Target = Pull;
+    fn deref(&self) -> &Pull {
+        self.pull
+    }
 }
 
 /// An archive that arrived, and what was proved about it.
@@ -139,8 +156,24 @@ pub async fn pull(
     way: &Way,
     control: &Session,
     pull: &Pull,
+    progress: impl FnMut(u64, u64),
+) -> Result<Arrived, Trouble> {
+    pull_kept(way, control, pull, None, progress).await
+}
+
+/// As [`pull`]; an archive that `keep` says so of goes into volumes beside the destination, which holds their journal
+/// then ([`crate::volume::Journal`]).
+///
+/// # Errors
+/// As [`pull`].
+pub async fn pull_kept(
+    way: &Way,
+    control: &Session,
+    pull: &Pull,
+    keep: Option<&Keep>,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Arrived, Trouble> {
+    let pull = &Order { pull, keep };
     let began = Instant::now();
     let mut resumed_at = 0;
     match once(way, control, pull, &mut progress, began, &mut resumed_at).await {
@@ -165,7 +198,7 @@ fn empty(destination: &Path) -> Result<(), Failure> {
 async fn once(
     way: &Way,
     control: &Session,
-    pull: &Pull,
+    pull: &Order<'_>,
     progress: &mut impl FnMut(u64, u64),
     began: Instant,
     resumed_at: &mut u64,
@@ -213,7 +246,7 @@ async fn once(
 
 async fn fetch(
     way: &Way,
-    pull: &Pull,
+    pull: &Order<'_>,
     progress: &mut impl FnMut(u64, u64),
     began: Instant,
     resumed_at: &mut u64,
@@ -310,7 +343,7 @@ fn changed(host: &str, before: &Source, after: &Source) -> Failure {
 /// One attempt: connects, streams from where the pipe stands to the end.
 async fn stream(
     way: &Way,
-    pull: &Pull,
+    pull: &Order<'_>,
     here: &mut Option<Pipe>,
     source: &mut Option<Source>,
     resumed_at: &mut u64,
@@ -448,7 +481,7 @@ fn missing(pull: &Pull, seen: &str) -> Failure {
 /// same file, from nothing else.
 async fn begin(
     session: &Session,
-    pull: &Pull,
+    pull: &Order<'_>,
     here: &mut Option<Pipe>,
     source: &mut Option<Source>,
     progress: &mut impl FnMut(u64, u64),
@@ -465,6 +498,16 @@ async fn begin(
     let text = said.text();
     let line = text.lines().find_map(|line| line.strip_prefix(&mark)).unwrap_or_default().trim().to_owned();
     let seen = parse_source(&line).ok_or_else(|| missing(pull, &line))?;
+    if let Some(keep) = pull.keep {
+        if keep.wraps(seen.bytes) {
+            *source = Some(seen);
+            return kept::begin(pull, keep, seen, here, progress).await;
+        }
+        // What an attempt left that kept it in another form.
+        let folder = pull.destination.parent().unwrap_or(Path::new("/"));
+        crate::volume::discard(folder, &kept::archive_name(&pull.destination))
+            .map_err(|error| local("could not empty", &pull.destination, &error))?;
+    }
     let note = note_path(&pull.destination);
     let noted: Option<Source> = std::fs::read(&note).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let destination = pull.destination.clone();

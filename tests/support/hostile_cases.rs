@@ -69,6 +69,7 @@ pub const JOB: &str = "0123456789abcdef0123456789abcdef";
 const PING: &[&str] = &["ping", "all", "-i", "hosts.yml"];
 const PING_JSON: &[&str] = &["ping", "all", "-i", "hosts.yml", "--json"];
 const PLAY: &[&str] = &["run", "play.yml", "-i", "hosts.yml"];
+const TWO: &[&str] = &["run", "two.yml", "-i", "hosts.yml"];
 const EXEC: &[&str] = &["exec", "all", "-i", "hosts.yml", "--", "echo", "asked"];
 const JOBS: &[&str] = &["jobs", "list", "all", "-i", "hosts.yml"];
 const JOBS_JSON: &[&str] = &["jobs", "list", "all", "-i", "hosts.yml", "--json"];
@@ -790,7 +791,7 @@ fn on_channels() -> Vec<Case> {
             w.close()?;
             w.serve()
         }),
-        case("a signal that acts on terminals", Drive::Ferry(PLAY), &["exit Some(8)"], |w| {
+        case("a signal that acts on terminals", Drive::Ferry(TWO), &["exit Some(8)"], |w| {
             w.up()?;
             let line = w.next_command()?;
             w.shell(&line)?;
@@ -1576,7 +1577,7 @@ fn program() -> Vec<Case> {
             w.serve()
         })
         .limit(60),
-        case("exec: two ends that differ", Drive::Ferry(EXEC), &["exit Some(8)"], |w| {
+        case("run: two ends that differ", Drive::Ferry(TWO), &["exit Some(8)"], |w| {
             let line = w.running()?;
             let script = w.shell(&line)?;
             let nonce = between(&script, "\nn=", "\n");
@@ -1584,7 +1585,7 @@ fn program() -> Vec<Case> {
             w.err(format!("{nonce} 1\n").as_bytes())?;
             w.serve()
         }),
-        case("exec: a signal that acts on terminals", Drive::Ferry(EXEC), &["exit Some(8)"], |w| {
+        case("exec: a signal that acts on terminals", Drive::Ferry(EXEC), &["exit Some(2)", "killed by signal"], |w| {
             let line = w.running()?;
             w.shell(&line)?;
             w.signal(ACTS_TEXT.as_bytes(), b"")?;
