@@ -302,7 +302,9 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     for warning in opened.vault.warnings().iter().chain(opened.inventory.warnings()).chain(&careless).chain(&read) {
         telling.events.warn(None, warning.clone());
     }
-    for warning in encryption::warnings(&kept).into_iter().filter(|_| writes) {
+    let written = journey.choices.restore.migrate.as_ref().map(|migrate| &migrate.source).or(journey.cluster.as_ref());
+    let lapsed = catalog.as_ref().zip(written).and_then(|(catalog, of)| encryption::lapsed(&kept, catalog, of));
+    for warning in encryption::warnings(&kept).into_iter().chain(lapsed).filter(|_| writes) {
         telling.events.warn(None, warning);
     }
     let info = RunInfo {
