@@ -835,7 +835,10 @@ fn hooks_may_be_tasks_and_addresses_stand_elsewhere() {
     std::fs::create_dir(&hooks).unwrap();
     let put = |name: &str, text: &str| std::fs::write(hooks.join(name), text).unwrap();
     // Tasks are about this machine; plays about the hosts that they name.
-    put("before.yml", "- copy:\n    content: \"{{ ferry_hook.title }} of {{ ferry_hook.cluster }}\"\n    dest: \"{{ playbook_dir }}/began\"\n");
+    put(
+        "before.yml",
+        "- copy:\n    content: \"{{ ferry_hook.title }} of {{ ferry_hook.cluster }}\"\n    dest: \"{{ playbook_dir }}/began\"\n",
+    );
     put(
         "after.yml",
         "- hosts: prod-2\n  gather_facts: false\n  tasks:\n    - shell: 'echo {{ ferry_hook.exit }} {{ ferry_hook.ok }} >/tmp/told-after'\n",
@@ -858,10 +861,7 @@ fn hooks_may_be_tasks_and_addresses_stand_elsewhere() {
     assert_eq!(std::fs::read_to_string(node.root.join("tmp/told-after")).unwrap(), "0 True\n");
     let requests: Vec<String> =
         heard.lock().unwrap().drain(..).filter_map(|all| all.lines().next().map(str::to_owned)).collect();
-    assert_eq!(
-        requests,
-        ["POST /hc-s3cret/start HTTP/1.1", "POST /hc-s3cret HTTP/1.1", "POST /wh-s3cret HTTP/1.1"]
-    );
+    assert_eq!(requests, ["POST /hc-s3cret/start HTTP/1.1", "POST /hc-s3cret HTTP/1.1", "POST /wh-s3cret HTTP/1.1"]);
     // Their journals lie with the run, and are no runs of their own.
     let listed = cluster.run(&["runs", "list", "--json"], SOON);
     let listed: serde_json::Value = serde_json::from_str(&listed.said[listed.said.find('[').unwrap()..]).unwrap();
@@ -872,7 +872,9 @@ fn hooks_may_be_tasks_and_addresses_stand_elsewhere() {
         assert!(journal.contains("\"run_ended\"") && journal.contains("\"exit\":0"), "{journal}");
     }
     // Tasks that fail, that are not there, an address that is not set: told, and the backup is as good.
-    with("before = \"hooks/bad.yml\"\nafter = \"hooks/none.yml\"\nping = { env = \"HC_NOT_SET\" }\nwebhook = { file = \"none\" }");
+    with(
+        "before = \"hooks/bad.yml\"\nafter = \"hooks/none.yml\"\nping = { env = \"HC_NOT_SET\" }\nwebhook = { file = \"none\" }",
+    );
     let ended = run(&["backup", "prod", "--output", "plain", "--waive", SPACE]);
     assert_eq!(ended.code, Some(0), "{}", ended.said);
     for says in [
@@ -917,7 +919,8 @@ fn certificates_in_files_and_exports_are_kept_and_what_changed_is_told() {
     std::fs::write(node.root.join("srv/certificates/own.pem"), format!("{key}{both}text behind\n")).unwrap();
     std::fs::write(node.root.join("etc/exports"), "# comment\n/srv/nfs 10.0.0.0/8(rw,sync) # more\n\n").unwrap();
     let backup = |more: &[&str]| {
-        let words = ["backup", "prod", "--output", "plain", "--waive", SPACE, "-e", "pce_certificate_paths=/srv/certificates"];
+        let words =
+            ["backup", "prod", "--output", "plain", "--waive", SPACE, "-e", "pce_certificate_paths=/srv/certificates"];
         cluster.run(&[&words, more].concat(), SOON)
     };
     let ended = backup(&[]);
@@ -929,11 +932,15 @@ fn certificates_in_files_and_exports_are_kept_and_what_changed_is_told() {
     for part in [&crt, &both] {
         assert!(pem.contains(part.trim()), "{pem}");
     }
-    assert!(pem.contains("# prod-1: /srv/certificates/own.pem") && pem.contains(": served at anypoint.prod.example"), "{pem}");
+    assert!(
+        pem.contains("# prod-1: /srv/certificates/own.pem") && pem.contains(": served at anypoint.prod.example"),
+        "{pem}"
+    );
     assert!(!pem.contains("PRIVATE") && !pem.contains("text behind"), "{pem}");
     let files = std::fs::read_to_string(settings.join("certificate-files.json")).unwrap();
     let files: serde_json::Value = serde_json::from_str(&files).unwrap();
-    let own = files["prod-1"].as_array().unwrap().iter().find(|one| one["place"] == "/srv/certificates/own.pem").unwrap();
+    let own =
+        files["prod-1"].as_array().unwrap().iter().find(|one| one["place"] == "/srv/certificates/own.pem").unwrap();
     assert!(own["subject"].as_str().unwrap().contains("platform.example"), "{own}");
     let out = std::process::Command::new("openssl")
         .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])

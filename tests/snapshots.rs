@@ -104,7 +104,10 @@ impl Keep {
             Self::Run => {
                 let node = Regex::new(r"^<TIME> (prod|dr)-\d \|( |$)").unwrap();
                 let told = Regex::new(r"^<TIME> (prod|dr)-\d \|  (ok|warn|REFUSE|why|mend) ").unwrap();
-                let moves = Regex::new(r"<SIZE> of (about )?<SIZE>|\| collect |\| deliver |looked at again|not well yet|this time  about").unwrap();
+                let moves = Regex::new(
+                    r"<SIZE> of (about )?<SIZE>|\| collect |\| deliver |looked at again|not well yet|this time  about",
+                )
+                .unwrap();
                 text.split_inclusive('\n')
                     .filter(|line| (!node.is_match(line.trim_end()) || told.is_match(line)) && !moves.is_match(line))
                     .collect()
@@ -253,7 +256,8 @@ fn every_command_says_what_it_said() {
     pins.pin("vault-edit", "vault edit vars.yml --vault-password-file pw2", 5, All);
     pins.pin("vault-create", "vault create new.yml --vault-password-file pw", 5, All);
     pins.pin("vault-decrypt", "vault decrypt vars.yml --vault-password-file pw2", 0, All);
-    let said = pins.pin("vault-encrypt-string", "vault encrypt_string s3cret --name db --vault-password-file pw", 0, Head(2));
+    let said =
+        pins.pin("vault-encrypt-string", "vault encrypt_string s3cret --name db --vault-password-file pw", 0, Head(2));
     assert!(!said.all().contains("s3cret"));
 
     // A backup, and the catalog.
@@ -304,11 +308,21 @@ fn every_command_says_what_it_said() {
     pins.pin("restore-check", "restore latest --from prod --to dr --only gravity --check --output plain", 0, Run);
     pins.pin("restore-list-tasks", "restore point.tar --to dr --list-tasks", 0, All);
     let waive = "--waive 'safety_backup=a pretend cluster'";
-    pins.pin("restore", &format!("restore point.tar --to dr --only gravity --confirm dr {waive} --output plain"), 0, Run);
+    pins.pin(
+        "restore",
+        &format!("restore point.tar --to dr --only gravity --confirm dr {waive} --output plain"),
+        0,
+        Run,
+    );
     pins.pin("restore-waive-wrong", &format!("restore {last} --to dr --confirm dr --waive digest=no"), 5, All);
     pins.pin("drill-refused", &format!("drill {last} --to dr --only gravity --confirm dr --output plain"), 7, Run);
     // A drill that is done is in tests/crafts.rs: it takes as long as a restore.
-    pins.pin("drill-check", &format!("drill {last} --to dr --only gravity -e pce_drill_ok=true --check --output plain"), 0, Run);
+    pins.pin(
+        "drill-check",
+        &format!("drill {last} --to dr --only gravity -e pce_drill_ok=true --check --output plain"),
+        0,
+        Run,
+    );
     pins.pin("migrate-check", "migrate prod dr --only gravity --check --output plain", 0, Run);
     pins.pin("migrate-same", "migrate prod prod --confirm prod", 5, All);
     pins.pin("logs", "logs prod --dir gathered --output plain", 0, Run);
@@ -331,8 +345,18 @@ fn every_command_says_what_it_said() {
     pins.pin("runs-show-none", "runs show nothing", 1, All);
 
     // The first hour.
-    pins.pin("init", "init mine --cluster prod --host prod-1=192.0.2.11 --user ops --bastion ops@bastion.example", 0, All);
-    pins.pin("init-schedule", "init mine --schedule cron,systemd,github,gitlab,jenkins,kubernetes --cluster prod", 0, All);
+    pins.pin(
+        "init",
+        "init mine --cluster prod --host prod-1=192.0.2.11 --user ops --bastion ops@bastion.example",
+        0,
+        All,
+    );
+    pins.pin(
+        "init-schedule",
+        "init mine --schedule cron,systemd,github,gitlab,jenkins,kubernetes --cluster prod",
+        0,
+        All,
+    );
     pins.pin("init-again", "init mine", 1, All);
     pins.pin("playbooks-export", "playbooks export backup", 0, All);
     pins.pin("sandbox-faults", "sandbox faults", 0, Head(4));
@@ -356,7 +380,8 @@ fn every_command_says_what_it_said() {
             }
         }
     }
-    let book = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference-commands.md")).unwrap();
+    let book =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference-commands.md")).unwrap();
     let missing: Vec<&str> = book
         .lines()
         .filter_map(|line| line.strip_prefix("## ferry "))

@@ -52,7 +52,8 @@ pub(super) struct MigrateArgs {
 }
 
 pub(super) async fn run(args: MigrateArgs) -> Result<u8, Failure> {
-    let MigrateArgs { source, target, only, label, no_keep, check, waive, yes: _, confirmation, playing, mut common } = args;
+    let MigrateArgs { source, target, only, label, no_keep, check, waive, yes: _, confirmation, playing, mut common } =
+        args;
     playing.put(&mut common)?;
     if confirmation.in_place {
         return Err(Failure::new(Kind::Usage, "--in-place is not for a migration: it has two clusters"));

@@ -69,7 +69,9 @@ fn told(path: &str, text: &str, inside: &str) -> Vec<String> {
     let mut lines = vec![format!("playbook   a changed copy is used: {path}")];
     let here = env!("CARGO_PKG_VERSION");
     if let Some(version) = made_by.filter(|version| *version != here) {
-        lines.push(format!("playbook   ferry {version} wrote it out, this is {here}; from the copy to what is inside now:"));
+        lines.push(format!(
+            "playbook   ferry {version} wrote it out, this is {here}; from the copy to what is inside now:"
+        ));
         let all = difference(body, inside);
         lines.extend(all.iter().take(MOST).map(|line| format!("  {line}")));
         if all.len() > MOST {
@@ -105,10 +107,8 @@ pub(super) fn run(command: &PlaybooksCommand) -> Result<u8, Failure> {
         PlaybooksCommand::List { json } => {
             let about = |text: &str| text.lines().next().unwrap_or_default().trim_start_matches('#').trim().to_owned();
             if *json {
-                let all: Vec<serde_json::Value> = INSIDE
-                    .iter()
-                    .map(|(name, text)| serde_json::json!({"name": name, "about": about(text)}))
-                    .collect();
+                let all: Vec<serde_json::Value> =
+                    INSIDE.iter().map(|(name, text)| serde_json::json!({"name": name, "about": about(text)})).collect();
                 Sink::stdout().put(&format!("{}\n", serde_json::to_string_pretty(&all).unwrap_or_default()));
             } else {
                 for (name, text) in INSIDE {

@@ -125,9 +125,11 @@ pub async fn kept(session: &Session, questions: &KeptQuestions) -> Result<Kept, 
             .again());
     }
     read(&nonce, &said.out).map_err(|why| {
-        Failure::new(Kind::Failed, "the look at certificates and exports was cut short")
-            .on(host)
-            .saw(format!("{why}; {}; standard error: {}", said.exit, tail(&plain(&said.err_text()), 300)))
+        Failure::new(Kind::Failed, "the look at certificates and exports was cut short").on(host).saw(format!(
+            "{why}; {}; standard error: {}",
+            said.exit,
+            tail(&plain(&said.err_text()), 300)
+        ))
     })
 }
 
@@ -228,9 +230,7 @@ mod tests {
 
     #[test]
     fn paths_are_absolute_and_quoted() {
-        let ask = |path: &str| {
-            script(&KeptQuestions { paths: vec![path.to_owned()], ..KeptQuestions::default() }, "n")
-        };
+        let ask = |path: &str| script(&KeptQuestions { paths: vec![path.to_owned()], ..KeptQuestions::default() }, "n");
         assert!(ask("relative.pem").is_err());
         assert!(ask("/a'b").is_ok_and(|text| text.contains(r"'/a'\''b'") || text.contains("\"/a'b\"")));
     }

@@ -400,10 +400,7 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
         lines.push(line("took", format!("backup {seconds:.0} s{before}{transfer}")));
     }
     if let Some(before) = work.history.first() {
-        lines.push(line(
-            "last time",
-            format!("{}, {} members", super::node::size(before.bytes), before.members),
-        ));
+        lines.push(line("last time", format!("{}, {} members", super::node::size(before.bytes), before.members)));
     }
     for copy in &work.replicas {
         match &copy.outcome {

@@ -137,7 +137,9 @@ async fn look_at_files(world: &World, nodes: &[(String, Option<String>)]) -> BTr
             Ok(kept) => {
                 all.insert(host, kept);
             }
-            Err(failure) => world.warn(Some(&host), format!("its certificates and exports could not be read: {failure}")).await,
+            Err(failure) => {
+                world.warn(Some(&host), format!("its certificates and exports could not be read: {failure}")).await
+            }
         }
     }
     all
@@ -230,7 +232,9 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
     let now = now;
     let pem: String = kept
         .iter()
-        .flat_map(|(host, kept)| kept.certificates.iter().map(move |one| format!("# {host}: {}\n{}", one.place, one.pem)))
+        .flat_map(|(host, kept)| {
+            kept.certificates.iter().map(move |one| format!("# {host}: {}\n{}", one.place, one.pem))
+        })
         .collect();
     let files_of = |of: fn(&Kept) -> Value| {
         kept.iter().map(|(host, kept)| (host.clone(), of(kept))).collect::<serde_json::Map<String, Value>>()

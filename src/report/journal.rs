@@ -1021,9 +1021,7 @@ pub fn list(runs: &Path) -> io::Result<Vec<(PathBuf, Result<RunSummary, Failure>
     }
     let mut all: Vec<_> = folders.into_iter().map(|dir| (dir.clone(), summarise(&dir))).collect();
     // Ids begin with their second; within one the journal says which was first.
-    all.sort_by_cached_key(|(dir, run)| {
-        (second(dir), run.as_ref().ok().and_then(|run| run.started), dir.clone())
-    });
+    all.sort_by_cached_key(|(dir, run)| (second(dir), run.as_ref().ok().and_then(|run| run.started), dir.clone()));
     all.reverse();
     Ok(all)
 }
@@ -1036,8 +1034,7 @@ fn second(dir: &Path) -> String {
 /// The folder of the run that began last.
 pub fn newest(runs: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(runs).into_iter().flatten().filter_map(Result::ok);
-    let all: Vec<PathBuf> =
-        entries.map(|entry| entry.path()).filter(|path| path.join(FILE).is_file()).collect();
+    let all: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.join(FILE).is_file()).collect();
     let last = all.iter().map(|dir| second(dir)).max()?;
     let started = |dir: &PathBuf| summarise(dir).ok().and_then(|run| run.started);
     all.into_iter().filter(|dir| second(dir) == last).max_by_key(|dir| (started(dir), dir.clone()))

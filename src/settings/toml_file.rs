@@ -262,7 +262,9 @@ impl Reader<'_> {
                         Some(hook) => hooks.on_error = Some(hook),
                         None => self.wrong(
                             value,
-                            &format!("hooks.{name} is a command as a list of its words, or the path of a file with tasks"),
+                            &format!(
+                                "hooks.{name} is a command as a list of its words, or the path of a file with tasks"
+                            ),
                             &format!(
                                 "write {name} = [\"/usr/local/bin/told\", \"ops\"], or {name} = \"hooks/{name}.yml\""
                             ),
