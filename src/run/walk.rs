@@ -449,9 +449,6 @@ impl Runner<'_> {
                 Ok(args) => modules::on_cluster(self.world, task.module, active, &args).await,
                 Err(failure) => Err(failure),
             },
-            Ok(Some(condition)) if condition.to_string().contains("ansible_check_mode") => {
-                Ok(Done::skipped("--check starts nothing"))
-            }
             Ok(Some(_)) => Ok(Done::skipped("Conditional result was False")),
             Err(failure) => Err(failure),
         };
