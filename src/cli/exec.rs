@@ -18,7 +18,7 @@ use super::river::{self, Journey};
 use crate::digest::Hasher;
 use crate::event::Window;
 use crate::failure::{Failure, Kind};
-use crate::modules::{self, Choices, Limits, Scope};
+use crate::modules::{self, Limits, Scope};
 use crate::name::nearest;
 use crate::playbook::{Playbook, Step};
 use crate::report::render::{Style, one_line};
@@ -243,27 +243,7 @@ async fn look(mut args: ExecArgs, compat: bool) -> Result<u8, Failure> {
     args.common.manner.become_user = args.become_user.take();
     args.common.manner.become_method = args.become_method.take();
     args.common.exec = Some(Speech { form, seconds: args.command_timeout });
-    let choices = Choices {
-        check: args.check,
-        only: Vec::new(),
-        label: None,
-        hold: None,
-        waive: Default::default(),
-        patience: river::patience()?,
-        restore: Default::default(),
-    };
-    river::flow(Journey {
-        opened,
-        playbooks: vec![playbook],
-        playbook_digest: Some(hasher.finish()),
-        cluster: None,
-        choices,
-        common: args.common,
-        title,
-        first: Vec::new(),
-        needs_catalog: false,
-    })
-    .await
+    river::flow(Journey::typed(opened, playbook, hasher.finish(), title, args.check, args.common)?).await
 }
 
 #[cfg(test)]

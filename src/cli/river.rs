@@ -80,6 +80,42 @@ pub(super) struct Journey {
     pub(super) needs_catalog: bool,
 }
 
+impl Journey {
+    /// Of a playbook that was made of what was typed, where no cluster, catalog or first screen is in play.
+    ///
+    /// # Errors
+    /// As [`patience`].
+    pub(super) fn typed(
+        opened: Opened,
+        playbook: Playbook,
+        digest: Sha256,
+        title: String,
+        check: bool,
+        common: Common,
+    ) -> Result<Self, Failure> {
+        let choices = Choices {
+            check,
+            only: Vec::new(),
+            label: None,
+            hold: None,
+            waive: Default::default(),
+            patience: patience()?,
+            restore: Default::default(),
+        };
+        Ok(Self {
+            opened,
+            playbooks: vec![playbook],
+            playbook_digest: Some(digest),
+            cluster: None,
+            choices,
+            common,
+            title,
+            first: Vec::new(),
+            needs_catalog: false,
+        })
+    }
+}
+
 /// How long a lost connection is sought again. `FERRY_LINK_PATIENCE` in seconds.
 pub(super) fn patience() -> Result<Duration, Failure> {
     match std::env::var("FERRY_LINK_PATIENCE") {
