@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::{Done, World};
 use crate::event::Outcome;
 use crate::failure::{Failure, Kind, Place};
-use crate::remote::shell::Shell;
+use crate::remote::shell::{Ahead, Shell};
 use crate::remote::{Child, Said, Session, Way, quote};
 use crate::template::{Scope, Templater};
 
@@ -108,6 +108,8 @@ pub struct Call<'a> {
     pub folders: Folders,
     /// What it talks to; `None` means the inventory's way to [`Call::on`].
     pub line: Option<Line>,
+    /// The script of the task that follows for certain if this one ends with 0, with its [`Call::prelude`].
+    pub ahead: Ahead,
 }
 
 impl<'a> Call<'a> {
@@ -130,6 +132,7 @@ impl<'a> Call<'a> {
             place: None,
             folders: Folders::default(),
             line: None,
+            ahead: None,
         }
     }
 
@@ -205,6 +208,16 @@ impl<'a> Call<'a> {
         let session = self.session().await?;
         let script = format!("{}{script}", self.prelude()?);
         self.shell(&session).start(&session, &script).await
+    }
+
+    /// As [`Call::start`], for the one script that the task is: [`Call::ahead`] goes with it.
+    ///
+    /// # Errors
+    /// As [`Shell::start_before`].
+    pub async fn start_task(&self, script: &str) -> Result<Child, Failure> {
+        let session = self.session().await?;
+        let script = format!("{}{script}", self.prelude()?);
+        self.shell(&session).start_before(&session, &script, self.ahead.clone()).await
     }
 
     /// Starts a script on a channel of its own, whose input stays open for what the script reads.

@@ -220,22 +220,14 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     }
 }
 
-async fn run_command(call: &Call<'_>) -> Result<Done, Failure> {
-    let (world, module, args) = (call.world, call.module, call.args);
-    if call.check && module == "raw" {
-        return Ok(Done::skipped("skipped in --check: what it changes is not known"));
-    }
-    if module != "raw"
-        && let Some(done) = already(call).await?
-    {
-        return Ok(done);
-    }
-    let limit = world.limits.seconds;
-    let missing = super::node::mark();
+/// The script, and the command as results show it; or how the task ends without one.
+fn text_of(call: &Call<'_>) -> Result<Result<(String, Value), Done>, Failure> {
+    let (module, args, missing) = (call.module, call.args, &call.world.mark);
+    let limit = call.world.limits.seconds;
     let (line, shown): (String, Value) = if module == "command" {
         let words = words(args)?;
         if words.is_empty() {
-            return Ok(call.failed("no command given", json!({"rc": 256, "cmd": ""})));
+            return Ok(Err(call.failed("no command given", json!({"rc": 256, "cmd": ""}))));
         }
         let expand = call.flag("expand_argument_vars");
         let quoted = words
@@ -268,16 +260,44 @@ async fn run_command(call: &Call<'_>) -> Result<Done, Failure> {
         };
         (line, json!(text))
     };
+    let line = match call.text("chdir") {
+        Some(folder) => format!("cd {} || exit 2\n{line}", super::node::path_word(call, folder)?),
+        None => line,
+    };
+    Ok(Ok((line, shown)))
+}
+
+/// What [`run`] would send for this call as one script, whatever it finds there; `None` where it asks before or speaks to it.
+pub(crate) fn script(call: &Call<'_>) -> Option<String> {
+    let asks =
+        ["creates", "removes", "stdin"].iter().any(|name| call.args.get(*name).is_some_and(|arg| !arg.is_null()));
+    if asks || call.check || call.world.limits.seconds.is_some() {
+        return None;
+    }
+    let (line, _) = text_of(call).ok()?.ok()?;
+    Some(format!("{}{line}", call.prelude().ok()?))
+}
+
+async fn run_command(call: &Call<'_>) -> Result<Done, Failure> {
+    let (world, module, args) = (call.world, call.module, call.args);
+    if call.check && module == "raw" {
+        return Ok(Done::skipped("skipped in --check: what it changes is not known"));
+    }
+    if module != "raw"
+        && let Some(done) = already(call).await?
+    {
+        return Ok(done);
+    }
+    let (line, shown) = match text_of(call)? {
+        Ok(text) => text,
+        Err(done) => return Ok(done),
+    };
     if call.check {
         let message = "Command would have run if not in check mode";
         let guarded = call.text("creates").is_some() || call.text("removes").is_some();
         let result = json!({"changed": guarded, "cmd": shown, "rc": 0, "stdout": "", "stderr": "", "stdout_lines": [], "stderr_lines": [], "msg": message, "start": null, "end": null, "delta": null});
         return Ok(if guarded { Done::changed(message, result) } else { Done::skipped_because(message, result) });
     }
-    let line = match call.text("chdir") {
-        Some(folder) => format!("cd {} || exit 2\n{line}", super::node::path_word(call, folder)?),
-        None => line,
-    };
     let stdin = match args.get("stdin").filter(|stdin| !stdin.is_null()) {
         Some(stdin) => {
             let mut text = stdin.as_str().map_or_else(|| stdin.to_string(), str::to_owned);
@@ -290,7 +310,7 @@ async fn run_command(call: &Call<'_>) -> Result<Done, Failure> {
     };
     let mut done = carry_out(call, &line, shown, stdin).await?;
     if let Some(map) = done.result.as_object_mut()
-        && map.get("stderr").and_then(Value::as_str) == Some(missing.as_str())
+        && map.get("stderr").and_then(Value::as_str) == Some(world.mark.as_str())
     {
         let name = map.get("cmd").and_then(|cmd| cmd.get(0)).and_then(Value::as_str).unwrap_or_default().to_owned();
         let message = format!("[Errno 2] No such file or directory: b'{name}'");
@@ -331,7 +351,7 @@ pub(super) async fn carry_out(
             child.close_input().await;
             child
         }
-        None => call.start(line).await?,
+        None => call.start_task(line).await?,
     };
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let masker = world.events.masker();

@@ -13,7 +13,8 @@ use super::{PlayRun, Runner, number_of, skipped};
 use crate::event::{Event, Outcome};
 use crate::failure::{Failure, Kind, Place};
 use crate::modules::{self, Call, Done, Effect, Folders, Line};
-use crate::playbook::{Action, Arg, ArgKind, Loop, Task, Text};
+use crate::playbook::{Action, Arg, ArgKind, Becoming, Common, Loop, Task, Text};
+use crate::remote::shell::Ahead;
 use crate::template::{Scope, is_omit, is_template};
 
 /// One task on one host.
@@ -23,6 +24,8 @@ pub(super) struct Cx<'a> {
     pub(super) task: &'a Task,
     pub(super) host: &'a str,
     pub(super) title: &'a str,
+    /// What comes next for this host, if nothing fails.
+    pub(super) next: Option<&'a Task>,
 }
 
 /// How a task, or one item of it, ended.
@@ -923,6 +926,96 @@ impl Runner<'_> {
         }
     }
 
+    /// The call of a task's module, without what the task says about how it is carried out.
+    fn call<'b>(
+        &'b self,
+        cx: &'b Cx<'_>,
+        scope: &Scope,
+        on: &'b str,
+        args: &'b Map<String, Value>,
+    ) -> Result<Call<'b>, Failure> {
+        let task = cx.task;
+        let role = task.role.as_ref();
+        Ok(Call {
+            world: self.world,
+            host: cx.host,
+            on,
+            module: task.module,
+            args,
+            check: false,
+            diff: false,
+            environment: self.environment(cx, scope)?,
+            timeout: None,
+            no_log: false,
+            verbosity: self.shared.options.verbosity,
+            templater: self.shared.templater.clone(),
+            scope: Scope::new(),
+            place: Some(task.module_place.clone()),
+            folders: Folders {
+                playbook: cx.run.play.base.clone(),
+                role: role.map(|role| role.path.clone()),
+                here: task.folder.as_ref().clone(),
+                parents: role
+                    .map(|role| role.parents.iter().map(|role| role.path.clone()).collect())
+                    .unwrap_or_default(),
+            },
+            line: self.line(cx, scope, on)?,
+            ahead: None,
+        })
+    }
+
+    /// The script of the next task, where that is known now and runs for certain if this one ends with 0: commands alone, for one
+    /// host, that ask nothing before, and of which nothing hangs on what this one says.
+    fn ahead(&self, cx: &Cx<'_>, next: &Task, call: &Call<'_>) -> Ahead {
+        const COMMANDS: &[&str] = &["command", "shell", "raw"];
+        let (task, shared) = (cx.task, &self.shared);
+        let plain = |task: &Task| {
+            let common = &task.common;
+            matches!(task.action, Action::Module)
+                && COMMANDS.contains(&task.module)
+                && common.becoming == Becoming::default()
+                && [&common.connection, &common.remote_user, &common.delegate_to].iter().all(|said| said.is_none())
+                && common.port.is_none()
+                && task.failed_when.is_none()
+                && task.repeat.is_none()
+                && task.until.is_empty()
+                && task.retries.is_none()
+                && cx.frame.nearest(task, |common| common.timeout.as_ref()).is_none()
+                && cx.frame.nearest(task, |common| common.check_mode.as_ref()).is_none()
+                && cx.frame.nearest(task, |common| common.delegate_to.as_ref()).is_none()
+        };
+        // Nothing of what follows is a template that this task could give another meaning.
+        let fixed = |common: &Common| {
+            common.when.is_empty()
+                && common.environment.iter().chain(&common.module_defaults).all(|written| is_fixed(&written.value))
+        };
+        let own = next.common.vars.is_empty()
+            && next.args_template.is_none()
+            && next.args.iter().all(|(name, _, value)| !is_template(name) && is_fixed(value))
+            && next.common.tags.iter().all(|tag| !is_template(&tag.text));
+        let wanted = plain(task)
+            && plain(next)
+            && own
+            && fixed(&next.common)
+            && cx.frame.chain().iter().all(|frame| fixed(&frame.common))
+            && !call.check
+            && self.earlier.is_none()
+            && shared.options.start_at.is_none()
+            && shared.options.step.is_none();
+        if !wanted {
+            return None;
+        }
+        let scope = self.scope(cx.run, cx.frame, Some(next), cx.host).ok()?;
+        if !shared.tags.want(&self.tags(cx.frame, next, &scope)) {
+            return None;
+        }
+        let cx = Cx { task: next, next: None, ..*cx };
+        let args = self.arguments(&cx, &scope).ok()?;
+        let then = self.call(&cx, &scope, call.on, &args).ok()?;
+        let same = then.line.as_ref().map(|line| &line.key) == call.line.as_ref().map(|line| &line.key);
+        if same { modules::command::script(&then) } else { None }
+    }
+
     /// One attempt: the module, and what counts as changed and failed.
     async fn once(&self, cx: &Cx<'_>, scope: &Scope) -> Result<(Ending, Scope), Failure> {
         let task = cx.task;
@@ -942,32 +1035,9 @@ impl Runner<'_> {
         if let Some(on) = &delegated {
             names.data("ansible_delegated_vars", &json!({on: {"ansible_host": on}}));
         }
-        let role = task.role.as_ref();
-        let call = Call {
-            world: self.world,
-            host: cx.host,
-            on: &on,
-            module: task.module,
-            args: &args,
-            check,
-            diff,
-            environment: self.environment(cx, scope)?,
-            timeout,
-            no_log,
-            verbosity: self.shared.options.verbosity,
-            templater: self.shared.templater.clone(),
-            scope: names,
-            place: Some(task.module_place.clone()),
-            folders: Folders {
-                playbook: cx.run.play.base.clone(),
-                role: role.map(|role| role.path.clone()),
-                here: task.folder.as_ref().clone(),
-                parents: role
-                    .map(|role| role.parents.iter().map(|role| role.path.clone()).collect())
-                    .unwrap_or_default(),
-            },
-            line: self.line(cx, scope, &on)?,
-        };
+        let mut call = self.call(cx, scope, &on, &args)?;
+        (call.check, call.diff, call.no_log, call.timeout, call.scope) = (check, diff, no_log, timeout, names);
+        call.ahead = cx.next.and_then(|next| self.ahead(cx, next, &call));
         let work = Box::pin(modules::on_host(&call));
         let ended = match timeout {
             None => work.await,
@@ -1214,6 +1284,16 @@ impl Runner<'_> {
 }
 
 /// A result without what is for windows only.
+/// No template in it, at any depth.
+fn is_fixed(value: &Value) -> bool {
+    match value {
+        Value::String(text) => !is_template(text),
+        Value::Array(items) => items.iter().all(is_fixed),
+        Value::Object(map) => map.iter().all(|(name, value)| !is_template(name) && is_fixed(value)),
+        _ => true,
+    }
+}
+
 fn strip(result: Map<String, Value>) -> Map<String, Value> {
     result.into_iter().filter(|(name, _)| !name.starts_with("_ansible_")).collect()
 }

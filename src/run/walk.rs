@@ -115,18 +115,25 @@ impl Runner<'_> {
             role: None,
             number: 0,
         };
-        Box::pin(self.task(run, hosts, &task, root, false)).await;
+        Box::pin(self.task(run, hosts, &task, root, false, None)).await;
     }
 
     /// Items in order, for those of the hosts that go on.
     async fn items(&self, run: &PlayRun<'_>, hosts: &[String], items: &[Step], frame: &Arc<Frame>) {
-        for item in items {
+        for (at, item) in items.iter().enumerate() {
             let active = self.shared.active(hosts);
             if active.is_empty() {
                 return;
             }
             match item {
-                Step::Task(task) => Box::pin(self.task(run, &active, task, frame, false)).await,
+                Step::Task(task) => {
+                    let next = match items.get(at + 1) {
+                        // Others wait for each other between two tasks.
+                        Some(Step::Task(next)) if active.len() == 1 => Some(next.as_ref()),
+                        _ => None,
+                    };
+                    Box::pin(self.task(run, &active, task, frame, false, next)).await;
+                }
                 Step::Block(block) => Box::pin(self.block(run, &active, block, frame)).await,
             }
         }
@@ -212,7 +219,7 @@ impl Runner<'_> {
     }
 
     /// The task's tags with those of all that stands around it, rendered.
-    fn tags(&self, frame: &Frame, task: &Task, scope: &Scope) -> Vec<String> {
+    pub(super) fn tags(&self, frame: &Frame, task: &Task, scope: &Scope) -> Vec<String> {
         let mut out: Vec<String> = Vec::new();
         let mut add = |tag: String| {
             if !tag.is_empty() && !out.contains(&tag) {
@@ -275,7 +282,15 @@ impl Runner<'_> {
         }
     }
 
-    async fn task(&self, run: &PlayRun<'_>, hosts: &[String], task: &Task, frame: &Arc<Frame>, handler: bool) {
+    async fn task(
+        &self,
+        run: &PlayRun<'_>,
+        hosts: &[String],
+        task: &Task,
+        frame: &Arc<Frame>,
+        handler: bool,
+        next: Option<&Task>,
+    ) {
         let shared = &self.shared;
         let active = shared.active(hosts);
         let Some(first) = active.first().cloned() else { return };
@@ -354,7 +369,7 @@ impl Runner<'_> {
                 match work {
                     Work::Before(host, recorded) => (host, Err(recorded), 0.0),
                     Work::Now(host) => {
-                        let cx = Cx { run, frame, task, host: &host, title };
+                        let cx = Cx { run, frame, task, host: &host, title, next };
                         let ended = self.on(&cx).await;
                         (host, Ok(ended), began.elapsed().as_secs_f64())
                     }
@@ -443,7 +458,7 @@ impl Runner<'_> {
         scope: &Scope,
     ) {
         let began = Instant::now();
-        let cx = Cx { run, frame, task, host: first, title };
+        let cx = Cx { run, frame, task, host: first, title, next: None };
         let ended = match self.wanted(frame, task, scope) {
             Ok(None) => match self.arguments(&cx, scope) {
                 Ok(args) => modules::on_cluster(self.world, task.module, active, &args).await,
@@ -753,7 +768,7 @@ impl Runner<'_> {
                     }
                     failed
                 };
-                Box::pin(self.task(run, &whose, &handler, frame, true)).await;
+                Box::pin(self.task(run, &whose, &handler, frame, true, None)).await;
                 for host in &failed {
                     shared.stand(host, |standing| standing.failed = true);
                 }
@@ -875,7 +890,7 @@ impl Runner<'_> {
             _ => false,
         };
         for host in active.iter().take(if run_once { 1 } else { usize::MAX }) {
-            let cx = Cx { run, frame, task, host, title };
+            let cx = Cx { run, frame, task, host, title, next: None };
             match self.asks(&cx).await {
                 Ok(asked) => {
                     let mut result = Map::new();
