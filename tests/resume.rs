@@ -400,10 +400,19 @@ fn a_command_that_was_sent_ahead_runs_only_behind_a_success() {
     };
     let cases: [(&str, &[(&str, &str)], i32, &str); 6] = [
         ("all go well", &[("echo 1 >>/tmp/ran", ""), ("echo 2 >>/tmp/ran", ""), ("echo 3 >>/tmp/ran", "")], 0, "1 2 3"),
-        ("one fails", &[("echo 1 >>/tmp/ran", ""), ("echo 2 >>/tmp/ran; exit 3", ""), ("echo 3 >>/tmp/ran", "")], 2, "1 2"),
+        (
+            "one fails",
+            &[("echo 1 >>/tmp/ran", ""), ("echo 2 >>/tmp/ran; exit 3", ""), ("echo 3 >>/tmp/ran", "")],
+            2,
+            "1 2",
+        ),
         (
             "its failure is ignored",
-            &[("echo 1 >>/tmp/ran; exit 3", "      ignore_errors: true\n"), ("echo 2 >>/tmp/ran", ""), ("echo 3 >>/tmp/ran", "")],
+            &[
+                ("echo 1 >>/tmp/ran; exit 3", "      ignore_errors: true\n"),
+                ("echo 2 >>/tmp/ran", ""),
+                ("echo 3 >>/tmp/ran", ""),
+            ],
             0,
             "1 2 3",
         ),
@@ -427,7 +436,11 @@ fn a_command_that_was_sent_ahead_runs_only_behind_a_success() {
         ),
         (
             "one is repeated",
-            &[("echo 1 >>/tmp/ran", ""), ("echo 2 {{ item }} >>/tmp/ran", "      loop: [a, b]\n"), ("echo 3 >>/tmp/ran", "")],
+            &[
+                ("echo 1 >>/tmp/ran", ""),
+                ("echo 2 {{ item }} >>/tmp/ran", "      loop: [a, b]\n"),
+                ("echo 3 >>/tmp/ran", ""),
+            ],
             0,
             "1 2 a 2 b 3",
         ),
