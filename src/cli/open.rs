@@ -30,6 +30,7 @@ use crate::vault::{self, Vault};
 const OURS: [&str; 5] = ["ferry_cluster", "ferry_source", "ferry_logs_since", "ferry_logs_dir", "ferry_logs_report"];
 
 /// Settings, inventory and how to reach hosts.
+#[derive(Clone)]
 pub(super) struct Opened {
     pub(super) settings: Settings,
     pub(super) inventory: Inventory,
@@ -276,10 +277,13 @@ fn with_flag(failure: Failure) -> Failure {
 /// # Errors
 /// A file with a secret that cannot be used.
 pub(super) fn reach(common: &Common, settings: &Settings) -> Result<Reach, Failure> {
-    let hide: Vec<String> = common.become_password_env.iter().cloned().collect();
+    let mut hide: Vec<String> = common.become_password_env.iter().cloned().collect();
+    hide.extend(settings.hooks.secret_names());
     let masker = super::MASKER.get_or_init(Masker::new).clone();
     for address in settings.hooks.ping.iter().chain(&settings.hooks.webhook) {
-        masker.learn(&address.clone().into());
+        if let Ok(address) = address.read() {
+            masker.learn(&address.into());
+        }
     }
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| PathBuf::from("/"));
     let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);

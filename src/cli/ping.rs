@@ -92,7 +92,7 @@ pub(super) async fn run(args: PingArgs) -> Result<u8, Failure> {
             }
         }
     }
-    if args.json {
+    if args.common.json(args.json) {
         let text = serde_json::to_string_pretty(&all).unwrap_or_default();
         Sink::stdout().put(&format!("{}\n", clean_json(&opened.masker.mask(&text))));
     } else {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::args::{Common, OutputKind};
 use super::open::{self, Opened};
-use super::{compat, encryption, notify, points_place, prompt};
+use super::{compat, encryption, hook_tasks, notify, points_place, prompt};
 use crate::catalog::Catalog;
 use crate::digest::Sha256;
 use crate::event::{Event, Events, Window};
@@ -159,7 +159,11 @@ fn begin_telling(
         }
         None => {
             let window = Window::default();
-            let memory = report::Memory { runs: opened.settings.runs.clone(), except: id.to_string() };
+            let memory = report::Memory {
+                runs: opened.settings.runs.clone(),
+                except: id.to_string(),
+                command: std::env::args().collect(),
+            };
             let shown = report::spawn(window.clone(), output(common.output), Some(memory)).map_err(cannot)?;
             (window, shown)
         }
@@ -255,6 +259,10 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         compat::on(),
     )?;
     plan.tags = journey.common.manner.tags.clone();
+    if let Some(list) = journey.common.manner.lists.of(&plan) {
+        report::Sink::stdout().put(&list);
+        return Ok(0);
+    }
     // The ways of all hosts of the cluster are read, not only of those that are worked on: a wrong
     // variable anywhere is told before any host is touched.
     let mut hosts = plan.hosts();
@@ -380,6 +388,7 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         title: journey.title.clone(),
         cluster: journey.cluster.as_ref().map(ToString::to_string).unwrap_or_default(),
         catalog: opened.settings.catalogs.first().cloned(),
+        tasks: hook_tasks::HookTasks::new(opened, &journey.common),
     });
     if let Some(notifier) = &notifier {
         notifier.began(&telling.events).await;
@@ -401,6 +410,9 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     for watch in world.work.take_watches() {
         watch.release().await;
     }
+    if let Some(failure) = left_out(&world, &journey.common.manner, telling.events.worst()) {
+        telling.events.commit(Event::Failed { failure })?;
+    }
     let exit = compat::run_code(telling.events.worst());
     let ended = telling.events.commit(Event::RunEnded { exit, seconds: began.elapsed().as_secs_f64(), recap });
     telling.events.close();
@@ -417,6 +429,32 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         return Ok(if exit == 0 { Kind::Failed.exit_code() } else { exit });
     }
     Ok(exit)
+}
+
+/// A run of which only some steps were chosen, and not those that it is for: it must not look like one that saved or
+/// restored something.
+fn left_out(world: &World, manner: &super::run::Manner, worst: Option<Kind>) -> Option<Failure> {
+    let chosen =
+        !manner.tags.only.is_empty() || !manner.tags.skip.is_empty() || manner.start_at.is_some() || manner.step;
+    // A playbook of the operator's own is for what it says.
+    if !chosen || manner.loader.is_some() || world.choices.check || worst.is_some() {
+        return None;
+    }
+    let done = world.phases();
+    let restores = world.choices.restore.point.is_some() || world.choices.restore.migrate.is_some();
+    let wanted: &[&str] = match (restores, world.catalog.is_some()) {
+        (true, _) => &["gravity_restore", "amv_restore", "nfs_restore"],
+        (false, true) => &["point_seal"],
+        (false, false) => return None,
+    };
+    if done.iter().any(|(module, _)| wanted.contains(&module.as_str())) {
+        return None;
+    }
+    Some(
+        Failure::new(Kind::Failed, if restores { "nothing was restored" } else { "nothing was saved" })
+            .saw(format!("none of the steps {} was among those that were chosen", wanted.join(", ")))
+            .mend("without --tags, --skip-tags, --start-at-task and --step all steps are done"),
+    )
 }
 
 /// Waits for Ctrl-C, SIGTERM or SIGHUP and names it.

@@ -106,12 +106,14 @@ pub(super) struct Manner {
     pub(super) become_user: Option<String>,
     /// Facts are gathered only where a play says so.
     pub(super) no_facts: bool,
+    /// What is listed instead of being done.
+    pub(super) lists: super::playing::Lists,
     /// Reads what is included on the way; `None` where nothing can be.
     pub(super) loader: Option<Loader>,
 }
 
 /// Tags as they are typed: several words, commas within.
-fn tags(given: &[String]) -> Vec<String> {
+pub(super) fn tags(given: &[String]) -> Vec<String> {
     given
         .iter()
         .flat_map(|text| text.split(','))
@@ -184,7 +186,7 @@ pub(super) fn roles_path() -> Vec<PathBuf> {
 }
 
 /// A reader of documents that keeps their digests.
-fn reader(
+pub(super) fn reader(
     vault: &Arc<Vault>,
     seen: &Arc<Mutex<Hasher>>,
     twice: Option<&str>,
@@ -308,6 +310,9 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
         Sink::stdout().put(&text);
         return Ok(0);
     }
+    if !compat::on() {
+        super::playing::step_needs_somebody(args.step)?;
+    }
     let needs_catalog = playbooks.iter().flat_map(|playbook| &playbook.plays).any(|play| {
         play.lists().iter().any(|list| {
             plan::calls(
@@ -354,6 +359,7 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
         become_method: args.become_method,
         become_user: args.become_user,
         no_facts: false,
+        lists: super::playing::Lists::default(),
         loader: Some(loader),
     };
     river::flow(Journey {

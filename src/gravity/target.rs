@@ -368,7 +368,7 @@ exit 0
 "#;
 
 /// Text of a node: without colours, secrets and control characters, not longer than a line should be.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     clean(redact(&strip_ansi(text)).trim().as_bytes()).chars().take(400).collect()
 }
 
@@ -449,7 +449,7 @@ fn read_dns(rc: i32, text: &str) -> Look<Vec<String>> {
     }
 }
 
-fn read_certificate(rc: i32, text: &str) -> Look<CertificateSeen> {
+pub(super) fn read_certificate(rc: i32, text: &str) -> Look<CertificateSeen> {
     match rc {
         200 => return Look::NotAsked,
         127 => return Look::Unknown("there is no openssl on the node".to_owned()),

@@ -86,7 +86,7 @@ pub struct Reading {
 }
 
 /// An inventory: groups, hosts and their merged variables. Nothing in it was ever on a host.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Inventory {
     groups: Vec<Group>,
     group_at: HashMap<String, usize>,

@@ -670,6 +670,8 @@ pub(super) fn body(event: &Stamped, width: usize, style: Style, output: Output) 
                     let counts = counts.iter().filter(|(word, count)| **count > 0 && *word != "ignored_changed");
                     (host.clone(), counts.map(|(word, count)| format!("{word} {count}")).collect::<Vec<_>>().join(", "))
                 })
+                // Nodes that were only looked at for their cluster have nothing of their own to count.
+                .filter(|(_, counts): &(String, String)| !counts.is_empty())
                 .collect();
             pen.table(&rows);
             let (sign, paint) = if *exit == 0 { ("✓", Paint::Green) } else { ("✗", Paint::Red) };
