@@ -844,6 +844,28 @@ fn hooks_may_be_tasks_and_addresses_stand_elsewhere() {
         "- hosts: prod-2\n  gather_facts: false\n  tasks:\n    - shell: 'echo {{ ferry_hook.exit }} {{ ferry_hook.ok }} >/tmp/told-after'\n",
     );
     put("bad.yml", "- name: Nobody to tell\n  fail: { msg: nobody }\n");
+    put("said.yml", "- copy:\n    content: \"{{ ferry_hook.failures }}\"\n    dest: \"{{ playbook_dir }}/said\"\n");
+    let harm = hooks.join("harm");
+    let playbooks = std::path::Path::new(&cluster.config).parent().unwrap().join("playbooks");
+    std::fs::create_dir(&playbooks).unwrap();
+    let mine = playbooks.join("backup.yml");
+    std::fs::write(
+        &mine,
+        format!(
+            "- hosts: \"{{{{ ferry_cluster }}}}\"\n  gather_facts: false\n  tasks:\n    \
+             - fail:\n        msg: \"{{% raw %}}{{{{ lookup('pipe', 'touch {}') }}}}{{% endraw %}}\"\n",
+            harm.display()
+        ),
+    )
+    .unwrap();
+    // What a host says reaches a hook as it is: it is no template.
+    with("on_error = \"hooks/said.yml\"");
+    let ended = Going::start(&mut cluster.command(&["backup", "prod", "--output", "plain"])).end(SOON);
+    assert_eq!(ended.code, Some(2), "{}", ended.said);
+    std::fs::remove_file(&mine).unwrap();
+    let said = std::fs::read_to_string(hooks.join("said")).unwrap();
+    assert!(said.contains("{{ lookup("), "{said}");
+    assert!(!harm.exists(), "a host's words were rendered");
     std::fs::write(cluster.dir().join("address"), format!("http://127.0.0.1:{port}/wh-s3cret\n")).unwrap();
     with(
         "before = \"hooks/before.yml\"\nafter = \"hooks/after.yml\"\non_error = \"hooks/bad.yml\"\nping = { env = \"HC_ADDRESS\" }\nwebhook = { file = \"address\" }",
@@ -865,7 +887,7 @@ fn hooks_may_be_tasks_and_addresses_stand_elsewhere() {
     // Their journals lie with the run, and are no runs of their own.
     let listed = cluster.run(&["runs", "list", "--json"], SOON);
     let listed: serde_json::Value = serde_json::from_str(&listed.said[listed.said.find('[').unwrap()..]).unwrap();
-    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
     let dir = PathBuf::from(listed[0]["dir"].as_str().unwrap());
     for name in ["before", "after"] {
         let journal = std::fs::read_to_string(dir.join("hooks").join(name).join("journal.jsonl")).unwrap();

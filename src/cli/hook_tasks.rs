@@ -68,7 +68,6 @@ impl HookTasks {
         let mut loader = Loader::new(modules::table());
         loader.roles_path = runs::roles_path();
         loader.extra = self.opened.extra.clone();
-        loader.extra.insert("ferry_hook".to_owned(), told.clone());
         loader.base = path.parent().unwrap_or(Path::new(".")).to_path_buf();
         let first = if plays {
             loader.read = read;
@@ -92,6 +91,8 @@ impl HookTasks {
         let inventory = self.opened.inventory.clone();
         let mut plan = Plan::make(&inventory, &[playbook], &extra, None, self.opened.settings.forks, false)?;
         plan.tags = Tags::default();
+        // The failures among it are in a host's words: they are read as they are, and never rendered.
+        plan.told.insert("ferry_hook".to_owned(), told.clone());
         let (ways, vars) = self.opened.ways(&plan.hosts())?;
         let cannot = |error: std::io::Error| {
             Failure::new(Kind::CouldNotStart, "the hook's journal cannot be kept").saw(error.to_string())

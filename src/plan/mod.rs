@@ -75,6 +75,8 @@ pub struct Plan {
     pub plays: Vec<PlannedPlay>,
     /// `-e`.
     pub extra: Map<String, Value>,
+    /// As strong as `-e`, and never templates: what ferry tells of a run, hosts' own words among it.
+    pub told: Map<String, Value>,
     /// `--limit`.
     pub limit: Option<String>,
     /// Hosts at once.
@@ -280,7 +282,14 @@ impl Plan {
                 file: playbook.file.clone(),
             });
         }
-        Ok(Self { plays, extra: extra.clone(), limit: limit.map(str::to_owned), forks, tags: Tags::default() })
+        Ok(Self {
+            plays,
+            extra: extra.clone(),
+            told: Map::new(),
+            limit: limit.map(str::to_owned),
+            forks,
+            tags: Tags::default(),
+        })
     }
 
     /// How many tasks there are, each counted once.

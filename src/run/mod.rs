@@ -305,6 +305,9 @@ pub async fn carry_on(world: &World, plan: &Plan, options: Options, earlier: Opt
     for (name, value) in &plan.extra {
         extra_scope.written(name, value, None);
     }
+    for (name, value) in &plan.told {
+        extra_scope.data(name, value);
+    }
     let begun = options.start_at.is_none();
     let shared = Arc::new(Shared {
         inventory: RwLock::new(options.inventory),

@@ -652,10 +652,6 @@ impl Wire {
             script.extend_from_slice(reader.string()?);
         }
         script.truncate(length);
-        let whole = word(line, "ferry-", "-whole");
-        if !whole.is_empty() {
-            self.out(format!("{whole}\n").as_bytes())?;
-        }
         Ok(String::from_utf8_lossy(&script).into_owned())
     }
 
