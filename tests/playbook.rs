@@ -325,6 +325,21 @@ fn what_ferry_has_not_is_refused_before_any_host_is_touched() {
     }
 }
 
+/// Hosts that go on by themselves: nothing of a task that throttles is sent ahead of its turn.
+#[test]
+fn a_task_that_throttles_is_for_one_host_at_a_time_under_free() {
+    let home = tempfile::tempdir().unwrap();
+    let lock = home.path().join("lock");
+    let text = format!(
+        "- hosts: all\n  gather_facts: false\n  strategy: free\n  tasks:\n    - command: 'true'\n    \
+         - shell: mkdir {lock} || exit 9; sleep 0.3; rmdir {lock}\n      throttle: 1\n",
+        lock = lock.display()
+    );
+    write(home.path(), &[("p.yml", &text)]);
+    let mine = ferry(home.path(), true, &["p.yml"]);
+    assert_eq!(mine.code, 0, "{}{}", mine.out, mine.err);
+}
+
 #[test]
 fn commands_go_on_without_us() {
     let home = tempfile::tempdir().unwrap();

@@ -75,6 +75,9 @@ while read -r n m k g; do
 done
 exit 0"#;
 
+/// So much a script that was sent ahead may say before the one before it has ended on both streams, in bytes.
+const MOST_EARLY: usize = 16 << 20;
+
 /// From so many bytes on a script is sent by its length.
 const LONG: usize = 4 << 10;
 
@@ -92,6 +95,9 @@ struct Open {
     child: Child,
     /// What was sent ahead and is not begun here yet: its nonce and its text.
     ahead: Option<(String, String)>,
+    /// What that one has said already, behind the end of the one before it.
+    early: VecDeque<Piece>,
+    early_bytes: usize,
 }
 
 /// The script that follows for certain if the one before it ends with 0: the same text, in the same shell, and nothing between.
@@ -155,7 +161,7 @@ impl Shell {
             let first = quote(script.trim_end_matches('\n'))
                 .map_err(|nul| Failure::new(Kind::CouldNotStart, nul.to_string()))?;
             let child = session.open_root(&format!("{RUN}n={nonce}\ns={first}\n{LOOP}")).await?;
-            *slot = Some(Open { session: session.clone(), child, ahead: None });
+            *slot = Some(Open { session: session.clone(), child, ahead: None, early: VecDeque::new(), early_bytes: 0 });
         }
         Ok(Task::begin(slot, &nonce, ahead, script.len()).await)
     }
@@ -218,7 +224,34 @@ impl Task {
                 open.ahead = Some((nonce, text));
             }
         }
-        Child::Shell(Box::new(Self { slot, ends, merged, ready: VecDeque::new(), lost: None }))
+        let early = slot.as_mut().map(|open| {
+            open.early_bytes = 0;
+            std::mem::take(&mut open.early)
+        });
+        let mut task = Self { slot, ends, merged, ready: VecDeque::new(), lost: None };
+        for piece in early.into_iter().flatten() {
+            task.hear(piece);
+        }
+        Child::Shell(Box::new(task))
+    }
+
+    /// Takes in what the loop said; what is behind this script's end is the next one's.
+    fn hear(&mut self, piece: Piece) {
+        let Some(open) = self.slot.as_mut() else { return };
+        let [out, err] = &mut self.ends;
+        let (end, bytes, wrap): (_, _, fn(Bytes) -> Piece) = match piece {
+            Piece::Out(bytes) => (out, bytes, Piece::Out),
+            Piece::Err(bytes) => (err, bytes, Piece::Err),
+        };
+        let behind = end.take(bytes, wrap, open.ahead.is_some(), &mut self.ready);
+        if !behind.is_empty() {
+            open.early_bytes += behind.len();
+            open.early.push_back(wrap(behind));
+        }
+        // Both ends come in one breath: a host that goes on and on between them is not heard any more.
+        if open.early_bytes > MOST_EARLY {
+            self.lost = Some(Exit::Lost("the script's end was not seen on both streams".to_owned()));
+        }
     }
 
     /// Something was sent behind this script and waits for its end.
@@ -235,10 +268,8 @@ impl Task {
                 return None;
             }
             let open = self.slot.as_mut()?;
-            let [out, err] = &mut self.ends;
             match Box::pin(open.child.next()).await {
-                Some(Piece::Out(bytes)) => out.take(bytes, Piece::Out, &mut self.ready),
-                Some(Piece::Err(bytes)) => err.take(bytes, Piece::Err, &mut self.ready),
+                Some(piece) => self.hear(piece),
                 None => {
                     // The shell ended under the script: the connection is gone, or the script killed its parent.
                     let mut why = match Box::pin(open.child.exit()).await {
@@ -249,6 +280,7 @@ impl Task {
                         why.push_str("; the next command was sent already, and ran if this one ended with 0");
                     }
                     self.lost = Some(Exit::Lost(why));
+                    let [out, err] = &mut self.ends;
                     out.rest(Piece::Out, &mut self.ready);
                     err.rest(Piece::Err, &mut self.ready);
                 }
@@ -287,7 +319,8 @@ impl Drop for Task {
     }
 }
 
-/// Looks for the end of one stream: the nonce, a blank, the exit code, a line feed, and nothing behind them.
+/// Looks for the end of one stream: the nonce, a blank, the exit code, a line feed; and nothing behind them, but where a script was
+/// sent ahead: then what that one says.
 #[derive(Debug)]
 struct End {
     nonce: Vec<u8>,
@@ -304,10 +337,11 @@ impl End {
         Self { nonce: nonce.as_bytes().to_vec(), held: Vec::new(), code: None }
     }
 
-    fn take(&mut self, bytes: Bytes, wrap: fn(Bytes) -> Piece, ready: &mut VecDeque<Piece>) {
+    /// Takes in a piece, and returns what stands behind the end where something `follows`.
+    fn take(&mut self, bytes: Bytes, wrap: fn(Bytes) -> Piece, follows: bool, ready: &mut VecDeque<Piece>) -> Bytes {
         if self.code.is_some() {
-            // Nobody but the loop can speak here, and it waits for us: a host that does so all the same is not heard.
-            return;
+            // Nobody but the loop can speak here. Where it waits for us, a host that does so all the same is not heard.
+            return if follows { bytes } else { Bytes::new() };
         }
         let bytes = if self.held.is_empty() {
             bytes
@@ -316,30 +350,47 @@ impl End {
             joined.extend_from_slice(&bytes);
             Bytes::from(joined)
         };
-        // Nothing follows the end, so it can only begin this far from the last byte.
-        let from = bytes.len().saturating_sub(self.nonce.len() + TRAILER);
+        // Where nothing follows the end, it can only begin this far from the last byte.
+        let from = if follows { 0 } else { bytes.len().saturating_sub(self.nonce.len() + TRAILER) };
         let Some(at) = self.begins(&bytes, from) else {
             ready.push_back(wrap(bytes));
-            return;
+            return Bytes::new();
         };
-        let tail = bytes.get(at..).unwrap_or_default();
-        if let Some(code) = tail.strip_suffix(b"\n").and_then(|line| line.get(self.nonce.len() + 1..)) {
-            self.code = Some(String::from_utf8_lossy(code).into_owned());
-        } else {
-            self.held = tail.to_vec();
-        }
+        let tail = bytes.slice(at..);
+        let line = if follows { tail.iter().position(|byte| *byte == b'\n') } else { tail.len().checked_sub(1) };
+        let code = line
+            .filter(|at| tail.get(*at) == Some(&b'\n'))
+            .and_then(|at| Some((at, tail.get(self.nonce.len() + 1..at)?)));
+        let behind = match code {
+            Some((line, code)) => {
+                self.code = Some(String::from_utf8_lossy(code).into_owned());
+                tail.slice(line + 1..)
+            }
+            None => {
+                self.held = tail.to_vec();
+                Bytes::new()
+            }
+        };
         if at > 0 {
             ready.push_back(wrap(bytes.slice(..at)));
         }
+        behind
     }
 
     /// Where the end begins, or may begin when more has come.
     fn begins(&self, bytes: &[u8], from: usize) -> Option<usize> {
-        (from..bytes.len()).find(|at| {
-            let tail = bytes.get(*at..).unwrap_or_default();
+        let first = self.nonce.first();
+        let mut at = from;
+        loop {
+            let tail = bytes.get(at..)?;
+            let here = tail.iter().position(|byte| Some(byte) == first)?;
+            let tail = tail.get(here..)?;
             let known = tail.len().min(self.nonce.len());
-            tail.get(..known) == self.nonce.get(..known)
-        })
+            if tail.get(..known) == self.nonce.get(..known) {
+                return Some(at + here);
+            }
+            at += here + 1;
+        }
     }
 
     /// What was held back and turned out to be no end.
@@ -505,6 +556,52 @@ mod tests {
         }
     }
 
+    /// What a script that was sent ahead says may stand in one piece with the end of the one before it.
+    #[test]
+    fn what_the_next_one_says_is_the_next_ones_however_the_bytes_are_cut() {
+        let whole = b"some @@ output@@00112233 0\nthe next @@one\n@@44556677 3\n";
+        for cut in 0..whole.len() {
+            for second in cut..whole.len() {
+                let mut ends = [End::new("@@00112233"), End::new("@@44556677")];
+                let mut said = [VecDeque::new(), VecDeque::new()];
+                for part in [&whole[..cut], &whole[cut..second], &whole[second..]] {
+                    let behind = ends[0].take(Bytes::copy_from_slice(part), Piece::Out, true, &mut said[0]);
+                    if !behind.is_empty() {
+                        let left = ends[1].take(behind, Piece::Out, false, &mut said[1]);
+                        assert!(left.is_empty());
+                    }
+                }
+                let text = |pieces: &VecDeque<Piece>| -> Vec<u8> {
+                    pieces.iter().flat_map(|(Piece::Out(bytes) | Piece::Err(bytes))| bytes.to_vec()).collect()
+                };
+                assert_eq!(ends.each_ref().map(|end| end.code.as_deref()), [Some("0"), Some("3")], "{cut} {second}");
+                assert_eq!(text(&said[0]), b"some @@ output", "{cut} {second}");
+                assert_eq!(text(&said[1]), b"the next @@one\n", "{cut} {second}");
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn scripts_that_are_sent_ahead_and_quick_keep_their_own_words() {
+        for words in ["dash", "bash --posix", "busybox sh"] {
+            let yard = tempfile::tempdir().unwrap();
+            let session = with(words, &yard);
+            let shell = Shell::default();
+            let script = |at: usize| format!("echo out {at}; echo err {at} >&2");
+            for at in 0..60 {
+                let ahead = (at < 59).then(|| script(at + 1));
+                let child = shell.start_before(&session, &script(at), ahead).await.unwrap();
+                // Slow to hear: the next one is through by then.
+                if at % 3 == 0 {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                let said = gather("here", child, PATIENCE).await.unwrap();
+                assert_eq!((said.text(), said.exit.clone()), (format!("out {at}"), Exit::Code(0)), "{words}");
+                assert_eq!(said.err_text().trim(), format!("err {at}"), "{words}");
+            }
+        }
+    }
+
     #[test]
     fn the_end_is_found_however_the_bytes_are_cut() {
         let whole = b"some @@ output @@0000 without a line feed@@00112233 17\n";
@@ -513,7 +610,8 @@ mod tests {
                 let mut end = End::new("@@00112233");
                 let mut ready = VecDeque::new();
                 for part in [&whole[..cut], &whole[cut..second], &whole[second..]] {
-                    end.take(Bytes::copy_from_slice(part), Piece::Out, &mut ready);
+                    let behind = end.take(Bytes::copy_from_slice(part), Piece::Out, false, &mut ready);
+                    assert!(behind.is_empty());
                 }
                 let said: Vec<u8> = ready
                     .iter()

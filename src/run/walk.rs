@@ -122,6 +122,7 @@ impl Runner<'_> {
 
     /// Items in order, for those of the hosts that go on.
     async fn items(&self, run: &PlayRun<'_>, hosts: &[String], items: &[Step], frame: &Arc<Frame>) {
+        let alone = run.strategy == Strategy::Linear || run.batch.len() == 1;
         for (at, item) in items.iter().enumerate() {
             let active = self.shared.active(hosts);
             if active.is_empty() {
@@ -130,8 +131,8 @@ impl Runner<'_> {
             match item {
                 Step::Task(task) => {
                     let next = match items.get(at + 1) {
-                        // Others wait for each other between two tasks.
-                        Some(Step::Task(next)) if active.len() == 1 => Some(next.as_ref()),
+                        // Nobody else goes on meanwhile, who might wait for this host, be throttled with it or be delegated to it.
+                        Some(Step::Task(next)) if active.len() == 1 && alone => Some(next.as_ref()),
                         _ => None,
                     };
                     Box::pin(self.task(run, &active, task, frame, false, next)).await;
