@@ -369,7 +369,7 @@ pub(super) struct BackupArgs {
     #[arg(long)]
     pub(super) yes: bool,
     /// The playbook underneath
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "The playbook underneath")]
     pub(super) playing: super::playing::Playing,
     /// Shared options
     #[command(flatten)]
@@ -429,7 +429,7 @@ pub(super) struct RestoreArgs {
     #[command(flatten)]
     pub(super) confirmation: Confirmation,
     /// The playbook underneath
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "The playbook underneath")]
     pub(super) playing: super::playing::Playing,
     /// Shared options
     #[command(flatten)]

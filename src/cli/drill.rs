@@ -38,7 +38,7 @@ pub(super) struct DrillArgs {
     #[command(flatten)]
     pub(super) confirmation: Confirmation,
     /// The playbook underneath
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "The playbook underneath")]
     pub(super) playing: super::playing::Playing,
     /// Shared options
     #[command(flatten)]

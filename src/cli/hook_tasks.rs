@@ -17,7 +17,7 @@ use crate::digest::Hasher;
 use crate::event::{Event, Events};
 use crate::failure::{Failure, Kind};
 use crate::modules::world::World;
-use crate::modules::{self, Choices, RestoreChoices, RunInfo};
+use crate::modules::{self, Choices, RunInfo};
 use crate::name::RunId;
 use crate::plan::{Plan, Tags};
 use crate::playbook::Loader;
@@ -130,15 +130,7 @@ impl HookTasks {
             inventory_sha256: None,
             playbook_sha256: None,
         };
-        let choices = Choices {
-            check: false,
-            only: Vec::new(),
-            label: None,
-            hold: None,
-            waive: Default::default(),
-            patience: river::patience()?,
-            restore: RestoreChoices::default(),
-        };
+        let choices = Choices::plain(river::patience()?);
         let mut world = World::new(events.clone(), info, choices, None, ways, vars, None);
         world.reach = Some(Arc::clone(&self.opened.reach));
         let manner = runs::Manner { loader: Some(loader), ..runs::Manner::default() };

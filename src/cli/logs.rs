@@ -10,7 +10,7 @@ use super::river::{self, Journey};
 use super::{open, playbooks};
 use crate::digest::Sha256;
 use crate::failure::{Failure, Kind};
-use crate::modules::{self, Choices, RestoreChoices};
+use crate::modules::{self, Choices};
 use crate::playbook::Playbook;
 use crate::settings::duration;
 
@@ -32,7 +32,7 @@ pub(super) struct LogsArgs {
     #[arg(long, value_name = "DIR")]
     pub(super) dir: Option<PathBuf>,
     /// The playbook underneath
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "The playbook underneath")]
     pub(super) playing: super::playing::Playing,
     /// Shared options
     #[command(flatten)]
@@ -63,15 +63,7 @@ pub(super) async fn run(args: LogsArgs) -> Result<u8, Failure> {
     opened.extra.insert("ferry_logs_since".to_owned(), json!(format!("{}s", age.as_secs())));
     opened.extra.insert("ferry_logs_dir".to_owned(), json!(dir.display().to_string()));
     opened.extra.insert("ferry_logs_report".to_owned(), json!(report));
-    let choices = Choices {
-        check: false,
-        only: Vec::new(),
-        label: None,
-        hold: None,
-        waive: Default::default(),
-        patience: river::patience()?,
-        restore: RestoreChoices::default(),
-    };
+    let choices = Choices::plain(river::patience()?);
     river::flow(Journey {
         opened,
         playbooks: vec![playbook],

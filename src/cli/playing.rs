@@ -1,5 +1,5 @@
-//! Ansible's letters that are about a playbook, for the commands that are playbooks underneath: backup, restore, migrate,
-//! drill, logs. What does not live here: what they mean for the engine (`run::Manner`).
+//! Ansible's letters that are about a playbook, for `run` and for the commands that are playbooks underneath: backup,
+//! restore, migrate, drill, logs. What does not live here: what they mean for the engine (`run::Manner`).
 //!
 //! None of them switches a gate off: gates, digests and confirmation are inside the modules that destroy.
 
@@ -13,7 +13,6 @@ use crate::plan::{Plan, Tags};
 
 /// Which parts of the playbook, and what of it is only listed.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "The playbook underneath")]
 pub(super) struct Playing {
     /// Show what differs in files
     #[arg(short = 'D', long)]
@@ -60,12 +59,17 @@ pub(super) struct Lists {
 impl Lists {
     /// Whether the run ends with a list.
     pub(super) fn any(self) -> bool {
-        self.syntax || self.hosts || self.tasks || self.tags
+        self.syntax || self.of_plan()
+    }
+
+    /// Whether something of the plan is listed.
+    pub(super) fn of_plan(self) -> bool {
+        self.hosts || self.tasks || self.tags
     }
 
     /// The list, where one is asked for.
     pub(super) fn of(self, plan: &Plan) -> Option<String> {
-        if self.hosts || self.tasks || self.tags {
+        if self.of_plan() {
             return Some(plan.listing(self.hosts, self.tasks, self.tags));
         }
         self.syntax.then(|| "the playbooks can be read\n".to_owned())
@@ -91,17 +95,26 @@ impl Playing {
     /// # Errors
     /// [`Kind::CouldNotStart`]: a person is needed and none is there.
     pub(super) fn put(self, common: &mut Common) -> Result<(), Failure> {
-        let lists =
-            Lists { syntax: self.syntax_check, hosts: self.list_hosts, tasks: self.list_tasks, tags: self.list_tags };
-        step_needs_somebody(self.step && !lists.any())?;
-        common.manner = Manner {
+        let manner = self.manner();
+        step_needs_somebody(manner.step && !manner.lists.any())?;
+        common.manner = manner;
+        Ok(())
+    }
+
+    /// What it says to the engine.
+    pub(super) fn manner(self) -> Manner {
+        Manner {
             diff: self.diff,
             tags: Tags { only: tags(&self.tags), skip: tags(&self.skip_tags) },
             start_at: self.start_at_task,
             step: self.step,
-            lists,
+            lists: Lists {
+                syntax: self.syntax_check,
+                hosts: self.list_hosts,
+                tasks: self.list_tasks,
+                tags: self.list_tags,
+            },
             ..Manner::default()
-        };
-        Ok(())
+        }
     }
 }

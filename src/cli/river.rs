@@ -93,15 +93,7 @@ impl Journey {
         check: bool,
         common: Common,
     ) -> Result<Self, Failure> {
-        let choices = Choices {
-            check,
-            only: Vec::new(),
-            label: None,
-            hold: None,
-            waive: Default::default(),
-            patience: patience()?,
-            restore: Default::default(),
-        };
+        let choices = Choices { check, ..Choices::plain(patience()?) };
         Ok(Self {
             opened,
             playbooks: vec![playbook],

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::Args;
 
 use super::args::{Common, Confirmation};
+use super::playing::{Playing, step_needs_somebody};
 use super::river::{self, Journey};
 use super::{compat, open, prompt};
 use crate::digest::Hasher;
@@ -28,33 +29,8 @@ pub(super) struct RunArgs {
     /// Say what would be done
     #[arg(short = 'C', long)]
     pub(super) check: bool,
-    /// Show what differs in files
-    #[arg(short = 'D', long)]
-    diff: bool,
-    /// Only tasks with these tags; may be given several times
-    #[arg(short = 't', long, value_name = "TAGS")]
-    tags: Vec<String>,
-    /// Not the tasks with these tags; may be given several times
-    #[arg(long, value_name = "TAGS")]
-    skip_tags: Vec<String>,
-    /// Only read, tell errors, and stop
-    #[arg(long)]
-    pub(super) syntax_check: bool,
-    /// List the hosts and stop
-    #[arg(long)]
-    pub(super) list_hosts: bool,
-    /// List the tasks and stop
-    #[arg(long)]
-    pub(super) list_tasks: bool,
-    /// List the tags and stop
-    #[arg(long)]
-    list_tags: bool,
-    /// Ask before each task
-    #[arg(long)]
-    step: bool,
-    /// Begin at the task of this name, or the first that fits the pattern
-    #[arg(long, value_name = "NAME")]
-    start_at_task: Option<String>,
+    #[command(flatten)]
+    pub(super) playing: Playing,
     /// Run handlers although a task has failed
     #[arg(long)]
     force_handlers: bool,
@@ -289,8 +265,8 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
             return Err(Failure::new(Kind::CouldNotStart, what).saw(limit.to_owned()));
         }
     }
-    let tags = Tags { only: tags(&args.tags), skip: tags(&args.skip_tags) };
-    if args.syntax_check || args.list_hosts || args.list_tasks || args.list_tags {
+    let manner = args.playing.manner();
+    if manner.lists.any() {
         let mut plan = Plan::make(
             &opened.inventory,
             &playbooks,
@@ -299,19 +275,17 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
             opened.settings.forks,
             compat::on(),
         )?;
-        plan.tags = tags;
-        let text = if args.list_hosts || args.list_tasks || args.list_tags {
-            plan.listing(args.list_hosts, args.list_tasks, args.list_tags)
-        } else if compat::on() {
-            plan.plays.first().map(|play| format!("\nplaybook: {}\n", play.file)).unwrap_or_default()
+        plan.tags = manner.tags;
+        let text = if compat::on() && !manner.lists.of_plan() {
+            plan.plays.first().map(|play| format!("\nplaybook: {}\n", play.file))
         } else {
-            "the playbooks can be read\n".to_owned()
+            manner.lists.of(&plan)
         };
-        Sink::stdout().put(&text);
+        Sink::stdout().put(&text.unwrap_or_default());
         return Ok(0);
     }
     if !compat::on() {
-        super::playing::step_needs_somebody(args.step)?;
+        step_needs_somebody(manner.step)?;
     }
     let needs_catalog = playbooks.iter().flat_map(|playbook| &playbook.plays).any(|play| {
         play.lists().iter().any(|list| {
@@ -350,17 +324,12 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
     };
     let digest = seen.lock().unwrap_or_else(PoisonError::into_inner).clone().finish();
     args.common.manner = Manner {
-        diff: args.diff,
-        tags,
-        start_at: args.start_at_task,
-        step: args.step,
         force_handlers: args.force_handlers,
         connection: args.connection,
         become_method: args.become_method,
         become_user: args.become_user,
-        no_facts: false,
-        lists: super::playing::Lists::default(),
         loader: Some(loader),
+        ..manner
     };
     river::flow(Journey {
         opened,

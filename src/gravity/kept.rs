@@ -10,11 +10,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::gates::platform_host;
-use super::probe::{FUNCTIONS, STATE, sections, tail};
+use super::probe::{FUNCTIONS, STATE, look, sections, tail};
 use super::target::{CertificateSeen, Look, plain, read_certificate};
 use crate::digest::Sha256;
 use crate::failure::{Failure, Kind};
-use crate::remote::{Exit, Session, quote};
+use crate::remote::{Session, quote};
 
 /// How long the look may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -117,13 +117,7 @@ pub async fn kept(session: &Session, questions: &KeptQuestions) -> Result<Kept, 
     let nonce = format!("ferry-{nonce:032x}");
     let host = session.host();
     let script = script(questions, &nonce).map_err(|failure| failure.on(host))?;
-    let said = session.run_root(&script, PATIENCE).await?;
-    if let Exit::Lost(why) = &said.exit {
-        return Err(Failure::new(Kind::Unreachable, "the connection ended while the host was looked at")
-            .on(host)
-            .saw(why.clone())
-            .again());
-    }
+    let said = look(session, &script, PATIENCE).await?;
     read(&nonce, &said.out).map_err(|why| {
         Failure::new(Kind::Failed, "the look at certificates and exports was cut short").on(host).saw(format!(
             "{why}; {}; standard error: {}",

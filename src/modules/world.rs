@@ -64,6 +64,21 @@ pub struct Choices {
     pub restore: RestoreChoices,
 }
 
+impl Choices {
+    /// Nothing was asked for but to be carried out.
+    pub fn plain(patience: Duration) -> Self {
+        Self {
+            check: false,
+            only: Vec::new(),
+            label: None,
+            hold: None,
+            waive: BTreeMap::new(),
+            patience,
+            restore: RestoreChoices::default(),
+        }
+    }
+}
+
 /// What was asked for on the command line and concerns a restore.
 #[derive(Debug, Clone, Default)]
 pub struct RestoreChoices {
