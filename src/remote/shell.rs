@@ -547,11 +547,11 @@ mod tests {
             assert_eq!((said.text().as_str(), ran().as_str()), ("3", "1\n2\n3\n"), "{words}");
             // Nobody hears of the first any more: the second does not run.
             std::fs::write(&note, "").unwrap();
-            let slow = format!("sleep 0.4; {}", script(4, 0));
+            let slow = format!("sleep 1.5; {}", script(4, 0));
             let child = shell.start_before(&session, &slow, Some(script(5, 0))).await.unwrap();
             tokio::time::sleep(Duration::from_millis(100)).await;
             drop(child);
-            tokio::time::sleep(Duration::from_millis(800)).await;
+            tokio::time::sleep(Duration::from_millis(2000)).await;
             assert!(!ran().contains('5'), "{words}: {}", ran());
         }
     }

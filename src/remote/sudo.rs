@@ -170,32 +170,43 @@ impl Denied {
     }
 }
 
+/// How the bootstrap reads the script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// By the shell itself, so many lines, each with its line feed: to start another program for a short script takes longer.
+    Lines(usize),
+    /// By a program, so many bytes.
+    Bytes,
+}
+
+/// The longest script that is read line by line, in bytes: the shell takes them one by one.
+const SHORT: usize = 2 << 10;
+
 /// The shell line that says that it is there and reads `length` bytes of script and runs them. One line without line feeds,
 /// so that every login shell passes it on. It says so on both streams where the script is sent at once: only then
 /// anything of the script could stand before it. Elsewhere nobody waits for the second word, and it would be taken
 /// for the script's own. Names stand in braces: with the flags `-i` and `-s` sudo gives the line to a shell, and hides every
 /// character from it but letters, digits and `$`.
 ///
-/// A short line is read by the shell itself, byte by byte; to start `head` for it would take longer. What follows behind the
-/// script is the script's own input, and `head` is known to leave that where it is in GNU's coreutils only: busybox's takes
-/// more from a pipe than it gives out. Elsewhere `dd` reads byte by byte.
-fn bootstrap(nonce: &str, length: usize, at_once: bool, one_line: bool) -> String {
-    let read = if one_line {
-        "IFS= read -r s || exit 97".to_owned()
-    } else {
-        format!(
+/// What follows behind the script is the script's own input. The shell leaves it where it is, and `head` is known to do so in
+/// GNU's coreutils only: busybox's takes more from a pipe than it gives out. Elsewhere `dd` reads byte by byte.
+fn bootstrap(nonce: &str, length: usize, at_once: bool, reading: Reading) -> String {
+    let read = match reading {
+        Reading::Lines(1) => "IFS= read -r s || exit 97; s=${s}${n}".to_owned(),
+        Reading::Lines(lines) => format!(
+            "s=; k={lines}; while [ ${{k}} -gt 0 ]; do IFS= read -r l || exit 97; s=${{s}}${{l}}${{n}}; k=$((k-1)); done"
+        ),
+        Reading::Bytes => format!(
             "s=$(case $(head --version 2>&1) in *GNU*) head -c {length};; *) dd ibs=1 obs=4096 count={length} 2>/dev/null;; esac)"
-        )
+        ),
     };
+    let feed = if reading == Reading::Bytes { "" } else { "n=$(printf \"\\nx\"); n=${n%x}; " };
     let both = if at_once { format!("printf \"%s\\n\" {nonce} >&2; ") } else { String::new() };
     format!(
         "LC_ALL=C; export LC_ALL; PATH=${{PATH}}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; \
-         printf \"%s\\n\" {nonce}; {both}{read}; [ ${{#s}} -eq {length} ] || exit 97; eval \"${{s}}\""
+         printf \"%s\\n\" {nonce}; {both}{feed}{read}; [ ${{#s}} -eq {length} ] || exit 97; eval \"${{s}}\""
     )
 }
-
-/// The longest script that is read as a line, in bytes.
-const SHORT_LINE: usize = 1 << 10;
 
 /// Exit code of the bootstrap when the script did not arrive whole.
 const CUT: i32 = 97;
@@ -252,15 +263,18 @@ async fn exchange(
     let at_once = manner == Manner::AtOnce;
     let plan = session.become_plan().clone();
     let host = session.host().to_owned();
-    // The shell's $( ) drops line feeds at the end, and the length must still agree.
-    let script = script.trim_end();
     let nonce: u128 = rand::random();
     let (prompt, ready) = (format!("ferry-{nonce:032x}-password"), format!("ferry-{nonce:032x}-ready"));
+    // The shell's $( ) drops line feeds at the end, and the length must still agree.
+    let mut script = script.trim_end().to_owned();
     // A scripted host counts the bytes that it is told of.
-    let one_line = script.len() <= SHORT_LINE && !script.contains('\n') && !matches!(session, Session::Fake(_));
-    let boot = bootstrap(&ready, script.len(), at_once, one_line);
-    let sent = if one_line { format!("{script}\n") } else { script.to_owned() };
-    let script = sent.as_str();
+    let reading = if script.len() < SHORT && !matches!(session, Session::Fake(_)) {
+        script.push('\n');
+        Reading::Lines(script.matches('\n').count())
+    } else {
+        Reading::Bytes
+    };
+    let boot = bootstrap(&ready, script.len(), at_once, reading);
     let boot = quote(&boot).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
     let line = if plan.on {
         let mode = if at_once { "-n" } else { "-S" };

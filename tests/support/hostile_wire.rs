@@ -642,10 +642,8 @@ impl Wire {
     /// The script that follows after the shell has said that it is ready.
     pub fn script(&mut self, line: &str) -> io::Result<String> {
         let length: usize = between(line, " -eq ", " ]").parse().map_err(|_| io::ErrorKind::InvalidData)?;
-        // A short one is read as a line.
-        let sent = length + usize::from(line.contains("read -r s"));
         let mut script = Vec::new();
-        while script.len() < sent {
+        while script.len() < length {
             let payload = self.wait(DATA)?;
             let mut reader = Reader(&payload[1..]);
             reader.number()?;
