@@ -80,21 +80,33 @@ fn unquote(value: &str) -> String {
 }
 
 /// The command of a free-form line, and the arguments of `known` names that stood in it. What is left is
-/// kept as it was written.
+/// kept as it was written, but a line that ends in a word `\\` goes on in the next one, as in Ansible.
 pub(super) fn free_form(line: &str, known: &[&str]) -> Result<(String, Vec<(String, String)>), String> {
     let mut rest = String::new();
     let mut args = Vec::new();
     let mut kept = 0;
+    let mut last = false;
     for Word { start, end } in words(line)? {
-        let word = line.get(start..end).unwrap_or("");
-        if let Some((name, value)) = pair(word).filter(|(name, _)| known.contains(name)) {
-            args.push((name.to_owned(), unquote(value)));
-            rest.push_str(line.get(kept..start).unwrap_or(""));
-            kept = end;
+        let mut word = line.get(start..end).unwrap_or("");
+        while let Some(next) = word.strip_prefix("\\\n") {
+            word = next;
+        }
+        rest.push_str(line.get(kept..start).unwrap_or(""));
+        kept = end;
+        let found = pair(word).filter(|(name, _)| known.contains(name));
+        last = found.is_some();
+        match found {
+            Some((name, value)) => args.push((name.to_owned(), unquote(value))),
+            None => rest.push_str(word),
         }
     }
     rest.push_str(line.get(kept..).unwrap_or(""));
-    Ok((rest.trim().to_owned(), args))
+    let rest = match (args.is_empty(), last) {
+        (true, _) => rest,
+        (false, false) => rest.trim_start().to_owned(),
+        (false, true) => rest.trim().to_owned(),
+    };
+    Ok((rest, args))
 }
 
 /// A line of `name=value` words and nothing else; what stands in `{{ }}` is one piece.
@@ -122,7 +134,7 @@ mod tests {
     fn commands_keep_their_words() {
         let known = ["chdir", "creates"];
         type Case = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
-        let cases: [Case; 7] = [
+        let cases: [Case; 12] = [
             ("echo hi", "echo hi", &[]),
             ("tar -tf x chdir=/tmp creates='/a b'", "tar -tf x", &[("chdir", "/tmp"), ("creates", "/a b")]),
             ("FOO=bar env", "FOO=bar env", &[]),
@@ -134,6 +146,11 @@ mod tests {
             ),
             ("a  &&\n  b", "a  &&\n  b", &[]),
             ("echo it\\'s", "echo it\\'s", &[]),
+            ("echo hi\n", "echo hi\n", &[]),
+            ("echo a \\\n\"b \\\nc\"\n", "echo a \"b \\\nc\"\n", &[]),
+            ("echo a \\\n  b", "echo a   b", &[]),
+            ("echo a\\\nb", "echo a\\\nb", &[]),
+            ("echo a \\\nchdir=/ b\n", "echo a  b\n", &[("chdir", "/")]),
         ];
         for (line, command, args) in cases {
             let args: Vec<(String, String)> = args.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();

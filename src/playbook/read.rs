@@ -149,7 +149,7 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn wrong(&mut self, node: &Node, what: String, mend: &str) {
-        let mut failure = self.failure(node.spot, what).saw(node.says());
+        let mut failure = self.failure(node.spot, what).saw(self.document.says(node));
         if !mend.is_empty() {
             failure = failure.mend(mend);
         }
@@ -206,8 +206,8 @@ impl<'a> Parser<'a> {
             self.unknown_key(other, "an import of a playbook", &mine, &[]);
         }
         let Some(text) = self.text(&entry.value, "import_playbook") else { return Vec::new() };
-        let file =
-            freeform::free_form(&text.text, &["tags", "vars"]).map_or_else(|_| text.text.clone(), |(file, _)| file);
+        let file = freeform::free_form(&text.text, &["tags", "vars"])
+            .map_or_else(|_| text.text.clone(), |(file, _)| file.trim().to_owned());
         let Some(file) = self.early(&Text { text: file, place: text.place.clone() }, &common.vars) else {
             return Vec::new();
         };
@@ -1192,6 +1192,7 @@ impl<'a> Parser<'a> {
                     ],
                 )
                 .map(|(rest, pairs)| {
+                    let rest = rest.trim().to_owned();
                     let rest = (!rest.is_empty()).then_some(("_raw".to_owned(), rest));
                     rest.into_iter().chain(pairs).collect::<Vec<_>>()
                 })
@@ -1252,7 +1253,12 @@ impl<'a> Parser<'a> {
         let args = self.named_values(value, line, extra, name, true);
         let mut file: Option<Text> = None;
         let mut apply = Common::default();
-        let mut query = super::RoleQuery { public: name == "import_role", ..super::RoleQuery::default() };
+        let mut query = super::RoleQuery {
+            public: name == "import_role",
+            // What is imported by name runs, whether or not the role has run already.
+            allow_duplicates: (name == "import_role").then_some(true),
+            ..super::RoleQuery::default()
+        };
         let is_role = name.ends_with("_role");
         for ((key, place, value), key_spot) in args {
             let text =
@@ -1453,7 +1459,7 @@ impl<'a> Parser<'a> {
             }
             Yaml::Null | Yaml::Text(_) | Yaml::Number(_) | Yaml::Bool(_) => {}
             _ => {
-                let node_says = node.says();
+                let node_says = self.document.says(node);
                 let failure = self
                     .failure(node.spot, format!("the arguments of {} are a mapping or a line of text", module.name))
                     .saw(node_says);
@@ -1475,7 +1481,9 @@ impl<'a> Parser<'a> {
                     .collect();
                 let parsed = if module.free_form {
                     freeform::free_form(&text, &known).map(|(command, args)| {
-                        let command = (!command.is_empty()).then_some(("cmd".to_owned(), command));
+                        let as_it_is = matches!(module.name, "command" | "shell" | "raw");
+                        let command = if as_it_is { command } else { command.trim().to_owned() };
+                        let command = (!command.trim().is_empty()).then_some(("cmd".to_owned(), command));
                         command.into_iter().chain(args).collect::<Vec<_>>()
                     })
                 } else {
