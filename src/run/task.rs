@@ -13,9 +13,9 @@ use super::{PlayRun, Runner, number_of, skipped};
 use crate::event::{Event, Outcome};
 use crate::failure::{Failure, Kind, Place};
 use crate::modules::{self, Background, Call, Done, Effect, Folders, Line};
-use crate::playbook::{Action, Arg, ArgKind, Becoming, Common, Loop, Task, Text};
+use crate::playbook::{Action, Arg, ArgKind, Becoming, Common, Flag, Loop, Task, Text};
 use crate::remote::shell::Ahead;
-use crate::template::{Scope, is_omit, is_template};
+use crate::template::{Scope, has_template, is_omit, is_template};
 
 /// One task on one host.
 pub(super) struct Cx<'a> {
@@ -1116,18 +1116,36 @@ impl Runner<'_> {
                 && cx.frame.nearest(task, |common| common.timeout.as_ref()).is_none()
                 && cx.frame.nearest(task, |common| common.check_mode.as_ref()).is_none()
                 && cx.frame.nearest(task, |common| common.delegate_to.as_ref()).is_none()
+                && cx.frame.nearest(task, |common| common.throttle.as_ref()).is_none()
         };
-        // Nothing of what follows is a template that this task could give another meaning.
+        // An exit code of 0 is a success: no condition can fail on its own, and no handler can be missing.
+        let judged = task.changed_when.iter().flatten().any(|text| !is_plain_word(&text.text));
+        let notifies = cx.frame.chain().iter().any(|frame| !frame.common.notify.is_empty());
+        let ends_well = !judged && task.common.notify.is_empty() && !notifies;
+        // Nothing of what follows is a template that this task could give another meaning, or that could fail before it begins.
         let fixed = |common: &Common| {
+            let flags = [&common.no_log, &common.diff, &common.run_once, &common.becoming.wanted];
+            let becoming = &common.becoming;
+            let texts = [&becoming.user, &becoming.method, &becoming.flags, &becoming.exe];
+            let texts = texts.into_iter().chain([&common.connection, &common.remote_user]).flatten();
             common.when.is_empty()
-                && common.environment.iter().chain(&common.module_defaults).all(|written| is_fixed(&written.value))
+                && flags.into_iter().flatten().all(|flag| matches!(flag, Flag::Is(_)))
+                && texts.chain(&common.tags).all(|text| !is_template(&text.text))
+                && common
+                    .port
+                    .iter()
+                    .chain(&common.environment)
+                    .chain(&common.module_defaults)
+                    .all(|written| is_fixed(&written.value))
         };
+        let files = &cx.run.play.play.vars_files;
         let own = next.common.vars.is_empty()
             && next.args_template.is_none()
             && next.args.iter().all(|(name, _, value)| !is_template(name) && is_fixed(value))
-            && next.common.tags.iter().all(|tag| !is_template(&tag.text));
+            && files.iter().flatten().all(|file| !is_template(&file.text));
         let wanted = plain(task)
             && plain(next)
+            && ends_well
             && own
             && fixed(&next.common)
             && cx.frame.chain().iter().all(|frame| fixed(&frame.common))
@@ -1139,6 +1157,11 @@ impl Runner<'_> {
             return None;
         }
         let scope = self.scope(cx.run, cx.frame, Some(next), cx.host).ok()?;
+        // Nor may the way there, or whom to become there, be another one by then.
+        let registered = task.register.as_ref().map(|name| name.text.as_str());
+        if WAY.iter().chain(BECOME).any(|name| may_change(name, &scope, registered, 0)) {
+            return None;
+        }
         if !shared.tags.want(&self.tags(cx.frame, next, &scope)) {
             return None;
         }
@@ -1447,7 +1470,29 @@ impl Runner<'_> {
     }
 }
 
-/// A result without what is for windows only.
+/// `true` or `false`, which is a condition that cannot fail.
+fn is_plain_word(condition: &str) -> bool {
+    ["true", "false", "yes", "no"].contains(&condition.trim().to_lowercase().as_str())
+}
+
+/// Whether what this variable gives may be another one after a task that registers `registered`: it is that one, or is made of
+/// it, or of what may differ by itself.
+fn may_change(name: &str, scope: &Scope, registered: Option<&str>, depth: usize) -> bool {
+    const BY_THEMSELVES: &[&str] =
+        &["lookup", "query", "q", "now", "random", "shuffle", "hostvars", "vars", "password", "ansible_facts"];
+    if registered == Some(name) || depth > MOST_NAMES {
+        return true;
+    }
+    let Some(written) = scope.as_written(name).filter(has_template) else { return false };
+    let text = written.to_string();
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && *word != name)
+        .any(|word| BY_THEMSELVES.contains(&word) || may_change(word, scope, registered, depth + 1))
+}
+
+/// So many variables may be made of one another before it is not looked any further.
+const MOST_NAMES: usize = 8;
+
 /// No template in it, at any depth.
 fn is_fixed(value: &Value) -> bool {
     match value {
@@ -1477,6 +1522,7 @@ fn origin(place: &Place) -> String {
     out
 }
 
+/// A result without what is for windows only.
 pub(super) fn strip(result: Map<String, Value>) -> Map<String, Value> {
     result.into_iter().filter(|(name, _)| !name.starts_with("_ansible_")).collect()
 }
