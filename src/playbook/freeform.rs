@@ -56,16 +56,27 @@ fn words(line: &str) -> Result<Vec<Word>, String> {
 
 /// `name=value` when `word` has this form.
 fn pair(word: &str) -> Option<(&str, &str)> {
-    // A name may be a template (set_fact), with signs of equality of its own.
-    let after = word.strip_prefix("{{").and_then(|rest| rest.find("}}")).map_or(0, |end| end + 4);
-    let at = after + word.get(after..)?.find('=')?;
-    let (name, value) = (word.get(..at)?, word.get(at + 1..)?);
-    if after > 0 && name.len() == after {
-        return Some((name, value));
+    // In a name there may be templates (set_fact), with signs of equality of their own.
+    let (mut at, mut plain) = (0, String::new());
+    loop {
+        let rest = word.get(at..)?;
+        let sign = rest.find('=')?;
+        match rest.find("{{").filter(|open| *open < sign) {
+            Some(open) => {
+                plain.push_str(rest.get(..open)?);
+                plain.push('x');
+                at += open + rest.get(open..)?.find("}}")? + 2;
+            }
+            None => {
+                plain.push_str(rest.get(..sign)?);
+                at += sign;
+                break;
+            }
+        }
     }
-    let good = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    good.then_some((name, value))
+    let good = plain.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && plain.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    good.then_some((word.get(..at)?, word.get(at + 1..)?))
 }
 
 /// The value without one pair of quotes around all of it.
@@ -165,6 +176,10 @@ mod tests {
         assert_eq!(
             pairs("msg=\"a b\" n=3").unwrap(),
             [("msg".to_owned(), "a b".to_owned()), ("n".to_owned(), "3".to_owned())]
+        );
+        assert_eq!(
+            pairs("u_{{ a == b }}_x={{ c=d }} {{ n }}=1").unwrap(),
+            [("u_{{ a == b }}_x".to_owned(), "{{ c=d }}".to_owned()), ("{{ n }}".to_owned(), "1".to_owned())]
         );
         assert!(pairs("msg=a b").is_err());
     }

@@ -135,6 +135,13 @@ pub(super) struct Parser<'a> {
     pub(super) within: Within,
 }
 
+/// Whether what a role has is for the role alone and not for the play's other tasks, where somebody said so
+/// (`ANSIBLE_PRIVATE_ROLE_VARS`).
+fn private_roles() -> Option<bool> {
+    let given = std::env::var("ANSIBLE_PRIVATE_ROLE_VARS").ok().filter(|given| !given.is_empty())?;
+    Some(["1", "true", "yes", "on"].contains(&given.trim().to_lowercase().as_str()))
+}
+
 impl<'a> Parser<'a> {
     pub(super) fn new(document: &'a Document, loader: &'a Loader, within: Within) -> Self {
         Self { document, loader, templater: loader.templater.clone(), errors: Vec::new(), within }
@@ -391,7 +398,9 @@ impl<'a> Parser<'a> {
                 Ok(loaded) => {
                     play.roles.push(Step::Block(Box::new(loaded.block)));
                     play.handlers.extend(loaded.handlers);
-                    play.open_roles.extend(loaded.roles);
+                    if private_roles() != Some(true) {
+                        play.open_roles.extend(loaded.roles);
+                    }
                 }
                 Err(failure) => self.foreign(item.spot, failure),
             }
@@ -1254,7 +1263,10 @@ impl<'a> Parser<'a> {
         let mut file: Option<Text> = None;
         let mut apply = Common::default();
         let mut query = super::RoleQuery {
-            public: name == "import_role",
+            public: match private_roles() {
+                None => name == "import_role",
+                Some(private) => name.ends_with("_role") && !private,
+            },
             // What is imported by name runs, whether or not the role has run already.
             allow_duplicates: (name == "import_role").then_some(true),
             ..super::RoleQuery::default()
@@ -1325,6 +1337,18 @@ impl<'a> Parser<'a> {
                     }
                     self.errors.push(failure);
                     return None;
+                }
+                if what.text == "end_role" {
+                    let from = match (self.within.handlers, &self.within.role) {
+                        (true, _) => Some("a handler"),
+                        (false, None) => Some("outside of a role"),
+                        (false, Some(_)) => None,
+                    };
+                    if let Some(from) = from {
+                        let failure = self.failure(spot, format!("Cannot execute 'end_role' from {from}"));
+                        self.errors.push(failure.why("it ends a role's tasks"));
+                        return None;
+                    }
                 }
                 task.action = Action::Meta(what);
             }

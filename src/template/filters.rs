@@ -474,7 +474,9 @@ fn minus(one: &Value, other: &Value) -> Result<Value, Error> {
 }
 
 fn numeric(value: &Value) -> Result<f64, Error> {
-    f64::try_from(value.clone()).map_err(|_| wrong(format!("must be real number, not {}", type_name(value))))
+    f64::try_from(value.clone()).map_err(|_| {
+        wrong(format!("this filter can only be used on numbers: must be real number, not {}", type_name(value)))
+    })
 }
 
 fn sum(all: Vec<Value>, start: Value) -> Result<Value, Error> {
