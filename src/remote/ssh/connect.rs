@@ -1041,7 +1041,7 @@ fn judge(target: &Target, known: &KnownHosts, offered: &Offered) -> Result<(), F
             (Strict::AcceptNew, Offered::PublicKey(key), Some(file)) => KnownHosts::accept_new(file, name, port, key, target.hash_known_hosts),
             _ => Err(elsewhere(unreachable(target, "the host key is not known here"), "an unknown key may be somebody else's")
                 .saw(format!("{shown}, offered as {entry}"))
-                .mend(format!("compare it with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub there), then: ssh-keyscan -p {port} {name} >> {}",
+                .mend(format!("compare it with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_{}_key.pub there), then: ssh-keyscan -p {port} {name} >> {}", offered.file_word(),
                     target.known_hosts.first().map(|file| file.display().to_string()).unwrap_or_default()))),
         },
         Verdict::OtherType { known } => {
@@ -1062,7 +1062,8 @@ fn judge(target: &Target, known: &KnownHosts, offered: &Offered) -> Result<(), F
         }
         Verdict::Revoked { file, line } => Err(unreachable(target, "the host key is revoked")
             .saw(format!("{shown}, by {}:{line}", file.display()))
-            .why("somebody marked this key as stolen or retired")),
+            .why("somebody marked this key as stolen or retired")
+            .mend(format!("give the host another key; if the mark is a mistake, take line {line} out of {}", file.display()))),
         Verdict::Unfit { why } => Err(unreachable(target, "the host key is not fit to be one").saw(why)),
     }
 }
