@@ -214,18 +214,22 @@ async fn cancel(id: &str, hook: bool, yes: bool, common: &Common) -> Result<u8, 
     }
     let jobs = world.jobs(&host).await?;
     let mut log = Vec::new();
-    // The name of Gravity's own job stands in the output; it is read before anything is ended.
-    let _ = tokio::time::timeout(
-        Duration::from_secs(5),
-        jobs.follow(&job.id, 0, |what| {
-            if let Follow::Bytes(bytes) = what
-                && log.len() < 1 << 20
-            {
-                log.extend_from_slice(bytes);
+    // The name of Gravity's own job stands in the output; it is read before anything is ended, and no longer than it takes.
+    let named = tokio::sync::Notify::new();
+    let reading = jobs.follow(&job.id, 0, |what| {
+        if let Follow::Bytes(bytes) = what
+            && log.len() < 1 << 20
+        {
+            log.extend_from_slice(bytes);
+            if crate::gravity::hook_job_name(&log).is_some() {
+                named.notify_one();
             }
-        }),
-    )
-    .await;
+        }
+    });
+    tokio::select! {
+        _ = tokio::time::timeout(Duration::from_secs(5), reading) => {}
+        () = named.notified() => {}
+    }
     let state = jobs.cancel(&job.id, Duration::from_secs(10)).await?;
     Sink::stdout().put(&format!("{host}: job {} {state}\n", job.id));
     let options = world.probe_options(&host);
@@ -235,6 +239,11 @@ async fn cancel(id: &str, hook: bool, yes: bool, common: &Common) -> Result<u8, 
             let command =
                 crate::remote::Command::words(words).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
             let said = world.session(&host).await?.run_root(command.as_str(), Duration::from_secs(60)).await?;
+            let gone = !said.exit.ok() && said.err_text().contains("(NotFound)");
+            if gone {
+                Sink::stdout().put(&format!("{host}: Gravity's job {} is not there any more\n", clean(name.as_bytes())));
+                return Ok(0);
+            }
             if !said.exit.ok() {
                 return Err(Failure::new(Kind::Failed, format!("Gravity's job {name} could not be deleted"))
                     .on(&host)
