@@ -282,6 +282,102 @@ fn anchor(heading: &str) -> String {
     kept.trim().replace(' ', "-")
 }
 
+/// A page by its headings of the second level: of each part what no language changes, names in `…` and links; and all that is
+/// typed, without remarks.
+fn bones(text: &str) -> (Vec<(BTreeSet<String>, BTreeSet<String>)>, Vec<String>, Vec<String>) {
+    let code = regex::Regex::new("`([^`]+)`").unwrap();
+    let link = regex::Regex::new(r"\]\(([^)]+)\)").unwrap();
+    let typed = blocks(text)
+        .iter()
+        .filter(|(language, _, _)| language.starts_with("sh"))
+        .flat_map(|(_, _, block)| block.lines().map(|line| line.split(" # ").next().unwrap().trim().to_owned()))
+        .collect();
+    let (mut prose, mut open) = (String::new(), false);
+    for line in text.lines() {
+        open ^= line.starts_with("```");
+        if !open && !line.starts_with("```") {
+            prose.push_str(line);
+            prose.push('\n');
+        }
+    }
+    let rows = prose.lines().filter(|line| line.starts_with("| ")).filter_map(|line| line.split('|').nth(1));
+    let rows = rows.map(|cell| cell.trim().to_owned()).skip(1).collect();
+    let parts = prose
+        .split("\n## ")
+        .map(|part| {
+            let all = |pattern: &regex::Regex| {
+                let found = pattern.captures_iter(part).map(|found| found[1].split_whitespace().collect::<Vec<_>>().join(" "));
+                found.filter(|text| !text.starts_with("README")).collect::<BTreeSet<_>>()
+            };
+            (all(&code), all(&link))
+        })
+        .collect();
+    (parts, typed, rows)
+}
+
+#[test]
+fn both_languages_tell_the_same() {
+    let read = |name: &str| bones(&std::fs::read_to_string(root().join(name)).unwrap());
+    let ((english, typed, rows), (japanese, typed_too, rows_too)) = (read("README.md"), read("README.ja.md"));
+    assert_eq!(typed, typed_too);
+    assert_eq!(rows, rows_too);
+    assert_eq!(english.len(), japanese.len(), "parts");
+    for (number, (one, other)) in english.iter().zip(&japanese).enumerate() {
+        assert_eq!(one, other, "part {number}");
+    }
+    // What it compares by can differ.
+    let (mut one, mut other) = (bones("# a\n\n## b\n`x` [l](m.md)\n"), bones("# a\n\n## c\n`y` [k](m.md)\n"));
+    assert_ne!(one.0, other.0);
+    (one, other) = (bones("## b\n```sh\nferry ping # all\n```\n"), bones("## c\n```sh\nferry ping # alle\n```\n"));
+    assert_eq!(one, other);
+}
+
+/// What stands in `…` and begins with `ferry` is a command that there is, with options that it has.
+#[test]
+fn commands_in_prose_are_commands_that_there_are() {
+    let code = regex::Regex::new("`(ferry [^`]+)`").unwrap();
+    let option = regex::Regex::new(r"(--[a-z][a-z-]+)").unwrap();
+    let book = std::fs::read_to_string(root().join("docs/reference-commands.md")).unwrap();
+    let mut known: std::collections::BTreeMap<&str, &str> = std::collections::BTreeMap::new();
+    for part in book.split("\n## ferry ").skip(1) {
+        let (name, text) = part.split_once('\n').unwrap();
+        known.insert(name, text);
+    }
+    let (mut count, mut wrong) = (0, Vec::new());
+    for page in pages() {
+        let name = page.strip_prefix(root()).unwrap().display().to_string();
+        let text = std::fs::read_to_string(&page).unwrap().replace('\n', " ");
+        for found in code.captures_iter(&text) {
+            let words: Vec<&str> = found[1].split_whitespace().skip(1).collect();
+            if words.is_empty() || !words[0].starts_with(|c: char| c.is_ascii_lowercase()) {
+                continue;
+            }
+            count += 1;
+            let two = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");
+            let Some((command, told)) = known.get_key_value(two.as_str()).or_else(|| known.get_key_value(words[0])) else {
+                wrong.push(format!("{name}: {}: there is no such command", &found[1]));
+                continue;
+            };
+            // Options of a group are those of its commands.
+            let group: String = known
+                .iter()
+                .filter(|(name, _)| name.starts_with(&format!("{command} ")))
+                .map(|(_, text)| *text)
+                .chain([*told])
+                .collect();
+            let missing = option.captures_iter(&found[1]).find(|found| {
+                let word = &found[1];
+                !["--help", "--version"].contains(&word) && !group.contains(&format!("{word} ")) && !group.contains(&format!("{word}`"))
+            });
+            if let Some(missing) = missing {
+                wrong.push(format!("{name}: {}: {command} has no {}", &found[1], &missing[1]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count > 60, "{count} commands were found");
+}
+
 #[test]
 fn every_link_leads_somewhere() {
     let link = regex::Regex::new(r"\[[^\]]*\]\(([^)\s]+)\)").unwrap();

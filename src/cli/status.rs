@@ -299,7 +299,7 @@ fn tell(
     }
     table.print();
     for warning in &warnings {
-        Sink::stderr().put(&format!("warning: {}\n", ping::wash(opened, warning)));
+        crate::report::say_aside(&format!("warning: {}\n", ping::wash(opened, warning)));
     }
     Ok(code)
 }

@@ -89,7 +89,9 @@ impl Table {
             }
         }
         let mut lines = Vec::new();
-        for (number, row) in all.iter().enumerate() {
+        // Columns without names need no row for them.
+        let nameless = self.headers.iter().all(String::is_empty) && !self.headers.is_empty();
+        for (number, row) in all.iter().enumerate().skip(usize::from(nameless)) {
             let wrapped: Vec<Vec<String>> = shown
                 .iter()
                 .filter_map(|column| row.get(*column))
