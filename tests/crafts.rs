@@ -385,7 +385,12 @@ fn a_report_of_gravity_that_lacks_something_is_found() {
     let (ended, report) = gather("lacking");
     fault(&cluster, "prod:report-lacks=off");
     assert_eq!(ended.code, Some(0), "{}", ended.said);
-    assert_eq!(ended.said.matches("gravity report lacks prod-2: gravity says nothing of that").count(), 2, "{}", ended.said);
+    assert_eq!(
+        ended.said.matches("gravity report lacks prod-2: gravity says nothing of that").count(),
+        2,
+        "{}",
+        ended.said
+    );
     let members = members(&report);
     assert!(members.contains("prod-1-debug-logs") && members.contains("prod-3-debug-logs"), "{members}");
     assert!(!members.contains("prod-2-debug-logs"), "{members}");

@@ -613,7 +613,9 @@ fn tmux_shows_a_calm_screen_that_says_what_no_terminal_says_as_well() {
         // The summary is what still stands there in the morning: no step comes behind it, and no journal of Gravity's own.
         let (before, after) = all.split_once("\n  point  ").expect("no summary");
         assert!(before.contains("[18/18]") && !after.contains("/18]"), "{columns}\n{all}");
-        for says in ["saved", "verified", "not in it", "yours to cover", "took", "last time", "next: ferry points verify"] {
+        for says in
+            ["saved", "verified", "not in it", "yours to cover", "took", "last time", "next: ferry points verify"]
+        {
             assert!(flat(after).contains(&flat(says)), "{columns}: {says:?} is not in the summary\n{after}");
         }
         assert!(!all.contains(" gravity-cli["), "{all}");

@@ -306,7 +306,8 @@ fn bones(text: &str) -> (Vec<(BTreeSet<String>, BTreeSet<String>)>, Vec<String>,
         .split("\n## ")
         .map(|part| {
             let all = |pattern: &regex::Regex| {
-                let found = pattern.captures_iter(part).map(|found| found[1].split_whitespace().collect::<Vec<_>>().join(" "));
+                let found =
+                    pattern.captures_iter(part).map(|found| found[1].split_whitespace().collect::<Vec<_>>().join(" "));
                 found.filter(|text| !text.starts_with("README")).collect::<BTreeSet<_>>()
             };
             (all(&code), all(&link))
@@ -354,7 +355,8 @@ fn commands_in_prose_are_commands_that_there_are() {
             }
             count += 1;
             let two = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");
-            let Some((command, told)) = known.get_key_value(two.as_str()).or_else(|| known.get_key_value(words[0])) else {
+            let Some((command, told)) = known.get_key_value(two.as_str()).or_else(|| known.get_key_value(words[0]))
+            else {
                 wrong.push(format!("{name}: {}: there is no such command", &found[1]));
                 continue;
             };
@@ -367,7 +369,9 @@ fn commands_in_prose_are_commands_that_there_are() {
                 .collect();
             let missing = option.captures_iter(&found[1]).find(|found| {
                 let word = &found[1];
-                !["--help", "--version"].contains(&word) && !group.contains(&format!("{word} ")) && !group.contains(&format!("{word}`"))
+                !["--help", "--version"].contains(&word)
+                    && !group.contains(&format!("{word} "))
+                    && !group.contains(&format!("{word}`"))
             });
             if let Some(missing) = missing {
                 wrong.push(format!("{name}: {}: {command} has no {}", &found[1], &missing[1]));

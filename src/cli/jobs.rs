@@ -241,7 +241,10 @@ async fn cancel(id: &str, hook: bool, yes: bool, common: &Common) -> Result<u8, 
             let said = world.session(&host).await?.run_root(command.as_str(), Duration::from_secs(60)).await?;
             let gone = !said.exit.ok() && said.err_text().contains("(NotFound)");
             if gone {
-                crate::report::say(&format!("{host}: Gravity's job {} is not there any more\n", clean(name.as_bytes())));
+                crate::report::say(&format!(
+                    "{host}: Gravity's job {} is not there any more\n",
+                    clean(name.as_bytes())
+                ));
                 return Ok(0);
             }
             if !said.exit.ok() {
@@ -253,7 +256,9 @@ async fn cancel(id: &str, hook: bool, yes: bool, common: &Common) -> Result<u8, 
         }
         Some(name) => {
             let name = clean(name.as_bytes());
-            crate::report::say_aside(&format!("Gravity's own job {name} may still run in the cluster: sudo kubectl -n kube-system delete job {name}   (or --hook)\n"));
+            crate::report::say_aside(&format!(
+                "Gravity's own job {name} may still run in the cluster: sudo kubectl -n kube-system delete job {name}   (or --hook)\n"
+            ));
         }
         None if hook => {
             return Err(Failure::new(Kind::Failed, "the job's output does not name Gravity's job")

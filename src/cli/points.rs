@@ -323,7 +323,10 @@ fn show(point: &Point, as_json: bool) -> Result<u8, Failure> {
         table.row(["held", "nothing deletes it"]);
     }
     if let Some(until) = point.in_trash() {
-        table.row(["in trash", &format!("until {}; ferry points delete {}/{} --undo", second(until), point.cluster, point.id())]);
+        table.row([
+            "in trash",
+            &format!("until {}; ferry points delete {}/{} --undo", second(until), point.cluster, point.id()),
+        ]);
     }
     for note in &point.notes.known {
         table.row([

@@ -161,7 +161,8 @@ fn squeeze(widths: &mut [usize], least: &[usize], width: usize) -> bool {
             return true;
         }
         // The widest of those that can give way, one column at a time: equal ones take turns.
-        let widest = widths.iter_mut().zip(least).filter(|(wide, least)| **wide > **least).max_by_key(|(wide, _)| **wide);
+        let widest =
+            widths.iter_mut().zip(least).filter(|(wide, least)| **wide > **least).max_by_key(|(wide, _)| **wide);
         match widest {
             Some((wide, _)) => *wide -= 1,
             None => return false,

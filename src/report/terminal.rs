@@ -161,7 +161,8 @@ fn is_result(event: &Event) -> bool {
 fn is_for_the_log(text: &str) -> bool {
     text.contains(" gravity-cli[") && text.contains("]: [")
         || text.strip_prefix("ferry-restore-").is_some_and(|rest| {
-            rest.split_once(' ').is_some_and(|(mark, _)| mark.len() == 32 && mark.bytes().all(|b| b.is_ascii_hexdigit()))
+            rest.split_once(' ')
+                .is_some_and(|(mark, _)| mark.len() == 32 && mark.bytes().all(|b| b.is_ascii_hexdigit()))
         })
 }
 
