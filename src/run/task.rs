@@ -57,7 +57,6 @@ impl Ending {
 
 /// The words that Ansible has for the same: scripts and playbooks look for them.
 fn as_ansible_says(what: &str) -> String {
-    let Ok(undefined) = regex::Regex::new(r"\b([A-Za-z_]\w*) is not defined\b") else { return what.to_owned() };
     if what.starts_with("the arguments of ") {
         return format!("Finalization of task args failed: {what}");
     }
@@ -70,8 +69,7 @@ fn as_ansible_says(what: &str) -> String {
             format!("Unsupported parameters for ({module}) module: {name}")
         };
     }
-    let what = undefined.replace_all(what, "'$1' is undefined");
-    what.replace("a part of it is not defined: object has no attribute", "object of type 'dict' has no attribute")
+    crate::template::python_words(what)
 }
 
 /// What failed before a module had its say: no longer "nothing was touched".
@@ -178,6 +176,22 @@ impl Ending {
         matches!(self.outcome, Outcome::Failed | Outcome::Unknown | Outcome::Unreachable)
     }
 }
+
+/// What Ansible does here and not on the host.
+const BY_ACTION: &[&str] = &[
+    "assert",
+    "debug",
+    "fail",
+    "pause",
+    "wait_for_connection",
+    "group_by",
+    "add_host",
+    "set_fact",
+    "include_vars",
+    "script",
+    "raw",
+    "fetch",
+];
 
 /// One item of a loop and what is known of it.
 struct Item {
@@ -474,6 +488,7 @@ impl Runner<'_> {
         if ending.has_failed() {
             if self.shared.options.compat {
                 ending.result.entry("exception").or_insert(json!("(traceback unavailable)"));
+                ending.result.insert("_ansible_origin".to_owned(), json!(origin(&task.place)));
             }
             let failure = ending.failure.get_or_insert_with(|| {
                 let said = ending.result.get("stderr").and_then(Value::as_str).unwrap_or_default();
@@ -939,7 +954,7 @@ impl Runner<'_> {
         let delay = self.count_of(task.delay.as_ref(), &scope)?.unwrap_or(5.0).clamp(0.0, 86_400.0);
         let mut attempt = 1;
         loop {
-            let (mut ending, after) = self.once(cx, &scope).await?;
+            let (mut ending, after) = self.once(cx, &scope, (tries > 1).then_some(attempt)).await?;
             if tries <= 1 {
                 return Ok(ending);
             }
@@ -956,6 +971,10 @@ impl Runner<'_> {
             }
             if attempt >= tries {
                 ending.result.insert("attempts".to_owned(), json!(tries - 1));
+                // Where the task says itself what is a failure, this is none.
+                if ending.result.get("failed_when_result") == Some(&json!(false)) {
+                    return Ok(ending);
+                }
                 ending.result.insert("failed".to_owned(), json!(true));
                 ending.outcome = Outcome::Failed;
                 if ending.message.is_empty() {
@@ -982,7 +1001,9 @@ impl Runner<'_> {
         if let Some(name) = &cx.task.register {
             scope.data(&name.text, &result);
         }
-        if let Some(facts) = ending.result.get("ansible_facts").and_then(Value::as_object) {
+        if let Some(facts) = ending.result.get("ansible_facts").and_then(Value::as_object)
+            && cx.task.module != "debug"
+        {
             for (name, value) in facts {
                 scope.data(name, value);
             }
@@ -1125,7 +1146,7 @@ impl Runner<'_> {
     }
 
     /// One attempt: the module, and what counts as changed and failed.
-    async fn once(&self, cx: &Cx<'_>, scope: &Scope) -> Result<(Ending, Scope), Failure> {
+    async fn once(&self, cx: &Cx<'_>, scope: &Scope, attempt: Option<i64>) -> Result<(Ending, Scope), Failure> {
         let task = cx.task;
         let delegated = self.delegate(cx, scope)?;
         let on = delegated.clone().unwrap_or_else(|| cx.host.to_owned());
@@ -1170,6 +1191,15 @@ impl Runner<'_> {
                 effect = std::mem::take(&mut done.effect);
                 let diffs = done.diff.take().filter(|_| diff);
                 let mut ending = Ending::of_done(done);
+                if self.shared.options.compat {
+                    let by = if BY_ACTION.contains(&task.module) { "Action" } else { "Module" };
+                    if ending.outcome == Outcome::Failed {
+                        ending.result.insert("_ansible_said_by".to_owned(), json!(by));
+                    }
+                    if by == "Module" && self.shared.options.verbosity > 2 {
+                        ending.result.insert("_ansible_invocation".to_owned(), json!({ "module_args": args }));
+                    }
+                }
                 for warning in ending.result.get("warnings").and_then(Value::as_array).into_iter().flatten() {
                     self.world.events.warn(None, text_of(warning));
                 }
@@ -1182,6 +1212,10 @@ impl Runner<'_> {
         };
         if let Some(on) = &delegated {
             ending.result.insert("_ansible_on".to_owned(), json!(on));
+        }
+        if let Some(attempt) = attempt {
+            // What counts as changed and failed may ask for it.
+            ending.result.insert("attempts".to_owned(), json!(attempt));
         }
         self.take_effect(cx, scope, effect, &mut ending, delegated.as_deref())?;
         let mut after = scope.clone();
@@ -1262,7 +1296,9 @@ impl Runner<'_> {
             None => false,
         };
         let all = if run_once { shared.active(&cx.run.batch) } else { vec![whose] };
+        // What is only shown sets nothing.
         let facts = ending.result.get("ansible_facts").and_then(Value::as_object).cloned();
+        let facts = facts.filter(|_| cx.task.module != "debug");
         match effect {
             Effect::Vars(vars) => {
                 let mut state = shared.state();
@@ -1440,8 +1476,27 @@ fn is_fixed(value: &Value) -> bool {
     }
 }
 
+/// Where something is written, with the lines around it, as Ansible shows it.
+fn origin(place: &Place) -> String {
+    let file = super::scope::absolute(std::path::Path::new(&place.file));
+    let mut out = format!("Origin: {file}:{}:{}\n", place.line, place.column);
+    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    if text.is_empty() || crate::vault::is_encrypted(&text) {
+        return out;
+    }
+    out.push('\n');
+    let lead = place.line.to_string().len();
+    let begin = place.line.saturating_sub(2).max(1);
+    for (at, line) in text.lines().enumerate().skip(begin - 1).take(place.line + 1 - begin) {
+        out.push_str(format!("{:>lead$} {}", at + 1, line.chars().take(200).collect::<String>()).trim_end());
+        out.push('\n');
+    }
+    out.push_str(&format!("{}^ column {}\n", " ".repeat(lead + place.column), place.column));
+    out
+}
+
 /// A result without what is for windows only.
-fn strip(result: Map<String, Value>) -> Map<String, Value> {
+pub(super) fn strip(result: Map<String, Value>) -> Map<String, Value> {
     result.into_iter().filter(|(name, _)| !name.starts_with("_ansible_")).collect()
 }
 
