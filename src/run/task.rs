@@ -14,6 +14,7 @@ use crate::event::{Event, Outcome};
 use crate::failure::{Failure, Kind, Place};
 use crate::modules::{self, Background, Call, Done, Effect, Folders, Line};
 use crate::playbook::{Action, Arg, ArgKind, Becoming, Common, Flag, Loop, Task, Text};
+use crate::remote::reach::{BECOME, WAY};
 use crate::remote::shell::Ahead;
 use crate::template::{Scope, has_template, is_omit, is_template};
 
@@ -190,40 +191,6 @@ const BY_ACTION: &[&str] = &[
     "script",
     "raw",
     "fetch",
-];
-
-/// The variables that say how a host is reached and whom to become there.
-const WAY: &[&str] = &[
-    "ansible_connection",
-    "ansible_host",
-    "ansible_ssh_host",
-    "ansible_port",
-    "ansible_ssh_port",
-    "ansible_user",
-    "ansible_ssh_user",
-    "ansible_password",
-    "ansible_ssh_pass",
-    "ansible_ssh_password",
-    "ansible_private_key_file",
-    "ansible_ssh_private_key_file",
-    "ansible_private_key_passphrase",
-    "ansible_ssh_args",
-    "ansible_ssh_common_args",
-    "ansible_ssh_extra_args",
-    "ansible_ssh_timeout",
-    "ansible_timeout",
-    "ansible_host_key_checking",
-    "ansible_ssh_host_key_checking",
-];
-const BECOME: &[&str] = &[
-    "ansible_become",
-    "ansible_become_user",
-    "ansible_become_method",
-    "ansible_become_flags",
-    "ansible_become_exe",
-    "ansible_become_password",
-    "ansible_become_pass",
-    "ansible_sudo_pass",
 ];
 
 /// One item of a loop and what is known of it.
@@ -1167,7 +1134,12 @@ impl Runner<'_> {
         let scope = self.scope(cx.run, cx.frame, Some(next), cx.host).ok()?;
         // Nor may the way there, or whom to become there, be another one by then.
         let registered = task.register.as_ref().map(|name| name.text.as_str());
-        if WAY.iter().chain(BECOME).any(|name| may_change(name, &scope, registered, 0)) {
+        if WAY
+            .iter()
+            .chain(BECOME)
+            .chain(&["ansible_shell_executable"])
+            .any(|name| may_change(name, &scope, registered, 0))
+        {
             return None;
         }
         if !shared.tags.want(&self.tags(cx.frame, next, &scope)) {
@@ -1175,7 +1147,8 @@ impl Runner<'_> {
         }
         let cx = Cx { task: next, next: None, ..*cx };
         let args = self.arguments(&cx, &scope).ok()?;
-        let then = self.call(&cx, &scope, call.on, &args).ok()?;
+        let mut then = self.call(&cx, &scope, call.on, &args).ok()?;
+        then.scope = scope;
         let same = then.line.as_ref().map(|line| &line.key) == call.line.as_ref().map(|line| &line.key);
         if same { modules::command::script(&then) } else { None }
     }
