@@ -14,10 +14,6 @@ use ferry::remote::ssh::connect::{Lane, Strict, Target};
 use ferry::remote::sudo::Become;
 use ferry::transfer::{Pull, pull};
 
-// As in ferry itself.
-#[global_allocator]
-static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[derive(Parser)]
 struct Args {
     /// `cargo bench` adds this.
