@@ -30,6 +30,7 @@ pub mod gravity;
 pub mod job;
 pub mod nfs;
 pub mod transfer;
+pub mod volume;
 
 // floor: work
 pub mod modules;

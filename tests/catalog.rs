@@ -63,6 +63,8 @@ fn archive(bytes: &[u8]) -> Archive {
         file: "gravity.tar.gz".into(),
         bytes: bytes.len() as u64,
         sha256: Sha256::of(bytes),
+        volumes: Vec::new(),
+        encryption: None,
         members: 3,
         content_bytes: 4096,
         verdict: Verdict::Verified,

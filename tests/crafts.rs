@@ -605,7 +605,10 @@ fn an_nfs_export_is_equal_after_backup_and_restore() {
     assert_eq!(out.status.code(), Some(0), "{}", said(&out));
     assert!(said(&out).contains("saved") && said(&out).contains("nfs ("), "{}", said(&out));
     // Asked for by name it is always time; with everything else it is not yet.
-    let out = desk.run(&["backup", "prod", "--only", "nfs", "--waive", SPACE]);
+    // This one is encrypted for the operator's own SSH key, in small volumes.
+    let mut sealed = desk.ferry();
+    sealed.env("FERRY_RECIPIENTS", desk.public()).env("FERRY_VOLUME_SIZE", "64KiB");
+    let out = sealed.args(["backup", "prod", "--only", "nfs", "--waive", SPACE]).output().unwrap();
     assert_eq!(out.status.code(), Some(0), "{}", said(&out));
     let out = desk.run(&["backup", "prod", "--output", "plain", "--waive", SPACE]);
     assert_eq!(out.status.code(), Some(0), "{}", said(&out));
@@ -615,10 +618,13 @@ fn an_nfs_export_is_equal_after_backup_and_restore() {
         .unwrap()
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| shelf.join(name).join("nfs.tar.gz").exists())
+        .filter(|name| ["nfs.tar.gz", "nfs.tar.gz.age"].iter().any(|file| shelf.join(name).join(file).exists()))
         .collect();
     points.sort();
     assert_eq!(points.len(), 2, "{points:?}");
+    assert!(
+        shelf.join(&points[0]).join("nfs.tar.gz").exists() && shelf.join(&points[1]).join("nfs.tar.gz.age").exists()
+    );
     let out = desk.run(&["points", "verify"]);
     assert_eq!(out.status.code(), Some(0), "{}", said(&out));
     let point = format!("prod/{}", points[0]);
@@ -680,6 +686,20 @@ fn an_nfs_export_is_equal_after_backup_and_restore() {
     let out = restore(&["--nfs-into", "/srv/nfs/new/place"]);
     assert_eq!(out.status.code(), Some(0), "{}", said(&out));
     assert_eq!(tree(&target.path().join("new/place")), then, "{}", said(&out));
+
+    // What is encrypted opens with that key alone, and is the same.
+    let key = desk.key.display().to_string();
+    let sealed = |more: &[&str]| {
+        let (point, into) = (format!("prod/{}", points[1]), "/srv/nfs/sealed");
+        let words =
+            ["restore", &point, "--to", "dr", "--only", "nfs", "--confirm", "dr", "--waive", SPACE, "--nfs-into", into];
+        desk.run(&words.iter().chain(more).copied().collect::<Vec<_>>())
+    };
+    let out = sealed(&[]);
+    assert_eq!(out.status.code(), Some(1), "{}", said(&out));
+    let out = sealed(&["--identity", &key]);
+    assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    assert_eq!(tree(&target.path().join("sealed")), then, "{}", said(&out));
 
     // A flipped byte is found before anything is put there.
     let file = shelf.join(&points[0]).join("nfs.tar.gz");

@@ -10,6 +10,7 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,9 +18,13 @@ use ferry::catalog::place::{Cargo, Folder, ObjectPlace, Place, SshPlace};
 use ferry::catalog::{Catalog, Entry, Inspect, Point, Remark, Verdict, Who, shelf};
 use ferry::digest::Sha256;
 use ferry::failure::Kind;
+use ferry::name::PointId;
 use ferry::remote::sudo::Become;
 use ferry::remote::{Way, local};
+use ferry::secret::Masker;
 use ferry::settings::aws::Aws;
+use ferry::vault::age::{AskPassphrase, Identities, Recipients};
+use ferry::volume::{Keep, Left, Writer};
 use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -117,6 +122,27 @@ impl Inspect for Walk {
 
 /// A folder with a sealed point whose archive has this content.
 fn source(dir: &Path, archive: &[u8]) -> (Place, Point) {
+    source_kept(dir, archive, None)
+}
+
+/// Encrypted for a key of its own, in volumes of a MiB.
+fn encrypted(dir: &Path) -> Keep {
+    let key = dir.join("age.key");
+    if !key.exists() {
+        let made = Command::new("age-keygen").arg("-o").arg(&key).output().expect("tests/run installs age");
+        assert!(made.status.success());
+    }
+    let public = Command::new("age-keygen").arg("-y").arg(&key).output().unwrap();
+    let public = String::from_utf8(public.stdout).unwrap().trim().to_owned();
+    let ask: AskPassphrase = Arc::new(|_| panic!("nobody is asked"));
+    Keep {
+        recipients: Recipients::read(&[public], &ask).unwrap().map(Arc::new),
+        identities: Some(Arc::new(Identities::load(&[key], &ask, None, &Masker::new()).unwrap())),
+        volume_size: 1 << 20,
+    }
+}
+
+fn source_kept(dir: &Path, archive: &[u8], keep: Option<&Keep>) -> (Place, Point) {
     let catalog = Catalog::open(&dir.join("from")).unwrap();
     let started = Timestamp::now() - SignedDuration::from_hours(3);
     let id = format!("{}-{:04x}", started.strftime("%Y%m%dT%H%M%SZ"), rand::random::<u16>());
@@ -125,15 +151,30 @@ fn source(dir: &Path, archive: &[u8]) -> (Place, Point) {
     part.write_file("logs/gravity-backup.log", b"said the hook\n").unwrap();
     part.write_file("settings/empty.json", b"").unwrap();
     let mut receiving = part.open_archive("gravity.tar.gz").unwrap();
-    receiving.file.write_all(archive).unwrap();
-    receiving.finish().unwrap();
-    let manifest = json!({
+    let mut volumes = Vec::new();
+    if let Some(keep) = keep {
+        let (steps, asked) = std::sync::mpsc::channel();
+        let mut writer =
+            Writer::begin(&receiving.path, "gravity.tar.gz", json!(1), keep, Left::default(), None, steps).unwrap();
+        writer.write_all(archive).unwrap();
+        volumes = writer.finish().unwrap();
+        assert_eq!(ferry::volume::prove(&asked).unwrap(), None);
+        part.encrypt_logs(keep.recipients.as_ref().unwrap()).unwrap();
+    } else {
+        receiving.file.write_all(archive).unwrap();
+        receiving.finish().unwrap();
+    }
+    let mut manifest = json!({
         "format": 1, "id": id, "run": id, "who": who(), "ferry_version": "0.1.0", "cluster": {"group": "prod"},
         "node": "prod-1", "started": started, "finished": started, "complete": true, "pce_version": "3.2.0",
         "label": "it's \"quoted\" $HOME `id` \\ é",
         "archives": [{"name": "gravity", "kind": "gravity", "file": "gravity.tar.gz", "bytes": archive.len(), "members": 3,
             "verdict": "verified", "sha256": Sha256::of(archive).to_string(), "verified_how": ["in a test"]}],
     });
+    if let Some(keep) = keep {
+        manifest["archives"][0]["volumes"] = json!(volumes);
+        manifest["archives"][0]["encryption"] = json!(keep.encryption());
+    }
     let point = part.seal(serde_json::from_value(manifest).unwrap()).unwrap();
     (shelf::folder_place(catalog), point)
 }
@@ -245,20 +286,45 @@ async fn contract(place: &Place, dir: &Path, large: usize) {
 
 /// A whole point goes there, is seen, verified, noted, comes back, and is deleted.
 async fn life(place: &Place, dir: &Path, archive: &[u8]) {
-    let name = place.name();
-    let (from, mut point) = source(dir, archive);
+    for keep in [None, Some(encrypted(dir))] {
+        let id = life_of(place, dir, archive, keep.as_ref()).await;
+        let mut there = shelf::find(place, id.as_str()).await.unwrap();
+        shelf::trash(place, &mut there, &who(), Timestamp::now(), "test", None).await.unwrap();
+        shelf::empty(place, &there, &who()).await.unwrap();
+        for below in ["from", "back"] {
+            std::fs::remove_dir_all(dir.join(below)).unwrap();
+        }
+    }
+}
+
+async fn life_of(place: &Place, dir: &Path, archive: &[u8], keep: Option<&Keep>) -> PointId {
+    let name = format!("{}{}", place.name(), if keep.is_some() { " (encrypted)" } else { "" });
+    let (from, mut point) = source_kept(dir, archive, keep);
     let id = point.id().clone();
     let copied = shelf::copy(&from, &mut point, place, &who(), true, &|_, _| {})
         .await
         .unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
     assert!(!copied.was_there && copied.how.contains("read back"), "{name}: {copied:?}");
-    assert_eq!(point.replicas(), [name.as_str()]);
+    assert_eq!(point.replicas(), [place.name()]);
     assert!(shelf::copy(&from, &mut point, place, &who(), false, &|_, _| {}).await.unwrap().was_there);
     let mut there = shelf::find(place, "prod/latest").await.unwrap();
     assert_eq!((there.id(), there.verdict(), &there.manifest), (&id, Verdict::Verified, &point.manifest), "{name}");
     assert!(shelf::look(&there).is_empty(), "{name}");
     let report = shelf::verify(place, &mut there, &who(), &|_| Box::new(Walk(0)), &|_, _| {}).await.unwrap();
     assert!(report.bad.is_empty() && report.not_noted.is_none(), "{name}: {report:?}");
+    assert_eq!(report.unchecked.len(), usize::from(keep.is_some()), "{name}: {report:?}");
+    if let Some(keep) = keep {
+        // With what opens it, what is in it is looked into where it lies; with another key that is told.
+        let walk = |_: &ferry::catalog::Archive| -> Box<dyn Inspect + Send> { Box::new(Walk(0)) };
+        let report =
+            shelf::verify_with(place, &mut there, &who(), keep.identities.as_ref(), &walk, &|_, _| {}).await.unwrap();
+        assert!(report.bad.is_empty() && report.unchecked.is_empty() && !report.not_opened, "{name}: {report:?}");
+        assert!(report.archives.iter().any(|one| one.sha256 == Sha256::of(archive)), "{name}: {report:?}");
+        let stranger = tempfile::tempdir().unwrap();
+        let stranger = encrypted(stranger.path()).identities;
+        let report = shelf::verify_with(place, &mut there, &who(), stranger.as_ref(), &walk, &|_, _| {}).await.unwrap();
+        assert!(report.bad.is_empty() && report.unchecked.len() == 1 && report.not_opened, "{name}: {report:?}");
+    }
     shelf::note(place, &mut there, &who(), Remark::Held { until: None }).await.unwrap();
     assert!(shelf::find(place, id.as_str()).await.unwrap().held(Timestamp::now()), "{name}");
     // Back into another folder, byte by byte.
@@ -267,12 +333,16 @@ async fn life(place: &Place, dir: &Path, archive: &[u8]) {
         .await
         .unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
     let (one, two) = (dir.join("from/prod").join(id.as_str()), dir.join("back/prod").join(id.as_str()));
-    for file in ["manifest.json", "gravity.tar.gz", "logs/gravity-backup.log", "settings/empty.json"] {
+    let log = if keep.is_some() { "logs/gravity-backup.log.age" } else { "logs/gravity-backup.log" };
+    let stored: Vec<String> = point.manifest.archives[0].stored().into_iter().map(|volume| volume.file).collect();
+    assert_eq!(stored.len() > 1, keep.is_some());
+    for file in ["manifest.json", log, "settings/empty.json"].into_iter().chain(stored.iter().map(String::as_str)) {
         assert!(std::fs::read(one.join(file)).unwrap() == std::fs::read(two.join(file)).unwrap(), "{name} {file}");
     }
     // It rots there: found.
-    place.remove(&format!("prod/{id}/logs/gravity-backup.log")).await.unwrap();
-    place.create(&format!("prod/{id}/logs/gravity-backup.log"), b"said the hooK\n").await.unwrap();
+    let size = usize::try_from(point.size_of(log).unwrap()).unwrap();
+    place.remove(&format!("prod/{id}/{log}")).await.unwrap();
+    place.create(&format!("prod/{id}/{log}"), "K".repeat(size).as_bytes()).await.unwrap();
     let mut rotten = shelf::find(place, id.as_str()).await.unwrap();
     let report = shelf::verify(place, &mut rotten, &who(), &|_| Box::new(Walk(0)), &|_, _| {}).await.unwrap();
     assert_eq!((report.bad.len(), report.bad[0].what.as_str()), (1, "sha256"), "{name}");
@@ -304,6 +374,7 @@ async fn life(place: &Place, dir: &Path, archive: &[u8]) {
         .await
         .unwrap_or_else(|failure| panic!("{name}: {failure:?}"));
     assert_eq!(shelf::find(place, id.as_str()).await.unwrap().verdict(), Verdict::Verified, "{name}");
+    id
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -335,6 +406,20 @@ async fn object_storage_keeps_the_contract() {
     contract(&storage.place("deep/er"), dir.path(), 8 << 20).await;
     let bytes: Vec<u8> = (0..20_u32 << 20).map(|at| (at / 3) as u8).collect();
     life(&storage.place("deep/er"), dir.path(), &bytes).await;
+    // Straight from one remote place to another, and back: nothing of it lies on a disk in between.
+    let root = dir.path().join("other");
+    std::fs::create_dir(&root).unwrap();
+    std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let (one, two, three) = (storage.place("one"), local_host(&root), storage.place("three"));
+    let (from, mut point) = source_kept(&dir.path().join("straight"), &bytes, Some(&encrypted(dir.path())));
+    for (from, to) in [(&from, &one), (&one, &two), (&two, &three)] {
+        let copied = shelf::copy(from, &mut point, to, &who(), false, &|_, _| {}).await;
+        copied.unwrap_or_else(|failure| panic!("{} to {}: {failure:?}", from.name(), to.name()));
+        let mut there = shelf::find(to, point.id().as_str()).await.unwrap();
+        let report = shelf::verify(to, &mut there, &who(), &|_| Box::new(Walk(0)), &|_, _| {}).await.unwrap();
+        assert!(report.bad.is_empty() && there.manifest == point.manifest, "{}: {report:?}", to.name());
+        point = there;
+    }
     // Another prefix is another catalog; a bucket that is not there is told.
     assert_eq!(storage.place("other").files("").await.unwrap(), []);
     let aws = Aws {

@@ -6,6 +6,9 @@
 
 mod support;
 
+#[path = "transfer/direct.rs"]
+mod direct;
+
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -71,6 +74,7 @@ fn order(from: End, to: End) -> Order {
         limit_rate: None,
         streams: None,
         patience: Duration::from_secs(20),
+        direct: None,
     }
 }
 
@@ -736,7 +740,12 @@ fn as_it_is_typed() {
         (vec!["nobody:/x", "b:/x"], 6, "nobody"),
         (vec!["all:/x", "b:/x"], 6, "is not one host"),
         (vec!["a:x", "b:/x"], 1, "no place for a file"),
-        (vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--via", "direct"], 1, "not built yet"),
+        (vec!["a:/var/lib/x/archive.tar.gz", "x", "--via", "direct"], 1, "via direct is for two hosts"),
+        (
+            vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--via", "direct", "--streams", "2"],
+            1,
+            "via direct has one stream",
+        ),
         (vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--mode", "rw"], 1, "octal"),
         (vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--owner=-x"], 1, "USER or USER:GROUP"),
         (vec!["a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/d", "--limit-rate", "fast"], 5, "--limit-rate"),
@@ -1053,15 +1062,129 @@ async fn a_folder_goes_whole_or_not_at_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_that_is_cut_is_sent_anew() {
+async fn a_folder_that_is_cut_is_gone_on_with() {
     let pair = pair(Harm::Cut, &[]);
-    assert!(pair.a.exec_in("mkdir -p /var/lib/x/folder/deep && head -c 5000000 /dev/urandom >/var/lib/x/folder/deep/file && ln -s deep /var/lib/x/folder/link").status.success());
-    for (round, place) in [1_000_000, 3_000_000].into_iter().enumerate() {
+    let made = pair.a.exec_in(
+        "mkdir -p /var/lib/x/folder/deep && cd /var/lib/x/folder && ln -s deep link && chmod 710 deep && \
+         for i in 1 2 3 4 5 6; do head -c 3000000 /dev/urandom >deep/file$i; done && chmod 4751 deep/file1 && chown daemon:ops deep/file2",
+    );
+    assert!(made.status.success());
+    let root = |node: &RealNode, path: &str| tree(&node.root_dir().join(path.trim_start_matches('/')));
+    let owners =
+        |node: &RealNode, path: &str| node.exec_in(&format!("cd {path} && find . -printf '%p %U %G\n' | sort")).stdout;
+    let expected = (root(&pair.a, "/var/lib/x/folder"), owners(&pair.a, "/var/lib/x/folder"));
+    let from = || on("a", &pair.ways[0], "/var/lib/x/folder");
+    let rounds = if long() { 60 } else { 3 };
+    for round in 0..rounds {
+        let place = [9 * MIB, 15 * MIB, 3 * MIB].get(round).copied().unwrap_or_else(|| chance(17 * MIB));
         pair.wires[round % 2].after(place);
         let to = format!("/var/lib/x/arrived-{round}");
-        let moved = go(&order(on("a", &pair.ways[0], "/var/lib/x/folder"), on("b", &pair.ways[1], &to))).await.unwrap();
-        assert_eq!(moved.cuts, 1, "{moved:?}");
-        let root = |node: &RealNode, path: &str| tree(&node.root_dir().join(path.trim_start_matches('/')));
-        assert_eq!(root(&pair.a, "/var/lib/x/folder"), root(&pair.b, &to));
+        let moved = go(&order(from(), on("b", &pair.ways[1], &to)))
+            .await
+            .unwrap_or_else(|failure| panic!("{round}: {failure:?}"));
+        pair.wires[round % 2].after(u64::MAX >> 2);
+        assert!(moved.cuts >= 1 || place < MIB, "{moved:?}");
+        // The window, what the sockets hold, and the way back to the last mark.
+        assert!(moved.sent_again <= u64::from(moved.cuts) * 5 * MIB, "cut at {place}: {moved:?}");
+        assert_eq!((root(&pair.b, &to), owners(&pair.b, &to)), expected, "cut at {place}");
+        assert!(pair.b.exec_in(&format!("rm -rf {to}")).status.success());
     }
+    // ferry is gone in the middle.
+    let start = || async {
+        let slow = Order { limit_rate: Some(8 * MIB), ..order(from(), on("b", &pair.ways[1], "/var/lib/x/new")) };
+        assert!(tokio::time::timeout(Duration::from_millis(1900), go(&slow)).await.is_err());
+    };
+    let to = || order(from(), on("b", &pair.ways[1], "/var/lib/x/new"));
+    start().await;
+    let failure = go(&to()).await.unwrap_err();
+    assert!(failure.what.contains("was not finished"), "{failure:?}");
+    let moved = go(&Order { resume: true, ..to() }).await.unwrap();
+    assert!(moved.kept >= 2 * MIB, "{moved:?}");
+    assert_eq!((root(&pair.b, "/var/lib/x/new"), owners(&pair.b, "/var/lib/x/new")), expected);
+    pair.b.exec_in("rm -rf /var/lib/x/new");
+    // What was left is another's, or is not what was sent.
+    start().await;
+    pair.b.exec_in("printf x | dd of=/var/lib/x/new.ferry-part bs=1 seek=1000000 conv=notrunc");
+    let failure = go(&Order { resume: true, ..to() }).await.unwrap_err();
+    assert!(failure.what.contains("not what was sent"), "{failure:?}");
+    start().await;
+    go(&Order { force: true, ..to() }).await.unwrap();
+    assert_eq!(root(&pair.b, "/var/lib/x/new"), expected.0);
+    let left = pair.b.exec_in("ls -A /var/lib/x").stdout;
+    assert_eq!(String::from_utf8(left).unwrap(), "new\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_reboots_is_waited_for() {
+    let mut pair = pair(Harm::Cut, &[]);
+    let content = bytes(20 * MIB);
+    put(&pair.a, "/var/lib/x/source", &content);
+    for source in [false, true] {
+        let mut order =
+            order(on("a", &pair.ways[0], "/var/lib/x/source"), on("b", &pair.ways[1], "/var/lib/x/arrived"));
+        order.limit_rate = Some(24 * MIB);
+        let mut rebooted = false;
+        let moved = go_telling(&order, |done, _| {
+            if done > 6 * MIB && !rebooted {
+                rebooted = true;
+                tokio::task::block_in_place(|| if source { pair.a.reboot() } else { pair.b.reboot() });
+            }
+        })
+        .await
+        .unwrap();
+        assert!(rebooted && moved.cuts >= 1, "{moved:?}");
+        assert!(there(&pair.b, "/var/lib/x/arrived") == Some(content.clone()));
+        let left = pair.b.exec_in("ls -A /var/lib/x; rm /var/lib/x/arrived").stdout;
+        assert_eq!(String::from_utf8(left).unwrap(), "arrived\n");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_room_there_is_it_is_whole_or_nothing() {
+    let node = RealNode::start(Opts { tmpfs: vec![("/var/small".to_owned(), 6 << 10)], ..Opts::sudo(Sudo::NoPasswd) });
+    let way = way(&node, node.port);
+    let small = node.root_dir().join("var/small");
+    let dir = tempfile::tempdir().unwrap();
+    let content = bytes(MIB + 4096 + 77);
+    std::fs::write(dir.path().join("source"), &content).unwrap();
+    put(&node, "/var/lib/x/source", &content);
+    std::fs::write(small.join("older"), b"older archive").unwrap();
+    let last = content.len() as u64 / 4096 + 8;
+    let steps: Vec<u64> = if long() { (0..=last).collect() } else { vec![0, 1, 2, 257, last] };
+    let (mut whole, mut full) = (0, 0);
+    for step in steps {
+        for to_host in [true, false] {
+            let (from, to) = if to_host {
+                (here(&dir.path().join("source")), on("node-1", &way, "/var/small/new"))
+            } else {
+                (on("node-1", &way, "/var/lib/x/source"), here(&small.join("new")))
+            };
+            let order = order(from, to);
+            // There was room when it was looked for.
+            let found = survey(&order).await.unwrap();
+            let disk = rustix::fs::statvfs(&small).unwrap();
+            let filler = disk.f_bavail * disk.f_frsize - step * 4096;
+            std::fs::write(small.join("filler"), vec![1; usize::try_from(filler).unwrap()]).unwrap();
+            let moved = tokio::time::timeout(Duration::from_secs(60), carry(&order, &found, |_, _| {}))
+                .await
+                .expect("it hangs");
+            std::fs::remove_file(small.join("filler")).unwrap();
+            match moved {
+                Ok(_) => {
+                    whole += 1;
+                    assert!(std::fs::read(small.join("new")).unwrap() == content, "{step}");
+                    std::fs::remove_file(small.join("new")).unwrap();
+                }
+                Err(failure) => {
+                    full += 1;
+                    let told = failure.why.as_deref().unwrap_or_default().contains("disk there is full");
+                    assert!(failure.kind == Kind::Failed && told, "{step}: {failure:?}");
+                }
+            }
+            assert_eq!(names(&small), ["older"], "{step}, to a host: {to_host}");
+            assert_eq!(std::fs::read(small.join("older")).unwrap(), b"older archive");
+        }
+    }
+    println!("{full} times full, {whole} times whole");
+    assert!(full >= 6 && whole >= 2);
 }

@@ -87,17 +87,24 @@ pub fn look(entries: &[Entry]) -> Shelf {
 pub fn worth(point: &Point, archive: &Archive) -> Worth {
     match point.verdict_of(archive) {
         Verdict::Damaged => {
-            let defect = point.defects().iter().find(|defect| defect.file == archive.file);
+            let defect = point.defects().iter().find(|defect| archive.lies_in(&defect.file));
             Worth::Damaged(defect.map_or_else(|| format!("{} is damaged", archive.file), ToString::to_string))
         }
-        verdict => match point.size_of(&archive.file) {
-            Ok(bytes) if bytes == archive.bytes => match verdict {
-                Verdict::Verified => Worth::Verified,
-                _ => Worth::Suspect,
-            },
-            Ok(bytes) => Worth::Damaged(format!("{} has {bytes} bytes instead of {}", archive.file, archive.bytes)),
-            Err(what) => Worth::Damaged(format!("{}: {what}", archive.file)),
-        },
+        verdict => {
+            for volume in archive.stored() {
+                match point.size_of(&volume.file) {
+                    Ok(bytes) if bytes == volume.bytes => {}
+                    Ok(bytes) => {
+                        return Worth::Damaged(format!(
+                            "{} has {bytes} bytes instead of {}",
+                            volume.file, volume.bytes
+                        ));
+                    }
+                    Err(what) => return Worth::Damaged(format!("{}: {what}", volume.file)),
+                }
+            }
+            if verdict == Verdict::Verified { Worth::Verified } else { Worth::Suspect }
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::manifest::{Archive, Manifest};
 use super::place::{Cargo, Folder};
@@ -20,6 +21,8 @@ use super::verify::{self, Inspect};
 use super::{disk, shelf};
 use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
+use crate::vault::age::{Identities, Locked};
+use crate::volume::Wrong;
 
 /// The list of digests, as `sha256sum -c` reads it.
 pub const SUMS: &str = "SHA256SUMS";
@@ -39,7 +42,29 @@ fn readme(point: &Point) -> String {
         manifest.ferry_version
     );
     for archive in &manifest.archives {
-        text.push_str(&format!("    gzip -t {0} && tar -tzf {0} >/dev/null\n", archive.file));
+        let (file, stored) = (&archive.file, archive.stored());
+        if archive.encryption.is_some() {
+            text.push_str(&format!(
+                "    for one in {}; do age -d -i IDENTITY \"$one\"; done >{file}     # age, of age-encryption.org\n",
+                stored.iter().map(|volume| volume.file.as_str()).collect::<Vec<_>>().join(" ")
+            ));
+        } else if archive.is_wrapped() {
+            text.push_str(&format!(
+                "    cat {} >{file}\n",
+                stored.iter().map(|volume| volume.file.as_str()).collect::<Vec<_>>().join(" ")
+            ));
+        }
+        if archive.is_wrapped() {
+            text.push_str(&format!("    echo '{}  {file}' | sha256sum -c\n", archive.sha256));
+        }
+        text.push_str(&format!("    gzip -t {file} && tar -tzf {file} >/dev/null\n"));
+    }
+    let names = manifest.archives.iter().filter_map(|archive| archive.encryption.as_ref());
+    if let Some(encryption) = names.clone().next() {
+        text.push_str(&format!(
+            "\nIt is encrypted for:\n    {}\nThe files of logs/ that end in .age open in the same way.\n",
+            encryption.recipients.join("\n    ")
+        ));
     }
     text.push_str(&format!(
         "\nWhat it is: {MANIFEST} (JSON). PCE {}, Gravity {}.\n\n\
@@ -147,8 +172,7 @@ fn write(
         small.push((NOTES.to_owned(), text));
     }
     let mut sums = format!("{manifest_sum}  {MANIFEST}\n");
-    let files = point.manifest.files.iter().map(|file| (&file.path, file.sha256));
-    for (name, sha256) in point.manifest.archives.iter().map(|archive| (&archive.file, archive.sha256)).chain(files) {
+    for (name, _, sha256) in shelf::files_of(&point.manifest) {
         sums.push_str(&format!("{sha256}  {name}\n"));
     }
     small.push((SUMS.to_owned(), sums.into_bytes()));
@@ -162,13 +186,8 @@ fn write(
         let head = header(&format!("{top}/{name}"), bytes.len() as u64, mtime, tar::EntryType::Regular, 0o600)?;
         put(&mut builder, &head, &mut bytes.as_slice())?;
     }
-    let expected: BTreeMap<&str, (u64, Sha256)> = point
-        .manifest
-        .archives
-        .iter()
-        .map(|archive| (archive.file.as_str(), (archive.bytes, archive.sha256)))
-        .chain(point.manifest.files.iter().map(|file| (file.path.as_str(), (file.bytes, file.sha256))))
-        .collect();
+    let expected: BTreeMap<String, (u64, Sha256)> =
+        shelf::files_of(&point.manifest).into_iter().map(|(name, bytes, sha256)| (name, (bytes, sha256))).collect();
     let mut done = 0;
     for (name, bytes) in shelf::export_order(point) {
         let file = read(&name)?;
@@ -187,7 +206,7 @@ fn write(
             )?;
         }
         let seen = (if there == bytes { tee.hasher.bytes() } else { there }, tee.hasher.finish());
-        if Some(&seen) != expected.get(name.as_str()) {
+        if Some(&seen) != expected.get(&name) {
             return Err(Failure::new(
                 Kind::Bad,
                 format!("{}/{} is damaged: {name} is not what its manifest says", point.cluster, point.id()),
@@ -230,10 +249,31 @@ pub fn import(
     to: &Folder,
     inspect: &dyn Fn(&Archive) -> Box<dyn Inspect + Send>,
 ) -> Result<(Point, bool), Failure> {
+    import_with(path, to, None, inspect).map(|(point, was_there, _)| (point, was_there))
+}
+
+/// As [`import`], opening what is encrypted with `identities`. The last of the answer is what was not looked into.
+///
+/// # Errors
+/// As [`import`]; an identity was given and none fits.
+pub fn import_with(
+    path: &Path,
+    to: &Folder,
+    identities: Option<&Arc<Identities>>,
+    inspect: &dyn Fn(&Archive) -> Box<dyn Inspect + Send>,
+) -> Result<(Point, bool, Vec<String>), Failure> {
     let there = std::fs::metadata(path).map_err(|error| {
         Failure::new(Kind::CouldNotStart, format!("{} cannot be read", path.display())).saw(error.to_string())
     })?;
-    if there.is_dir() { from_folder(path, to, inspect) } else { from_tar(path, to, inspect) }
+    let means = Means { identities, inspect };
+    if there.is_dir() { from_folder(path, to, means) } else { from_tar(path, to, means) }
+}
+
+/// How archives are looked into.
+#[derive(Clone, Copy)]
+struct Means<'a> {
+    identities: Option<&'a Arc<Identities>>,
+    inspect: &'a dyn Fn(&Archive) -> Box<dyn Inspect + Send>,
 }
 
 /// A point that is being taken in.
@@ -243,17 +283,12 @@ struct Intake<'a> {
     text: Vec<u8>,
     /// What must come still: size and digest by name.
     wanted: BTreeMap<String, (u64, Sha256)>,
-    inspect: &'a dyn Fn(&Archive) -> Box<dyn Inspect + Send>,
+    means: Means<'a>,
 }
 
 impl<'a> Intake<'a> {
     /// `None` when this very point is there already.
-    fn begin(
-        text: Vec<u8>,
-        shown: &str,
-        to: &'a Folder,
-        inspect: &'a dyn Fn(&Archive) -> Box<dyn Inspect + Send>,
-    ) -> Result<Result<Self, Point>, Failure> {
+    fn begin(text: Vec<u8>, shown: &str, to: &'a Folder, means: Means<'a>) -> Result<Result<Self, Point>, Failure> {
         let words = std::str::from_utf8(&text)
             .map_err(|error| Failure::new(Kind::Bad, format!("{shown} is no text")).saw(error.to_string()))?;
         let manifest = Manifest::parse(shown, words)?;
@@ -270,10 +305,9 @@ impl<'a> Intake<'a> {
             )
             .why("a sealed point is never replaced"));
         }
-        let archives = manifest.archives.iter().map(|archive| (archive.file.clone(), (archive.bytes, archive.sha256)));
-        let files = manifest.files.iter().map(|file| (file.path.clone(), (file.bytes, file.sha256)));
-        let wanted = archives.chain(files).collect();
-        Ok(Ok(Self { to, manifest, text, wanted, inspect }))
+        let wanted =
+            shelf::files_of(&manifest).into_iter().map(|(name, bytes, sha256)| (name, (bytes, sha256))).collect();
+        Ok(Ok(Self { to, manifest, text, wanted, means }))
     }
 
     fn stage(&self) -> String {
@@ -288,8 +322,9 @@ impl<'a> Intake<'a> {
             )
             .saw(format!("{name:?}")));
         };
-        let archive = self.manifest.archives.iter().find(|archive| archive.file == name);
-        let mut walk = archive.map(|archive| (self.inspect)(archive));
+        // One in several files is walked when all of them are here.
+        let archive = self.manifest.archives.iter().find(|archive| archive.file == name && !archive.is_wrapped());
+        let mut walk = archive.map(|archive| (self.means.inspect)(archive));
         let mut each = |piece: &[u8]| {
             if let Some(walk) = &mut walk {
                 walk.feed(piece);
@@ -314,10 +349,50 @@ impl<'a> Intake<'a> {
         Ok(())
     }
 
-    fn finish(self, notes: Option<Vec<u8>>, source: &Path) -> Result<Point, Failure> {
+    /// Walks the archives that came in volumes, or encrypted, as they lie in the stage now. What is not opened is told.
+    fn look_into(&self) -> Result<Vec<String>, Failure> {
+        let mut unchecked = Vec::new();
+        let folder = self.to.catalog().root().join(self.stage());
+        for archive in self.manifest.archives.iter().filter(|archive| archive.is_wrapped()) {
+            let bad = |why: String| Failure::new(Kind::Bad, format!("{} is no whole archive", archive.file)).saw(why);
+            let identities = self.means.identities.filter(|identities| !identities.is_empty());
+            if archive.encryption.is_some() && identities.is_none() {
+                unchecked.push(format!("what is in {}: {}", archive.file, Locked::NoIdentity));
+                continue;
+            }
+            let mut walk = (self.means.inspect)(archive);
+            let mut each = |piece: &[u8]| walk.feed(piece);
+            let reader = archive.reader(&folder, identities.cloned());
+            let mut tee = Tee { inner: reader, hasher: Hasher::new(), each: &mut each };
+            if let Err(error) = io::copy(&mut tee, &mut io::sink()) {
+                return Err(match Wrong::of(&error).map(|wrong| &wrong.why) {
+                    Some(Locked::WrongIdentity(_) | Locked::NoPassphrase(_)) => Failure::new(
+                        Kind::CouldNotStart,
+                        format!("{} is not opened by what was given to open it", archive.file),
+                    )
+                    .saw(error.to_string())
+                    .mend("--identity FILE with the right one; or none, and only digests are compared"),
+                    _ => bad(error.to_string()),
+                });
+            }
+            let seen = (tee.hasher.bytes(), tee.hasher.finish());
+            if seen != (archive.bytes, archive.sha256) {
+                return Err(bad(format!("{} bytes, sha256 {}", seen.0, seen.1)));
+            }
+            match walk.finish() {
+                Ok(members) if members == archive.members => {}
+                Ok(members) => return Err(bad(format!("{members} members instead of {}", archive.members))),
+                Err(why) => return Err(bad(why)),
+            }
+        }
+        Ok(unchecked)
+    }
+
+    fn finish(self, notes: Option<Vec<u8>>, source: &Path) -> Result<(Point, Vec<String>), Failure> {
         if let Some(name) = self.wanted.keys().next() {
             return Err(Failure::new(Kind::Bad, format!("{} is not whole: {name} is missing", source.display())));
         }
+        let unchecked = self.look_into()?;
         if let Some(notes) = notes {
             let name = format!("{}/{NOTES}", self.stage());
             self.to.remove(&name)?;
@@ -325,22 +400,19 @@ impl<'a> Intake<'a> {
         }
         let (cluster, id) = (&self.manifest.cluster.group, &self.manifest.id);
         self.to.seal(cluster, id, &self.text)?;
-        Point::load(cluster, &self.to.catalog().root().join(cluster.as_str()).join(id.as_str()))
+        let point = Point::load(cluster, &self.to.catalog().root().join(cluster.as_str()).join(id.as_str()))?;
+        Ok((point, unchecked))
     }
 }
 
-fn from_folder(
-    path: &Path,
-    to: &Folder,
-    inspect: &dyn Fn(&Archive) -> Box<dyn Inspect + Send>,
-) -> Result<(Point, bool), Failure> {
+fn from_folder(path: &Path, to: &Folder, means: Means<'_>) -> Result<(Point, bool, Vec<String>), Failure> {
     let text = disk::read_text(&path.join(MANIFEST), super::place::LARGEST_SMALL).map_err(|error| {
         Failure::new(Kind::CouldNotStart, format!("{} is no point: there is no {MANIFEST} in it", path.display()))
             .saw(error.to_string())
     })?;
-    let mut intake = match Intake::begin(text.into_bytes(), &path.join(MANIFEST).display().to_string(), to, inspect)? {
+    let mut intake = match Intake::begin(text.into_bytes(), &path.join(MANIFEST).display().to_string(), to, means)? {
         Ok(intake) => intake,
-        Err(point) => return Ok((point, true)),
+        Err(point) => return Ok((point, true, Vec::new())),
     };
     let lock = to.lock(&intake.manifest.cluster.group, &intake.manifest.id)?;
     let names: Vec<String> = intake.wanted.keys().cloned().collect();
@@ -350,16 +422,12 @@ fn from_folder(
         intake.take(&name, &mut from, &file)?;
     }
     let notes = disk::read_text(&path.join(NOTES), super::place::LARGEST_SMALL).ok().map(String::into_bytes);
-    let point = intake.finish(notes, path)?;
+    let (point, unchecked) = intake.finish(notes, path)?;
     lock.remove(to.catalog().disk());
-    Ok((point, false))
+    Ok((point, false, unchecked))
 }
 
-fn from_tar(
-    path: &Path,
-    to: &Folder,
-    inspect: &dyn Fn(&Archive) -> Box<dyn Inspect + Send>,
-) -> Result<(Point, bool), Failure> {
+fn from_tar(path: &Path, to: &Folder, means: Means<'_>) -> Result<(Point, bool, Vec<String>), Failure> {
     let no_tar = |error: &io::Error| {
         Failure::new(Kind::CouldNotStart, format!("{} is no exported point", path.display()))
             .saw(error.to_string())
@@ -393,12 +461,12 @@ fn from_tar(
         match (inner.as_str(), &mut intake) {
             (MANIFEST, None) => {
                 let text = small(&mut entry, path)?;
-                match Intake::begin(text, &format!("{}:{name}", path.display()), to, inspect)? {
+                match Intake::begin(text, &format!("{}:{name}", path.display()), to, means)? {
                     Ok(begun) => {
                         let lock = to.lock(&begun.manifest.cluster.group, &begun.manifest.id)?;
                         intake = Some((begun, lock));
                     }
-                    Err(point) => return Ok((point, true)),
+                    Err(point) => return Ok((point, true, Vec::new())),
                 }
             }
             (MANIFEST, Some(_)) => return Err(strange("a second manifest")),
@@ -416,9 +484,9 @@ fn from_tar(
             format!("{} is no exported point: there is no {MANIFEST} in it", path.display()),
         ));
     };
-    let point = intake.finish(notes, path)?;
+    let (point, unchecked) = intake.finish(notes, path)?;
     lock.remove(to.catalog().disk());
-    Ok((point, false))
+    Ok((point, false, unchecked))
 }
 
 fn small(from: &mut dyn Read, path: &Path) -> Result<Vec<u8>, Failure> {

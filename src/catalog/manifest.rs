@@ -7,6 +7,7 @@
 //! the rest.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ use super::disk;
 use crate::digest::Sha256;
 use crate::failure::{Failure, Kind};
 use crate::name::{ClusterName, HostName, JobId, PointId, RunId};
+use crate::vault::age::Identities;
+use crate::volume::{Encryption, Reader, Volume};
 
 /// The format version that this ferry writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
@@ -109,12 +112,18 @@ pub struct Archive {
     pub name: String,
     /// Which tool wrote it.
     pub kind: ArchiveKind,
-    /// Its file in the point's folder.
+    /// Its file in the point's folder; where it is kept in volumes or encrypted, what it is called when it is neither.
     pub file: String,
-    /// Size of that file in bytes.
+    /// Size in bytes, as the tool wrote it.
     pub bytes: u64,
-    /// Digest of that file.
+    /// Digest of it as the tool wrote it: of the content where it is encrypted.
     pub sha256: Sha256,
+    /// The files that it lies in, in order, where it is kept in volumes or encrypted. Empty: it lies in `file`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+    /// How those files are encrypted; `None`: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
     /// How many members the tar walk counted.
     pub members: u64,
     /// Sum of the members' sizes in bytes, unpacked.
@@ -135,6 +144,31 @@ pub struct Archive {
     /// of its own report; `usage`.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub details: Map<String, Value>,
+}
+
+impl Archive {
+    /// The files that it lies in, in order: what is copied, exported and compared without opening it.
+    pub fn stored(&self) -> Vec<Volume> {
+        if !self.volumes.is_empty() {
+            return self.volumes.clone();
+        }
+        vec![Volume { file: self.file.clone(), bytes: self.bytes, sha256: self.sha256, plain_bytes: self.bytes }]
+    }
+
+    /// Whether it lies in other files than the tool wrote: in volumes, or encrypted.
+    pub fn is_wrapped(&self) -> bool {
+        !self.volumes.is_empty()
+    }
+
+    /// Whether a file of the point, by its name, is it or a volume of it.
+    pub fn lies_in(&self, file: &str) -> bool {
+        self.file == file || self.volumes.iter().any(|volume| volume.file == file)
+    }
+
+    /// The archive as a stream, from a point's folder on this machine.
+    pub fn reader(&self, folder: &Path, identities: Option<Arc<Identities>>) -> Reader {
+        Reader::new(folder, &self.stored(), self.encryption.is_some(), identities)
+    }
 }
 
 /// A file of the point that is no archive (`logs/…`, `settings/…`). Filled in by the seal.
@@ -310,7 +344,23 @@ impl Manifest {
                 .mend("use the ferry that wrote it, or a newer one"));
         }
         let manifest: Self = serde_json::from_str(text).map_err(|error| broken(&error))?;
-        let names = manifest.archives.iter().map(|archive| (archive.file.as_str(), safe_name(&archive.file)));
+        for archive in manifest.archives.iter().filter(|archive| archive.is_wrapped()) {
+            let sum = archive.volumes.iter().try_fold(0_u64, |sum, volume| sum.checked_add(volume.plain_bytes));
+            if sum != Some(archive.bytes) {
+                return Err(Failure::new(
+                    Kind::Bad,
+                    format!("{shown}: the volumes of {} are not all of it", archive.file),
+                )
+                .saw(format!("{sum:?} bytes in volumes, {} in all", archive.bytes)));
+            }
+        }
+        let stored: Vec<String> = manifest
+            .archives
+            .iter()
+            .flat_map(|archive| archive.volumes.iter().map(|volume| volume.file.clone()))
+            .collect();
+        let files = manifest.archives.iter().map(|archive| archive.file.as_str());
+        let names = files.chain(stored.iter().map(String::as_str)).map(|name| (name, safe_name(name)));
         let paths = manifest.files.iter().map(|file| (file.path.as_str(), file.path.split('/').all(safe_name)));
         for (name, safe) in names.chain(paths) {
             if !safe {

@@ -26,10 +26,12 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
+pub use crate::volume::{Encryption, Volume};
 pub use disk::{Disk, Step};
 pub use history::{COUNT, Estimate, Expected, Past, backup_timeout, estimate, expected_bytes, judge};
 pub use manifest::{
@@ -42,6 +44,7 @@ pub use verify::{Defect, Inspect, Reread, VerifyReport};
 
 use crate::failure::{Failure, Kind};
 use crate::name::{ClusterName, PointId, RunId, nearest};
+use crate::vault::age::Identities;
 
 /// Recovery points in a local folder.
 #[derive(Debug, Clone)]
@@ -512,11 +515,27 @@ impl Catalog {
         &self,
         point: &mut Point,
         who: &Who,
-        inspect: &dyn Fn(&Archive) -> Box<dyn Inspect>,
+        inspect: &dyn Fn(&Archive) -> Box<dyn Inspect + Send>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<VerifyReport, Failure> {
+        self.verify_with(point, who, None, inspect, progress)
+    }
+
+    /// As [`Catalog::verify`], opening what is encrypted with `identities`. Without them the files are compared with their
+    /// digests as they lie, and the report says what was not looked into.
+    ///
+    /// # Errors
+    /// As [`Catalog::verify`].
+    pub fn verify_with(
+        &self,
+        point: &mut Point,
+        who: &Who,
+        identities: Option<&Arc<Identities>>,
+        inspect: &dyn Fn(&Archive) -> Box<dyn Inspect + Send>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<VerifyReport, Failure> {
         real_dir(&point.dir)?;
-        Ok(verify::verify(&self.disk, point, who, inspect, progress))
+        Ok(verify::verify(&self.disk, point, who, identities, inspect, progress))
     }
 
     /// The earlier archives of this kind of a cluster, newest first: for [`expected_bytes`],

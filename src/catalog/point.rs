@@ -32,6 +32,15 @@ pub enum Remark {
         /// How many bytes were read.
         bytes: u64,
     },
+    /// Some of its files, a part of them, were read again and are as the manifest says.
+    PartVerified {
+        /// Which part: `3/7`.
+        part: String,
+        /// How many files were read.
+        files: u64,
+        /// How many bytes.
+        bytes: u64,
+    },
     /// A verification found these.
     Damaged {
         /// What is wrong.
@@ -130,8 +139,9 @@ impl Notes {
             match serde_json::from_str::<Note>(line) {
                 Ok(note) => notes.known.push(note),
                 Err(error) => {
-                    const KNOWN: [&str; 10] = [
+                    const KNOWN: [&str; 11] = [
                         "verified",
+                        "part_verified",
                         "damaged",
                         "accepted",
                         "held",
@@ -223,7 +233,7 @@ impl Point {
     /// The verdict of today on one archive: the manifest's, lifted from suspect by a note
     /// *accepted*, and *damaged* while the last verification names its file.
     pub fn verdict_of(&self, archive: &Archive) -> Verdict {
-        if self.defects().iter().any(|defect| defect.file == archive.file) {
+        if self.defects().iter().any(|defect| archive.lies_in(&defect.file)) {
             return Verdict::Damaged;
         }
         let accepted = self.notes.known.iter().any(|note| matches!(note.remark, Remark::Accepted { .. }));
@@ -316,9 +326,9 @@ impl Point {
         }
     }
 
-    /// Size of all archives in bytes.
+    /// Size of all archives in bytes, as they lie.
     pub fn bytes(&self) -> u64 {
-        self.manifest.archives.iter().map(|archive| archive.bytes).sum()
+        self.manifest.archives.iter().flat_map(Archive::stored).map(|volume| volume.bytes).sum()
     }
 
     /// The whole point as `points show --json` prints it: the manifest, with `verdict`, `path` and

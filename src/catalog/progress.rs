@@ -19,11 +19,13 @@ use serde::{Deserialize, Serialize};
 
 use super::disk::{self, Disk, TEMPORARY};
 use super::lock::Lock;
-use super::manifest::{FORMAT, FileRecord, Manifest, Verdict, safe_name};
+use super::manifest::{Archive, FORMAT, FileRecord, Manifest, Verdict, safe_name};
 use super::point::Point;
 use crate::digest::Hasher;
 use crate::failure::{Failure, Kind};
 use crate::name::{ClusterName, PointId, RunId};
+use crate::vault::age::Recipients;
+use crate::volume::{self, Journal, Volume};
 
 pub(super) const IN_PROGRESS: &str = "in-progress.json";
 pub(super) const MANIFEST: &str = "manifest.json";
@@ -32,6 +34,8 @@ pub(super) const LOGS: &str = "logs";
 pub(super) const SETTINGS: &str = "settings";
 /// What the name of an archive that is not whole yet ends with.
 const PART: &str = ".part";
+/// What the name of an encrypted file ends with.
+const AGE: &str = ".age";
 
 /// What `in-progress.json` says: who makes this point and how to go on with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +80,9 @@ pub(super) fn worthless(folder: &Path, machine: &str) -> bool {
         Some(name) if name == IN_PROGRESS || name.ends_with(TEMPORARY) => true,
         Some(name) => {
             let there = std::fs::symlink_metadata(folder.join(name));
-            name.ends_with(PART) && there.is_ok_and(|there| there.is_file() && there.len() == 0)
+            // Of an archive in volumes this is the journal: it is worth as much as it names.
+            let nothing = || Journal::read(&folder.join(name)).is_some_and(|journal| journal.volumes.is_empty());
+            name.ends_with(PART) && there.is_ok_and(|there| there.is_file() && (there.len() == 0 || nothing()))
         }
         None => false,
     })
@@ -289,6 +295,44 @@ impl PointInProgress {
         for path in [self.dir.join(format!("{name}{PART}")), self.dir.join(name)] {
             self.disk.remove(&path).map_err(|error| disk::failed(Kind::Failed, "remove", &path, &error))?;
         }
+        volume::discard(&self.dir, name)
+            .map(drop)
+            .map_err(|error| disk::failed(Kind::Failed, "empty", &self.dir, &error))
+    }
+
+    /// The volumes of an archive that was received whole in volumes, or encrypted; `None`: it was kept as it came, or is
+    /// not whole.
+    pub fn volumes_of(&self, name: &str) -> Option<Journal> {
+        Journal::read(&self.dir.join(format!("{name}{PART}"))).filter(|journal| journal.over)
+    }
+
+    /// Encrypts the files of `logs/`, each into `NAME.age`; what is encrypted already stays. `settings/` stays as it is:
+    /// the next backup compares itself with it, and has no identity.
+    ///
+    /// # Errors
+    /// The disk's own; a passphrase that is not given.
+    pub fn encrypt_logs(&self, recipients: &Recipients) -> Result<(), Failure> {
+        use std::io::Write as _;
+        let folder = self.logs_dir();
+        let failed = |doing: &str, path: &Path, error: &io::Error| disk::failed(Kind::Failed, doing, path, error);
+        for entry in super::names(&folder).map_err(|error| failed("read", &folder, &error))? {
+            let Some(name) = entry.to_str().filter(|name| safe_name(name)) else { continue };
+            let path = folder.join(name);
+            if name.ends_with(AGE) || name.ends_with(TEMPORARY) {
+                continue;
+            }
+            let encrypted = (|| {
+                let mut plain = zeroize::Zeroizing::new(Vec::new());
+                disk::read(&path)?.read_to_end(&mut plain)?;
+                let mut sealed = recipients.seal(Vec::new())?;
+                sealed.write_all(&plain)?;
+                sealed.finish()
+            })();
+            let encrypted = encrypted.map_err(|error| failed("encrypt", &path, &error))?;
+            let to = folder.join(format!("{name}{AGE}"));
+            self.disk.replace(&to, &encrypted).map_err(|error| failed("write", &to, &error))?;
+            self.disk.remove(&path).map_err(|error| failed("remove", &path, &error))?;
+        }
         Ok(())
     }
 
@@ -339,9 +383,11 @@ impl PointInProgress {
         if let Some(failure) = Failure::all(self.objections(&manifest)) {
             return Err(failure);
         }
-        let archives: BTreeSet<&str> = manifest.archives.iter().map(|archive| archive.file.as_str()).collect();
+        let stored: Vec<Volume> = manifest.archives.iter().flat_map(Archive::stored).collect();
+        let archives: BTreeSet<&str> = stored.iter().map(|volume| volume.file.as_str()).collect();
         let mut files = Vec::new();
-        self.flush(&self.dir, "", &archives, &mut files)?;
+        let journals = self.journals(&manifest);
+        self.flush(&self.dir, "", &archives, &journals, &mut files)?;
         files.sort_by(|a: &FileRecord, b| a.path.cmp(&b.path));
         manifest.format = FORMAT;
         manifest.files = files;
@@ -357,6 +403,10 @@ impl PointInProgress {
             return Err(bug("the manifest does not read back as it was written"));
         }
         self.disk.replace(&path, text.as_bytes()).map_err(|error| failed("write", &path, &error))?;
+        // From here on the manifest says what the volumes are.
+        for path in self.journals(&manifest) {
+            self.disk.remove(&path).map_err(|error| failed("remove", &path, &error))?;
+        }
         let marker = self.dir.join(IN_PROGRESS);
         self.disk.remove(&marker).map_err(|error| failed("remove", &marker, &error))?;
         self.disk.sync_dir(&self.dir).map_err(|error| failed("flush", &self.dir, &error))?;
@@ -373,6 +423,12 @@ impl PointInProgress {
         })?;
         self.lock.remove(&self.disk);
         Point::load(&self.cluster, &sealed)
+    }
+
+    /// The journals of archives that were received in volumes.
+    fn journals(&self, manifest: &Manifest) -> Vec<PathBuf> {
+        let parts = manifest.archives.iter().map(|archive| self.dir.join(format!("{}{PART}", archive.file)));
+        parts.filter(|path| Journal::read(path).is_some_and(|journal| journal.over)).collect()
     }
 
     /// Why this must not be sealed.
@@ -403,22 +459,30 @@ impl PointInProgress {
             if !seen_names.insert(&archive.file) {
                 object(not_sealed.clone(), "the manifest names it twice".to_owned(), "an archive has one record");
             }
-            let path = self.dir.join(&archive.file);
-            match std::fs::symlink_metadata(&path) {
-                Err(error) => {
-                    object(not_sealed.clone(), error.to_string(), "what is not a whole archive is never sealed")
+            for volume in archive.stored() {
+                if let Err(failure) = check_archive_name(&volume.file) {
+                    objections_push(&mut object, &not_sealed, &failure);
+                    continue;
                 }
-                Ok(there) if !there.is_file() => object(
-                    not_sealed.clone(),
-                    "it is a symbolic link or no regular file".to_owned(),
-                    "the bytes must lie in the point's own folder",
-                ),
-                Ok(there) if there.len() != archive.bytes => object(
-                    not_sealed.clone(),
-                    format!("{} bytes on the disk, {} proved", there.len(), archive.bytes),
-                    "what is not a whole archive is never sealed",
-                ),
-                Ok(_) => {}
+                if archive.is_wrapped() && !volume::is_volume_of(&archive.file, &volume.file) {
+                    object(not_sealed.clone(), volume.file.clone(), "a volume bears its archive's name");
+                }
+                match std::fs::symlink_metadata(self.dir.join(&volume.file)) {
+                    Err(error) => {
+                        object(not_sealed.clone(), error.to_string(), "what is not a whole archive is never sealed")
+                    }
+                    Ok(there) if !there.is_file() => object(
+                        not_sealed.clone(),
+                        "it is a symbolic link or no regular file".to_owned(),
+                        "the bytes must lie in the point's own folder",
+                    ),
+                    Ok(there) if there.len() != volume.bytes => object(
+                        not_sealed.clone(),
+                        format!("{} bytes on the disk, {} proved", there.len(), volume.bytes),
+                        "what is not a whole archive is never sealed",
+                    ),
+                    Ok(_) => {}
+                }
             }
             if archive.bytes == 0 || archive.members == 0 {
                 let seen = format!("{} bytes, {} members", archive.bytes, archive.members);
@@ -440,6 +504,7 @@ impl PointInProgress {
         folder: &Path,
         prefix: &str,
         archives: &BTreeSet<&str>,
+        journals: &[PathBuf],
         files: &mut Vec<FileRecord>,
     ) -> Result<(), Failure> {
         let failed = |doing: &str, path: &Path, error: &io::Error| disk::failed(Kind::Failed, doing, path, error);
@@ -456,7 +521,7 @@ impl PointInProgress {
             let kind = std::fs::symlink_metadata(&path).map_err(|error| failed("read", &path, &error))?;
             let top = prefix.is_empty();
             if kind.is_dir() {
-                self.flush(&path, &format!("{prefix}{name}/"), archives, files)?;
+                self.flush(&path, &format!("{prefix}{name}/"), archives, journals, files)?;
                 continue;
             }
             if !kind.is_file() {
@@ -467,7 +532,7 @@ impl PointInProgress {
                 self.disk.remove(&path).map_err(|error| failed("remove", &path, &error))?;
                 continue;
             }
-            if top && [IN_PROGRESS, MANIFEST].contains(&name) {
+            if top && ([IN_PROGRESS, MANIFEST].contains(&name) || journals.contains(&path)) {
                 continue;
             }
             let is_archive = top && archives.contains(name);

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,11 +16,13 @@ use super::place::{Cargo, Place};
 use super::point::{Note, Notes, Point, Remark};
 use super::progress::{IN_PROGRESS, LOGS, MANIFEST, NOTES, SETTINGS};
 use super::retention;
-use super::verify::{self, Defect, Inspect, Reread, VerifyReport};
+use super::verify::{self, Content, Defect, Inspect, Reread, VerifyReport};
 use super::{Catalog, Entry, Unfinished};
 use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
 use crate::name::{ClusterName, PointId};
+use crate::vault::age::{Identities, Locked};
+use crate::volume::{Feed, Reader, Volume};
 
 /// What a lock's file says, in places that keep locks as files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,8 +223,9 @@ pub async fn copy(
 }
 
 /// Every file of a point but manifest and notes: name, size, digest.
-fn files_of(manifest: &Manifest) -> Vec<(String, u64, Sha256)> {
-    let archives = manifest.archives.iter().map(|archive| (archive.file.clone(), archive.bytes, archive.sha256));
+pub(super) fn files_of(manifest: &Manifest) -> Vec<(String, u64, Sha256)> {
+    let archives = manifest.archives.iter().flat_map(Archive::stored);
+    let archives = archives.map(|volume| (volume.file, volume.bytes, volume.sha256));
     let files = manifest.files.iter().map(|file| (file.path.clone(), file.bytes, file.sha256));
     archives.chain(files).collect()
 }
@@ -248,12 +252,11 @@ async fn send(
             (_, Place::Folder(local)) => {
                 local.receive(from, &format!("{}/{file}", folder(point)), &name, bytes, sha256, &listen).await?
             }
+            // Straight from the one to the other: nothing of it lies on a disk here.
             _ => {
-                return Err(Failure::new(
-                    Kind::Refused,
-                    "a copy from one remote place straight to another is not built",
-                )
-                .mend("copy it to a folder first: ferry points copy POINT --to FOLDER; then from there"));
+                let volume = Volume { file: file.clone(), bytes, sha256, plain_bytes: bytes };
+                let from = Reader::away(from.fetch(&folder(point)), &[volume], false, None);
+                to.put_from(&name, from, bytes, sha256, &listen).await?
             }
         };
         if reread {
@@ -312,29 +315,48 @@ pub async fn verify(
     inspect: &(dyn Fn(&Archive) -> Box<dyn Inspect + Send> + Sync),
     heard: &(dyn Fn(u64, u64) + Send + Sync),
 ) -> Result<VerifyReport, Failure> {
+    verify_with(place, point, who, None, inspect, heard).await
+}
+
+/// As [`verify`], opening what is encrypted with `identities`.
+///
+/// # Errors
+/// As [`verify`].
+pub async fn verify_with(
+    place: &Place,
+    point: &mut Point,
+    who: &Who,
+    identities: Option<&Arc<Identities>>,
+    inspect: &(dyn Fn(&Archive) -> Box<dyn Inspect + Send> + Sync),
+    heard: &(dyn Fn(u64, u64) + Send + Sync),
+) -> Result<VerifyReport, Failure> {
     if let Place::Folder(folder) = place {
-        return folder.catalog().verify(point, who, &|archive| inspect(archive), &mut |done, total| heard(done, total));
+        let mut heard = |done, total| heard(done, total);
+        return folder.catalog().verify_with(point, who, identities, &|archive| inspect(archive), &mut heard);
     }
     let total = files_of(&point.manifest).iter().map(|(_, bytes, _)| bytes).sum();
-    let mut report = VerifyReport {
-        cluster: point.cluster.clone(),
-        id: point.id().clone(),
-        bytes: 0,
-        archives: Vec::new(),
-        bad: Vec::new(),
-        warnings: Vec::new(),
-        not_noted: None,
-    };
+    let mut report = VerifyReport::of_names(point, Vec::new());
+    report.warnings.clear();
+    let mut contents: Vec<Content<'_>> = Vec::new();
     for (file, bytes, sha256) in files_of(&point.manifest) {
-        let archive = point.manifest.archives.iter().find(|archive| archive.file == file);
-        let mut walk = archive.map(inspect);
+        let archive =
+            point.manifest.archives.iter().find(|archive| archive.stored().iter().any(|one| one.file == file));
+        if let Some(archive) = archive
+            && contents.last().is_none_or(|content| content.archive.file != archive.file)
+        {
+            contents.push(Content::new(archive, identities, inspect(archive)));
+        }
+        let mut content = archive.and(contents.last_mut());
+        if let Some(content) = &mut content {
+            content.begin();
+        }
         let mut hasher = Hasher::new();
         let before = report.bytes;
         let read = place
             .each(&format!("{}/{file}", folder(point)), &mut |piece| {
                 hasher.update(piece);
-                if let Some(walk) = &mut walk {
-                    walk.feed(piece);
+                if let Some(content) = &mut content {
+                    content.feed(piece);
                 }
                 heard(before + hasher.bytes(), total);
                 Ok(())
@@ -346,6 +368,9 @@ pub async fn verify(
         match read {
             Err(failure) if failure.kind == Kind::Bad => {
                 bad("missing", format!("a file of {bytes} bytes"), failure.seen.unwrap_or(failure.what));
+                if let Some(content) = content {
+                    content.missing();
+                }
                 continue;
             }
             Err(failure) => return Err(failure),
@@ -358,23 +383,97 @@ pub async fn verify(
         } else if seen != sha256 {
             bad("sha256", sha256.to_string(), seen.to_string());
         }
-        if let (Some(walk), Some(archive)) = (walk, archive) {
-            let members = walk.finish();
-            match &members {
-                Ok(count) if *count != archive.members => {
-                    bad("members", archive.members.to_string(), count.to_string())
-                }
-                Ok(_) => {}
-                Err(why) => bad("archive", "a whole archive".to_owned(), why.clone()),
-            }
-            report.archives.push(Reread { file: file.clone(), bytes: seen_bytes, sha256: seen, members: members.ok() });
+        if let Some(content) = content {
+            content.end(&Reread { file, bytes: seen_bytes, sha256: seen, members: None }, &mut report);
         }
         report.bytes += seen_bytes;
     }
+    contents.into_iter().for_each(|content| content.finish(&mut report));
     report.warnings.extend(point.notes.unreadable.iter().cloned());
     let remark = verify::outcome(&report);
     report.not_noted = note(place, point, who, remark).await.err();
     Ok(report)
+}
+
+/// Reads some files of a point again, those that `wanted` names, and notes the outcome: a part of a large point a day.
+/// With `identities` what is encrypted is opened as well; no archive is walked, since none is read whole. What an earlier
+/// verification found in the other files still holds.
+///
+/// # Errors
+/// As [`verify`].
+pub async fn verify_part(
+    place: &Place,
+    point: &mut Point,
+    who: &Who,
+    part: &str,
+    identities: Option<&Arc<Identities>>,
+    wanted: &(dyn Fn(usize) -> bool + Sync),
+) -> Result<VerifyReport, Failure> {
+    let mut report = VerifyReport::of_names(point, Vec::new());
+    let files = files_of(&point.manifest);
+    let mut read_again: BTreeSet<String> = BTreeSet::new();
+    for (_, (file, bytes, sha256)) in files.into_iter().enumerate().filter(|(number, _)| wanted(*number)) {
+        let encrypted = point.manifest.archives.iter().filter(|archive| archive.encryption.is_some());
+        let volume = encrypted.flat_map(Archive::stored).find(|volume| volume.file == file);
+        let mut feed = match (&volume, identities.filter(|identities| !identities.is_empty())) {
+            (Some(_), Some(identities)) => Feed::begin(Arc::clone(identities), (), |(), _| {}).ok(),
+            _ => None,
+        };
+        let mut hasher = Hasher::new();
+        let read = place
+            .each(&format!("{}/{file}", folder(point)), &mut |piece| {
+                hasher.update(piece);
+                if let Some(feed) = &mut feed {
+                    feed.give(piece);
+                }
+                Ok(())
+            })
+            .await;
+        read_again.insert(file.clone());
+        let mut bad = |what: &str, expected: String, seen: String| {
+            report.bad.push(Defect { file: file.clone(), what: what.to_owned(), expected, seen });
+        };
+        match read {
+            Err(failure) if failure.kind == Kind::Bad => {
+                bad("missing", format!("a file of {bytes} bytes"), failure.seen.unwrap_or(failure.what));
+                continue;
+            }
+            Err(failure) => return Err(failure),
+            Ok(_) => {}
+        }
+        let (seen_bytes, seen) = (hasher.bytes(), hasher.finish());
+        if seen_bytes != bytes {
+            bad("size", format!("{bytes} bytes"), format!("{seen_bytes} bytes"));
+        } else if seen != sha256 {
+            bad("sha256", sha256.to_string(), seen.to_string());
+        } else if let (Some(volume), Some(((), opened))) = (&volume, feed.and_then(Feed::finish)) {
+            match opened {
+                Ok(plain) if plain == volume.plain_bytes => {}
+                Ok(plain) => bad("archive", format!("{} bytes in it", volume.plain_bytes), plain.to_string()),
+                Err(Locked::Damaged(why)) => bad("archive", "a whole encrypted file".to_owned(), why),
+                Err(locked) => {
+                    report.not_opened = true;
+                    report.unchecked.push(format!("what is in {file}: {locked}"));
+                }
+            }
+        }
+        report.archives.push(Reread { file, bytes: seen_bytes, sha256: seen, members: None });
+        report.bytes += seen_bytes;
+    }
+    let found_now = report.bad.len();
+    report.bad.extend(point.defects().iter().filter(|defect| !read_again.contains(&defect.file)).cloned());
+    let remark = if found_now > 0 {
+        Remark::Damaged { defects: report.bad.clone() }
+    } else {
+        Remark::PartVerified { part: part.to_owned(), files: report.archives.len() as u64, bytes: report.bytes }
+    };
+    report.not_noted = note(place, point, who, remark).await.err();
+    Ok(report)
+}
+
+/// How many files a point has that are read when it is verified.
+pub fn count_files(point: &Point) -> usize {
+    files_of(&point.manifest).len()
 }
 
 /// What can be said of a point without reading an archive: every file there at its size, nothing else there.
@@ -575,7 +674,8 @@ pub fn export_order(point: &Point) -> Vec<(String, u64)> {
     let mut files: Vec<(String, u64)> = Vec::new();
     let small = point.manifest.files.iter().map(|file| (file.path.clone(), file.bytes));
     files.extend(small);
-    files.extend(point.manifest.archives.iter().map(|archive| (archive.file.clone(), archive.bytes)));
+    let stored = point.manifest.archives.iter().flat_map(Archive::stored);
+    files.extend(stored.map(|volume| (volume.file, volume.bytes)));
     files
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,8 @@ use super::progress::{IN_PROGRESS, MANIFEST, NOTES, read_all};
 use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
 use crate::name::{ClusterName, PointId};
+use crate::vault::age::{Identities, Locked};
+use crate::volume::Feed;
 
 /// A walk through the bytes of one archive.
 pub trait Inspect {
@@ -36,7 +39,7 @@ pub trait Inspect {
 pub struct Defect {
     /// The file, relative to the point's folder.
     pub file: String,
-    /// `missing`, `size`, `sha256`, `archive`, `members` or `unreadable`.
+    /// `missing`, `size`, `sha256`, `archive`, `members`, `content sha256` or `unreadable`.
     pub what: String,
     /// What the manifest says.
     pub expected: String,
@@ -79,6 +82,11 @@ pub struct VerifyReport {
     pub bad: Vec<Defect>,
     /// What should be mended but harms no byte: access rights, files that nobody listed.
     pub warnings: Vec<String>,
+    /// What was not looked into, and why: content that is encrypted and that nobody here opened. Its files are as they
+    /// were when it was proved, where nothing is in `bad`.
+    pub unchecked: Vec<String>,
+    /// Identities were given, and none of them opens it.
+    pub not_opened: bool,
     /// Why the outcome could not be noted on the point (a catalog mounted read-only); the outcome
     /// holds all the same.
     pub not_noted: Option<Failure>,
@@ -94,6 +102,8 @@ impl VerifyReport {
             archives: Vec::new(),
             bad,
             warnings: point.notes.unreadable.clone(),
+            unchecked: Vec::new(),
+            not_opened: false,
             not_noted: None,
         }
     }
@@ -112,49 +122,185 @@ impl VerifyReport {
     }
 }
 
+/// The content of an archive, whose files pass by in order.
+struct Plain {
+    walk: Box<dyn Inspect + Send>,
+    hasher: Hasher,
+}
+
+impl Plain {
+    fn hear(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+        self.walk.feed(bytes);
+    }
+}
+
+/// One archive whose files are read again, wherever they lie: opened where it is encrypted, walked, hashed.
+pub(super) struct Content<'a> {
+    pub(super) archive: &'a Archive,
+    identities: Option<&'a Arc<Identities>>,
+    plain: Option<Plain>,
+    feed: Option<Feed<Plain>>,
+    /// A file was missing, or other than its manifest says: what is in it need not be told as well.
+    broken: bool,
+    /// Why it is not opened.
+    locked: Option<Locked>,
+    /// What is wrong inside although the files are as they were.
+    fault: Option<(String, String)>,
+    last: Option<(u64, Sha256)>,
+}
+
+impl<'a> Content<'a> {
+    pub(super) fn new(
+        archive: &'a Archive,
+        identities: Option<&'a Arc<Identities>>,
+        walk: Box<dyn Inspect + Send>,
+    ) -> Self {
+        let encrypted = archive.encryption.is_some();
+        let identities = identities.filter(|identities| !identities.is_empty());
+        Self {
+            archive,
+            identities,
+            plain: (!encrypted || identities.is_some()).then(|| Plain { walk, hasher: Hasher::new() }),
+            feed: None,
+            broken: false,
+            locked: (encrypted && identities.is_none()).then_some(Locked::NoIdentity),
+            fault: None,
+            last: None,
+        }
+    }
+
+    /// The next of its files begins.
+    pub(super) fn begin(&mut self) {
+        if self.archive.encryption.is_none() || self.locked.is_some() || self.fault.is_some() {
+            return;
+        }
+        let (Some(identities), Some(plain)) = (self.identities, self.plain.take()) else { return };
+        match Feed::begin(Arc::clone(identities), plain, Plain::hear) {
+            Ok(feed) => self.feed = Some(feed),
+            Err(error) => self.fault = Some((self.archive.file.clone(), error.to_string())),
+        }
+    }
+
+    /// The next bytes of the file.
+    pub(super) fn feed(&mut self, bytes: &[u8]) {
+        if let Some(feed) = &mut self.feed {
+            feed.give(bytes);
+        } else if self.archive.encryption.is_none()
+            && let Some(plain) = &mut self.plain
+        {
+            // Where the file is the archive, its digest is made already.
+            if self.archive.is_wrapped() {
+                plain.hear(bytes);
+            } else {
+                plain.walk.feed(bytes);
+            }
+        }
+    }
+
+    /// The file could not be read to its end.
+    pub(super) fn missing(&mut self) {
+        self.broken = true;
+        self.plain = self.feed.take().and_then(Feed::finish).map(|(plain, _)| plain).or(self.plain.take());
+    }
+
+    /// The file is over; `seen` is what it turned out to be, its defects are in the report.
+    pub(super) fn end(&mut self, seen: &Reread, report: &mut VerifyReport) {
+        self.last = Some((seen.bytes, seen.sha256));
+        let volume = self.archive.volumes.iter().find(|volume| volume.file == seen.file);
+        if self.archive.is_wrapped() {
+            self.broken |= volume.is_none_or(|volume| (volume.bytes, volume.sha256) != (seen.bytes, seen.sha256));
+            report.archives.push(seen.clone());
+        }
+        let Some(feed) = self.feed.take() else { return };
+        let Some((plain, opened)) = feed.finish() else {
+            self.fault = Some((seen.file.clone(), "the thread that opens it panicked".to_owned()));
+            return;
+        };
+        self.plain = Some(plain);
+        match opened {
+            Ok(bytes) if volume.is_some_and(|volume| volume.plain_bytes == bytes) => {}
+            Ok(bytes) => self.fault = Some((seen.file.clone(), format!("{bytes} bytes are in it"))),
+            Err(Locked::Damaged(why)) => self.fault = Some((seen.file.clone(), why)),
+            Err(locked) => self.locked = Some(locked),
+        }
+    }
+
+    /// All of its files were read: the walk and the digest of the content, as far as they could be had.
+    pub(super) fn finish(self, report: &mut VerifyReport) {
+        let archive = self.archive;
+        if let Some(locked) = self.locked {
+            report.not_opened |= self.identities.is_some();
+            report.unchecked.push(format!("what is in {}: {locked}", archive.file));
+            return;
+        }
+        if archive.is_wrapped() && self.broken {
+            return;
+        }
+        if let Some((file, why)) = self.fault {
+            defect(report, &file, "archive", "a whole encrypted file".to_owned(), why);
+            return;
+        }
+        let (Some(plain), Some((bytes, sha256))) = (self.plain, self.last) else { return };
+        let members = plain.walk.finish();
+        match &members {
+            Ok(count) if *count != archive.members => {
+                defect(report, &archive.file, "members", archive.members.to_string(), count.to_string());
+            }
+            Ok(_) => {}
+            Err(why) => defect(report, &archive.file, "archive", "a whole archive".to_owned(), why.clone()),
+        }
+        let (bytes, sha256) = if archive.is_wrapped() {
+            let seen = (plain.hasher.bytes(), plain.hasher.finish());
+            if seen != (archive.bytes, archive.sha256) {
+                defect(report, &archive.file, "content sha256", archive.sha256.to_string(), seen.1.to_string());
+            }
+            seen
+        } else {
+            (bytes, sha256)
+        };
+        report.archives.push(Reread { file: archive.file.clone(), bytes, sha256, members: members.ok() });
+    }
+}
+
 /// Reads everything of `point` again. `inspect` gives a fresh walk for an archive; `progress` hears
 /// bytes done and bytes in total. The outcome is noted on the point.
 pub(super) fn verify(
     disk: &Disk,
     point: &mut Point,
     who: &Who,
-    inspect: &dyn Fn(&Archive) -> Box<dyn Inspect>,
+    identities: Option<&Arc<Identities>>,
+    inspect: &dyn Fn(&Archive) -> Box<dyn Inspect + Send>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> VerifyReport {
     let total = point.bytes() + point.manifest.files.iter().map(|file| file.bytes).sum::<u64>();
-    let mut report = VerifyReport {
-        cluster: point.cluster.clone(),
-        id: point.id().clone(),
-        bytes: 0,
-        archives: Vec::new(),
-        bad: Vec::new(),
-        warnings: Vec::new(),
-        not_noted: None,
-    };
+    let mut report = VerifyReport::of_names(point, Vec::new());
+    report.warnings.clear();
     progress(0, total);
     for archive in &point.manifest.archives {
-        let mut walk = inspect(archive);
-        let expected = Expected { file: &archive.file, bytes: archive.bytes, sha256: archive.sha256 };
-        let seen = reread(&mut report, &point.dir, &expected, &mut |bytes| walk.feed(bytes), &mut |done| {
-            progress(done, total)
-        });
-        let Some((bytes, sha256)) = seen else { continue };
-        let members = walk.finish();
-        match &members {
-            Ok(count) if *count != archive.members => {
-                defect(&mut report, &archive.file, "members", archive.members.to_string(), count.to_string());
+        let mut content = Content::new(archive, identities, inspect(archive));
+        for volume in archive.stored() {
+            content.begin();
+            let expected = Expected { file: &volume.file, bytes: volume.bytes, sha256: volume.sha256 };
+            let seen = reread(&mut report, &point.dir, &expected, &mut |bytes| content.feed(bytes), &mut |done| {
+                progress(done, total)
+            });
+            match seen {
+                Some((bytes, sha256)) => {
+                    content.end(&Reread { file: volume.file, bytes, sha256, members: None }, &mut report);
+                }
+                None => content.missing(),
             }
-            Ok(_) => {}
-            Err(why) => defect(&mut report, &archive.file, "archive", "a whole archive".to_owned(), why.clone()),
         }
-        report.archives.push(Reread { file: archive.file.clone(), bytes, sha256, members: members.ok() });
+        content.finish(&mut report);
     }
     for file in &point.manifest.files {
         let expected = Expected { file: &file.path, bytes: file.bytes, sha256: file.sha256 };
         reread(&mut report, &point.dir, &expected, &mut |_| {}, &mut |done| progress(done, total));
     }
     let mut listed: BTreeSet<&str> = [MANIFEST, NOTES, IN_PROGRESS, SUMS, README].into();
-    listed.extend(point.manifest.archives.iter().map(|archive| archive.file.as_str()));
+    let stored: Vec<String> = point.manifest.archives.iter().flat_map(Archive::stored).map(|one| one.file).collect();
+    listed.extend(stored.iter().map(String::as_str));
     listed.extend(point.manifest.files.iter().map(|file| file.path.as_str()));
     look_around(&point.dir, "", &listed, &mut report.warnings);
     report.warnings.extend(point.notes.unreadable.iter().cloned());

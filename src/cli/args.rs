@@ -380,6 +380,9 @@ pub(super) struct Confirmation {
     /// Put the NFS files over those in this directory: what is in it is overwritten
     #[arg(long, value_name = "DIR")]
     pub(super) nfs_over: Option<String>,
+    /// What opens encrypted archives
+    #[command(flatten)]
+    pub(super) open: super::encryption::OpenArgs,
 }
 
 /// `ferry restore`

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::args::{Common, Confirmation};
 use super::river::{self, Journey};
-use super::{backup, open, playbooks, restore};
+use super::{backup, encryption, open, playbooks, restore};
 use crate::digest::Sha256;
 use crate::failure::{Failure, Kind};
 use crate::modules::world::Migrate;
@@ -53,7 +53,9 @@ pub(super) async fn run(args: MigrateArgs) -> Result<u8, Failure> {
     if confirmation.in_place {
         return Err(Failure::new(Kind::Usage, "--in-place is not for a migration: it has two clusters"));
     }
-    let opened = open::open(&common, None)?;
+    let mut opened = open::open(&common, None)?;
+    confirmation.open.over(&mut opened.settings)?;
+    encryption::must_open_own(&encryption::keep(&opened.settings)?)?;
     let source = river::cluster(&opened.inventory, &source)?;
     let target = river::cluster(&opened.inventory, &target)?;
     if source == target {

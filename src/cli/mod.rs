@@ -11,6 +11,7 @@ mod demo;
 mod doc;
 mod doctor;
 mod drill;
+mod encryption;
 mod examples;
 mod exec;
 mod explain;

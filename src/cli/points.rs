@@ -1,6 +1,7 @@
 //! `ferry points`: the catalog.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -23,6 +24,7 @@ use crate::report::render::{Style, print_failure};
 use crate::report::tables::Table;
 use crate::secret::clean;
 use crate::settings::duration;
+use crate::vault::age::Identities;
 
 /// The walk through an archive, as the catalog wants it.
 struct Walk {
@@ -63,10 +65,12 @@ pub(super) async fn run(command: PointsCommand) -> Result<u8, Failure> {
             let (at, _) = open_first(&place, Use::Read)?;
             show(&shelf::find(&at, &point).await?, place.json)
         }
-        PointsCommand::Verify { point, metadata, part, place } => {
+        PointsCommand::Verify { point, metadata, part, open, place } => {
             let part = part.as_deref().map(part_of).transpose()?;
-            let (at, _) = open_first(&place, Use::Read)?;
-            verify(&at, point.as_deref(), metadata, part, place.json).await
+            let (at, mut settings) = open_first(&place, Use::Read)?;
+            open.over(&mut settings)?;
+            let identities = if metadata { None } else { super::encryption::identities(&settings)? };
+            verify(&at, point.as_deref(), metadata, part, identities.as_ref(), place.json).await
         }
         PointsCommand::Report(args) => {
             let given = Where { catalog: args.catalog.clone(), json: false };
@@ -94,7 +98,7 @@ pub(super) async fn run(command: PointsCommand) -> Result<u8, Failure> {
         PointsCommand::BreakLock { point, place } => points_keep::break_lock(&point, &place).await,
         PointsCommand::Copy { point, to, reread, place } => points_move::copy(&point, &to, reread, &place).await,
         PointsCommand::Export { point, to, place } => points_move::export(&point, to.as_deref(), &place).await,
-        PointsCommand::Import { path, place } => points_move::import(&path, &place).await,
+        PointsCommand::Import { path, open, place } => points_move::import(&path, &open, &place).await,
     }
 }
 
@@ -291,6 +295,12 @@ fn show(point: &Point, as_json: bool) -> Result<u8, Failure> {
                 archive.sha256
             ),
         ]);
+        for volume in &archive.volumes {
+            table.row(["  file", &format!("{} {}, sha256 {}", volume.file, human_bytes(volume.bytes), volume.sha256)]);
+        }
+        if let Some(encryption) = &archive.encryption {
+            table.row(["  encrypted", &format!("{} for {}", encryption.format, encryption.recipients.join(", "))]);
+        }
         for how in &archive.verified_how {
             table.row(["  verified", how]);
         }
@@ -331,6 +341,9 @@ fn show(point: &Point, as_json: bool) -> Result<u8, Failure> {
 fn said(remark: &Remark) -> String {
     match remark {
         Remark::Verified { bytes } => format!("verified again, {} read", human_bytes(*bytes)),
+        Remark::PartVerified { part, files, bytes } => {
+            format!("part {part} verified again, {files} files, {} read", human_bytes(*bytes))
+        }
         Remark::Damaged { defects } => format!("found damaged: {} defects", defects.len()),
         Remark::Accepted { reason } => format!("accepted because {reason}"),
         Remark::Held { until: Some(until) } => format!("held until {until}"),
@@ -356,10 +369,17 @@ fn part_of(text: &str) -> Result<(u64, u64), Failure> {
         })
 }
 
-/// Whether a point belongs to a part. By its id, so that it is the same part whatever else lies on the shelf.
-fn in_part(point: &Point, (k, n): (u64, u64)) -> bool {
+/// Whether the file of this number belongs to a part; one that lies in no volumes belongs as a whole to that of its first
+/// file. By the point's id, so that it is the same part whatever else lies on the shelf.
+fn in_part(point: &Point, number: usize, (k, n): (u64, u64)) -> bool {
     let digest = crate::digest::Sha256::of(format!("{}/{}", point.cluster, point.id()).as_bytes()).to_string();
-    u64::from_str_radix(digest.get(..15).unwrap_or_default(), 16).unwrap_or(0) % n == k - 1
+    let first = u64::from_str_radix(digest.get(..15).unwrap_or_default(), 16).unwrap_or(0) % n;
+    (first + number as u64) % n == k - 1
+}
+
+/// Whether a point is verified in parts: it lies in volumes.
+fn divides(point: &Point) -> bool {
+    point.manifest.archives.iter().any(|archive| archive.volumes.len() > 1)
 }
 
 async fn verify(
@@ -367,6 +387,7 @@ async fn verify(
     text: Option<&str>,
     metadata: bool,
     part: Option<(u64, u64)>,
+    identities: Option<&Arc<Identities>>,
     as_json: bool,
 ) -> Result<u8, Failure> {
     let mut failures = Vec::new();
@@ -388,22 +409,49 @@ async fn verify(
         return Err(Failure::new(Kind::CouldNotStart, format!("no sealed point in {}", place.name())));
     }
     let all = points.len();
-    points.retain(|point| part.is_none_or(|part| in_part(point, part)));
+    points.retain(|point| {
+        let touched = |part| match divides(point) {
+            true => (0..shelf::count_files(point)).any(|number| in_part(point, number, part)),
+            false => in_part(point, 0, part),
+        };
+        part.is_none_or(touched)
+    });
     if let (Some((k, n)), false) = (part, as_json) {
         Sink::stdout().put(&format!("part {k} of {n}: {} of {all} points\n", points.len()));
     }
-    let (who, mut reports) = (open::who(), Vec::new());
+    let (who, mut reports, mut locked) = (open::who(), Vec::new(), Vec::new());
     for mut point in points {
         let report = if metadata {
             VerifyReport::of_names(&point, shelf::look(&point))
+        } else if let Some((k, n)) = part.filter(|_| divides(&point)) {
+            let seen = point.clone();
+            let wanted = move |number| in_part(&seen, number, (k, n));
+            shelf::verify_part(place, &mut point, &who, &format!("{k}/{n}"), identities, &wanted).await?
         } else {
-            shelf::verify(place, &mut point, &who, &inspect, &|_, _| {}).await?
+            shelf::verify_with(place, &mut point, &who, identities, &inspect, &|_, _| {}).await?
         };
         if as_json {
-            reports.push(json!({"cluster": report.cluster, "point": report.id, "bytes": report.bytes, "bad": report.bad, "warnings": report.warnings}));
+            reports.push(json!({"cluster": report.cluster, "point": report.id, "bytes": report.bytes, "bad": report.bad, "warnings": report.warnings, "unchecked": report.unchecked}));
         } else if report.bad.is_empty() && metadata {
             Sink::stdout()
                 .put(&format!("{}/{} has every file at its size; no archive was read\n", report.cluster, report.id));
+        } else if let (Some((k, n)), true, true) = (part, divides(&point), report.bad.is_empty()) {
+            Sink::stdout().put(&format!(
+                "{}/{} part {k} of {n}: {} files of {} as in its manifest, {} read again\n",
+                report.cluster,
+                report.id,
+                report.archives.len(),
+                shelf::count_files(&point),
+                human_bytes(report.bytes)
+            ));
+        } else if report.bad.is_empty() && !report.unchecked.is_empty() {
+            Sink::stdout().put(&format!(
+                "{}/{} as it was sealed: {} read again, digests of all files as in its manifest; not looked into: {}\n",
+                report.cluster,
+                report.id,
+                human_bytes(report.bytes),
+                report.unchecked.join("; ")
+            ));
         } else if report.bad.is_empty() {
             Sink::stdout().put(&format!(
                 "{}/{} verified: {} read again, digests and walk as in its manifest\n",
@@ -418,6 +466,17 @@ async fn verify(
         if let Some(failure) = report.failure() {
             failures.push(failure);
         }
+        if report.not_opened {
+            locked.push(
+                Failure::new(
+                    Kind::CouldNotStart,
+                    format!("{}/{} is not opened by what was given to open it", report.cluster, report.id),
+                )
+                .saw(report.unchecked.join("; "))
+                .why("its files are as they were sealed, as far as nothing else is said; what is in them was not looked into")
+                .mend("--identity FILE with the right one; ferry points show names the recipients"),
+            );
+        }
     }
     if as_json {
         put_json(&reports);
@@ -427,7 +486,7 @@ async fn verify(
             print_failure(&failure, Style::stderr());
             Ok(Kind::Bad.exit_code())
         }
-        None => Ok(0),
+        None => Failure::all(locked).map_or(Ok(0), Err),
     }
 }
 

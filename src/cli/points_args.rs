@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::encryption::OpenArgs;
+
 /// Which catalog, and how it is told.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Where {
@@ -70,9 +72,12 @@ pub(super) enum PointsCommand {
         /// Read no archive: only manifest, notes, names and sizes
         #[arg(long)]
         metadata: bool,
-        /// Only a part of the points, such as 3/7: the third of seven parts, a part a day
+        /// Only a part of the points, such as 3/7: the third of seven parts, a part a day; one in volumes is divided by them
         #[arg(long, value_name = "K/N", conflicts_with_all = ["point", "metadata"])]
         part: Option<String>,
+        /// What opens encrypted archives; without it their files are compared with their digests as they lie
+        #[command(flatten)]
+        open: OpenArgs,
         /// Which catalog
         #[command(flatten)]
         place: Where,
@@ -165,6 +170,9 @@ pub(super) enum PointsCommand {
     Import {
         /// The tar, or the folder
         path: PathBuf,
+        /// What opens encrypted archives; without it their files are compared with their digests as they lie
+        #[command(flatten)]
+        open: OpenArgs,
         /// Which catalog
         #[command(flatten)]
         place: Where,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::encryption::{self, OpenArgs};
 use super::open;
 use super::points::{inspect, put_json};
 use super::points_args::Where;
@@ -79,8 +80,10 @@ pub(super) async fn export(text: &str, to: Option<&Path>, place: &Where) -> Resu
     Ok(0)
 }
 
-pub(super) async fn import(path: &Path, place: &Where) -> Result<u8, Failure> {
-    let (to, _) = open_first(place, Use::Write)?;
+pub(super) async fn import(path: &Path, open: &OpenArgs, place: &Where) -> Result<u8, Failure> {
+    let (to, mut settings) = open_first(place, Use::Write)?;
+    open.over(&mut settings)?;
+    let identities = encryption::identities(&settings)?;
     let Place::Folder(folder) = &to else {
         return Err(Failure::new(
             Kind::Refused,
@@ -88,13 +91,21 @@ pub(super) async fn import(path: &Path, place: &Where) -> Result<u8, Failure> {
         )
         .mend("import it there, then: ferry points copy POINT --to URL"));
     };
-    let (point, was_there) = tar::import(path, folder, &inspect)?;
+    let (point, was_there, unchecked) = tar::import_with(path, folder, identities.as_ref(), &inspect)?;
     if place.json {
         put_json(
-            &json!({"cluster": point.cluster, "point": point.id(), "path": point.dir, "was_there": was_there, "verdict": point.verdict()}),
+            &json!({"cluster": point.cluster, "point": point.id(), "path": point.dir, "was_there": was_there, "verdict": point.verdict(), "unchecked": unchecked}),
         );
     } else if was_there {
         Sink::stdout().put(&format!("{}/{} is there already: {}\n", point.cluster, point.id(), point.dir.display()));
+    } else if !unchecked.is_empty() {
+        Sink::stdout().put(&format!(
+            "{}/{} imported: every digest as its manifest says, {}; not looked into: {}\n",
+            point.cluster,
+            point.id(),
+            point.dir.display(),
+            unchecked.join("; ")
+        ));
     } else {
         Sink::stdout().put(&format!(
             "{}/{} imported: every digest and every archive as its manifest says, {}\n",

@@ -2,18 +2,21 @@
 
 use super::args::{Common, Confirmation, RestoreArgs};
 use super::river::{self, Journey};
-use super::{open, playbooks};
-use crate::catalog::{Catalog, Point};
+use super::{encryption, open, playbooks, points_place};
+use crate::catalog::place::Place;
+use crate::catalog::{Catalog, Point, shelf};
 use crate::digest::Sha256;
 use crate::failure::{Failure, Kind};
+use crate::modules::world::Away;
 use crate::modules::{self, Choices, RestoreChoices};
 use crate::name::ClusterName;
 use crate::playbook::Playbook;
 use crate::report::figures::human_bytes;
+use crate::settings::places::CatalogAt;
 
 /// What the operator typed about a restore.
 pub(super) fn choices(point: Option<String>, from: Option<String>, confirmation: Confirmation) -> RestoreChoices {
-    let Confirmation { confirm, erase_amv, in_place, accept_suspect, nfs_into, nfs_over } = confirmation;
+    let Confirmation { confirm, erase_amv, in_place, accept_suspect, nfs_into, nfs_over, open } = confirmation;
     RestoreChoices {
         point,
         from,
@@ -23,6 +26,8 @@ pub(super) fn choices(point: Option<String>, from: Option<String>, confirmation:
         suspect_sha: accept_suspect,
         nfs_into,
         nfs_over,
+        identities: open.identity,
+        passphrase_from: open.passphrase_from,
         ..RestoreChoices::default()
     }
 }
@@ -46,7 +51,8 @@ pub(super) async fn run(args: RestoreArgs) -> Result<u8, Failure> {
 
 /// The journey of a restore; `jobs attach` takes it as well.
 pub(super) async fn restore(cluster: &str, mut choices: Choices, common: Common) -> Result<u8, Failure> {
-    let opened = open::open(&common, None)?;
+    let mut opened = open::open(&common, None)?;
+    river::openers(&choices.restore).over(&mut opened.settings)?;
     let cluster = river::cluster(&opened.inventory, cluster)?;
     let (name, text, changed) =
         playbooks::find(if choices.restore.drill { "drill" } else { "restore" }, opened.settings.file.as_deref())?;
@@ -55,15 +61,27 @@ pub(super) async fn restore(cluster: &str, mut choices: Choices, common: Common)
     if let Some(line) = take_in(&opened, &mut choices.restore)? {
         first_lines.push(line);
     }
-    let point = find(&opened, &choices.restore)?;
+    let (point, place) = find(&opened, &choices.restore).await?;
+    // A folder that is not the first is one of this machine all the same.
+    let elsewhere = matches!(place, Some(Place::Folder(_)));
+    choices.restore.away = place
+        .filter(|place| !matches!(place, Place::Folder(_)))
+        .map(|place| Away { point: Box::new(point.clone()), place });
     if let Some(until) = point.in_trash() {
         let name = format!("{}/{}", point.cluster, point.id());
         return Err(Failure::new(Kind::Refused, format!("{name} lies in the trash"))
             .saw(format!("until {until}"))
             .mend(format!("ferry points delete {name} --undo")));
     }
+    let kept = encryption::keep(&opened.settings)?;
+    encryption::must_open(&point, choices.restore.away.as_ref(), &kept, &|archive| {
+        choices.wants(&archive.kind.to_string())
+    })?;
     // From here on it is this very point, whatever is sealed meanwhile.
-    if choices.restore.point.as_deref().is_none_or(|text| !std::path::Path::new(text).is_dir()) {
+    if elsewhere {
+        choices.restore.point = Some(point.dir.display().to_string());
+        choices.restore.from = None;
+    } else if choices.restore.point.as_deref().is_none_or(|text| !std::path::Path::new(text).is_dir()) {
         choices.restore.point = Some(format!("{}/{}", point.cluster, point.id()));
         choices.restore.from = None;
     }
@@ -111,14 +129,41 @@ fn take_in(opened: &open::Opened, asked: &mut RestoreChoices) -> Result<Option<S
         Failure::new(Kind::CouldNotStart, "no catalog is named").mend("--catalog DIR, or catalog in ferry.toml")
     })?;
     let folder = crate::catalog::place::Folder::new(Catalog::open(root)?);
-    let (point, was_there) = crate::catalog::export::import(path, &folder, &super::points::inspect)?;
+    let identities = encryption::identities(&opened.settings)?;
+    let (point, was_there, _) =
+        crate::catalog::export::import_with(path, &folder, identities.as_ref(), &super::points::inspect)?;
     asked.point = Some(format!("{}/{}", point.cluster, point.id()));
     let word = if was_there { "is in the catalog already" } else { "was taken into the catalog" };
     Ok(Some(format!("from       {text}: it {word}")))
 }
 
-/// The point, before any host is touched.
-fn find(opened: &open::Opened, asked: &RestoreChoices) -> Result<Point, Failure> {
+/// The point, before any host is touched: in the first folder of the catalog, else in the places beside it, from which its
+/// archives stream to the nodes.
+async fn find(opened: &open::Opened, asked: &RestoreChoices) -> Result<(Point, Option<Place>), Failure> {
+    let missing = match find_here(opened, asked) {
+        Ok(point) => return Ok((point, None)),
+        Err(failure) => failure,
+    };
+    let (text, first) = (asked.point.as_deref().unwrap_or_default(), opened.settings.catalogs.first());
+    let text = match &asked.from {
+        Some(from) if !text.contains('/') => format!("{from}/{text}"),
+        _ => text.to_owned(),
+    };
+    for at in &opened.settings.places {
+        if matches!(at, CatalogAt::Folder(root) if Some(root) == first) {
+            continue;
+        }
+        let place = points_place::open_at(at, &opened.settings, points_place::Use::Read)?;
+        match shelf::find(&place, &text).await {
+            Ok(point) => return Ok((point, Some(place))),
+            Err(failure) if failure.kind == Kind::CouldNotStart => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Err(missing)
+}
+
+fn find_here(opened: &open::Opened, asked: &RestoreChoices) -> Result<Point, Failure> {
     let text = asked.point.as_deref().unwrap_or_default();
     let path = std::path::Path::new(text);
     if text.contains('/') && path.is_dir() {

@@ -401,5 +401,9 @@ fn confirmed(theirs: Confirmation, own: Confirmation) -> Confirmation {
         accept_suspect: own.accept_suspect.or(theirs.accept_suspect),
         nfs_into: own.nfs_into.or(theirs.nfs_into),
         nfs_over: own.nfs_over.or(theirs.nfs_over),
+        open: super::encryption::OpenArgs {
+            identity: if own.open.identity.is_empty() { theirs.open.identity } else { own.open.identity },
+            passphrase_from: own.open.passphrase_from.or(theirs.open.passphrase_from),
+        },
     }
 }

@@ -9,19 +9,20 @@ use serde_json::{Value, json};
 
 use super::args::{Common, OutputKind};
 use super::open::{self, Opened};
-use super::{compat, notify, points_place, prompt};
+use super::{compat, encryption, notify, points_place, prompt};
 use crate::catalog::Catalog;
 use crate::digest::Sha256;
 use crate::event::{Event, Events, Window};
 use crate::failure::{Failure, Kind};
 use crate::inventory::Inventory;
 use crate::modules::world::World;
-use crate::modules::{Choices, RunInfo};
+use crate::modules::{Choices, RestoreChoices, RunInfo};
 use crate::name::{ClusterName, RunId};
 use crate::plan::Plan;
 use crate::playbook::Playbook;
 use crate::report::{self, Output, journal};
 use crate::run;
+use crate::volume::Keep;
 
 /// How a run is asked to speak.
 pub(super) fn output(kind: OutputKind) -> Output {
@@ -58,6 +59,11 @@ pub(super) fn waivers(given: &[String]) -> Result<std::collections::BTreeMap<Str
         waive.insert(gate.to_owned(), reason.to_owned());
     }
     Ok(waive)
+}
+
+/// What opens archives, as it was typed for a restore.
+pub(super) fn openers(asked: &RestoreChoices) -> encryption::OpenArgs {
+    encryption::OpenArgs { identity: asked.identities.clone(), passphrase_from: asked.passphrase_from.clone() }
 }
 
 /// What a run needs to begin.
@@ -229,6 +235,8 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     opened.introduce(&ways).await?;
     let catalog = match (journey.needs_catalog, opened.settings.catalogs.first()) {
         (true, Some(root)) => Some(Catalog::open(root)?),
+        // What is restored streams from another place; a fresh backup of the target has none to go to.
+        (true, None) if journey.choices.restore.away.is_some() => None,
         (true, None) => {
             let named: Vec<String> = opened.settings.places.iter().map(ToString::to_string).collect();
             let failure = Failure::new(Kind::CouldNotStart, "no catalog in a folder of this machine is named");
@@ -250,6 +258,14 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         Some(given) => Some(given.read(&plan, journey.playbook_digest, inventory_sha256)?),
         None => None,
     };
+    openers(&journey.choices.restore).over(&mut journey.opened.settings)?;
+    let opened = &journey.opened;
+    // Wrong recipients and identities are told before any host is touched.
+    let kept = if journey.needs_catalog { encryption::keep(&opened.settings)? } else { Keep::default() };
+    let writes = journey.needs_catalog && journey.choices.restore.point.is_none();
+    if let (true, Some(recipients)) = (writes, &kept.recipients) {
+        recipients.ready()?;
+    }
     let telling = begin_telling(opened, &journey.common, started)?;
     let command: Vec<String> = std::env::args().collect();
     let who = open::who();
@@ -278,6 +294,9 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     for warning in opened.vault.warnings().iter().chain(opened.inventory.warnings()).chain(&careless).chain(&read) {
         telling.events.warn(None, warning.clone());
     }
+    for warning in encryption::warnings(&kept).into_iter().filter(|_| writes) {
+        telling.events.warn(None, warning);
+    }
     let info = RunInfo {
         id: telling.id.clone(),
         dir: telling.dir.clone(),
@@ -295,6 +314,7 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     world.spool = spool;
     world.others = others;
     world.keep = opened.settings.keep.clone();
+    world.kept = kept;
     world.before = earlier.as_ref().map(|earlier| earlier.done.of_cluster(&plan)).unwrap_or_default();
     world.one_task = plan.tasks() == 1;
     if let Some(speech) = journey.common.exec {

@@ -22,7 +22,8 @@ pub(super) struct TransferArgs {
     pub(super) from: String,
     /// Its place: HOST:PATH, or a path here; with / at its end the file keeps its name
     pub(super) to: String,
-    /// The way: relay goes through ferry and leaves nothing on our disk, disk goes through a spool here
+    /// The way: relay goes through ferry and leaves nothing on our disk, disk goes through a spool here, direct goes from node
+    /// to node by a key of this one transfer (never taken by itself: for what would not fit our link)
     #[arg(long, default_value = "auto", value_name = "WAY", value_parser = ["auto", "relay", "disk", "direct"])]
     pub(super) via: String,
     /// Replace a file that is there, and throw away what an earlier transfer left

@@ -59,7 +59,7 @@ async fn collect(world: &World, amv: bool) -> Result<Done, Failure> {
     let control = world.session(&job.host).await?;
     let mut last = std::time::Instant::now();
     let mut told = false;
-    let pulled = transfer::pull(&way, &control, &pull, |done, total| {
+    let pulled = transfer::pull_kept(&way, &control, &pull, Some(&world.kept), |done, total| {
         if !told || done == total || last.elapsed().as_millis() >= 250 {
             (told, last) = (true, std::time::Instant::now());
             world.events.tell(Event::Progress {
@@ -130,9 +130,12 @@ async fn collect(world: &World, amv: bool) -> Result<Done, Failure> {
         world.warn(Some(&job.host), text).await;
     }
     // The note of the source stays until the seal: a run that is stopped in between need not fetch anew.
-    part.finish().map_err(|failure| {
-        failure.mend(format!("the archive is still on the node; go on with: {}", go_on(world, "backup", &job.id)))
-    })?;
+    // Volumes have their names already.
+    if !world.kept.wraps(arrived.source.bytes) {
+        part.finish().map_err(|failure| {
+            failure.mend(format!("the archive is still on the node; go on with: {}", go_on(world, "backup", &job.id)))
+        })?;
+    }
     let members = arrived.walk.as_ref().map_or(0, |walk| walk.members);
     world
         .commit_done(Event::Verified {

@@ -8,7 +8,7 @@ use super::{Done, World};
 use crate::catalog::{Archive, ArchiveKind, Point};
 use crate::event::Event;
 use crate::failure::{Failure, Kind};
-use crate::transfer::push::{Push, push};
+use crate::transfer::push::{Push, push, push_volumes};
 
 pub(super) async fn run(world: &World) -> Result<Done, Failure> {
     if world.choices.check {
@@ -98,7 +98,7 @@ async fn deliver(world: &World, point: &Point, archive: &Archive, host: &str, pa
     let way = world.way(host)?.clone();
     let control = world.session(host).await?;
     let mut last: Option<std::time::Instant> = None;
-    let sent = push(&way, &control, &order, |done, total| {
+    let mut told = |done, total| {
         if done == total || last.is_none_or(|last| last.elapsed().as_millis() >= 250) {
             last = Some(std::time::Instant::now());
             world.events.tell(Event::Progress {
@@ -109,8 +109,13 @@ async fn deliver(world: &World, point: &Point, archive: &Archive, host: &str, pa
                 unit: "bytes".to_owned(),
             });
         }
-    })
-    .await?;
+    };
+    let sent = if archive.is_wrapped() || world.choices.restore.away.is_some() {
+        let volumes = world.archive_reader(point, archive);
+        push_volumes(&way, &control, &order, volumes, &mut told).await?
+    } else {
+        push(&way, &control, &order, &mut told).await?
+    };
     let rate = sent.bytes as f64 / sent.took.as_secs_f64().max(0.001) / f64::from(1 << 20);
     let cuts = if sent.cuts > 0 { format!(", through {} cuts", sent.cuts) } else { String::new() };
     world.events.note(

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::{Done, World};
-use crate::catalog::{Disk, Note, Remark};
+use crate::catalog::Remark;
 use crate::event::{Event, SummaryLine};
 use crate::failure::{Failure, Kind};
 use crate::gravity::{self, Policy};
@@ -94,17 +94,9 @@ pub(super) async fn end(world: &World, hosts: &[String]) -> Result<Done, Failure
             .saw(settled.map(|settled| settled.waiting_for.join("; ")).unwrap_or_default()));
     }
     if !carried_on {
-        let note = Note {
-            at: jiff::Timestamp::now(),
-            who: world.run.who.clone(),
-            remark: Remark::Rehearsed {
-                into: cluster.clone(),
-                seconds,
-                data_age_seconds: Some(age),
-                phases: phases.clone(),
-            },
-        };
-        if let Err(failure) = point.note(&Disk::default(), note) {
+        let remark =
+            Remark::Rehearsed { into: cluster.clone(), seconds, data_age_seconds: Some(age), phases: phases.clone() };
+        if let Err(failure) = world.note_on(&mut point, remark).await {
             world.warn(None, format!("the drill could not be noted on the point: {failure}")).await;
         }
     }

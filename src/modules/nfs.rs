@@ -173,7 +173,10 @@ async fn save(world: &World, args: &Map<String, Value>, host: &str, dir: String)
         }
     };
     let (verdict, why) = judge(saved.bytes, saved.walk.members, &history, &[]);
-    let archive = archive_of(&order, &saved, verdict, why);
+    let mut archive = archive_of(&order, &saved, verdict, why);
+    if let Some(point) = &world.work.lock().await.point {
+        super::point_seal::wrap(point, &mut archive);
+    }
     for text in remarks_of(&saved) {
         world.warn(Some(host), text).await;
     }
@@ -250,7 +253,7 @@ async fn stream(world: &World, order: &Export) -> Result<Saved, Failure> {
             fresh(point)?
         };
         let mut last: Option<std::time::Instant> = None;
-        let ended = nfs::save(&way, order, &part.path, |done| {
+        let ended = nfs::save_kept(&way, order, &part.path, Some(&world.kept), |done| {
             if last.is_none_or(|last| last.elapsed().as_millis() >= 250) {
                 last = Some(std::time::Instant::now());
                 world.events.tell(Event::Progress {
@@ -264,10 +267,8 @@ async fn stream(world: &World, order: &Export) -> Result<Saved, Failure> {
         })
         .await;
         match ended {
-            Ok(saved) => {
-                part.finish()?;
-                return Ok(saved);
-            }
+            // The volumes have their names already; one that is neither encrypted nor full is the archive itself.
+            Ok(saved) => return Ok(saved),
             Err(failure) if failure.again && tries < TRIES => {
                 let text = format!("the stream of NFS files broke off ({}): it begins anew", failure.what);
                 world.events.note(Some(&order.host), text);
@@ -315,6 +316,8 @@ fn archive_of(order: &Export, saved: &Saved, verdict: Verdict, why: String) -> A
         file: FILE.to_owned(),
         bytes: saved.bytes,
         sha256: saved.sha256,
+        volumes: Vec::new(),
+        encryption: None,
         members: saved.walk.members,
         content_bytes: saved.walk.content_bytes,
         verdict,
@@ -432,8 +435,8 @@ pub(super) async fn restore(world: &World) -> Result<Done, Failure> {
             .within("gate verdict")
             .mend(format!("look at it: ferry points show {0}; then ferry points accept {0}", point.id())));
     }
-    let read = (point.clone(), archive.clone());
-    let digest = tokio::task::spawn_blocking(move || digest_of(&read.0, &read.1))
+    let (read, reader) = ((point.clone(), archive.clone()), world.archive_reader(&point, &archive));
+    let digest = tokio::task::spawn_blocking(move || digest_of(&read.0, &read.1, reader))
         .await
         .map_err(|error| Failure::new(Kind::Bug, error.to_string()))?;
     if digest != Ok(archive.sha256) {
@@ -447,7 +450,7 @@ pub(super) async fn restore(world: &World) -> Result<Done, Failure> {
     let order = nfs::Into { host: host.clone(), dir: dir.clone(), over_live, made_by, members: archive.members };
     let way = world.way(&host)?.clone();
     let mut last: Option<std::time::Instant> = None;
-    let put = nfs::put(&way, &order, &point.dir.join(&archive.file), |done| {
+    let put = nfs::put(&way, &order, world.archive_reader(&point, &archive), |done| {
         if last.is_none_or(|last| last.elapsed().as_millis() >= 250) {
             last = Some(std::time::Instant::now());
             world.events.tell(Event::Progress {

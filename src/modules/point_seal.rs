@@ -7,8 +7,8 @@ use super::archive_collect::{AMV_FILE, FILE, required};
 use super::gravity_backup::{already_sealed, remove_from_node};
 use super::{Done, OurJob, World};
 use crate::catalog::{
-    Archive, ArchiveKind, ClusterFacts, Disk, Durations, Manifest, Note, Past, Remark, Verdict, Waiver, contents_rows,
-    judge,
+    Archive, ArchiveKind, ClusterFacts, Disk, Durations, Manifest, Note, Past, PointInProgress, Remark, Verdict,
+    Volume, Waiver, contents_rows, judge,
 };
 use crate::digest::Sha256;
 use crate::event::{Event, SummaryLine};
@@ -69,11 +69,18 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
     let mut archives = Vec::new();
     if let (Some(arrived), Some(job)) = (&work.arrived, &work.job) {
         let required = required(world, &job.host);
-        archives.push(archive_of("gravity", ArchiveKind::Gravity, FILE, arrived, job, &work.history, &required)?);
+        let mut archive = archive_of("gravity", ArchiveKind::Gravity, FILE, arrived, job, &work.history, &required)?;
+        if let Some(point) = &work.point {
+            wrap(point, &mut archive);
+        }
+        archives.push(archive);
     }
     if let (Some(arrived), Some(job)) = (&work.amv.arrived, &work.amv.job) {
         let mut archive = archive_of("amv", ArchiveKind::Amv, AMV_FILE, arrived, job, &work.amv.history, &[])?;
         archive.details.clone_from(&work.amv.details);
+        if let Some(point) = &work.point {
+            wrap(point, &mut archive);
+        }
         archives.push(archive);
     }
     archives.extend(work.nfs.archive.clone().filter(|_| !safety));
@@ -152,9 +159,15 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
     for file in [FILE, AMV_FILE] {
         let _ = std::fs::remove_file(note_path(&point.file(&format!("{file}.part"))));
     }
-    let sealed = tokio::task::spawn_blocking(move || point.seal(manifest))
-        .await
-        .map_err(|error| Failure::new(Kind::Bug, error.to_string()))??;
+    let recipients = world.kept.recipients.clone();
+    let seal = move || {
+        if let Some(recipients) = recipients {
+            point.encrypt_logs(&recipients)?;
+        }
+        point.seal(manifest)
+    };
+    let sealed =
+        tokio::task::spawn_blocking(seal).await.map_err(|error| Failure::new(Kind::Bug, error.to_string()))??;
     let mut sealed = sealed;
     let mut not_held = None;
     if let (Some(hold), false) = (world.choices.hold, safety) {
@@ -184,6 +197,31 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
         format!("{} {verdict}, {path}", meta.point),
         json!({"point": meta.point, "path": path, "verdict": verdict.to_string(), "complete": complete}),
     ))
+}
+
+/// Says in what files an archive lies that was received in volumes, or encrypted.
+pub(super) fn wrap(point: &PointInProgress, archive: &mut Archive) {
+    let Some(journal) = point.volumes_of(&archive.file) else { return };
+    let as_it_is = |volume: &Volume| volume.file == archive.file && journal.encryption.is_none();
+    if journal.volumes.iter().all(as_it_is) {
+        return;
+    }
+    let count = journal.volumes.len();
+    archive.verified_how.retain(|how| !how.contains("read back from the disk"));
+    archive.verified_how.push(format!(
+        "{count} {} read back from the disk here with the digest that {} written with",
+        if count == 1 { "file" } else { "volumes" },
+        if count == 1 { "it was" } else { "they were" }
+    ));
+    if let Some(encryption) = &journal.encryption {
+        archive.verified_how.push(format!(
+            "walked and hashed before it was encrypted ({}) for {}",
+            encryption.format,
+            encryption.recipients.join(", ")
+        ));
+    }
+    archive.volumes = journal.volumes;
+    archive.encryption = journal.encryption;
 }
 
 /// What a manifest says of an archive that arrived and was proved.
@@ -216,6 +254,8 @@ fn archive_of(
         file: file.to_owned(),
         bytes: arrived.source.bytes,
         sha256: arrived.sha256,
+        volumes: Vec::new(),
+        encryption: None,
         members: walk.members,
         content_bytes: walk.content_bytes,
         verdict,

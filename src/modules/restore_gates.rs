@@ -66,7 +66,8 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
     if let Some(archive) = gravity {
         let read = point.clone();
         world.events.note(None, format!("reading {} again: its digest is the first gate", archive.file));
-        let digest = tokio::task::spawn_blocking(move || digest_of(&read, &archive))
+        let reader = world.archive_reader(&point, &archive);
+        let digest = tokio::task::spawn_blocking(move || digest_of(&read, &archive, reader))
             .await
             .map_err(|error| Failure::new(Kind::Bug, error.to_string()))?;
         world.work.lock().await.restoring.local_digest = Some(digest);

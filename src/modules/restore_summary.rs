@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::restoring::facts_of;
 use super::{Done, World};
-use crate::catalog::{Disk, Note, Remark};
+use crate::catalog::Remark;
 use crate::event::{Event, SummaryLine};
 use crate::failure::{Failure, Kind};
 use crate::gravity::{self, ChecklistFacts, RestorePolicy, SafetyBackup};
@@ -165,19 +165,15 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
     }
     next.push(format!("ferry ping {cluster}"));
     let seconds = restoring.restored_seconds.unwrap_or_default();
-    let note = Note {
-        at: jiff::Timestamp::now(),
-        who: world.run.who.clone(),
-        remark: Remark::Restored {
-            into: cluster.clone(),
-            run: world.run.id.clone(),
-            seconds,
-            parts: parts.clone(),
-            waived: world.choices.waive.clone(),
-        },
+    let remark = Remark::Restored {
+        into: cluster.clone(),
+        run: world.run.id.clone(),
+        seconds,
+        parts: parts.clone(),
+        waived: world.choices.waive.clone(),
     };
     let mut noted = point.clone();
-    if let Err(failure) = noted.note(&Disk::default(), note) {
+    if let Err(failure) = world.note_on(&mut noted, remark).await {
         world.events.warn(None, format!("the restore could not be noted on the point: {failure}"));
     }
     work.restoring.point = Some(noted);

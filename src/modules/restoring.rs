@@ -21,6 +21,7 @@ use crate::gravity::{
 };
 use crate::job::{Listed, State};
 use crate::name::{ClusterName, PointId, RunId};
+use crate::volume::Reader;
 
 /// What restore jobs are called on the nodes.
 pub const GRAVITY_RESTORE: &str = "gravity-restore";
@@ -244,6 +245,9 @@ pub fn find_point(world: &World) -> Result<Point, Failure> {
             "ferry restore POINT --to CLUSTER, or ferry run PLAYBOOK -e ferry_cluster=CLUSTER -e ferry_point=POINT",
         ));
     };
+    if let Some(away) = &asked.away {
+        return Ok((*away.point).clone());
+    }
     if text.contains('/') && Path::new(text).is_dir() {
         return Point::open(Path::new(text));
     }
@@ -262,11 +266,10 @@ pub(super) fn erases_amv(world: &World, point: &Point) -> bool {
 }
 
 /// Reads a point's archive again and hashes it.
-pub(super) fn digest_of(point: &Point, archive: &Archive) -> Result<Sha256, String> {
+pub(super) fn digest_of(point: &Point, archive: &Archive, mut file: Reader) -> Result<Sha256, String> {
     use std::io::Read as _;
     let path = point.dir.join(&archive.file);
     let told = |error: std::io::Error| format!("{}: {error}", path.display());
-    let mut file = std::fs::File::open(&path).map_err(told)?;
     let (mut hasher, mut buffer) = (Hasher::new(), vec![0; 1 << 20]);
     loop {
         match file.read(&mut buffer) {

@@ -201,7 +201,15 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
 /// Before a restore: where the target is set up otherwise than the point's cluster was. Told, not judged: the gates
 /// judge what matters.
 pub(super) async fn tell_differences(world: &World, point: &Point) {
-    let Some(then) = shape_of(point) else { return };
+    let then = match &world.choices.restore.away {
+        Some(away) => {
+            let name = format!("{}/{}/{SUMMARY}", point.cluster, point.id());
+            let text = away.place.read(&name).await.ok().flatten();
+            text.and_then(|text| serde_json::from_slice(&text).ok())
+        }
+        None => shape_of(point),
+    };
+    let Some(then) = then else { return };
     let work = world.work.lock().await;
     let now = shape(&work.facts, &work.restoring.targets);
     drop(work);

@@ -9,6 +9,7 @@ use crate::event::Event;
 use crate::failure::{Failure, Kind};
 use crate::playbook::{ArgKind, ModuleSpec};
 use crate::transfer::carry::{Moved, Order, Survey, carry, parse_end, parse_rate, survey};
+use crate::transfer::direct::Direct;
 use crate::transfer::ends::{End, Place};
 
 /// What it takes.
@@ -18,8 +19,13 @@ pub const SPEC: ModuleSpec = ModuleSpec::new(
     &[
         arg("src", ArgKind::Str, "HOST:PATH, or a path here").required(),
         arg("dest", ArgKind::Str, "HOST:PATH, or a path here; with / at its end the file keeps its name").required(),
-        arg("via", ArgKind::Str, "relay: through ferry, nothing on our disk; disk: through a spool here; auto chooses")
-            .default("auto"),
+        arg(
+            "via",
+            ArgKind::Str,
+            "relay: through ferry, nothing on our disk; disk: through a spool here; direct: from node to node, by a key of this one \
+             transfer; auto takes relay",
+        )
+        .default("auto"),
         arg("force", ArgKind::Bool, "replace a file that is there, and what an earlier transfer left"),
         arg("resume", ArgKind::Bool, "go on with what an earlier transfer left"),
         arg("mode", ArgKind::Str, "permissions of the file there, octal").default("0600"),
@@ -36,6 +42,8 @@ enum Via {
     Relay,
     /// Through a spool on our disk.
     Disk,
+    /// From node to node.
+    Direct,
 }
 
 fn wrong(what: impl Into<String>) -> Failure {
@@ -114,11 +122,9 @@ fn order(world: &World, args: &Map<String, Value>) -> Result<(Order, Via), Failu
         "auto" | "relay" => Via::Relay,
         "disk" if both_hosts => Via::Disk,
         "disk" => return Err(wrong("via disk is for two hosts; one end of this one is here already")),
-        "direct" => {
-            return Err(wrong("via direct is not built yet")
-                .mend("--via relay goes through ferry, and nothing lies on our disk"));
-        }
-        other => return Err(wrong(format!("there is no way called {other:?}")).mend("auto, relay, disk")),
+        "direct" if both_hosts => Via::Direct,
+        "direct" => return Err(wrong("via direct is for two hosts; one end of this one is here already")),
+        other => return Err(wrong(format!("there is no way called {other:?}")).mend("auto, relay, disk, direct")),
     };
     let streams = match text("streams").unwrap_or("auto") {
         "auto" => None,
@@ -136,6 +142,13 @@ fn order(world: &World, args: &Map<String, Value>) -> Result<(Order, Via), Failu
             wrong("limit_rate is a number of bytes a second").saw(text.to_owned()).mend("10M, 500k, 1G")
         })?),
     };
+    if via == Via::Direct && streams.is_some_and(|streams| streams > 1) {
+        return Err(wrong("via direct has one stream").saw(format!("streams {}", streams.unwrap_or(1))));
+    }
+    let direct = (via == Via::Direct).then(|| {
+        let dir = world.var(from.host(), "ferry_node_dir");
+        Direct::new(dir.unwrap_or_else(|| "/var/lib/ferry".to_owned()).trim_end_matches('/'))
+    });
     let order = Order {
         from,
         to,
@@ -146,6 +159,7 @@ fn order(world: &World, args: &Map<String, Value>) -> Result<(Order, Via), Failu
         limit_rate,
         streams,
         patience: world.choices.patience,
+        direct,
     };
     Ok((order, via))
 }
@@ -160,6 +174,15 @@ fn plan(order: &Order, via: Via, found: &Survey) -> Vec<String> {
         Via::Disk => "disk: a spool in this run's folder, removed at the end, as asked for".to_owned(),
         Via::Relay if order.from.is_here() || order.to.is_here() => "straight: one end is here".to_owned(),
         Via::Relay => "relay: from stream to stream through ferry, nothing on our disk".to_owned(),
+        Via::Direct => {
+            let (ssh, server, expires) = found.direct().unwrap_or_default();
+            let expires = if expires { "; good for an hour only" } else { "; this server knows no expiry" };
+            format!(
+                "direct: from node to node, as asked for (auto never takes it). The source's own ssh ({ssh}) logs in at the target \
+                 ({server}) with a key of this one transfer, which stays in ferry; its entry in authorized_keys there is held to \
+                 one command and to the source's addresses{expires}, and removed at the end"
+            )
+        }
     };
     let mut lines = vec![
         format!("{} to {}, {}", order.from.shown(), order.to.shown(), mib(found.bytes)),
@@ -246,7 +269,7 @@ pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done
     }
     let name = order.to.path.rsplit('/').next().unwrap_or_default().to_owned();
     let moved = match via {
-        Via::Relay => leg(world, &order, &found, &format!("transfer {name}")).await?,
+        Via::Relay | Via::Direct => leg(world, &order, &found, &format!("transfer {name}")).await?,
         Via::Disk if found.folder => {
             return Err(wrong("a folder does not go through a spool")
                 .mend("--via relay; or pack it there and move the archive"));

@@ -87,6 +87,34 @@ pub struct RestoreChoices {
     pub nfs_into: Option<String>,
     /// `--nfs-over`: a directory whose files may be overwritten.
     pub nfs_over: Option<String>,
+    /// Files that open encrypted archives, instead of those of the settings.
+    pub identities: Vec<std::path::PathBuf>,
+    /// Where a passphrase comes from, instead of what the settings say.
+    pub passphrase_from: Option<String>,
+    /// The point lies in this place only: its archives stream from there to the nodes.
+    pub away: Option<Away>,
+}
+
+/// A point that lies in no folder of this machine.
+#[derive(Debug, Clone)]
+pub struct Away {
+    /// The point.
+    pub point: Box<crate::catalog::Point>,
+    /// Where it lies.
+    pub place: crate::catalog::place::Place,
+}
+
+impl Away {
+    /// One of its archives as a stream.
+    pub fn reader(
+        &self,
+        archive: &crate::catalog::Archive,
+        identities: Option<Arc<crate::vault::age::Identities>>,
+    ) -> crate::volume::Reader {
+        let folder = format!("{}/{}", self.point.cluster, self.point.id());
+        let encrypted = archive.encryption.is_some();
+        crate::volume::Reader::away(self.place.fetch(&folder), &archive.stored(), encrypted, identities)
+    }
 }
 
 /// What was asked for on the command line and concerns a migration. The cluster of the run is its target.
@@ -282,6 +310,8 @@ pub struct World {
     pub catalog: Option<Catalog>,
     /// The other places of the catalog: a point is copied there after its seal.
     pub others: Vec<(String, Result<crate::catalog::place::Place, Failure>)>,
+    /// In what form archives are kept: encrypted for whom, in volumes of what size, and what opens them here.
+    pub kept: crate::volume::Keep,
     /// The rules by which points are kept.
     pub keep: crate::settings::Keep,
     /// Who can be asked; `None` without a terminal.
@@ -327,6 +357,7 @@ impl World {
             vars,
             reach: None,
             catalog,
+            kept: crate::volume::Keep::default(),
             person: None,
             limits: Limits::default(),
             one_task: false,
@@ -547,6 +578,37 @@ impl World {
     /// How long each step about a cluster took, in seconds, in their order.
     pub fn phases(&self) -> Vec<(String, f64)> {
         self.phases.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// An archive of the point that is restored, as a stream from where it lies.
+    pub fn archive_reader(
+        &self,
+        point: &crate::catalog::Point,
+        archive: &crate::catalog::Archive,
+    ) -> crate::volume::Reader {
+        let identities = self.kept.identities.clone();
+        match self.choices.restore.away.as_ref().filter(|away| away.point.dir == point.dir) {
+            Some(away) => away.reader(archive, identities),
+            None => archive.reader(&point.dir, identities),
+        }
+    }
+
+    /// Notes something on the point that is restored, where it lies.
+    ///
+    /// # Errors
+    /// As [`crate::catalog::shelf::note`].
+    pub async fn note_on(
+        &self,
+        point: &mut crate::catalog::Point,
+        remark: crate::catalog::Remark,
+    ) -> Result<(), Failure> {
+        match self.choices.restore.away.as_ref().filter(|away| away.point.dir == point.dir) {
+            Some(away) => crate::catalog::shelf::note(&away.place, point, &self.run.who, remark).await,
+            None => {
+                let note = crate::catalog::Note { at: jiff::Timestamp::now(), who: self.run.who.clone(), remark };
+                point.note(&crate::catalog::Disk::default(), note)
+            }
+        }
     }
 
     /// Hands the point that a migration made over to its restore.

@@ -14,7 +14,7 @@ mod put;
 mod save;
 
 pub use put::{Into, Place, Put, look, put};
-pub use save::{Export, Saved, save};
+pub use save::{Export, Saved, save, save_kept};
 
 use serde::{Deserialize, Serialize};
 

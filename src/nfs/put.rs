@@ -1,7 +1,6 @@
 //! From an archive here into a directory there: an empty one, or one that was asked for by its name.
 
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,6 +12,7 @@ use crate::failure::{Failure, Kind};
 use crate::remote::ssh::connect::Lane;
 use crate::remote::{Exit, Session, Way};
 use crate::secret::clean;
+use crate::volume::Reader;
 
 /// Where files are put.
 #[derive(Debug, Clone)]
@@ -105,8 +105,8 @@ fn script(into: &Into, mark: &str) -> Result<String, Failure> {
 }
 
 /// Reads the archive and gives its tar stream on.
-fn unpack(path: &Path, sender: &mpsc::Sender<Bytes>) -> std::io::Result<u64> {
-    let mut gzip = MultiGzDecoder::new(std::io::BufReader::with_capacity(1 << 20, std::fs::File::open(path)?));
+fn unpack(archive: Reader, sender: &mpsc::Sender<Bytes>) -> std::io::Result<u64> {
+    let mut gzip = MultiGzDecoder::new(std::io::BufReader::with_capacity(1 << 20, archive));
     let mut all = 0;
     loop {
         let mut piece = vec![0; 256 << 10];
@@ -127,14 +127,14 @@ fn unpack(path: &Path, sender: &mpsc::Sender<Bytes>) -> std::io::Result<u64> {
 /// # Errors
 /// [`Kind::Refused`] when the directory is not empty and was not asked for by its name; [`Kind::Failed`] when tar
 /// failed; [`Kind::Unknown`] when the connection was lost: a part of the files may be there.
-pub async fn put(way: &Way, into: &Into, source: &Path, mut progress: impl FnMut(u64)) -> Result<Put, Failure> {
+pub async fn put(way: &Way, into: &Into, source: Reader, mut progress: impl FnMut(u64)) -> Result<Put, Failure> {
     let began = Instant::now();
     let session = way.connect(Lane::Bulk).await?;
     let mark = format!("@@{:032x}", rand::random::<u128>());
     let mut child = session.open_root(&script(into, &mark)?).await?;
     let (sender, mut receiver) = mpsc::channel(16);
-    let path: PathBuf = source.to_owned();
-    let reader = tokio::task::spawn_blocking(move || unpack(&path, &sender));
+    let name = source.volumes().first().map(|volume| volume.file.clone()).unwrap_or_default();
+    let reader = tokio::task::spawn_blocking(move || unpack(source, &sender));
     let mut sent = 0;
     while let Some(piece) = receiver.recv().await {
         // What it said when it would take no more is read below.
@@ -146,9 +146,8 @@ pub async fn put(way: &Way, into: &Into, source: &Path, mut progress: impl FnMut
     }
     drop(receiver);
     let read = reader.await.map_err(|error| Failure::new(Kind::Bug, error.to_string()))?;
-    let bytes = read.map_err(|error| {
-        Failure::new(Kind::Failed, format!("could not read {}", source.display())).saw(error.to_string())
-    })?;
+    let bytes =
+        read.map_err(|error| Failure::new(Kind::Failed, format!("could not read {name}")).saw(error.to_string()))?;
     child.close_input().await;
     let (mut out, mut err) = (Vec::new(), Vec::new());
     while let Some(piece) = child.next().await {

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -10,12 +12,13 @@ use flate2::write::GzEncoder;
 use tokio::sync::mpsc;
 
 use super::{Tar, WHICH, no_tar, word};
-use crate::archive::{Limits, Walk, walk_file};
+use crate::archive::{Fault, Limits, Walk, Walker, walk_file};
 use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
 use crate::remote::ssh::connect::Lane;
 use crate::remote::{Exit, Piece, Way};
 use crate::secret::clean;
+use crate::volume::{self, Keep, Left};
 
 /// What is saved.
 #[derive(Debug, Clone)]
@@ -96,6 +99,64 @@ impl Write for Counted {
     }
 }
 
+/// What is written into volumes: counted, hashed and walked on its way, since nothing here may open them again.
+struct Walked {
+    to: volume::Writer,
+    hasher: Hasher,
+    walker: Walker,
+}
+
+impl Write for Walked {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.to.write_all(bytes)?;
+        self.hasher.update(bytes);
+        // Its first fault is told again at the end.
+        let _ = self.walker.feed(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What was written, as far as it is known without reading it again.
+struct Written {
+    sha256: Sha256,
+    bytes: u64,
+    /// Kept in volumes: what the walk said, and whether the disk gave the same back.
+    walked: Option<(Result<Walk, Fault>, bool)>,
+}
+
+/// Compresses all that comes into volumes. They count only when the stream ended well: `whole` says so afterwards.
+fn compress_kept(
+    path: &Path,
+    keep: &Keep,
+    mut pieces: mpsc::Receiver<BytesMut>,
+    whole: &AtomicBool,
+) -> io::Result<Written> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let archive = name.strip_suffix(".part").unwrap_or(&name);
+    let (steps, asked) = std::sync::mpsc::channel();
+    let to = volume::Writer::begin(path, archive, serde_json::Value::Null, keep, Left::default(), None, steps)?;
+    std::thread::scope(|scope| {
+        let proving = scope.spawn(move || volume::prove(&asked));
+        let walked = Walked { to, hasher: Hasher::new(), walker: Walker::new(Limits::default(), Vec::new()) };
+        let mut gzip = GzEncoder::new(walked, Compression::new(3));
+        while let Some(piece) = pieces.blocking_recv() {
+            gzip.write_all(&piece)?;
+        }
+        let Walked { to, hasher, walker } = gzip.finish()?;
+        let bytes = hasher.bytes();
+        if whole.load(Ordering::SeqCst) {
+            to.finish()?;
+        } else {
+            drop(to);
+        }
+        let same = proving.join().map_err(|_| io::Error::other("a thread panicked"))??.is_none();
+        Ok(Written { sha256: hasher.finish(), bytes, walked: Some((walker.finish(), same)) })
+    })
+}
+
 /// Compresses and writes all that comes; digest and size of what was written.
 fn compress(path: &Path, mut pieces: mpsc::Receiver<BytesMut>) -> io::Result<(Sha256, u64)> {
     let file = std::fs::OpenOptions::new().write(true).truncate(true).open(path)?;
@@ -163,10 +224,20 @@ impl Complaints {
 /// # Errors
 /// [`Kind::Unreachable`] (again) when the connection was lost: what is in the destination is of no use then;
 /// [`Kind::Failed`] when tar failed, or what arrived is no whole archive, or the disk here is full.
-pub async fn save(
+pub async fn save(way: &Way, export: &Export, destination: &Path, progress: impl FnMut(u64)) -> Result<Saved, Failure> {
+    save_kept(way, export, destination, None, progress).await
+}
+
+/// As [`save`]; with `keep` the archive goes into volumes beside the destination, which holds their journal then
+/// ([`crate::volume::Journal`]).
+///
+/// # Errors
+/// As [`save`].
+pub async fn save_kept(
     way: &Way,
     export: &Export,
     destination: &Path,
+    keep: Option<&Keep>,
     mut progress: impl FnMut(u64),
 ) -> Result<Saved, Failure> {
     let began = Instant::now();
@@ -176,7 +247,12 @@ pub async fn save(
     child.close_input().await;
     let (sender, receiver) = mpsc::channel(WAITING);
     let path: PathBuf = destination.to_owned();
-    let writer = tokio::task::spawn_blocking(move || compress(&path, receiver));
+    let whole = Arc::new(AtomicBool::new(false));
+    let (keep, ended) = (keep.cloned(), Arc::clone(&whole));
+    let writer = tokio::task::spawn_blocking(move || match keep {
+        Some(keep) => compress_kept(&path, &keep, receiver, &ended),
+        None => compress(&path, receiver).map(|(sha256, bytes)| Written { sha256, bytes, walked: None }),
+    });
     let (mut pending, mut head, mut tar, mut received) = (BytesMut::new(), None, None, 0_u64);
     let (mut said, mut rest) = (Complaints::default(), Vec::new());
     let mut closed = false;
@@ -251,9 +327,11 @@ pub async fn save(
         progress(received);
         let _ = sender.send(pending).await;
     }
+    // What tar says of its end decides whether there is an archive at all.
+    whole.store(code.is_some_and(|code| code == 0 || code == 1), Ordering::SeqCst);
     drop(sender);
     let written = writer.await.map_err(|error| Failure::new(Kind::Bug, error.to_string()))?;
-    let (sha256, bytes) = written.map_err(|error| local(destination, &error))?;
+    let Written { sha256, bytes, walked } = written.map_err(|error| local(destination, &error))?;
     said.line(String::from_utf8_lossy(&rest).trim());
     let (Some(code), Some(tar)) = (code, tar) else {
         let failure = Failure::new(Kind::Unreachable, "the tar stream broke off").on(&export.host);
@@ -272,13 +350,20 @@ pub async fn save(
             .mend("mend it there, or leave it out: exclude of nfs_backup in the playbook"));
     }
     let path = destination.to_owned();
-    let (read_back, _, walk) = tokio::task::spawn_blocking(move || walk_file(&path, Limits::default(), Vec::new()))
-        .await
-        .map_err(|error| Failure::new(Kind::Bug, error.to_string()))?
-        .map_err(|error| local(destination, &error))?;
-    if read_back != sha256 {
+    let (walk, same) = match walked {
+        Some(walked) => walked,
+        None => {
+            let read = tokio::task::spawn_blocking(move || walk_file(&path, Limits::default(), Vec::new()));
+            let (read_back, _, walk) = read
+                .await
+                .map_err(|error| Failure::new(Kind::Bug, error.to_string()))?
+                .map_err(|error| local(destination, &error))?;
+            (walk, read_back == sha256)
+        }
+    };
+    if !same {
         return Err(Failure::new(Kind::Failed, "what was read back from the disk here is not what was written")
-            .saw(format!("written: {sha256}; disk: {read_back}"))
+            .saw(format!("written: {sha256}"))
             .why("the disk or memory of this machine is failing"));
     }
     let walk = walk.map_err(|fault| {

@@ -7,6 +7,7 @@
 pub mod ansible_cfg;
 pub mod aws;
 pub mod duration;
+pub mod encryption;
 pub mod files;
 pub mod places;
 mod toml_file;
@@ -95,6 +96,8 @@ pub struct Settings {
     pub forks: usize,
     /// Retention.
     pub keep: Keep,
+    /// Encryption at rest, and the size of volumes.
+    pub encryption: encryption::Encryption,
     /// Who is told.
     pub hooks: Hooks,
     /// Whether `run`, `exec`, `inventory` and `vault` keep to Ansible's numbers and forms.
@@ -322,13 +325,11 @@ impl Settings {
                 }
             },
         };
-        for (name, what) in
-            [("RECIPIENTS", "encryption to recipients"), ("HOOKS", "a list of hooks in the environment")]
-        {
-            if let Some((name, _)) = env.setting(name, false) {
-                errors.push(wrong(format!("{name} is set, and {what} is not built yet in ferry")).mend("unset it"));
-            }
+        if let Some((name, _)) = env.setting("HOOKS", false) {
+            let what = "a list of hooks in the environment";
+            errors.push(wrong(format!("{name} is set, and {what} is not built yet in ferry")).mend("unset it"));
         }
+        let encryption = encryption_of(&env, &written, folder, &mut errors);
         let host_key_checking = match env.setting("HOST_KEY_CHECKING", true) {
             None => None,
             Some((name, value)) => match value.to_ascii_lowercase().as_str() {
@@ -356,6 +357,7 @@ impl Settings {
             runs,
             forks,
             keep,
+            encryption,
             hooks,
             compat_ansible,
             remote_user: env
@@ -378,6 +380,64 @@ impl Settings {
         };
         Failure::all(errors).map_or(Ok(settings), Err)
     }
+}
+
+/// Encryption at rest: the environment over the file, paths absolute.
+fn encryption_of(
+    env: &Env<'_>,
+    written: &toml_file::Written,
+    folder: &Path,
+    errors: &mut Vec<Failure>,
+) -> encryption::Encryption {
+    use encryption::{Encryption, PassphraseFrom, passphrase_from, volume_size};
+    let listed = |name: &str| {
+        let (name, value) = env.setting(name, false)?;
+        let parts = value.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty());
+        Some((name, parts.collect::<Vec<String>>()))
+    };
+    let (recipients, base) = match listed("RECIPIENTS") {
+        Some((name, texts)) => {
+            errors.extend(texts.iter().filter_map(|text| Some(wrong(format!("{name}: {}", encryption::wrong(text)?)))));
+            (texts, env.cwd)
+        }
+        None => (written.recipients.clone(), folder),
+    };
+    let recipients = recipients.into_iter().map(|text| {
+        if crate::vault::age::is_recipient(&text) { text } else { env.absolute(base, &text).display().to_string() }
+    });
+    let (identities, identity_base) = match listed("IDENTITIES") {
+        Some((_, texts)) => (texts, env.cwd),
+        None => (written.identities.clone(), folder),
+    };
+    let mut from = written.passphrase_from.clone();
+    let mut from_base = folder;
+    if let Some((name, value)) = env.setting("PASSPHRASE_FROM", false) {
+        from_base = env.cwd;
+        match passphrase_from(&value) {
+            Ok(value) => from = Some(value),
+            Err(what) => errors.push(wrong(format!("{name}: {what}"))),
+        }
+    }
+    let from = from.map(|from| match from {
+        PassphraseFrom::File(path) => PassphraseFrom::File(env.absolute(from_base, &path.to_string_lossy())),
+        other => other,
+    });
+    let mut all = Encryption {
+        recipients: recipients.collect(),
+        identities: identities.iter().map(|text| env.absolute(identity_base, text)).collect(),
+        passphrase_from: from,
+        ..Encryption::default()
+    };
+    if let Some(bytes) = written.volume_size {
+        all.volume_size = bytes;
+    }
+    if let Some((name, value)) = env.setting("VOLUME_SIZE", false) {
+        match volume_size(&value) {
+            Ok(bytes) => all.volume_size = bytes,
+            Err(what) => errors.push(wrong(format!("{name}: {what}")).saw(format!("{value:?}"))),
+        }
+    }
+    all
 }
 
 /// The `ferry.toml` in force: the one that `FERRY_CONFIG` names, else the nearest in the current folder

@@ -9,6 +9,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::encryption::{self, PassphraseFrom};
 use super::files::read_text;
 use super::{Hooks, Keep, MOST_FORKS, duration, places};
 use crate::failure::{Failure, Kind};
@@ -22,11 +23,27 @@ pub(super) struct Written {
     pub(super) runs: Option<String>,
     pub(super) forks: Option<usize>,
     pub(super) keep: Keep,
+    pub(super) recipients: Vec<String>,
+    pub(super) identities: Vec<String>,
+    pub(super) passphrase_from: Option<PassphraseFrom>,
+    pub(super) volume_size: Option<u64>,
     pub(super) hooks: Hooks,
     pub(super) compat_ansible: bool,
 }
 
-const KEYS: [&str; 8] = ["inventory", "catalog", "runs", "forks", "recipients", "keep", "hooks", "compat"];
+const KEYS: [&str; 11] = [
+    "inventory",
+    "catalog",
+    "runs",
+    "forks",
+    "recipients",
+    "identities",
+    "passphrase_from",
+    "volume_size",
+    "keep",
+    "hooks",
+    "compat",
+];
 const HOOK_KEYS: [&str; 7] = ["ping", "webhook", "webhook_body", "textfile", "before", "after", "on_error"];
 const KEEP_KEYS: [&str; 7] = ["last", "daily", "weekly", "monthly", "yearly", "within", "grace"];
 
@@ -64,6 +81,19 @@ impl Reader<'_> {
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
         Failure::new(Kind::CouldNotStart, what).in_text(&self.file, self.text, line, column)
+    }
+
+    /// The same about a value that may be a secret: its line is not shown.
+    fn hidden(&self, span: Range<usize>, what: impl Into<String>) -> Failure {
+        let (place, mask) = (self.failure(span, "").place, crate::secret::MASK);
+        let Some(place) = place else { return Failure::new(Kind::CouldNotStart, what) };
+        let masked = |(number, line): (usize, &str)| match (number + 1 == place.line, line.split_once('=')) {
+            (true, Some((name, _))) => format!("{name}= {mask}"),
+            (true, None) => mask.to_owned(),
+            (false, _) => line.to_owned(),
+        };
+        let text: Vec<String> = self.text.lines().enumerate().map(masked).collect();
+        Failure::new(Kind::CouldNotStart, what).in_text(&self.file, &text.join("\n"), place.line, place.column)
     }
 
     fn wrong(&mut self, value: &Spanned<DeValue<'_>>, what: &str, mend: &str) {
@@ -123,29 +153,45 @@ impl Reader<'_> {
                 },
                 "keep" => self.keep(value, &mut out.keep),
                 "recipients" => {
-                    self.not_built(value, "recipients", "encryption to recipients is not built yet in ferry")
+                    // An empty list is none.
+                    let none = value.get_ref().as_array().is_some_and(|items| items.is_empty());
+                    for (text, span) in if none { Vec::new() } else { self.texts(value, "recipients") } {
+                        match encryption::wrong(&text) {
+                            None => out.recipients.push(text),
+                            Some(what) => {
+                                let failure = self.hidden(span, format!("recipients: {what}"));
+                                self.errors.push(failure);
+                            }
+                        }
+                    }
                 }
+                "identities" => {
+                    let none = value.get_ref().as_array().is_some_and(|items| items.is_empty());
+                    if !none {
+                        let all = self.texts(value, "identities");
+                        out.identities = all.into_iter().map(|(text, _)| text).collect();
+                    }
+                }
+                "passphrase_from" => match value.get_ref().as_str().map(encryption::passphrase_from) {
+                    Some(Ok(from)) => out.passphrase_from = Some(from),
+                    // What stands there is not shown: it may be the passphrase itself.
+                    _ => {
+                        let failure = self
+                            .hidden(key.span(), "passphrase_from says where the passphrase comes from")
+                            .mend("write passphrase_from = \"file:/path\", \"env:NAME\" or \"prompt\"");
+                        self.errors.push(failure);
+                    }
+                },
+                "volume_size" => match value.get_ref().as_str().map(encryption::volume_size) {
+                    Some(Ok(bytes)) => out.volume_size = Some(bytes),
+                    Some(Err(what)) => self.wrong(value, "volume_size is a size with a unit", &what),
+                    None => self.wrong(value, "volume_size is a size with a unit", "write volume_size = \"64GiB\""),
+                },
                 "hooks" => self.hooks(value, &mut out.hooks),
                 other => self.unknown(key.span(), other, "ferry.toml", &KEYS),
             }
         }
         out
-    }
-
-    fn not_built(&mut self, value: &Spanned<DeValue<'_>>, name: &str, what: &str) {
-        let empty = match value.get_ref() {
-            DeValue::Array(items) => items.is_empty(),
-            DeValue::Table(table) => table.is_empty(),
-            DeValue::String(text) => text.is_empty(),
-            _ => false,
-        };
-        if !empty {
-            let failure = self
-                .failure(value.span(), what)
-                .why("going on without it would not do what this file asks for")
-                .mend(format!("remove {name}"));
-            self.errors.push(failure);
-        }
     }
 
     fn texts(&mut self, value: &Spanned<DeValue<'_>>, name: &str) -> Vec<(String, Range<usize>)> {
@@ -185,7 +231,7 @@ impl Reader<'_> {
                         // It is not shown: whoever has such an address can say that all is well.
                         None => {
                             let failure = self
-                                .failure(key.span(), format!("hooks.{name} is an address"))
+                                .hidden(key.span(), format!("hooks.{name} is an address"))
                                 .mend(format!("write {name} = \"https://…\""));
                             self.errors.push(failure);
                         }

@@ -20,12 +20,13 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::task::JoinSet;
 
 use super::apart::apart;
-use super::ends::{Answer, End, Post, is_full};
+use super::direct::{self, Direct, Fare};
+use super::ends::{Answer, End, Place, Post, is_full};
 use super::prove::{Ask, Landed, Proof, Side, prover};
 use super::streams::{CHANGED, Feed, Sink, changed};
 use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
-use crate::remote::{Command, Piece};
+use crate::remote::{Command, Piece, Way};
 
 const MIB: u64 = 1 << 20;
 /// The largest chunk, in bytes.
@@ -62,6 +63,8 @@ pub struct Order {
     pub streams: Option<usize>,
     /// How long ferry tries to get a lost connection back without a byte of progress.
     pub patience: Duration,
+    /// From node to node, not through ferry.
+    pub direct: Option<Direct>,
 }
 
 /// What was found at both ends. Nothing was changed.
@@ -87,6 +90,16 @@ pub struct Survey {
     pub resumes: Option<u64>,
     /// Size, inode, device, mtime, ctime of the source.
     identity: String,
+    /// What a transfer from node to node needs.
+    direct: Option<direct::Found>,
+}
+
+impl Survey {
+    /// The two programs that meet in a transfer from node to node: the source's ssh, the target's server, and whether the key's
+    /// entry there expires by itself.
+    pub fn direct(&self) -> Option<(&str, &str, bool)> {
+        self.direct.as_ref().map(|found| (found.ssh.as_str(), found.server.as_str(), found.expires))
+    }
 }
 
 /// A file that was moved, and what was proved.
@@ -144,6 +157,12 @@ async fn look(order: &Order, source: &mut Post, target: &mut Post) -> Result<Sur
         (from, to) => return Err(Failure::all([from.err(), to.err()].into_iter().flatten()).unwrap_or_else(bug)),
     };
     if from.get("folder").is_some() {
+        if order.direct.is_some() {
+            return Err(Failure::new(Kind::Refused, "a folder does not go from node to node")
+                .on(order.from.host())
+                .saw(order.from.shown())
+                .mend("--via relay; or pack it there and move the archive"));
+        }
         return look_at_folder(order, source, &to).await;
     }
     let identity = looked_at_source(order, &from)?;
@@ -177,7 +196,14 @@ async fn look(order: &Order, source: &mut Post, target: &mut Post) -> Result<Sur
         }
     }
     let [from_tool, to_tool] = [tools.first().cloned().unwrap_or_default(), tools.pop().unwrap_or_default()];
-    let (streams, why_streams) = how_many(order, bytes, target).await;
+    let found = match &order.direct {
+        Some(_) => Some(direct::look(order, source, target).await?),
+        None => None,
+    };
+    let (streams, why_streams) = match found {
+        Some(_) => (1, "the target has one FIFO for it".to_owned()),
+        None => how_many(order, bytes, target).await,
+    };
     Ok(Survey {
         bytes,
         folder: false,
@@ -189,6 +215,7 @@ async fn look(order: &Order, source: &mut Post, target: &mut Post) -> Result<Sur
         replaces: to.get("exists").is_some(),
         resumes,
         identity,
+        direct: found,
     })
 }
 
@@ -198,18 +225,18 @@ fn bug() -> Failure {
 
 /// The source is a folder: its place must be free, and have room for the archive and what is in it.
 async fn look_at_folder(order: &Order, source: &mut Post, to: &Answer) -> Result<Survey, Failure> {
-    if order.resume {
-        return Err(Failure::new(Kind::Refused, "a folder cannot be gone on with in the middle")
-            .on(order.from.host())
-            .saw(order.from.shown())
-            .mend("leave --resume out; or pack it there and move the archive"));
-    }
     let new = Order { force: false, ..order.clone() };
-    match looked_at_target(&new, to, "", 0) {
+    let resumes = match looked_at_target(&new, to, super::tree::FOLDER, 0) {
+        Ok(resumes) => resumes,
         // What an earlier one left may be thrown away; what has the name may not.
-        Err(failure) if !(order.force && failure.what.contains("was not finished")) => return Err(failure),
-        _ => {}
-    }
+        Err(failure) if order.force && to.get("part").is_some() && to.get("exists").or(to.get("folder")).is_none() => {
+            if to.get("odd").is_some() || to.get("loose").is_some() || to.get("readonly").is_some() {
+                return Err(failure);
+            }
+            None
+        }
+        Err(failure) => return Err(failure),
+    };
     // It may have many files.
     let from = source.ask(&[], "tree_look", Duration::from_secs(3600)).await?;
     if from.get("tar").is_none() {
@@ -225,7 +252,7 @@ async fn look_at_folder(order: &Order, source: &mut Post, to: &Answer) -> Result
     let bytes = number(from.get("size")).unwrap_or(0).saturating_mul(1024);
     let free = number(to.get("free")).map(|kib| kib.saturating_mul(1024));
     if let Some(free) = free
-        && free < bytes.saturating_mul(2)
+        && free.saturating_add(resumes.unwrap_or(0)) < bytes.saturating_mul(2)
     {
         return Err(Failure::new(Kind::Refused, "there is no room for the folder")
             .on(order.to.host())
@@ -242,8 +269,9 @@ async fn look_at_folder(order: &Order, source: &mut Post, to: &Answer) -> Result
         free,
         tools: [from_tool, to_tool],
         replaces: false,
-        resumes: None,
+        resumes,
         identity: String::new(),
+        direct: None,
     })
 }
 
@@ -419,29 +447,30 @@ struct Chunk {
 }
 
 /// What all spans of a transfer share.
-struct Job {
-    order: Order,
-    identity: String,
-    header: String,
+pub(super) struct Job {
+    pub(super) order: Order,
+    pub(super) identity: String,
+    pub(super) header: String,
     chunk: u64,
     bytes: u64,
-    passed: AtomicU64,
-    again: AtomicU64,
+    pub(super) passed: AtomicU64,
+    pub(super) again: AtomicU64,
     cuts: AtomicU32,
-    limiter: Limiter,
+    pub(super) limiter: Limiter,
+    fare: Option<Arc<Fare>>,
     sent: UnboundedSender<(usize, Landed)>,
 }
 
 /// A row of bytes that goes over one connection, whole chunks.
-struct Span {
-    name: String,
+pub(super) struct Span {
+    pub(super) name: String,
     begin: u64,
-    end: u64,
+    pub(super) end: u64,
     /// So far it is known to have arrived.
-    landed: u64,
+    pub(super) landed: u64,
     /// So far it was given away at the most.
-    sent: u64,
-    attempts: u32,
+    pub(super) sent: u64,
+    pub(super) attempts: u32,
 }
 
 async fn once(
@@ -454,7 +483,11 @@ async fn once(
     let header = header(&format!("{:016x}", rand::random::<u64>()), order, &found.identity, found.chunk);
     let resumes = order.resume && found.resumes.is_some();
     let owner = order.owner.clone().unwrap_or_default();
-    let begin = [("H", header.clone()), ("R", u8::from(resumes).to_string()), ("W", owner.clone())];
+    let login = match &order.to.place {
+        Place::Host { way: Way::Ssh(target), .. } => target.user.clone(),
+        _ => String::new(),
+    };
+    let begin = [("H", header.clone()), ("R", u8::from(resumes).to_string()), ("W", owner.clone()), ("U", login)];
     let begun = target.ask(&begin, "target_begin", Duration::from_secs(120)).await?;
     if begun.get("noowner").is_some() {
         return Err(Failure::new(Kind::Refused, "the file cannot be given to that owner")
@@ -465,7 +498,24 @@ async fn once(
     if begun.get("begun").is_none() {
         return Err(order.to.failed("the part could not be made", &begun.shown()));
     }
-    let result = proved(order, found, &header, &begun, source, target, progress).await;
+    if begun.get("keys").is_some()
+        && let Err(failure) = direct::tidy(&order.to, order.patience).await
+    {
+        tracing::warn!(%failure, "what an earlier transfer from node to node left in authorized_keys is still there");
+    }
+    let fare = match (&order.direct, &found.direct) {
+        (Some(direct), Some(seen)) => Some(Arc::new(Fare::new(order, direct, seen)?)),
+        _ => None,
+    };
+    let mut result = proved(order, found, &header, &begun, fare.clone(), source, target, progress).await;
+    if let Some(fare) = fare
+        && let Err(left) = fare.end().await
+    {
+        result = Err(match result {
+            Ok(_) => left.why("the file is whole and in its place; the key of the transfer may not be gone"),
+            Err(failure) => Failure::all([failure, left]).unwrap_or_else(bug),
+        });
+    }
     if let Err(failure) = &result {
         // A full disk keeps nothing of it, and bytes of a file that changed are of no use: both are in the way.
         if failure.what == CHANGED || failure.seen.as_deref().is_some_and(is_full) {
@@ -475,12 +525,13 @@ async fn once(
     result
 }
 
-#[allow(clippy::too_many_lines)]
+#[allow(clippy::too_many_lines, clippy::too_many_arguments)]
 async fn proved(
     order: &Order,
     found: &Survey,
     header: &str,
     begun: &Answer,
+    fare: Option<Arc<Fare>>,
     source: &mut Post,
     target: &mut Post,
     progress: &mut impl FnMut(u64, u64),
@@ -507,8 +558,16 @@ async fn proved(
         again: AtomicU64::new(0),
         cuts: AtomicU32::new(0),
         limiter: Limiter::new(order.limit_rate),
+        fare,
         sent,
     });
+    // Its bytes do not pass here: the source makes the digest of the whole, beside the stream.
+    let mut whole_there = JoinSet::new();
+    if job.fare.is_some() && count > 1 {
+        let mut post = Post::new(&order.from, order.patience);
+        let limit = Duration::from_secs(600 + found.bytes / SLOWEST);
+        whole_there.spawn(async move { post.ask(&[], "source_digest", limit).await });
+    }
     let mut provers = JoinSet::new();
     let mut asking = Vec::new();
     for (post, side) in [(&mut *source, Side::Source), (&mut *target, Side::Target)] {
@@ -550,7 +609,7 @@ async fn proved(
             if !todo.is_empty() {
                 let cut = cut(&todo, found.streams);
                 let in_one = cut.len() == 1 && todo.len() == count;
-                if in_one && count > 1 && whole.is_none() && !broken_whole {
+                if in_one && count > 1 && whole.is_none() && !broken_whole && job.fare.is_none() {
                     whole = Some(Whole::start()?);
                 }
                 for (first, last) in cut {
@@ -629,7 +688,10 @@ async fn proved(
         (0, _) => Some(Sha256::of(&[])),
         (1, _) => chunks.first().and_then(|chunk| chunk.target),
         (_, Some(whole)) => whole.finish(found.bytes).await?,
-        (_, None) => None,
+        (_, None) => match whole_there.join_next().await {
+            Some(Ok(answer)) => answer?.get("digest").and_then(|digest| digest.parse().ok()),
+            _ => None,
+        },
     };
     finish(order, found, header, source, target).await?;
     Ok(Moved {
@@ -710,7 +772,11 @@ async fn carry_span(job: Arc<Job>, mut span: Span, whole: Option<mpsc::Sender<(u
     let mut moved = Instant::now();
     loop {
         let before = span.landed;
-        let failure = match attempt(&job, &mut span, whole.as_ref()).await {
+        let attempted = match &job.fare {
+            Some(fare) => fare.attempt(&job, &mut span).await,
+            None => attempt(&job, &mut span, whole.as_ref()).await,
+        };
+        let failure = match attempted {
             Ok(()) => return Ok(()),
             Err(failure) => failure,
         };
@@ -804,7 +870,7 @@ async fn attempt(job: &Job, span: &mut Span, whole: Option<&mpsc::Sender<(u64, B
 
 impl Job {
     /// Tells of the chunks of a span that end behind `after` and not behind `until`.
-    fn arrived(&self, span: &Span, landed: Landed, after: u64, until: u64) {
+    pub(super) fn arrived(&self, span: &Span, landed: Landed, after: u64, until: u64) {
         let first = span.begin.max(after) / self.chunk;
         let last = span.end.min(until).div_ceil(self.chunk);
         for chunk in first..last {

@@ -42,6 +42,13 @@ source_look() {
   say over
 }
 
+source_digest() {
+  tool
+  x=$(digest <"$F")
+  say digest "${x%% *}"
+  say over
+}
+
 # L bytes from byte O.
 source_read() {
   if [ -L "$F" ] || [ ! -f "$F" ]; then say gone; exit 3; fi
@@ -116,13 +123,21 @@ target_begin() {
     rm -f "$p" "$j"
     rm -rf "$p.tree"
     (set -C && : >"$p") || exit 4
-    (set -C && printf '%s\n' "$H" >"$j") || exit 4
+    # By cat, which says why it cannot.
+    (set -C && printf '%s\n' "$H" | cat >"$j") || { rm -f "$p" "$j"; exit 4; }
   fi
   if [ -n "$W" ]; then
     chown "$W" "$p" || { say noowner; rm -f "$p" "$j"; }
     chown "$(id -u):$(id -g)" "$p" 2>/dev/null
   fi
   settle "$j"
+  case $U in
+  '' | *[!A-Za-z0-9._-]*) ;;
+  *)
+    eval "h=~$U"
+    if grep -qF ' ferry-direct-1 ' "$h/.ssh/authorized_keys" 2>/dev/null; then say keys; fi
+    ;;
+  esac
   say begun
   say over
 }
@@ -132,7 +147,8 @@ ours() {
 }
 
 # Takes the input to byte O of the part and on. After a cut it begins where the writer before it stood, if it said so:
-# between O and X.
+# between O and X. Where Q is a FIFO, it is the input: what stands in the file is told as it grows, and when nobody hears that
+# any more, nobody waits for a first byte.
 target_write() {
   ours
   stood=
@@ -146,7 +162,7 @@ target_write() {
     rm -f "$p.at.$S"
   fi
   case $stood in '' | *[!0-9]*) ;; *) if [ "$stood" -ge "$O" ] && [ "$stood" -le "$X" ]; then O=$stood; fi ;; esac
-  export FERRY_WRITES="$p|$S|" p M O S
+  export FERRY_WRITES="$p|$S|" p M O S Q
   exec sh -c '
     trap "" PIPE HUP
     exec 3<>"$p" || exit 4
@@ -161,8 +177,20 @@ target_write() {
     position
     if [ "$a" != "$O" ]; then printf "%s unseekable %s\n" "$M" "$a"; exit 4; fi
     printf "%s ready %s %s\n" "$M" $$ "$O"
+    if [ -n "$Q" ]; then
+      (
+        while printf "%s at %s\n" "$M" "$a"; do
+          sleep 0.2 >/dev/null 2>&1 || sleep 1 >/dev/null 2>&1
+          position
+        done 2>/dev/null
+        exec 9<>"$Q"
+      ) </dev/null &
+      r=$!
+      exec <"$Q"
+    fi
     cat >&3
     c=$?
+    [ -z "$Q" ] || kill "$r"
     position
     set -C
     printf "%s\n" "$a" >"$p.at.$S"
@@ -229,12 +257,17 @@ tree_look() {
   say tool "$t"
   say over
 }
-# The stream alone is on standard output: nobody knows its length.
+# The stream alone is on standard output: nobody knows its length. Its first O bytes are left out.
 tree_read() {
   if [ -L "$F" ] || [ ! -d "$F" ]; then say gone; exit 3; fi
   say ready
-  tar -cf - -C "$F" .
-  c=$?
+  exec 4>&1
+  if [ "$O" = 0 ]; then
+    tar -cf - -C "$F" .
+    c=$?
+  else
+    c=$({ { tar -cf - -C "$F" .; printf %s "$?" >&3; } | tail -c +$((O + 1)) >&4; } 3>&1)
+  fi
   say end "$c" >&2
   exit "$c"
 }

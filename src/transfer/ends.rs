@@ -112,6 +112,9 @@ pub(super) fn script(end: &End, mark: &str, values: &[(&str, String)], call: &st
         text.push_str(&format!("{name}={value}\n"));
     }
     text.push_str(include_str!("end.sh"));
+    if call.starts_with("direct_") {
+        text.push_str(include_str!("direct.sh"));
+    }
     text.push_str(call);
     Ok(text)
 }

@@ -10,10 +10,13 @@
 //! pass. What it reads is held against the tags of what was written (`echo`).
 
 mod apart;
+mod authorized;
 pub mod carry;
+pub mod direct;
 mod disk;
 mod echo;
 pub mod ends;
+mod kept;
 mod prove;
 pub mod push;
 mod slab;
@@ -38,6 +41,7 @@ use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
 use crate::remote::ssh::connect::Lane;
 use crate::remote::{Exit, Piece, Session, Way, quote};
+use crate::volume::Keep;
 
 /// Size of the pieces that go through the queues, in bytes: what one thread leaves of it in the cache, the next one finds there.
 const PIECE: usize = 512 << 10;
@@ -79,6 +83,20 @@ pub struct Pull {
     pub walk: bool,
     /// How long ferry tries to get a lost connection back without a byte of progress.
     pub patience: Duration,
+}
+
+/// What is wanted, and how it is kept.
+#[derive(Clone)]
+struct Order {
+    pull: Pull,
+    keep: Option<Keep>,
+}
+
+impl std::ops::Deref for Order {
+    type Target = Pull;
+    fn deref(&self) -> &Pull {
+        &self.pull
+    }
 }
 
 /// An archive that arrived, and what was proved about it.
@@ -147,8 +165,24 @@ pub async fn pull(
     way: &Way,
     control: &Session,
     pull: &Pull,
+    progress: impl FnMut(u64, u64),
+) -> Result<Arrived, Trouble> {
+    pull_kept(way, control, pull, None, progress).await
+}
+
+/// As [`pull`]; an archive that `keep` says so of goes into volumes beside the destination, which holds their journal
+/// then ([`crate::volume::Journal`]).
+///
+/// # Errors
+/// As [`pull`].
+pub async fn pull_kept(
+    way: &Way,
+    control: &Session,
+    pull: &Pull,
+    keep: Option<&Keep>,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Arrived, Trouble> {
+    let pull = &Order { pull: pull.clone(), keep: keep.cloned() };
     let began = Instant::now();
     let mut resumed_at = 0;
     match once(way, control, pull, &mut progress, began, &mut resumed_at).await {
@@ -173,7 +207,7 @@ fn empty(destination: &Path) -> Result<(), Failure> {
 async fn once(
     way: &Way,
     control: &Session,
-    pull: &Pull,
+    pull: &Order,
     progress: &mut impl FnMut(u64, u64),
     began: Instant,
     resumed_at: &mut u64,
@@ -230,7 +264,7 @@ struct Far {
 /// [`fetch`] on a thread of its own.
 async fn fetch_apart(
     way: &Way,
-    pull: &Pull,
+    pull: &Order,
     progress: &mut impl FnMut(u64, u64),
     began: Instant,
     resumed_at: &mut u64,
@@ -263,7 +297,7 @@ async fn fetch_apart(
     }
 }
 
-async fn fetch(way: &Way, pull: &Pull, far: &Far, began: Instant) -> Result<(Arrived, Sha256), Trouble> {
+async fn fetch(way: &Way, pull: &Order, far: &Far, began: Instant) -> Result<(Arrived, Sha256), Trouble> {
     let mut here: Option<Pipe> = None;
     let mut source: Option<Source> = None;
     let mut cuts = 0;
@@ -356,7 +390,7 @@ fn changed(host: &str, before: &Source, after: &Source) -> Failure {
 /// One attempt: connects, streams from where the pipe stands to the end.
 async fn stream(
     way: &Way,
-    pull: &Pull,
+    pull: &Order,
     here: &mut Option<Pipe>,
     source: &mut Option<Source>,
     far: &Far,
@@ -505,7 +539,7 @@ fn missing(pull: &Pull, seen: &str) -> Failure {
 /// same file, from nothing else.
 async fn begin(
     session: &Session,
-    pull: &Pull,
+    pull: &Order,
     here: &mut Option<Pipe>,
     source: &mut Option<Source>,
     far: &Far,
@@ -522,6 +556,17 @@ async fn begin(
     let text = said.text();
     let line = text.lines().find_map(|line| line.strip_prefix(&mark)).unwrap_or_default().trim().to_owned();
     let seen = parse_source(&line).ok_or_else(|| missing(pull, &line))?;
+    if let Some(keep) = &pull.keep {
+        if keep.wraps(seen.bytes) {
+            *source = Some(seen);
+            far.total.store(seen.bytes, Ordering::Release);
+            return kept::begin(pull, keep, seen, here, far).await;
+        }
+        // What an attempt left that kept it in another form.
+        let folder = pull.destination.parent().unwrap_or(Path::new("/"));
+        crate::volume::discard(folder, &kept::archive_name(&pull.destination))
+            .map_err(|error| local("could not empty", &pull.destination, &error))?;
+    }
     let note = note_path(&pull.destination);
     let noted: Option<Source> = std::fs::read(&note).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let destination = pull.destination.clone();

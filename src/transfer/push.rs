@@ -22,6 +22,7 @@ use crate::failure::{Failure, Kind};
 use crate::remote::ssh::connect::Lane;
 use crate::remote::{Exit, Piece, Session, Way, quote};
 use crate::secret::clean;
+use crate::volume::{Reader, Stamp};
 
 /// Size of the pieces that are read here, in bytes.
 const PIECE: usize = 256 << 10;
@@ -194,6 +195,32 @@ pub async fn push(
     way: &Way,
     control: &Session,
     push: &Push,
+    progress: impl FnMut(u64, u64),
+) -> Result<Delivered, Failure> {
+    let local = Local::open(push).map_err(|failure| failure.on(&push.host))?;
+    push_local(way, control, push, local, progress).await
+}
+
+/// As [`push`], of an archive that lies here in volumes, or encrypted; `push.source` is only its name then.
+///
+/// # Errors
+/// As [`push`].
+pub async fn push_volumes(
+    way: &Way,
+    control: &Session,
+    push: &Push,
+    volumes: Reader,
+    progress: impl FnMut(u64, u64),
+) -> Result<Delivered, Failure> {
+    let local = Local::of_volumes(push, volumes).map_err(|failure| failure.on(&push.host))?;
+    push_local(way, control, push, local, progress).await
+}
+
+async fn push_local(
+    way: &Way,
+    control: &Session,
+    push: &Push,
+    local: Local,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Delivered, Failure> {
     let began = Instant::now();
@@ -212,7 +239,7 @@ pub async fn push(
         way,
         control: Some(control.clone()),
         push,
-        local: Local::open(push).map_err(|failure| failure.on(&push.host))?,
+        local,
         cuts: 0,
         resumed_at: None,
         restarts: 0,
@@ -262,18 +289,46 @@ pub async fn push(
 
 /// The file here: read once, hashed as far as it was read, the same file at the end as at the beginning.
 struct Local {
-    file: File,
+    file: Origin,
     path: PathBuf,
-    which: (u64, u64, i64, i64, i64, i64),
+    which: Vec<Stamp>,
     hasher: Hasher,
     at: u64,
     /// The hasher at each multiple of [`CHECKPOINT`].
     kept: Vec<Hasher>,
 }
 
-fn which(file: &File) -> std::io::Result<(u64, u64, i64, i64, i64, i64)> {
-    let meta = file.metadata()?;
-    Ok((meta.len(), meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()))
+/// Where its bytes lie here.
+enum Origin {
+    File(File),
+    Volumes(Box<Reader>),
+}
+
+impl Origin {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::File(file) => file.read(buffer),
+            Self::Volumes(volumes) => volumes.read(buffer),
+        }
+    }
+
+    fn seek(&mut self, to: u64) -> std::io::Result<u64> {
+        use std::io::{Seek as _, SeekFrom};
+        match self {
+            Self::File(file) => file.seek(SeekFrom::Start(to)),
+            Self::Volumes(volumes) => volumes.seek(SeekFrom::Start(to)),
+        }
+    }
+}
+
+fn which(origin: &Origin) -> std::io::Result<Vec<Stamp>> {
+    match origin {
+        Origin::File(file) => {
+            let meta = file.metadata()?;
+            Ok(vec![(meta.len(), meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec())])
+        }
+        Origin::Volumes(volumes) => volumes.stamps(),
+    }
 }
 
 fn local_error(path: &Path, error: &std::io::Error) -> Failure {
@@ -290,19 +345,33 @@ impl Local {
                 .saw(format!("{}: {} bytes instead of {}", path.display(), meta.len(), push.bytes))
                 .mend("ferry points verify; take another point"));
         }
-        let file = File::open(&path).map_err(told)?;
+        let file = Origin::File(File::open(&path).map_err(told)?);
         let which = which(&file).map_err(told)?;
+        Ok(Self { file, path, which, hasher: Hasher::new(), at: 0, kept: Vec::new() })
+    }
+
+    fn of_volumes(push: &Push, volumes: Reader) -> Result<Self, Failure> {
+        let path = push.source.clone();
+        let told = |error: std::io::Error| local_error(&path, &error);
+        let expected: Vec<u64> = volumes.volumes().iter().map(|volume| volume.bytes).collect();
+        let file = Origin::Volumes(Box::new(volumes));
+        let which = which(&file).map_err(told)?;
+        let seen: Vec<u64> = which.iter().map(|stamp| stamp.0).collect();
+        if seen != expected {
+            return Err(Failure::new(Kind::Bad, "the point's archive here is not what its manifest says")
+                .saw(format!("{}: volumes of {seen:?} bytes instead of {expected:?}", path.display()))
+                .mend("ferry points verify; take another point"));
+        }
         Ok(Self { file, path, which, hasher: Hasher::new(), at: 0, kept: Vec::new() })
     }
 
     /// Goes back, to the last kept digest at or before `offset`.
     fn back(&mut self, offset: u64) -> Result<(), Failure> {
-        use std::io::{Seek as _, SeekFrom};
         let last = usize::try_from(offset / CHECKPOINT).unwrap_or(usize::MAX).min(self.kept.len());
         self.hasher = last.checked_sub(1).and_then(|at| self.kept.get(at)).cloned().unwrap_or_default();
         self.at = self.hasher.bytes();
         self.kept.truncate(last);
-        self.file.seek(SeekFrom::Start(self.at)).map_err(|error| local_error(&self.path, &error))?;
+        self.file.seek(self.at).map_err(|error| local_error(&self.path, &error))?;
         Ok(())
     }
 

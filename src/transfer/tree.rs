@@ -5,9 +5,12 @@
 //! it is unpacked, beside its place, and gets its name. So nothing of a hostile source's is unpacked that was not looked at: no
 //! name leads out of the folder, no member goes through a link, there are no devices.
 //!
-//! A tar stream cannot be begun in the middle: after a cut it is sent anew.
+//! After a cut the source packs again and leaves out what the target has: `tar` packs an unchanged folder to the same bytes, and
+//! the digests prove that it did. After a crash of ferry's all of the stream is looked at once more, and only what is missing
+//! is sent on to the target.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::carry::{Limiter, Moved, Order, Survey, Whole, header};
@@ -19,8 +22,6 @@ use crate::remote::ssh::connect::Lane;
 use crate::remote::{Exit, Piece};
 use crate::secret::clean;
 
-/// So often it is begun.
-const ATTEMPTS: u32 = 5;
 /// The slowest disk that is waited for, in bytes a second.
 const SLOWEST: u64 = 10 << 20;
 /// Links that are remembered. A folder with more is packed by hand.
@@ -35,77 +36,169 @@ pub(super) async fn carry_tree(
     progress: &mut impl FnMut(u64, u64),
 ) -> Result<Moved, Failure> {
     let began = Instant::now();
-    let header = header(&format!("{:016x}", rand::random::<u64>()), order, "folder", 0);
-    let mut cuts = 0;
-    let mut again = 0;
-    loop {
-        let mut passed = 0;
-        let result = once(order, found, &header, &mut passed, progress).await;
-        let failure = match result {
-            Ok(sha256) => {
-                return Ok(Moved {
-                    bytes: passed,
-                    chunks: 1,
-                    sha256: Some(sha256),
-                    cuts,
-                    sent_again: again,
-                    kept: 0,
-                    streams: 1,
-                    started_over: false,
-                    took: began.elapsed(),
-                });
+    let header = header(&format!("{:016x}", rand::random::<u64>()), order, FOLDER, 0);
+    let kept = if order.resume { found.resumes } else { None };
+    let mut pass = Pass::new(kept.unwrap_or(0));
+    let (mut cuts, mut again) = (0, 0);
+    let mut moved = Instant::now();
+    let mut pause = Duration::from_millis(200);
+    let result = async {
+        begin(order, &header, kept.is_some()).await?;
+        loop {
+            let before = pass.passed;
+            let failure = match once(order, found, &header, &mut pass, &mut again, progress).await {
+                Ok(sha256) => return Ok(sha256),
+                Err(failure) => failure,
+            };
+            tracing::info!(passed = pass.passed, %failure, "a folder's stream ended early");
+            if pass.passed > before {
+                moved = Instant::now();
+                pause = Duration::from_millis(200);
             }
-            Err(failure) => failure,
-        };
-        if failure.again && cuts + 1 < ATTEMPTS {
+            if !failure.again || moved.elapsed() > order.patience {
+                return Err(failure);
+            }
             cuts += 1;
-            again += passed;
-            tokio::time::sleep(Duration::from_secs(u64::from(cuts))).await;
-            continue;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(15));
         }
-        // There is no middle to go on from.
-        let mut target = Post::new(&order.to, order.patience);
-        let _ = target.ask(&[("H", header)], "target_drop", Duration::from_secs(120)).await;
-        let failure = if failure.host.is_none() { failure.on(order.to.host()) } else { failure };
-        return Err(match failure.seen.as_deref().is_some_and(is_full) {
-            true => failure.why("the disk there is full: a folder needs its size twice until it is unpacked"),
-            false => failure,
-        });
+    }
+    .await;
+    let failure: Failure = match result {
+        Ok(sha256) => {
+            return Ok(Moved {
+                bytes: pass.passed,
+                chunks: 1,
+                sha256: Some(sha256),
+                cuts,
+                sent_again: again,
+                kept: kept.unwrap_or(0),
+                streams: 1,
+                started_over: false,
+                took: began.elapsed(),
+            });
+        }
+        Err(failure) => failure,
+    };
+    let failure = if failure.host.is_none() { failure.on(order.to.host()) } else { failure };
+    if failure.again {
+        return Err(failure.why("what has arrived is kept: --resume goes on with it"));
+    }
+    // What is wrong with it will not get right.
+    let mut target = Post::new(&order.to, order.patience);
+    let _ = target.ask(&[("H", header)], "target_drop", Duration::from_secs(120)).await;
+    Err(match failure.seen.as_deref().is_some_and(is_full) {
+        true => failure.why("the disk there is full: a folder needs its size twice until it is unpacked"),
+        false => failure,
+    })
+}
+
+/// What stands for the state of the source in the head of a folder's journal.
+pub(super) const FOLDER: &str = "folder";
+/// So often the state of the look at the headers is kept, in bytes of the stream, and how many of them.
+const MARK_EVERY: u64 = 1 << 20;
+const MARKS: usize = 64;
+
+/// One look at the stream, over all cuts.
+struct Pass {
+    /// Bytes that were looked at and handed on.
+    passed: u64,
+    /// Bytes that the target has from an earlier transfer: looked at and hashed anew, and not sent.
+    there: u64,
+    guard: Guard,
+    /// What the look had seen at these bytes. After a cut it goes on where the target stands, and not behind: what is
+    /// written was looked at as it is written.
+    marks: VecDeque<(u64, Guard)>,
+    whole: Option<Whole>,
+}
+
+impl Pass {
+    fn new(there: u64) -> Self {
+        Self { passed: 0, there, guard: Guard::default(), marks: VecDeque::from([(0, Guard::default())]), whole: None }
+    }
+
+    fn mark(&mut self) {
+        if self.marks.back().is_none_or(|(at, _)| self.passed >= at + MARK_EVERY) {
+            self.marks.push_back((self.passed, self.guard.clone()));
+            // The first one, that of the beginning, costs nothing.
+            if self.marks.len() > MARKS {
+                self.marks.remove(1);
+            }
+        }
+    }
+
+    /// Goes back to the newest mark that is not behind `at`.
+    fn back_to(&mut self, at: u64) -> u64 {
+        while self.marks.len() > 1 && self.marks.back().is_some_and(|(mark, _)| *mark > at) {
+            self.marks.pop_back();
+        }
+        let (mark, guard) = self.marks.back().cloned().unwrap_or_default();
+        (self.passed, self.guard) = (mark, guard);
+        mark
     }
 }
 
+/// Makes the part, or goes on with the one that is there.
+async fn begin(order: &Order, header: &str, resumes: bool) -> Result<(), Failure> {
+    let mut target = Post::new(&order.to, order.patience);
+    let owner = order.owner.clone().unwrap_or_default();
+    let begin = [("H", header.to_owned()), ("R", u8::from(resumes).to_string()), ("W", owner)];
+    let begun = target.ask(&begin, "target_begin", Duration::from_secs(120)).await?;
+    if begun.get("noowner").is_some() || begun.get("begun").is_none() {
+        return Err(Failure::new(Kind::Refused, "the part cannot be made for that owner")
+            .on(order.to.host())
+            .saw(begun.shown())
+            .mend("name a user (and group) that exists there, and become root"));
+    }
+    Ok(())
+}
+
+#[allow(clippy::too_many_lines)]
 async fn once(
     order: &Order,
     found: &Survey,
     header: &str,
-    passed: &mut u64,
+    pass: &mut Pass,
+    again: &mut u64,
     progress: &mut impl FnMut(u64, u64),
 ) -> Result<Sha256, Failure> {
     let (from, to) = (&order.from, &order.to);
     let mut target = Post::new(to, order.patience);
     let owner = order.owner.clone().unwrap_or_default();
-    let begin = [("H", header.to_owned()), ("R", "0".to_owned()), ("W", owner.clone())];
-    let begun = target.ask(&begin, "target_begin", Duration::from_secs(120)).await?;
-    if begun.get("noowner").is_some() || begun.get("begun").is_none() {
-        return Err(Failure::new(Kind::Refused, "the part cannot be made for that owner")
-            .on(to.host())
-            .saw(begun.shown())
-            .mend("name a user (and group) that exists there, and become root"));
-    }
     let long = Duration::from_secs(3600) + Duration::from_secs(found.bytes / SLOWEST);
     let mut second = Post::new(from, order.patience);
     let mut digesting = tokio::task::JoinSet::new();
     digesting.spawn(async move { second.ask(&[], "tree_digest", long).await });
-    let mut sink = Sink::open(to, header, "tree", 0, 0).await?;
+    // Where the target stands: between what is sure to be there and all that was sent.
+    let sent = pass.passed.max(pass.there);
+    let mut sink = Sink::open(to, header, "tree", pass.there.min(sent), sent).await?;
+    // Without what was hashed so far all of it is looked at anew.
+    let stands = if pass.whole.is_some() { sink.at() } else { 0 };
+    if pass.passed > pass.there {
+        let mark = pass.back_to(stands);
+        *again += sent - mark;
+        if mark != sink.at() {
+            // It is written anew from where the look has a beginning.
+            sink.finish().await?;
+            if mark < pass.there {
+                pass.there = 0;
+            }
+            sink = Sink::open(to, header, "tree", mark.max(pass.there), mark.max(pass.there)).await?;
+        }
+    } else {
+        pass.back_to(0);
+    }
+    let first = pass.passed;
     let session = from.way().connect(Lane::Bulk).await?;
     let mark = mark();
-    let mut child = session.open_root(&script(from, &mark, &[], "tree_read")?).await?;
+    let mut child = session.open_root(&script(from, &mark, &[("O", first.to_string())], "tree_read")?).await?;
     child.close_input().await;
-    let silence = (order.patience / 4).max(Duration::from_secs(30));
+    let silence = (order.patience / 4).max(Duration::from_secs(30)) + Duration::from_secs(first / SLOWEST);
     ready(from, &mut child, &mark, silence).await?;
-    let whole = Whole::start()?;
+    if pass.whole.is_none() {
+        pass.whole = Some(Whole::start()?);
+    }
     let limiter = Limiter::new(order.limit_rate);
-    let mut guard = Guard::default();
     let mut said = Vec::new();
     let mut told = Instant::now();
     loop {
@@ -115,26 +208,33 @@ async fn once(
                 .again());
         };
         match piece {
-            Some(Piece::Out(bytes)) => {
-                guard.take(&bytes).map_err(|what| {
+            Some(Piece::Out(mut bytes)) => {
+                pass.guard.take(&bytes).map_err(|what| {
                     Failure::new(Kind::Failed, "the folder's stream has something that is not unpacked")
                         .on(from.host())
                         .saw(what)
                         .why("unpacked as root it could reach other places than its own folder")
                         .mend("look at it there; pack by hand what you trust")
                 })?;
-                limiter.take(bytes.len() as u64).await;
-                let _ = whole.pieces.send((*passed, bytes.clone())).await;
-                *passed += bytes.len() as u64;
-                if let Err(failure) = sink.write(bytes).await {
-                    return Err(match sink.finish().await {
-                        Err(told) if !told.again => told,
-                        _ => failure.again(),
-                    });
+                if let Some(whole) = &pass.whole {
+                    let _ = whole.pieces.send((pass.passed, bytes.clone())).await;
+                }
+                let known = usize::try_from(pass.there.saturating_sub(pass.passed)).unwrap_or(usize::MAX);
+                pass.passed += bytes.len() as u64;
+                pass.mark();
+                let new = bytes.split_off(known.min(bytes.len()));
+                if !new.is_empty() {
+                    limiter.take(new.len() as u64).await;
+                    if let Err(failure) = sink.write(new).await {
+                        return Err(match sink.finish().await {
+                            Err(told) if !told.again => told,
+                            _ => failure.again(),
+                        });
+                    }
                 }
                 if told.elapsed() > Duration::from_millis(200) {
                     told = Instant::now();
-                    progress(*passed, found.bytes.max(*passed));
+                    progress(pass.passed, found.bytes.max(pass.passed));
                 }
             }
             Some(Piece::Err(bytes)) => {
@@ -157,16 +257,23 @@ async fn once(
         exit => return Err(from.failed("the folder could not be packed there", &format!("{exit}; {said}"))),
     }
     session.close().await;
-    guard.end().map_err(|what| from.failed("the folder's stream is no whole tar archive", &what))?;
+    pass.guard.end().map_err(|what| from.failed("the folder's stream is no whole tar archive", &what))?;
     let at = sink.finish().await?;
-    if at != *passed {
+    if at != pass.passed {
+        if pass.passed < pass.there {
+            return Err(changed(from, &format!("{} bytes of an earlier stream", pass.there), &pass.passed.to_string()));
+        }
         return Err(Failure::new(Kind::Unreachable, "not all bytes arrived")
             .on(to.host())
-            .saw(format!("{at} of {passed}"))
+            .saw(format!("{at} of {}", pass.passed))
             .again());
     }
-    let digest =
-        whole.finish(*passed).await?.ok_or_else(|| Failure::new(Kind::Bug, "the stream was not hashed to its end"))?;
+    let passed = pass.passed;
+    let digest = match pass.whole.take() {
+        Some(whole) => whole.finish(passed).await?,
+        None => None,
+    };
+    let digest = digest.ok_or_else(|| Failure::new(Kind::Bug, "the stream was not hashed to its end"))?;
     let there = match digesting.join_next().await {
         Some(Ok(answer)) => answer?,
         _ => return Err(Failure::new(Kind::Bug, "the source's digest was not taken")),
@@ -176,7 +283,7 @@ async fn once(
     }
     let values = [("H", header.to_owned()), ("N", passed.to_string()), ("A", digest.to_string()), ("W", owner)];
     let done = target.ask(&values, "tree_unpack", long).await?;
-    progress(*passed, *passed);
+    progress(passed, passed);
     if done.get("done").is_some() {
         return Ok(digest);
     }
@@ -189,7 +296,8 @@ async fn once(
         return Err(Failure::new(Kind::Failed, "what the target's disk has is not what was sent")
             .on(to.host())
             .saw(format!("{seen} there, {digest} sent"))
-            .why("a disk or memory there is failing, or somebody else writes there"));
+            .why("a disk or memory there is failing, somebody else writes there, or what an earlier transfer left was another's")
+            .mend("start again without --resume"));
     }
     Err(to.failed("the folder could not be unpacked", &done.shown()))
 }
@@ -197,7 +305,7 @@ async fn once(
 const BLOCK: usize = 512;
 
 /// Looks at the headers of a tar stream as they pass.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Guard {
     block: Vec<u8>,
     /// Bytes of content that are stepped over, with what fills its last block.
@@ -208,7 +316,8 @@ struct Guard {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
-    links: HashSet<Vec<u8>>,
+    /// Shared between the marks of a pass.
+    links: Arc<HashSet<Vec<u8>>>,
     zeros: u32,
 }
 
@@ -350,7 +459,7 @@ impl Guard {
     }
 
     fn remember(&mut self, link: Vec<u8>) -> Result<(), String> {
-        self.links.insert(link);
+        Arc::make_mut(&mut self.links).insert(link);
         if self.links.len() > MOST_LINKS { Err(format!("more than {MOST_LINKS} links")) } else { Ok(()) }
     }
 

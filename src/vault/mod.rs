@@ -2,12 +2,13 @@
 //!
 //! What lives here: the format ([`Vault::decrypt`], [`Vault::encrypt`]), passwords and where they come from
 //! ([`Vault::open`]), reading files that may be encrypted ([`Vault::read_text`], [`Vault::read_document`]) and opening
-//! `!vault` values. What does not: encryption of archives, which is another thing (age), and the commands of
-//! `ferry vault`.
+//! `!vault` values, and the recipients and identities of encryption at rest, which is another format ([`age`]). What
+//! does not: how archives are kept (volume), and the commands of `ferry vault`.
 //!
 //! A value that was opened is masked in all output from then on. One that no password opens stays encrypted and is
 //! an error where it is used.
 
+pub mod age;
 mod envelope;
 mod secrets;
 

@@ -21,7 +21,7 @@ use crate::failure::{Failure, Kind};
 use crate::name::{ClusterName, PointId};
 
 /// What is said of a file that was put there.
-const HOW: &str = "digest equal in what was read back from the disk";
+pub(super) const HOW: &str = "digest equal in what was read back from the disk";
 /// Size of the pieces that are read, in bytes.
 const PIECE: usize = 1 << 20;
 

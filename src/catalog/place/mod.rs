@@ -26,6 +26,7 @@ use super::shelf::{LockNote, lock_name};
 use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
 use crate::name::{ClusterName, PointId};
+use crate::volume::{Fetch, Reader};
 
 /// The largest file that is read as a whole: manifests and notes.
 pub const LARGEST_SMALL: u64 = 64 << 20;
@@ -271,6 +272,75 @@ impl Place {
         Ok((hasher.bytes(), hasher.finish()))
     }
 
+    /// What opens files of a folder of the place at a byte, for readers that wait: a connection that was lost is taken up at
+    /// the byte by itself. It must be made, and its readers be used, inside a runtime of several threads.
+    pub fn fetch(&self, folder: &str) -> Fetch {
+        let (place, folder) = (self.clone(), folder.to_owned());
+        let runtime = tokio::runtime::Handle::current();
+        Arc::new(move |file, from| {
+            let (sender, pieces) = mpsc::channel::<Result<Bytes, Failure>>(8);
+            let (place, name) = (place.clone(), format!("{folder}/{file}"));
+            runtime.spawn(async move {
+                let (mut at, mut tries) = (from, 0);
+                loop {
+                    let (before, mut lost) = (at, None);
+                    match place.get(&name, at).await {
+                        Ok(mut stream) => {
+                            while let Some(piece) = stream.recv().await {
+                                match piece {
+                                    Ok(bytes) => {
+                                        at += bytes.len() as u64;
+                                        if sender.send(Ok(bytes)).await.is_err() {
+                                            return;
+                                        }
+                                    }
+                                    Err(failure) => lost = Some(failure),
+                                }
+                            }
+                        }
+                        Err(failure) => lost = Some(failure),
+                    }
+                    let Some(failure) = lost else { return };
+                    tries = if at > before { 0 } else { tries + 1 };
+                    if !failure.again || tries > 5 {
+                        let _ = sender.send(Err(failure)).await;
+                        return;
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(200 << tries)).await;
+                }
+            });
+            Ok(Box::new(Fetched { pieces, piece: Bytes::new() }))
+        })
+    }
+
+    /// Puts a file there that is read from somewhere else: as [`Place::put`].
+    ///
+    /// # Errors
+    /// As [`Place::put`].
+    pub async fn put_from(
+        &self,
+        name: &str,
+        from: Reader,
+        bytes: u64,
+        sha256: Sha256,
+        heard: Heard<'_>,
+    ) -> Result<String, Failure> {
+        let named = std::path::Path::new(name);
+        let cargo = Cargo { file: named, bytes, sha256 };
+        match self {
+            Self::Folder(folder) => {
+                let mut from = from;
+                folder.put_reader(name, &mut from, &cargo, heard)?;
+                Ok(folder::HOW.to_owned())
+            }
+            Self::Ssh(host) => host.put_from(name, &cargo, Some(from), heard).await,
+            Self::Object(store) => {
+                let mut from = from;
+                store.put_reader(name, &cargo, &mut from, heard).await
+            }
+        }
+    }
+
     /// Hands each piece of a file to `each`, going on at the byte where a connection was lost. Returns how many bytes
     /// there were.
     ///
@@ -305,6 +375,31 @@ impl Place {
             }
             tokio::time::sleep(std::time::Duration::from_millis(200 << tries)).await;
         }
+    }
+}
+
+/// Bytes that a task gets, for a reader that waits.
+struct Fetched {
+    pieces: mpsc::Receiver<Result<Bytes, Failure>>,
+    piece: Bytes,
+}
+
+impl std::io::Read for Fetched {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.piece.is_empty() {
+            // Whoever reads may be a thread of the runtime: it lets the others have its tasks while it waits.
+            match tokio::task::block_in_place(|| self.pieces.blocking_recv()) {
+                Some(Ok(piece)) => self.piece = piece,
+                Some(Err(failure)) => return Err(std::io::Error::other(failure.to_string())),
+                None => return Ok(0),
+            }
+        }
+        let count = buffer.len().min(self.piece.len());
+        let piece = self.piece.split_to(count);
+        if let Some(buffer) = buffer.get_mut(..count) {
+            buffer.copy_from_slice(&piece);
+        }
+        Ok(count)
     }
 }
 

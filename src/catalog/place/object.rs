@@ -257,6 +257,18 @@ impl ObjectPlace {
     }
 
     pub(super) async fn put(&self, name: &str, cargo: &Cargo<'_>, heard: Heard<'_>) -> Result<String, Failure> {
+        let mut file = disk::read(cargo.file).map_err(|error| disk::failed(Kind::Bad, "read", cargo.file, &error))?;
+        self.put_reader(name, cargo, &mut file, heard).await
+    }
+
+    /// The same, of what a reader gives; the file of the cargo is only its name then.
+    pub(super) async fn put_reader(
+        &self,
+        name: &str,
+        cargo: &Cargo<'_>,
+        file: &mut (dyn std::io::Read + Send),
+        heard: Heard<'_>,
+    ) -> Result<String, Failure> {
         let path = self.path(name)?;
         let how = "the sha256 of every part was given to the server to check";
         if self.is_there(&path, cargo).await? {
@@ -271,9 +283,8 @@ impl ObjectPlace {
         }
         let mut attributes = Attributes::new();
         attributes.insert(Attribute::Metadata(DIGEST.into()), cargo.sha256.to_string().into());
-        let mut file = disk::read(cargo.file).map_err(|error| disk::failed(Kind::Bad, "read", cargo.file, &error))?;
         let mut hasher = Hasher::new();
-        let mut next = |file: &mut std::fs::File| -> Result<Vec<u8>, Failure> {
+        let mut next = |file: &mut (dyn std::io::Read + Send)| -> Result<Vec<u8>, Failure> {
             let mut part = Vec::with_capacity(PART.min(usize::try_from(cargo.bytes).unwrap_or(PART) + 1));
             file.take(PART as u64)
                 .read_to_end(&mut part)
@@ -282,8 +293,8 @@ impl ObjectPlace {
             Ok(part)
         };
         if cargo.bytes <= PART as u64 {
-            let part = next(&mut file)?;
-            let rest = next(&mut file)?;
+            let part = next(file)?;
+            let rest = next(file)?;
             let (bytes, sha256) = (hasher.bytes(), hasher.finish());
             if (bytes, sha256) != (cargo.bytes, cargo.sha256) || !rest.is_empty() {
                 return Err(differs(name, cargo, bytes, sha256));
@@ -305,7 +316,7 @@ impl ObjectPlace {
             let mut done = 0;
             let sent = async {
                 loop {
-                    let part = next(&mut file)?;
+                    let part = next(file)?;
                     if part.is_empty() {
                         break;
                     }

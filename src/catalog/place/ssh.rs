@@ -20,7 +20,8 @@ use crate::name::{ClusterName, PointId};
 use crate::remote::ssh::connect::Lane;
 use crate::remote::{Child, Exit, Piece, Said, Session, Way, quote};
 use crate::secret::clean;
-use crate::transfer::push::{Push, push};
+use crate::transfer::push::{Push, push, push_volumes};
+use crate::volume::Reader;
 
 use super::super::progress::MANIFEST;
 
@@ -290,6 +291,17 @@ fi"#
     }
 
     pub(super) async fn put(&self, name: &str, cargo: &Cargo<'_>, heard: Heard<'_>) -> Result<String, Failure> {
+        self.put_from(name, cargo, None, heard).await
+    }
+
+    /// The same; with a reader its bytes are sent, and the file of the cargo is only its name.
+    pub(super) async fn put_from(
+        &self,
+        name: &str,
+        cargo: &Cargo<'_>,
+        from: Option<Reader>,
+        heard: Heard<'_>,
+    ) -> Result<String, Failure> {
         check_name(name)?;
         if cargo.bytes == 0 {
             // A delivery is of bytes; there are none.
@@ -306,7 +318,10 @@ fi"#
             patience: self.patience,
         };
         let control = self.session().await?;
-        let sent = push(&self.way, &control, &order, |done, _| heard(done)).await;
+        let sent = match from {
+            Some(from) => push_volumes(&self.way, &control, &order, from, |done, _| heard(done)).await,
+            None => push(&self.way, &control, &order, |done, _| heard(done)).await,
+        };
         if sent.as_ref().is_err_and(|failure| failure.kind == Kind::Unreachable) {
             *self.control.lock().await = None;
         }

@@ -23,6 +23,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::auth::{self, Identities};
 use super::hub::Hub;
 use super::known_hosts::{KnownHosts, Offered, Verdict};
+use super::lend::{self, HostKey};
 use super::{Inner, SshSession};
 use crate::failure::{Failure, Kind};
 use crate::remote::sudo::Become;
@@ -482,6 +483,8 @@ pub async fn introduce(target: &Target, ask: Decide<'_>) -> Result<(), Failure> 
         refusal: Arc::default(),
         ended: Arc::default(),
         accepted: None,
+        host_key: Arc::default(),
+        lent: Arc::default(),
         meet: Some(Arc::clone(&met)),
     };
     let shaking = russh::client::connect_stream(Arc::new(config), road.stream, client);
@@ -633,12 +636,16 @@ async fn handshake(
     let refusal = Arc::new(Mutex::new(None));
     let ended = Arc::new(Mutex::new(None));
     let banner = Arc::new(Mutex::new(Vec::new()));
+    let host_key = Arc::new(Mutex::new(None));
+    let lent = Arc::default();
     let client = Client {
         target: target.clone(),
         known,
         refusal: Arc::clone(&refusal),
         ended: Arc::clone(&ended),
         accepted: None,
+        host_key: Arc::clone(&host_key),
+        lent: Arc::clone(&lent),
         meet: None,
     };
     let stream = Overheard { stream, heard: Arc::clone(&banner) };
@@ -670,10 +677,19 @@ async fn handshake(
             spare: tokio::sync::Mutex::default(),
             by,
             ended,
+            host_key: host_key.lock().unwrap_or_else(PoisonError::into_inner).take(),
+            server: greeting(&banner.lock().unwrap_or_else(PoisonError::into_inner)),
+            lent,
             _through: through,
         }),
         plan: None,
     })
+}
+
+/// The line of a server's first words that says what it is.
+fn greeting(heard: &[u8]) -> String {
+    let line = heard.split(|byte| *byte == b'\n').find(|line| line.starts_with(b"SSH-")).unwrap_or_default();
+    clean(line.trim_ascii()).chars().take(255).collect()
 }
 
 /// A server that drops new connections for a moment.
@@ -903,6 +919,10 @@ pub(super) struct Client {
     ended: Arc<Mutex<Option<String>>>,
     /// The fingerprint of the key that was accepted, were russh to show one again: the verdict holds for this one only.
     accepted: Option<String>,
+    /// The key that was accepted.
+    host_key: Arc<Mutex<Option<HostKey>>>,
+    /// The agent of ours that is lent to the server, while one is.
+    lent: Arc<Mutex<Option<Arc<lend::Agent>>>>,
     /// The key is only met: it goes here, and the connection ends.
     meet: Option<Arc<Mutex<Option<PublicKey>>>>,
 }
@@ -930,12 +950,17 @@ impl russh::client::Handler for Client {
         }
         // accept-new waits for a lock on the file: not on a thread that others need.
         let (target, known, shown) = (self.target.clone(), self.known.clone(), offered.fingerprint());
+        let key = HostKey::new(match &offered {
+            Offered::PublicKey(key) => key.key_data(),
+            Offered::Certificate(certificate) => certificate.public_key(),
+        });
         let judged = tokio::task::spawn_blocking(move || judge(&target, &known, &offered)).await;
         let judged = judged
             .unwrap_or_else(|error| Err(Failure::new(Kind::Bug, "a host key was not judged").saw(error.to_string())));
         match judged {
             Ok(()) => {
                 self.accepted = Some(shown);
+                *self.host_key.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
                 Ok(true)
             }
             Err(failure) => {
@@ -945,7 +970,7 @@ impl russh::client::Handler for Client {
         }
     }
 
-    // We never ask for forwarding, so a channel that the server opens is one that nobody wants: a dropped
+    // We ask for no forwarding but a lent agent's, so a channel that the server opens is one that nobody wants: a dropped
     // reply refuses it. russh would accept them all and keep each for as long as the connection lives.
 
     async fn server_channel_open_session(&mut self, _: Channel<Msg>, _: ChannelOpenHandle, _: &mut Session) -> Answer {
@@ -1009,12 +1034,18 @@ impl russh::client::Handler for Client {
         Ok(())
     }
 
+    // Only while an agent of ours is lent to this very server, and only that one: never the operator's.
     async fn server_channel_open_agent_forward(
         &mut self,
-        _: Channel<Msg>,
-        _: ChannelOpenHandle,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Answer {
+        let lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(agent) = lent {
+            reply.accept().await;
+            tokio::spawn(agent.serve(channel.into_stream()));
+        }
         Ok(())
     }
 

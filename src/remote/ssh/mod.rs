@@ -17,6 +17,7 @@ pub mod connect;
 pub mod hub;
 pub mod keys;
 pub mod known_hosts;
+pub mod lend;
 pub mod options;
 mod password;
 pub mod serve;
@@ -58,6 +59,12 @@ struct Inner {
     by: String,
     /// Why the connection ended, once it has.
     ended: Arc<Mutex<Option<String>>>,
+    /// The key that the server proved.
+    host_key: Option<lend::HostKey>,
+    /// How the server called itself, at most 255 characters.
+    server: String,
+    /// The agent of ours that is lent to this host, while one is.
+    lent: Arc<Mutex<Option<Arc<lend::Agent>>>>,
     /// The bastion's connection that this one runs through: it lives as long as we do.
     _through: Option<SshSession>,
 }
@@ -199,8 +206,91 @@ impl SshSession {
                 return Err(Unopened::Failed(late.on(self.host()).again()));
             }
         };
+        Ok(self.child(channel, terminal))
+    }
+
+    /// The key that the server proved when this connection was made.
+    pub fn host_key(&self) -> Option<&lend::HostKey> {
+        self.inner.host_key.as_ref()
+    }
+
+    /// How the server calls itself, cleaned: `SSH-2.0-OpenSSH_9.2p1 …`.
+    pub fn server(&self) -> &str {
+        &self.inner.server
+    }
+
+    /// Lends this host an agent that knows `key` alone and signs one login with it. No other agent is ever forwarded.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] when the server lets no agent be forwarded, or one is lent already; [`Kind::Unreachable`].
+    pub async fn lend(&self, key: Arc<lend::OneKey>, purpose: lend::Purpose) -> Result<lend::Lent, Failure> {
+        let agent = Arc::new(lend::Agent::new(key, purpose));
+        let slot = Arc::clone(&self.inner.lent);
+        {
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            if slot.is_some() {
+                return Err(Failure::new(Kind::Refused, "an agent is lent on this connection already").on(self.host()));
+            }
+            *slot = Some(Arc::clone(&agent));
+        }
+        let told = self.forward().await;
+        match told {
+            Ok((child, socket)) => Ok(lend::Lent { agent, slot, socket, _child: child }),
+            Err(failure) => {
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Asks for the agent's socket, on a channel that stays open as long as it is wanted.
+    async fn forward(&self) -> Result<(SshChild, String), Failure> {
+        let mark = format!("@@{:032x}", rand::random::<u128>());
+        let refused = || {
+            Failure::new(Kind::Refused, "the server does not let an agent be forwarded")
+                .on(self.host())
+                .why("AllowAgentForwarding or DisableForwarding in its sshd_config says no")
+        };
+        let asking = async {
+            let mut channel = self.inner.handle.channel_open_session().await.map_err(|error| self.gone(&error))?;
+            channel.agent_forward(true).await.map_err(|error| self.gone(&error))?;
+            loop {
+                match channel.wait().await {
+                    Some(ChannelMsg::Success) => break,
+                    Some(ChannelMsg::Failure) | None => return Err(refused()),
+                    Some(_) => {}
+                }
+            }
+            let line = format!("exec /bin/sh -c 'printf \"%s %s\\n\" {mark} \"$SSH_AUTH_SOCK\"; exec cat'");
+            channel.exec(true, line.as_bytes()).await.map_err(|error| self.gone(&error))?;
+            let mut child = self.child(channel, false);
+            let mut said = Vec::new();
+            while said.len() < 64 << 10 {
+                match child.next().await {
+                    Some(Piece::Out(bytes)) => said.extend_from_slice(&bytes),
+                    Some(Piece::Err(_)) => {}
+                    None => return Err(child.lost()),
+                }
+                let text = String::from_utf8_lossy(&said).into_owned();
+                let Some((_, rest)) = text.split_once(&mark) else { continue };
+                let Some((path, _)) = rest.split_once('\n') else { continue };
+                let path = path.trim().to_owned();
+                let fits = path.starts_with('/') && path.len() < 108 && !path.chars().any(char::is_control);
+                return if fits { Ok((child, path)) } else { Err(refused()) };
+            }
+            Err(Failure::new(Kind::Failed, "the host said something else than where its socket is").on(self.host()))
+        };
+        match tokio::time::timeout(OPENING, asking).await {
+            Ok(told) => told,
+            Err(_) => Err(Failure::new(Kind::Unreachable, "the server did not forward an agent within 30 s")
+                .on(self.host())
+                .again()),
+        }
+    }
+
+    fn child(&self, channel: russh::Channel<Msg>, terminal: bool) -> SshChild {
         let (read, write) = channel.split();
-        Ok(SshChild {
+        SshChild {
             session: self.clone(),
             read,
             write: Some(write),
@@ -210,7 +300,7 @@ impl SshSession {
             exit: None,
             input_closed: false,
             terminal,
-        })
+        }
     }
 
     pub(super) async fn close(&self) {
