@@ -27,6 +27,7 @@ long:
 conformance:
     cargo build --locked
     tests/conformance/run
+    tests/conformance/ssh
 
 # Speed and memory beside OpenSSH, in one run, with ratios.
 bench:
@@ -34,6 +35,7 @@ bench:
     tests/bench/collect
     tests/bench/reach
     tests/bench/move
+    tests/bench/playbook
 
 # A static binary for x86_64, built twice in different folders: the digests must be equal.
 release:

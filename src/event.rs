@@ -153,6 +153,14 @@ pub enum Event {
         #[serde(default)]
         result: Value,
     },
+    /// A command that goes on without us (`async`) was asked for. `job` is its `ansible_job_id`.
+    Polled {
+        host: String,
+        job: String,
+        finished: bool,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        failed: bool,
+    },
     /// A file of tasks or a role was read on the way, for these hosts.
     Included {
         what: String,

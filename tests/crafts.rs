@@ -824,3 +824,174 @@ fn hooks_are_told_and_never_fail_a_backup() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&grep.stdout), "");
 }
+
+#[test]
+fn hooks_may_be_tasks_and_addresses_stand_elsewhere() {
+    let cluster = Cluster::plain(0.3, 2);
+    let (port, heard) = listen();
+    let settings = std::fs::read_to_string(&cluster.config).unwrap();
+    let with = |hooks: &str| std::fs::write(&cluster.config, format!("{settings}\n[hooks]\n{hooks}\n")).unwrap();
+    let hooks = cluster.dir().join("hooks");
+    std::fs::create_dir(&hooks).unwrap();
+    let put = |name: &str, text: &str| std::fs::write(hooks.join(name), text).unwrap();
+    // Tasks are about this machine; plays about the hosts that they name.
+    put(
+        "before.yml",
+        "- copy:\n    content: \"{{ ferry_hook.title }} of {{ ferry_hook.cluster }}\"\n    dest: \"{{ playbook_dir }}/began\"\n",
+    );
+    put(
+        "after.yml",
+        "- hosts: prod-2\n  gather_facts: false\n  tasks:\n    - shell: 'echo {{ ferry_hook.exit }} {{ ferry_hook.ok }} >/tmp/told-after'\n",
+    );
+    put("bad.yml", "- name: Nobody to tell\n  fail: { msg: nobody }\n");
+    put("said.yml", "- copy:\n    content: \"{{ ferry_hook.failures }}\"\n    dest: \"{{ playbook_dir }}/said\"\n");
+    let harm = hooks.join("harm");
+    let playbooks = std::path::Path::new(&cluster.config).parent().unwrap().join("playbooks");
+    std::fs::create_dir(&playbooks).unwrap();
+    let mine = playbooks.join("backup.yml");
+    std::fs::write(
+        &mine,
+        format!(
+            "- hosts: \"{{{{ ferry_cluster }}}}\"\n  gather_facts: false\n  tasks:\n    \
+             - fail:\n        msg: \"{{% raw %}}{{{{ lookup('pipe', 'touch {}') }}}}{{% endraw %}}\"\n",
+            harm.display()
+        ),
+    )
+    .unwrap();
+    // What a host says reaches a hook as it is: it is no template.
+    with("on_error = \"hooks/said.yml\"");
+    let ended = Going::start(&mut cluster.command(&["backup", "prod", "--output", "plain"])).end(SOON);
+    assert_eq!(ended.code, Some(2), "{}", ended.said);
+    std::fs::remove_file(&mine).unwrap();
+    let said = std::fs::read_to_string(hooks.join("said")).unwrap();
+    assert!(said.contains("{{ lookup("), "{said}");
+    assert!(!harm.exists(), "a host's words were rendered");
+    std::fs::write(cluster.dir().join("address"), format!("http://127.0.0.1:{port}/wh-s3cret\n")).unwrap();
+    with(
+        "before = \"hooks/before.yml\"\nafter = \"hooks/after.yml\"\non_error = \"hooks/bad.yml\"\nping = { env = \"HC_ADDRESS\" }\nwebhook = { file = \"address\" }",
+    );
+    let run = |words: &[&str]| {
+        let mut command = cluster.command(words);
+        command.env("HC_ADDRESS", format!("http://127.0.0.1:{port}/hc-s3cret"));
+        Going::start(&mut command).end(SOON)
+    };
+    let ended = run(&["backup", "prod", "--output", "plain", "--waive", SPACE]);
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert!(!ended.said.contains("failed, ") && !ended.said.contains("s3cret"), "{}", ended.said);
+    assert_eq!(std::fs::read_to_string(hooks.join("began")).unwrap(), "Backup of prod of prod");
+    let node = cluster.up.nodes.iter().find(|node| node.name == "prod-2").unwrap();
+    assert_eq!(std::fs::read_to_string(node.root.join("tmp/told-after")).unwrap(), "0 True\n");
+    let requests: Vec<String> =
+        heard.lock().unwrap().drain(..).filter_map(|all| all.lines().next().map(str::to_owned)).collect();
+    assert_eq!(requests, ["POST /hc-s3cret/start HTTP/1.1", "POST /hc-s3cret HTTP/1.1", "POST /wh-s3cret HTTP/1.1"]);
+    // Their journals lie with the run, and are no runs of their own.
+    let listed = cluster.run(&["runs", "list", "--json"], SOON);
+    let listed: serde_json::Value = serde_json::from_str(&listed.said[listed.said.find('[').unwrap()..]).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    let dir = PathBuf::from(listed[0]["dir"].as_str().unwrap());
+    for name in ["before", "after"] {
+        let journal = std::fs::read_to_string(dir.join("hooks").join(name).join("journal.jsonl")).unwrap();
+        assert!(journal.contains("\"run_ended\"") && journal.contains("\"exit\":0"), "{journal}");
+    }
+    // Tasks that fail, that are not there, an address that is not set: told, and the backup is as good.
+    with(
+        "before = \"hooks/bad.yml\"\nafter = \"hooks/none.yml\"\nping = { env = \"HC_NOT_SET\" }\nwebhook = { file = \"none\" }",
+    );
+    let ended = run(&["backup", "prod", "--output", "plain", "--waive", SPACE]);
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    for says in [
+        "hooks.before failed, and the run goes on",
+        "hooks.after failed, which changes nothing",
+        "the variable HC_NOT_SET is not set",
+        "hooks.webhook failed",
+    ] {
+        assert!(ended.said.contains(says), "{says}\n{}", ended.said);
+    }
+    // What is no address is refused with its place, and not shown.
+    with("ping = { env = \"A\", file = \"B\" }\nwebhook = \"s3cret\"");
+    let ended = run(&["backup", "prod"]);
+    assert_eq!(ended.code, Some(1), "{}", ended.said);
+    assert!(ended.said.contains("hooks.ping is an address") && !ended.said.contains("s3cret"), "{}", ended.said);
+}
+
+#[test]
+fn certificates_in_files_and_exports_are_kept_and_what_changed_is_told() {
+    let cluster = Cluster::plain(0.3, 2);
+    let node = cluster.up.nodes.iter().find(|node| node.name == "prod-1").unwrap();
+    let make = |folder: &str, name: &str, days: &str| {
+        let dir = node.root.join(folder);
+        std::fs::create_dir_all(&dir).unwrap();
+        let out = std::process::Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+            .args(["-subj", &format!("/CN={name}.example"), "-days", days, "-keyout", "key.tmp", "-out", "crt.tmp"])
+            .current_dir(&dir)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let read = |file: &str| std::fs::read_to_string(dir.join(file)).unwrap();
+        let (key, crt) = (read("key.tmp"), read("crt.tmp"));
+        for file in ["key.tmp", "crt.tmp"] {
+            std::fs::remove_file(dir.join(file)).unwrap();
+        }
+        (key, crt)
+    };
+    let (_, crt) = make("var/lib/gravity/secrets", "apiserver", "9");
+    std::fs::write(node.root.join("var/lib/gravity/secrets/apiserver.cert"), &crt).unwrap();
+    let (key, both) = make("srv/certificates", "platform", "900");
+    std::fs::write(node.root.join("srv/certificates/own.pem"), format!("{key}{both}text behind\n")).unwrap();
+    std::fs::write(node.root.join("etc/exports"), "# comment\n/srv/nfs 10.0.0.0/8(rw,sync) # more\n\n").unwrap();
+    let backup = |more: &[&str]| {
+        let words =
+            ["backup", "prod", "--output", "plain", "--waive", SPACE, "-e", "pce_certificate_paths=/srv/certificates"];
+        cluster.run(&[&words, more].concat(), SOON)
+    };
+    let ended = backup(&[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert!(ended.said.contains("the certificate /var/lib/gravity/secrets/apiserver.cert ends on"), "{}", ended.said);
+    let first = cluster.sealed().into_iter().next().unwrap();
+    let settings = cluster.dir().join("catalog/prod").join(&first).join("settings");
+    let pem = std::fs::read_to_string(settings.join("certificates.pem")).unwrap();
+    for part in [&crt, &both] {
+        assert!(pem.contains(part.trim()), "{pem}");
+    }
+    assert!(
+        pem.contains("# prod-1: /srv/certificates/own.pem") && pem.contains(": served at anypoint.prod.example"),
+        "{pem}"
+    );
+    assert!(!pem.contains("PRIVATE") && !pem.contains("text behind"), "{pem}");
+    let files = std::fs::read_to_string(settings.join("certificate-files.json")).unwrap();
+    let files: serde_json::Value = serde_json::from_str(&files).unwrap();
+    let own =
+        files["prod-1"].as_array().unwrap().iter().find(|one| one["place"] == "/srv/certificates/own.pem").unwrap();
+    assert!(own["subject"].as_str().unwrap().contains("platform.example"), "{own}");
+    let out = std::process::Command::new("openssl")
+        .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
+        .arg(node.root.join("srv/certificates/own.pem"))
+        .output()
+        .unwrap();
+    let expected = String::from_utf8_lossy(&out.stdout).split('=').nth(1).unwrap().trim().to_owned();
+    assert_eq!(own["fingerprint"], expected.as_str());
+    let exports: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(settings.join("exports.json")).unwrap()).unwrap();
+    assert_eq!(exports["prod-1"], serde_json::json!(["/srv/nfs 10.0.0.0/8(rw,sync)"]));
+    let grep = std::process::Command::new("grep").args(["-rl", "PRIVATE KEY"]).arg(&settings).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&grep.stdout), "");
+
+    // A new certificate and another export: told at the next backup.
+    let (_, renewed) = make("var/lib/gravity/secrets", "apiserver", "900");
+    std::fs::write(node.root.join("var/lib/gravity/secrets/apiserver.cert"), &renewed).unwrap();
+    std::fs::write(node.root.join("etc/exports"), "/srv/nfs 10.1.0.0/16(rw,sync)\n").unwrap();
+    let ended = backup(&[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    for says in [
+        "certificate files: no longer prod-1:/var/lib/gravity/secrets/apiserver.cert",
+        "certificate files: now prod-1:/var/lib/gravity/secrets/apiserver.cert",
+        "NFS exports: now /srv/nfs 10.1.0.0/16(rw,sync)",
+    ] {
+        assert!(ended.said.contains(says), "{says}\n{}", ended.said);
+    }
+    assert!(!ended.said.contains("apiserver.cert ends on"), "{}", ended.said);
+    // The point is whole with them.
+    let verified = cluster.run(&["points", "verify"], SOON);
+    assert_eq!(verified.code, Some(0), "{}", verified.said);
+}

@@ -427,8 +427,8 @@ fn the_plain_tool_and_ferry_read_each_other() {
             count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
             Ok(answer.clone().into())
         });
-        let identities = Identities::load(&[identity.clone()], &ask, None, &Masker::new()).unwrap();
-        let recipients = Recipients::read(&[recipient.clone()], &ask).unwrap().unwrap();
+        let identities = Identities::load(std::slice::from_ref(identity), &ask, None, &Masker::new()).unwrap();
+        let recipients = Recipients::read(std::slice::from_ref(recipient), &ask).unwrap().unwrap();
         // What is asked at backup time asks nobody.
         assert_eq!(recipients.not_opened_by(&identities), [""; 0], "{kind}");
         assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 0, "{kind}");

@@ -480,7 +480,20 @@ fn commands(desk: &Desk, url: &str, env: &[(&str, &str)]) {
     desk.ferry(&["points", "delete", &id, "--confirm", &id, "--catalog", url], env).must(7, &["held"]);
     desk.ferry(&["points", "hold", &id, "release", "--catalog", url], env).must(0, &[]);
     desk.ferry(&["points", "prune", "--keep-last", "1", "--check", "--catalog", url], env).must(0, &[&id]);
-    desk.ferry(&["points", "export", &id, "--catalog", url], env).must(7, &["copy it here first"]);
+    desk.ferry(&["points", "export", &id, "--catalog", url, "--to", "there.tar"], env).must(0, &["exported to"]);
+    desk.ferry(&["points", "export", &id, "--catalog", from, "--to", "here.tar"], env).must(0, &["exported to"]);
+    // Byte for byte the same but for the notes, which each place has of its own.
+    let content = |tar: &str, file: &str| {
+        let out =
+            Command::new("tar").args(["-xOf", tar, &format!("{id}/{file}")]).current_dir(desk.dir.path()).output();
+        out.unwrap().stdout
+    };
+    for file in ["gravity.tar.gz", "manifest.json", "SHA256SUMS", "logs/gravity-backup.log"] {
+        assert!(
+            !content("there.tar", file).is_empty() && content("there.tar", file) == content("here.tar", file),
+            "{file}"
+        );
+    }
     desk.ferry(&["points", "import", "/dev/null", "--catalog", url], env).must(7, &["a folder of this machine only"]);
     desk.ferry(&["catalog", "break-lock", &format!("prod/{id}"), "--catalog", url], env).must(1, &["is not locked"]);
     desk.ferry(&["points", "delete", &id, "--confirm", &id, "--now", "--catalog", url], env)

@@ -288,12 +288,12 @@ fn roles_includes_and_the_order_of_variables() {
         .collect();
     assert!(order.is_sorted(), "{}", mine.out);
     let listed = ferry(home.path(), true, &["site.yml", "--list-tasks", "--list-hosts"]);
-    assert!(listed.out.contains("\nplaybook: site.yml\n\n  play #1 (a): a\tTAGS: []\n    pattern: ['a']\n    hosts (1):\n      a\n    tasks:\n      base : set_fact\tTAGS: [web]\n      web : in the role\tTAGS: [web]\n"), "{}", listed.out);
+    assert!(listed.out.contains("\nplaybook: site.yml\n\n  play #1 (a): a\tTAGS: []\n    pattern: ['a']\n    hosts (1):\n      a\n    tasks:\n      set_fact\tTAGS: [web]\n      web : in the role\tTAGS: [web]\n"), "{}", listed.out);
     if std::env::var_os("FERRY_LONG").is_some() {
         let theirs = oracle(home.path(), &["site.yml", "--list-tasks", "--list-hosts"]).unwrap();
         assert_eq!(
-            theirs.out.contains("base : set_fact\tTAGS: [web]"),
-            listed.out.contains("base : set_fact\tTAGS: [web]")
+            theirs.out.contains("      set_fact\tTAGS: [web]"),
+            listed.out.contains("      set_fact\tTAGS: [web]")
         );
     }
     // What is asked for with -e wins over everything.
@@ -322,5 +322,97 @@ fn what_ferry_has_not_is_refused_before_any_host_is_touched() {
         assert_eq!(mine.code, 1, "{tasks}: {}{}", mine.out, mine.err);
         assert!(mine.err.contains(said) && mine.err.contains("p.yml:"), "{tasks}: {}", mine.err);
         assert!(!mark.exists(), "{tasks}");
+    }
+}
+
+/// Hosts that go on by themselves: nothing of a task that throttles is sent ahead of its turn.
+#[test]
+fn a_task_that_throttles_is_for_one_host_at_a_time_under_free() {
+    let home = tempfile::tempdir().unwrap();
+    let lock = home.path().join("lock");
+    let text = format!(
+        "- hosts: all\n  gather_facts: false\n  strategy: free\n  tasks:\n    - command: 'true'\n    \
+         - shell: mkdir {lock} || exit 9; sleep 0.3; rmdir {lock}\n      throttle: 1\n",
+        lock = lock.display()
+    );
+    write(home.path(), &[("p.yml", &text)]);
+    let mine = ferry(home.path(), true, &["p.yml"]);
+    assert_eq!(mine.code, 0, "{}{}", mine.out, mine.err);
+}
+
+#[test]
+fn commands_go_on_without_us() {
+    let home = tempfile::tempdir().unwrap();
+    let jobs = home.path().join("jobs");
+    let text = format!(
+        "- hosts: a\n  gather_facts: false\n  vars: {{ansible_async_dir: {}}}\n  tasks:\n    \
+         - shell: echo out; echo err >&2; exit 3\n      async: 20\n      poll: 1\n      register: waited\n      failed_when: false\n    \
+         - assert: {{that: [waited.rc == 3, waited.stdout == 'out', waited.stderr == 'err', waited.finished == 1, waited.started == 1, \"waited.ansible_job_id is match('j[0-9]+[.][0-9]+$')\"]}}\n    \
+         - stat: path={{{{ waited.results_file }}}}\n      register: left\n    - assert: {{that: not left.stat.exists}}\n    \
+         - shell: sleep 1; cat; echo later; pwd; echo $GIVEN\n      args: {{chdir: /, stdin: words}}\n      environment: {{GIVEN: \"it's\"}}\n      async: 20\n      poll: 0\n      register: begun\n    \
+         - assert: {{that: [begun.finished == 0, begun.started == 1, begun is changed, begun is not finished]}}\n    \
+         - async_status: jid={{{{ begun.ansible_job_id }}}}\n      register: ended\n      until: ended is finished\n      retries: 100\n      delay: 0.2\n    \
+         - assert: {{that: [\"ended.stdout_lines == ['words', 'later', '/', 'it' ~ q ~ 's']\", ended.rc == 0]}}\n      vars: {{q: \"'\"}}\n    \
+         - async_status: {{jid: \"{{{{ begun.ansible_job_id }}}}\", mode: cleanup}}\n    \
+         - async_status: jid={{{{ begun.ansible_job_id }}}}\n      register: gone\n      failed_when: gone.msg != 'could not find job'\n    \
+         - command: sleep 30\n      async: 1\n      poll: 1\n      register: late\n      failed_when: late.msg != 'Timeout exceeded' or late.rc != 137\n    \
+         - file: path={}/x state=touch\n      async: 5\n      poll: 0\n      register: other\n      failed_when: \"'poll: 0 is for command and shell' not in other.msg\"\n    \
+         - file: path={}/x state=touch\n      async: 5\n      poll: 1\n    \
+         - command: 'true'\n      async: 5\n      poll: 1\n",
+        jobs.display(),
+        home.path().display(),
+        home.path().display(),
+    );
+    write(home.path(), &[("p.yml", &text)]);
+    let mine = ferry(home.path(), true, &["p.yml"]);
+    assert_eq!(mine.code, 0, "{}{}", mine.out, mine.err);
+    assert!(mine.out.contains("ASYNC OK on a: jid=j"), "{}", mine.out);
+    let left: Vec<_> = [jobs.join("jobs"), jobs.clone()]
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten().flatten())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .filter(|name| !["jobs", "locks"].contains(&name.as_str()))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    // A secret would lie on the host's disk.
+    let vaulted = home.path().join("pw");
+    std::fs::write(&vaulted, "open sesame").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ferry"));
+    clean(&mut command, home.path());
+    command.args(["vault", "encrypt_string", "--vault-password-file", "pw", "-n", "hidden", "hush-hush-hush"]);
+    let secret = said(&mut command);
+    let text = "- hosts: a\n  gather_facts: false\n  vars_files: [secret.yml]\n  tasks:\n    - command: echo {{ hidden }}\n      async: 5\n      poll: 0\n";
+    write(home.path(), &[("secret.yml", &secret.out), ("s.yml", text)]);
+    let mine = ferry(home.path(), false, &["s.yml", "--vault-password-file", "pw"]);
+    assert_eq!(mine.code, 7, "{}{}", mine.out, mine.err);
+    assert!(
+        mine.err.contains("there is a secret in this one") || mine.out.contains("there is a secret in this one"),
+        "{}{}",
+        mine.out,
+        mine.err
+    );
+}
+
+#[test]
+fn what_hosts_say_is_no_condition() {
+    let home = tempfile::tempdir().unwrap();
+    let mark = home.path().join("touched");
+    let text = format!(
+        "- hosts: a\n  gather_facts: false\n  vars: {{good: ['1 == 1', x is undefined]}}\n  tasks:\n    \
+         - shell: echo \"lookup('pipe', 'touch {}; echo 1') == '1'\"\n      register: told\n    \
+         - assert: {{that: '{{{{ told.stdout }}}}'}}\n      register: one\n      ignore_errors: true\n    \
+         - assert: {{that: ['{{{{ told.stdout_lines }}}}']}}\n      register: two\n      ignore_errors: true\n    \
+         - assert: '{{{{ {{\"that\": told.stdout}} }}}}'\n      register: three\n      ignore_errors: true\n    \
+         - assert: {{that: '{{{{ item }}}}'}}\n      loop: '{{{{ told.stdout_lines }}}}'\n      register: four\n      ignore_errors: true\n    \
+         - debug:\n      when: '{{{{ told.stdout }}}}'\n      register: five\n      ignore_errors: true\n    \
+         - assert: {{that: [one is failed, two is failed, three is failed, four is failed, five is failed]}}\n    \
+         - assert: {{that: '{{{{ good }}}}'}}\n",
+        mark.display()
+    );
+    write(home.path(), &[("p.yml", &text)]);
+    for compat in [true, false] {
+        let mine = ferry(home.path(), compat, &["p.yml"]);
+        assert_eq!(mine.code, 0, "{compat}: {}{}", mine.out, mine.err);
+        assert!(!mark.exists(), "{}", mine.out);
     }
 }

@@ -72,7 +72,7 @@ impl Place {
             &format!(
                 "#!/bin/sh\nD={}\nwhile [ \"$1\" != -- ]; do shift; done\nshift 3\n\
                  todo=$(head -n 1 \"$D/plan\" 2>/dev/null); sed -i 1d \"$D/plan\" 2>/dev/null\n\
-                 length=${{1#*head -c }}; length=${{length%%)*}}\n\
+                 length=${{1#*-eq }}; length=${{length%% *}}\n\
                  case $todo in\n\
                  mute) {shell} -c \"$1\" | head -c 45; exit 0 ;;\n\
                  [0-9]*) python3 \"$D/pass\" $((length + todo)) | {shell} -c \"$1\" ;;\n\

@@ -386,3 +386,69 @@ fn a_restore_that_was_killed_is_carried_on_with_the_point_it_had() {
     assert!(bed.jobs().is_empty());
     elsewhere(&bed, &["runs", "resume", &run]).must(0, &["nothing to resume"]);
 }
+
+/// Commands for one host go out one ahead: what did not follow from a success did not run, and nothing ran twice.
+#[test]
+fn a_command_that_was_sent_ahead_runs_only_behind_a_success() {
+    let bed = Bed::new(Generation::G7);
+    let tasks = |lines: &[(&str, &str)]| {
+        let mut text = "- hosts: prod-1\n  gather_facts: false\n  tasks:\n".to_owned();
+        for (command, rest) in lines {
+            text.push_str(&format!("    - shell: {command}\n{rest}"));
+        }
+        text
+    };
+    let cases: [(&str, &[(&str, &str)], i32, &str); 6] = [
+        ("all go well", &[("echo 1 >>/tmp/ran", ""), ("echo 2 >>/tmp/ran", ""), ("echo 3 >>/tmp/ran", "")], 0, "1 2 3"),
+        (
+            "one fails",
+            &[("echo 1 >>/tmp/ran", ""), ("echo 2 >>/tmp/ran; exit 3", ""), ("echo 3 >>/tmp/ran", "")],
+            2,
+            "1 2",
+        ),
+        (
+            "its failure is ignored",
+            &[
+                ("echo 1 >>/tmp/ran; exit 3", "      ignore_errors: true\n"),
+                ("echo 2 >>/tmp/ran", ""),
+                ("echo 3 >>/tmp/ran", ""),
+            ],
+            0,
+            "1 2 3",
+        ),
+        (
+            "it fails by its own condition",
+            &[("echo 1 >>/tmp/ran", "      failed_when: true\n"), ("echo 2 >>/tmp/ran", "")],
+            2,
+            "1",
+        ),
+        (
+            "one is not wanted",
+            &[
+                ("echo 1 >>/tmp/ran", "      register: first\n"),
+                ("echo 2 >>/tmp/ran", "      when: first.rc == 1\n"),
+                ("echo 3 {{ first.rc }} >>/tmp/ran", ""),
+                ("echo 4 >>/tmp/ran", "      args: { creates: /tmp/ran }\n"),
+                ("echo 5 >>/tmp/ran", ""),
+            ],
+            0,
+            "1 3 0 5",
+        ),
+        (
+            "one is repeated",
+            &[
+                ("echo 1 >>/tmp/ran", ""),
+                ("echo 2 {{ item }} >>/tmp/ran", "      loop: [a, b]\n"),
+                ("echo 3 >>/tmp/ran", ""),
+            ],
+            0,
+            "1 2 a 2 b 3",
+        ),
+    ];
+    for (name, lines, code, expected) in cases {
+        bed.ferry(&["exec", "prod-1", "--", "rm", "-f", "/tmp/ran"]).must(0, &[]);
+        let book = playbook(&bed, "ahead.yml", &tasks(lines));
+        bed.ferry(&["run", &book]).must(code, &[]);
+        assert_eq!(ran(&bed, "prod-1").join(" "), expected, "{name}");
+    }
+}

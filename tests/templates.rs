@@ -83,7 +83,7 @@ fn template_files_are_read_as_ansible_reads_them() {
         ("#jinja2: trim_blocks: False\n{% if true %}\nb\n{% endif %}\n", "\nb\n\n"),
         ("#jinja2:lstrip_blocks:True\n  {% if true %}\nb\n  {% endif %}\n", "b\n"),
         ("#jinja2:variable_start_string:'[%', variable_end_string:'%]'\n[% n %] {{ n }}\n", "5 {{ n }}\n"),
-        ("{% include 'part.j2' %}x\n", "part 5\nx\n"),
+        ("{% include 'part.j2' %}x\n", "part 5x\n"),
         ("{% from 'macros.j2' import twice %}{{ twice('ab') }}\n", "abab\n"),
         ("{{ 'a\\tb' }}\n", "a\tb\n"),
         ("{{ hosts | map(attribute='name') | join(' ') }}", "a b c"),

@@ -1090,9 +1090,19 @@ async fn a_folder_that_is_cut_is_gone_on_with() {
         assert!(pair.b.exec_in(&format!("rm -rf {to}")).status.success());
     }
     // ferry is gone in the middle.
+    let part = pair.b.root_dir().join("var/lib/x/new.ferry-part");
     let start = || async {
         let slow = Order { limit_rate: Some(8 * MIB), ..order(from(), on("b", &pair.ways[1], "/var/lib/x/new")) };
-        assert!(tokio::time::timeout(Duration::from_millis(1900), go(&slow)).await.is_err());
+        // By what has arrived, not by the clock: a machine with much to do may send nothing for a second.
+        let enough = async {
+            while part.metadata().map_or(0, |part| part.len()) < 4 * MIB {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            done = go(&slow) => panic!("it was to be cut: {done:?}"),
+            () = enough => {}
+        }
     };
     let to = || order(from(), on("b", &pair.ways[1], "/var/lib/x/new"));
     start().await;

@@ -22,7 +22,7 @@ use super::{disk, shelf};
 use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
 use crate::vault::age::{Identities, Locked};
-use crate::volume::Wrong;
+use crate::volume::{Fetch, Wrong};
 
 /// The list of digests, as `sha256sum -c` reads it.
 pub const SUMS: &str = "SHA256SUMS";
@@ -105,9 +105,21 @@ impl<R: Read> Read for Tee<'_, R> {
 /// [`Kind::Refused`] when `to` is there; [`Kind::Bad`] when the point is not what its manifest says;
 /// [`Kind::Failed`] with the disk's own. Nothing is left then.
 pub fn export(point: &Point, to: &Path, progress: &mut dyn FnMut(u64)) -> Result<(u64, Sha256), Failure> {
-    if point.sizes.is_some() {
-        return Err(Failure::new(Kind::Refused, "a point is exported from a folder of this machine only")
-            .mend("copy it here first: ferry points copy POINT --to FOLDER"));
+    export_from(point, None, to, progress)
+}
+
+/// As [`export`]; a point that lies in another place is read by what that place gives (`Place::fetch`).
+///
+/// # Errors
+/// As [`export`]; the other place's own.
+pub fn export_from(
+    point: &Point,
+    away: Option<&Fetch>,
+    to: &Path,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(u64, Sha256), Failure> {
+    if point.sizes.is_some() && away.is_none() {
+        return Err(Failure::new(Kind::Bug, "a point in another place is exported without a way to it"));
     }
     if std::fs::symlink_metadata(to).is_ok() {
         return Err(Failure::new(Kind::Refused, format!("{} is there already", to.display()))
@@ -117,7 +129,7 @@ pub fn export(point: &Point, to: &Path, progress: &mut dyn FnMut(u64)) -> Result
     name.push(".part");
     let part = to.with_file_name(name);
     let failed = |error: &io::Error| disk::failed(Kind::Failed, "write", &part, error);
-    let written = write(point, &part, progress, &failed).and_then(|seen| {
+    let written = write(point, away, &part, progress, &failed).and_then(|seen| {
         let named = std::fs::hard_link(&part, to).and_then(|()| std::fs::remove_file(&part));
         named.map_err(|error| failed(&error))?;
         let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -145,6 +157,7 @@ fn header(name: &str, bytes: u64, mtime: u64, kind: tar::EntryType, mode: u32) -
 
 fn write(
     point: &Point,
+    away: Option<&Fetch>,
     part: &Path,
     progress: &mut dyn FnMut(u64),
     failed: &dyn Fn(&io::Error) -> Failure,
@@ -157,16 +170,25 @@ fn write(
         hasher: Hasher::new(),
     };
     let top = point.id().as_str();
-    let read = |name: &str| {
+    let read = |name: &str| -> Result<Box<dyn Read>, Failure> {
         let path = point.dir.join(name);
-        disk::read(&path).map_err(|error| disk::failed(Kind::Bad, "read", &path, &error))
+        let opened = match away {
+            Some(fetch) => fetch(name, 0).map(|stream| -> Box<dyn Read> { stream }),
+            None => disk::read(&path).map(|file| -> Box<dyn Read> {
+                verify::from_the_disk(&file);
+                Box::new(file)
+            }),
+        };
+        opened.map_err(|error| disk::failed(Kind::Bad, "read", &path, &error))
     };
     let mut small = Vec::new();
     let mut text = Vec::new();
     read(MANIFEST)?.read_to_end(&mut text).map_err(|error| failed(&error))?;
     let manifest_sum = Sha256::of(&text);
     small.push((MANIFEST.to_owned(), text));
-    if let Ok(mut notes) = disk::read(&point.dir.join(NOTES)) {
+    if point.size_of(NOTES).is_ok()
+        && let Ok(mut notes) = read(NOTES)
+    {
         let mut text = Vec::new();
         notes.read_to_end(&mut text).map_err(|error| failed(&error))?;
         small.push((NOTES.to_owned(), text));
@@ -191,8 +213,7 @@ fn write(
     let mut done = 0;
     for (name, bytes) in shelf::export_order(point) {
         let file = read(&name)?;
-        verify::from_the_disk(&file);
-        let there = file.metadata().map_err(|error| failed(&error))?.len();
+        let there = point.size_of(&name).unwrap_or(0);
         let mut each = |piece: &[u8]| {
             done += piece.len() as u64;
             progress(done);

@@ -140,13 +140,13 @@ pub(super) struct Common {
     /// Ask for the password to log in with
     #[arg(short = 'k', long = "ask-pass")]
     pub(super) ask_pass: bool,
-    /// Read the password to log in with from this file
+    /// Read the password to log in with from this file, or from what it prints where it is a program
     #[arg(long, visible_alias = "conn-pass-file", value_name = "FILE", conflicts_with = "ask_pass")]
     pub(super) connection_password_file: Option<PathBuf>,
     /// Ask for sudo's password
     #[arg(short = 'K', long = "ask-become-pass")]
     pub(super) ask_become_pass: bool,
-    /// Read sudo's password from this file
+    /// Read sudo's password from this file, or from what it prints where it is a program
     #[arg(long, value_name = "FILE", conflicts_with = "ask_become_pass")]
     pub(super) become_password_file: Option<PathBuf>,
     /// Read sudo's password from this environment variable; commands that ferry starts do not inherit it
@@ -155,7 +155,7 @@ pub(super) struct Common {
     /// Vault passwords
     #[command(flatten)]
     pub(super) vault: VaultOptions,
-    /// Read the key's passphrase from this file
+    /// Read the key's passphrase from this file, or from what it prints where it is a program
     #[arg(long, value_name = "FILE")]
     pub(super) key_passphrase_file: Option<PathBuf>,
     /// Private key to log in with
@@ -235,6 +235,11 @@ impl Common {
         words.iter().map(|word| format!(" {}", quoted(word))).collect()
     }
 
+    /// Whether a command that looks and keeps no run answers in JSON: its own --json, or --output json.
+    pub(super) fn json(&self, own: bool) -> bool {
+        own || self.output == OutputKind::Json
+    }
+
     /// `--catalog`, in the same form.
     pub(super) fn catalog_again(&self) -> String {
         self.catalog.as_ref().map(|catalog| format!(" {}", quoted(&format!("--catalog={catalog}")))).unwrap_or_default()
@@ -299,6 +304,15 @@ pub(super) struct ExecArgs {
     /// Seconds that the command may take on a host; then it is ended there (also --task-timeout)
     #[arg(long = "task-timeout", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(super) command_timeout: Option<u64>,
+    /// The command goes on without ferry, for so many seconds at most: command and shell
+    #[arg(short = 'B', long, value_name = "SECONDS")]
+    pub(super) background: Option<u64>,
+    /// With -B: ask for it so often, in seconds; 0: do not wait for it
+    #[arg(short = 'P', long, value_name = "SECONDS", requires = "background")]
+    pub(super) poll: Option<u64>,
+    /// The folder whose group_vars and host_vars are read as a playbook's
+    #[arg(long, value_name = "DIR")]
+    pub(super) playbook_dir: Option<PathBuf>,
     /// One line a host
     #[arg(short = 'o', long = "one-line")]
     pub(super) one_line: bool,
@@ -354,6 +368,9 @@ pub(super) struct BackupArgs {
     /// Answer yes to questions
     #[arg(long)]
     pub(super) yes: bool,
+    /// The playbook underneath
+    #[command(flatten, next_help_heading = "The playbook underneath")]
+    pub(super) playing: super::playing::Playing,
     /// Shared options
     #[command(flatten)]
     pub(super) common: Common,
@@ -411,6 +428,9 @@ pub(super) struct RestoreArgs {
     /// What a restore must be told
     #[command(flatten)]
     pub(super) confirmation: Confirmation,
+    /// The playbook underneath
+    #[command(flatten, next_help_heading = "The playbook underneath")]
+    pub(super) playing: super::playing::Playing,
     /// Shared options
     #[command(flatten)]
     pub(super) common: Common,
@@ -524,7 +544,11 @@ pub(super) struct ResumeArgs {
 #[derive(Debug, Subcommand)]
 pub(super) enum PlaybooksCommand {
     /// What is inside
-    List,
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Write one out to change it
     Export {
         /// Which one
@@ -545,7 +569,11 @@ pub(super) enum SandboxCommand {
         dir: PathBuf,
     },
     /// The faults that can be switched on
-    Faults,
+    Faults {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// The server itself; `up` starts it
     #[command(hide = true)]
     Serve(SandboxArgs),

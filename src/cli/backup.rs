@@ -20,7 +20,8 @@ use crate::settings::duration;
 use crate::settings::places::CatalogAt;
 
 pub(super) async fn run(args: BackupArgs) -> Result<u8, Failure> {
-    let BackupArgs { cluster, only, label, hold, if_older_than, check: dry, waive, yes: _, common } = args;
+    let BackupArgs { cluster, only, label, hold, if_older_than, check: dry, waive, yes: _, playing, mut common } = args;
+    playing.put(&mut common)?;
     let age = |flag: &str, text: &str| {
         duration::parse(text).map_err(|what| Failure::new(Kind::Usage, format!("{flag} {text}: {what}")))
     };
@@ -82,9 +83,7 @@ pub(super) async fn backup(cluster: &str, choices: Choices, common: Common) -> R
     let (name, text, changed) = playbooks::find("backup", opened.settings.file.as_deref())?;
     let playbook = Playbook::parse(&name, &text, &modules::table())?;
     let mut first = first_screen(&opened, &cluster)?;
-    if changed {
-        first.push(format!("playbook   a changed copy is used: {name}"));
-    }
+    first.extend(changed);
     let title = format!("Backup of {cluster}{}", if choices.check { " (--check: nothing is started)" } else { "" });
     river::flow(Journey {
         opened,

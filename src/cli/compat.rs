@@ -6,6 +6,13 @@ use crate::failure::{Failure, Kind};
 
 static ON: OnceLock<bool> = OnceLock::new();
 
+/// Reads `compat` of ferry.toml too: for `run`, `exec`, `inventory` and `vault`, before anything else asks.
+pub(super) fn learn() {
+    // Settings that are wrong are told where they are used.
+    let settings = || super::open::settings(&[], None, None, None).is_ok_and(|settings| settings.compat_ansible);
+    let _ = ON.set(std::env::var("FERRY_COMPAT").is_ok_and(|value| value == "ansible") || settings());
+}
+
 /// Whether ferry behaves as Ansible does where the two differ.
 pub(super) fn on() -> bool {
     *ON.get_or_init(|| std::env::var("FERRY_COMPAT").is_ok_and(|value| value == "ansible"))

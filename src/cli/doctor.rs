@@ -156,7 +156,7 @@ pub(super) async fn run(args: DoctorArgs) -> Result<u8, Failure> {
         mend: wash(&found.finding.mend),
         ..found.finding.clone()
     };
-    if args.json {
+    if args.common.json(args.json) {
         let place = |seen: &Seen| {
             let facts: BTreeMap<&str, String> = seen.facts.iter().map(|(name, text)| (*name, wash(text))).collect();
             let found: Vec<Value> =

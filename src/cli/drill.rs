@@ -37,13 +37,17 @@ pub(super) struct DrillArgs {
     /// What a restore must be told
     #[command(flatten)]
     pub(super) confirmation: Confirmation,
+    /// The playbook underneath
+    #[command(flatten, next_help_heading = "The playbook underneath")]
+    pub(super) playing: super::playing::Playing,
     /// Shared options
     #[command(flatten)]
     pub(super) common: Common,
 }
 
 pub(super) async fn run(args: DrillArgs) -> Result<u8, Failure> {
-    let DrillArgs { point, to, from, only, check, waive, yes: _, confirmation, common } = args;
+    let DrillArgs { point, to, from, only, check, waive, yes: _, confirmation, playing, mut common } = args;
+    playing.put(&mut common)?;
     if point == "latest" && from.is_none() {
         return Err(Failure::new(Kind::Usage, "latest of which cluster?").mend("ferry drill latest --from A --to B"));
     }

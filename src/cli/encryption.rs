@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::Args;
 
 use super::prompt;
-use crate::catalog::{Archive, Point};
+use crate::catalog::{Archive, Catalog, Entry, Point};
 use crate::failure::{Failure, Kind};
 use crate::modules::world::Away;
+use crate::name::ClusterName;
 use crate::secret::{ExposeSecret as _, Masker, SecretString};
 use crate::settings::Settings;
 use crate::settings::encryption::{PassphraseFrom, passphrase_from};
@@ -115,6 +116,24 @@ pub(super) fn warnings(keep: &Keep) -> Vec<String> {
         "no identity here opens what is encrypted for these recipients: make sure that somebody else has theirs:"
     };
     vec![format!("{what} {} (see whether it is kept: ferry points verify POINT --identity FILE)", closed.join(", "))]
+}
+
+/// Where the last point of a cluster is encrypted and the next one would not be: somebody may have lost a setting.
+pub(super) fn lapsed(keep: &Keep, catalog: &Catalog, cluster: &ClusterName) -> Option<String> {
+    if keep.recipients.is_some() {
+        return None;
+    }
+    let entries = catalog.list(Some(cluster)).ok()?;
+    let last = entries.iter().rev().find_map(|entry| match entry {
+        Entry::Sealed(point) => Some(point),
+        _ => None,
+    })?;
+    let was = last.manifest.archives.iter().find_map(|archive| archive.encryption.as_ref())?;
+    Some(format!(
+        "{cluster}/{} is encrypted (for {}), and this point is not: no recipients are set here",
+        last.id(),
+        was.recipients.join(", ")
+    ))
 }
 
 /// Whether something here opens the archives of a point that are wanted, before any host is touched.

@@ -18,9 +18,9 @@ use super::river::{self, Journey};
 use crate::digest::Hasher;
 use crate::event::Window;
 use crate::failure::{Failure, Kind};
-use crate::modules::{self, Choices, Limits, Scope};
+use crate::modules::{self, Limits, Scope};
 use crate::name::nearest;
-use crate::playbook::{Playbook, Step};
+use crate::playbook::{Loader, Playbook, Step};
 use crate::report::render::{Style, one_line};
 use crate::report::{Output, Sink, exec};
 
@@ -123,7 +123,7 @@ fn literal(word: &str) -> String {
 }
 
 /// The play of one task.
-fn playbook(pattern: &str, module: &str, given: Given) -> Result<Playbook, Failure> {
+fn playbook(pattern: &str, module: &str, given: Given, background: Option<(u64, u64)>) -> Result<Playbook, Failure> {
     let arguments = match &given {
         // The words take their place below: they need not be YAML.
         // Words are words: nothing on the host fills in what looks like a name.
@@ -136,6 +136,13 @@ fn playbook(pattern: &str, module: &str, given: Given) -> Result<Playbook, Failu
         Given::Text(text) => json!(text),
     };
     let play = json!([{"name": "exec", "hosts": "all", "gather_facts": false, "tasks": [{"name": module, module: arguments}]}]);
+    let mut play = play;
+    if let (Some((seconds, poll)), Some(task)) =
+        (background, play.pointer_mut("/0/tasks/0").and_then(Value::as_object_mut))
+    {
+        task.insert("async".to_owned(), json!(seconds));
+        task.insert("poll".to_owned(), json!(poll));
+    }
     let mut playbook = Playbook::parse("-a", &play.to_string(), &modules::table()).map_err(|failure| {
         // The place is in a text of ours.
         let bare = |failure: Failure| Failure { kind: Kind::Usage, place: None, snippet: None, ..failure };
@@ -185,7 +192,8 @@ fn nobody(failure: &Failure) -> u8 {
 
 async fn look(mut args: ExecArgs, compat: bool) -> Result<u8, Failure> {
     if args.list_hosts {
-        let hosts = open::open(&args.common, None)?.select(&args.pattern, args.common.limit.as_deref())?;
+        let hosts = open::open(&args.common, args.playbook_dir.as_deref())?
+            .select(&args.pattern, args.common.limit.as_deref())?;
         let (head, indent) =
             if compat { (format!("  hosts ({}):\n", hosts.len()), "    ") } else { (String::new(), "") };
         let hosts: String = hosts.iter().map(|host| format!("{indent}{host}\n")).collect();
@@ -194,6 +202,12 @@ async fn look(mut args: ExecArgs, compat: bool) -> Result<u8, Failure> {
     }
     let table = modules::table();
     let wanted = args.module.clone().unwrap_or_else(|| "command".to_owned());
+    if let Some(action) = ["include_role", "include_tasks", "import_role", "import_tasks"]
+        .into_iter()
+        .find(|action| *action == wanted.trim_start_matches("ansible.builtin."))
+    {
+        return included(args, action, compat).await;
+    }
     let Some(spec) = table.get(&wanted) else {
         let ours: Vec<&str> = table.names().filter(|name| modules::scope(name) == Scope::Host).collect();
         let near = nearest(&wanted, ours.iter().copied(), 2);
@@ -228,10 +242,21 @@ async fn look(mut args: ExecArgs, compat: bool) -> Result<u8, Failure> {
         Given::Words(words) => crate::remote::Command::words(words).map(|line| line.to_string()).unwrap_or_default(),
         Given::Text(text) => format!("{module} {text}").trim_end().to_owned(),
     };
-    let playbook = playbook(&args.pattern, module, given)?;
-    let opened = open::open(&args.common, None)?;
-    opened.select(&args.pattern, args.common.limit.as_deref())?;
-    let form = match (args.one_line, args.gather) {
+    let background = args.background.map(|seconds| (seconds, args.poll.unwrap_or(15)));
+    let playbook = playbook(&args.pattern, module, given, background)?;
+    let opened = open::open(&args.common, args.playbook_dir.as_deref())?;
+    if let Err(failure) = opened.select(&args.pattern, args.common.limit.as_deref()) {
+        if compat {
+            open::warn(opened.inventory.warnings());
+        }
+        return Err(failure);
+    }
+    // `ansible` goes by its callback where it is told to load them.
+    let says = |name: &str, value: &str| std::env::var(name).is_ok_and(|given| given.eq_ignore_ascii_case(value));
+    let one_line = args.one_line
+        || says("ANSIBLE_STDOUT_CALLBACK", "oneline")
+            && ["1", "true", "yes"].iter().any(|yes| says("ANSIBLE_LOAD_CALLBACK_PLUGINS", yes));
+    let form = match (one_line, args.gather) {
         (true, _) if compat => exec::Form::AnsibleOneLine,
         (false, false) if compat => exec::Form::Ansible,
         (true, _) => exec::Form::OneLine,
@@ -243,27 +268,43 @@ async fn look(mut args: ExecArgs, compat: bool) -> Result<u8, Failure> {
     args.common.manner.become_user = args.become_user.take();
     args.common.manner.become_method = args.become_method.take();
     args.common.exec = Some(Speech { form, seconds: args.command_timeout });
-    let choices = Choices {
-        check: args.check,
-        only: Vec::new(),
-        label: None,
-        hold: None,
-        waive: Default::default(),
-        patience: river::patience()?,
-        restore: Default::default(),
-    };
-    river::flow(Journey {
-        opened,
-        playbooks: vec![playbook],
-        playbook_digest: Some(hasher.finish()),
-        cluster: None,
-        choices,
-        common: args.common,
-        title,
-        first: Vec::new(),
-        needs_catalog: false,
-    })
-    .await
+    river::flow(Journey::typed(opened, playbook, hasher.finish(), title, args.check, args.common)?).await
+}
+
+/// `-m include_role -a name=ROLE`: what it includes is carried out as in a playbook of this folder.
+async fn included(mut args: ExecArgs, action: &'static str, compat: bool) -> Result<u8, Failure> {
+    let text = args.args.clone().unwrap_or_else(|| args.words.join(" "));
+    if text.trim().is_empty() {
+        return Err(usage(format!("{action} needs what to include")).mend(format!("-m {action} -a name=ROLE")));
+    }
+    let opened = open::open(&args.common, args.playbook_dir.as_deref())?;
+    opened.select(&args.pattern, args.common.limit.as_deref())?;
+    let mut loader = Loader::new(table_of_all());
+    loader.roles_path = super::run::roles_path();
+    loader.lenient = compat;
+    loader.extra = opened.extra.clone();
+    let vault = std::sync::Arc::clone(&opened.vault);
+    loader.read = std::sync::Arc::new(move |path| vault.read_document(path));
+    let play = json!([{"name": "exec", "hosts": "all", "gather_facts": false, "tasks": [{action: text}]}]);
+    let mut playbook =
+        loader.text("-a", &play.to_string()).map_err(|failure| Failure { kind: Kind::Usage, ..failure })?;
+    for play in &mut playbook.plays {
+        play.hosts.text = literal(&args.pattern);
+    }
+    let mut hasher = Hasher::new();
+    hasher.update(json!([&args.pattern, action, &text]).to_string().as_bytes());
+    args.common.manner.diff = args.diff;
+    args.common.manner.connection = args.connection.take();
+    args.common.manner.become_user = args.become_user.take();
+    args.common.manner.become_method = args.become_method.take();
+    args.common.manner.loader = Some(loader);
+    args.common.manner.no_facts = true;
+    let title = format!("{action} {text}");
+    river::flow(Journey::typed(opened, playbook, hasher.finish(), title, args.check, args.common)?).await
+}
+
+fn table_of_all() -> crate::playbook::ModuleTable {
+    modules::table()
 }
 
 #[cfg(test)]

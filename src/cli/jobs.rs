@@ -24,11 +24,11 @@ use crate::secret::{clean, clean_json};
 
 pub(super) async fn run(command: JobsCommand) -> Result<u8, Failure> {
     match command {
-        JobsCommand::List { pattern, json, common } => list(&pattern, json, &common).await,
+        JobsCommand::List { pattern, json, common } => list(&pattern, common.json(json), &common).await,
         JobsCommand::Attach { job, common } => attach(&job, *common).await,
         JobsCommand::Cancel { job, hook, yes, common } => cancel(&job, hook, yes, &common).await,
         JobsCommand::Clean { job, staging: true, yes, json, common } => {
-            staging(job.as_deref().unwrap_or("all"), yes, json, &common).await
+            staging(job.as_deref().unwrap_or("all"), yes, common.json(json), &common).await
         }
         JobsCommand::Clean { job, yes, common, .. } => remove(&job.unwrap_or_default(), yes, &common).await,
     }

@@ -10,7 +10,7 @@ use super::river::{self, Journey};
 use super::{open, playbooks};
 use crate::digest::Sha256;
 use crate::failure::{Failure, Kind};
-use crate::modules::{self, Choices, RestoreChoices};
+use crate::modules::{self, Choices};
 use crate::playbook::Playbook;
 use crate::settings::duration;
 
@@ -31,13 +31,17 @@ pub(super) struct LogsArgs {
     /// The folder that is made; ferry-logs-CLUSTER-TIME here by default
     #[arg(long, value_name = "DIR")]
     pub(super) dir: Option<PathBuf>,
+    /// The playbook underneath
+    #[command(flatten, next_help_heading = "The playbook underneath")]
+    pub(super) playing: super::playing::Playing,
     /// Shared options
     #[command(flatten)]
     pub(super) common: Common,
 }
 
 pub(super) async fn run(args: LogsArgs) -> Result<u8, Failure> {
-    let LogsArgs { cluster, since, report, dir, common } = args;
+    let LogsArgs { cluster, since, report, dir, playing, mut common } = args;
+    playing.put(&mut common)?;
     let age = duration::parse(&since).map_err(|what| Failure::new(Kind::Usage, format!("--since {since}: {what}")))?;
     let mut opened = open::open(&common, None)?;
     let cluster = river::cluster(&opened.inventory, &cluster)?;
@@ -55,21 +59,11 @@ pub(super) async fn run(args: LogsArgs) -> Result<u8, Failure> {
     if report {
         first.push("report     gravity report is made too: it HOLDS SECRETS and is not redacted".to_owned());
     }
-    if changed {
-        first.push(format!("playbook   a changed copy is used: {name}"));
-    }
+    first.extend(changed);
     opened.extra.insert("ferry_logs_since".to_owned(), json!(format!("{}s", age.as_secs())));
     opened.extra.insert("ferry_logs_dir".to_owned(), json!(dir.display().to_string()));
     opened.extra.insert("ferry_logs_report".to_owned(), json!(report));
-    let choices = Choices {
-        check: false,
-        only: Vec::new(),
-        label: None,
-        hold: None,
-        waive: Default::default(),
-        patience: river::patience()?,
-        restore: RestoreChoices::default(),
-    };
+    let choices = Choices::plain(river::patience()?);
     river::flow(Journey {
         opened,
         playbooks: vec![playbook],

@@ -53,7 +53,11 @@ fn page_name(command: &clap::Command) -> String {
 fn page(command: &clap::Command) -> std::io::Result<String> {
     let mut roff = Vec::new();
     // No date: the same ferry makes the same pages.
-    clap_mangen::Man::new(command.clone()).date("").manual("ferry").render(&mut roff)?;
+    clap_mangen::Man::new(command.clone())
+        .source(format!("ferry {}", env!("CARGO_PKG_VERSION")))
+        .date("")
+        .manual("ferry")
+        .render(&mut roff)?;
     Ok(String::from_utf8_lossy(&roff).into_owned())
 }
 

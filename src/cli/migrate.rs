@@ -43,13 +43,18 @@ pub(super) struct MigrateArgs {
     /// What a restore must be told
     #[command(flatten)]
     pub(super) confirmation: Confirmation,
+    /// The playbook underneath
+    #[command(flatten, next_help_heading = "The playbook underneath")]
+    pub(super) playing: super::playing::Playing,
     /// Shared options
     #[command(flatten)]
     pub(super) common: Common,
 }
 
 pub(super) async fn run(args: MigrateArgs) -> Result<u8, Failure> {
-    let MigrateArgs { source, target, only, label, no_keep, check, waive, yes: _, confirmation, common } = args;
+    let MigrateArgs { source, target, only, label, no_keep, check, waive, yes: _, confirmation, playing, mut common } =
+        args;
+    playing.put(&mut common)?;
     if confirmation.in_place {
         return Err(Failure::new(Kind::Usage, "--in-place is not for a migration: it has two clusters"));
     }
@@ -78,9 +83,7 @@ pub(super) async fn run(args: MigrateArgs) -> Result<u8, Failure> {
         first.push(format!("not kept   the point lies in {} until it is restored", spool.display()));
     }
     first.push(format!("into       {target}: what it holds now is destroyed"));
-    if changed {
-        first.push(format!("playbook   a changed copy is used: {name}"));
-    }
+    first.extend(changed);
     let mut asked = restore::choices(None, None, confirmation);
     asked.migrate = Some(Migrate { source: source.clone(), spool });
     let choices = Choices {

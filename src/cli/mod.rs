@@ -15,6 +15,7 @@ mod encryption;
 mod examples;
 mod exec;
 mod explain;
+mod hook_tasks;
 mod init;
 mod inventory;
 mod jobs;
@@ -25,6 +26,7 @@ mod notify;
 mod open;
 mod ping;
 mod playbooks;
+mod playing;
 mod points;
 mod points_args;
 mod points_keep;
@@ -134,6 +136,9 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Jobs(args::JobsCommand::Cancel { common, .. }) => no_junit("jobs cancel", common)?,
         Command::Jobs(args::JobsCommand::Clean { common, .. }) => no_junit("jobs clean", common)?,
         _ => {}
+    }
+    if matches!(cli.command, Command::Run(_) | Command::Exec(_) | Command::Inventory(_) | Command::Vault(_)) {
+        compat::learn();
     }
     match cli.command {
         Command::Init(args) => init::run(&args),

@@ -1,5 +1,5 @@
 //! Telling others how a run went: `[hooks]` of ferry.toml. A healthchecks-style ping, a webhook, a textfile for
-//! Prometheus' node exporter, commands.
+//! Prometheus' node exporter, commands, files with tasks (`hook_tasks`).
 //!
 //! A hook that fails is told and changes nothing: no backup fails because somebody could not be told of it. What is sent
 //! is what the journal holds, which was masked on its way in. Addresses are secrets as well (whoever has one can say that
@@ -17,7 +17,7 @@ use crate::event::{Event, Events};
 use crate::report::Sink;
 use crate::report::journal;
 use crate::secret::{Masker, clean};
-use crate::settings::Hooks;
+use crate::settings::{Address, Hook, Hooks};
 use crate::template::{Scope, Templater};
 
 /// How long a hook may take.
@@ -34,6 +34,8 @@ pub(super) struct Notifier {
     pub(super) title: String,
     pub(super) cluster: String,
     pub(super) catalog: Option<PathBuf>,
+    /// Carries out files with tasks.
+    pub(super) tasks: super::hook_tasks::HookTasks,
 }
 
 /// Text for a quoted value of curl's own configuration.
@@ -54,10 +56,14 @@ fn quoted(text: &str) -> String {
 }
 
 /// Runs a program of this machine with this input; what went wrong, in a sentence.
-async fn run(words: &[String], input: &str, env: &[(&str, String)]) -> Result<(), String> {
+async fn run(words: &[String], input: &str, env: &[(&str, String)], hide: &[String]) -> Result<(), String> {
     let Some((program, rest)) = words.split_first() else { return Err("the command is empty".to_owned()) };
     let work = async {
-        let mut child = tokio::process::Command::new(program)
+        let mut command = tokio::process::Command::new(program);
+        for name in hide {
+            command.env_remove(name);
+        }
+        let mut child = command
             .args(rest)
             .envs(env.iter().map(|(name, value)| (*name, value.as_str())))
             .stdin(Stdio::piped())
@@ -83,7 +89,14 @@ async fn run(words: &[String], input: &str, env: &[(&str, String)]) -> Result<()
         .unwrap_or_else(|_| Err(format!("{program}: no end within {} s", LIMIT.as_secs())))
 }
 
-/// One request, by the curl of this machine.
+/// One request, by the curl of this machine: to `address` with `more` behind it.
+async fn send(address: &Address, more: &str, body: &str, kind: &str) -> Result<(), String> {
+    let url = address.read()?;
+    let url = if more.is_empty() { url } else { format!("{}{more}", url.trim_end_matches('/')) };
+    post(&url, body, kind).await
+}
+
+/// As [`send`], to the address itself.
 async fn post(url: &str, body: &str, kind: &str) -> Result<(), String> {
     let config = format!(
         "url = {}\nsilent\nshow-error\nfail\nmax-time = 20\nretry = 2\nretry-delay = 1\noutput = \"/dev/null\"\nheader = {}\ndata-raw = {}\n",
@@ -93,7 +106,7 @@ async fn post(url: &str, body: &str, kind: &str) -> Result<(), String> {
     );
     let words: Vec<String> = ["curl", "-q", "-K", "-"].map(str::to_owned).to_vec();
     // curl names the address in some of its errors.
-    run(&words, &config, &[]).await.map_err(|what| what.replace(url, "(the address)"))
+    run(&words, &config, &[], &[]).await.map_err(|what| what.replace(url, "(the address)"))
 }
 
 /// A label's value as Prometheus reads it.
@@ -174,22 +187,23 @@ impl Notifier {
     /// Tells that the run begins.
     pub(super) async fn began(&self, events: &Events) {
         let mut failed = Vec::new();
-        if let Some(url) = &self.hooks.ping {
-            failed.extend(
-                post(&format!("{}/start", url.trim_end_matches('/')), "", "text/plain")
-                    .await
-                    .err()
-                    .map(|what| ("ping", what)),
-            );
+        if let Some(address) = &self.hooks.ping {
+            failed.extend(send(address, "/start", "", "text/plain").await.err().map(|what| ("ping", what)));
         }
-        if !self.hooks.before.is_empty() {
+        if let Some(hook) = &self.hooks.before {
             let told = json!({"run": self.run, "title": self.title, "cluster": self.cluster});
-            failed.extend(
-                run(&self.hooks.before, &format!("{told}\n"), &self.env(None)).await.err().map(|what| ("before", what)),
-            );
+            failed.extend(self.carry_out("before", hook, &told, None).await.err().map(|what| ("before", what)));
         }
         for (hook, what) in failed {
             events.warn(None, format!("hooks.{hook} failed, and the run goes on: {what}"));
+        }
+    }
+
+    /// One hook, whatever it is.
+    async fn carry_out(&self, name: &str, hook: &Hook, told: &Value, exit: Option<u8>) -> Result<(), String> {
+        match hook {
+            Hook::Command(words) => run(words, &format!("{told}\n"), &self.env(exit), &self.hooks.secret_names()).await,
+            Hook::Tasks(path) => self.tasks.carry_out(name, path, told, &self.dir).await,
         }
     }
 
@@ -223,9 +237,8 @@ impl Notifier {
         let told = self.told(exit, seconds);
         let masked = |text: String| self.masker.mask(&text).into_owned();
         let mut failed: Vec<(&str, String)> = Vec::new();
-        if let Some(url) = &self.hooks.ping {
-            let url = url.trim_end_matches('/');
-            let url = if exit == 0 { url.to_owned() } else { format!("{url}/fail") };
+        if let Some(address) = &self.hooks.ping {
+            let more = if exit == 0 { "" } else { "/fail" };
             let lines = |name: &str| {
                 told.get(name)
                     .and_then(Value::as_array)
@@ -236,9 +249,9 @@ impl Notifier {
                     .join("\n")
             };
             let body = format!("{}, exit code {exit}\n{}\n{}\n", self.title, lines("failures"), lines("summary"));
-            failed.extend(post(&url, &masked(body), "text/plain").await.err().map(|what| ("ping", what)));
+            failed.extend(send(address, more, &masked(body), "text/plain").await.err().map(|what| ("ping", what)));
         }
-        if let Some(url) = &self.hooks.webhook {
+        if let Some(address) = &self.hooks.webhook {
             let body = match &self.hooks.webhook_body {
                 None => Ok(told.to_string()),
                 Some(template) => {
@@ -255,7 +268,7 @@ impl Notifier {
                 }
             };
             let sent = match body {
-                Ok(body) => post(url, &masked(body), "application/json").await,
+                Ok(body) => send(address, "", &masked(body), "application/json").await,
                 Err(what) => Err(what),
             };
             failed.extend(sent.err().map(|what| ("webhook", what)));
@@ -273,12 +286,11 @@ impl Notifier {
             });
             failed.extend(made.err().map(|what| ("textfile", what)));
         }
-        let input = format!("{told}\n");
-        for (name, words, wanted) in
+        for (name, hook, wanted) in
             [("after", &self.hooks.after, exit == 0), ("on_error", &self.hooks.on_error, exit != 0)]
         {
-            if wanted && !words.is_empty() {
-                failed.extend(run(words, &input, &self.env(Some(exit))).await.err().map(|what| (name, what)));
+            if let Some(hook) = hook.as_ref().filter(|_| wanted) {
+                failed.extend(self.carry_out(name, hook, &told, Some(exit)).await.err().map(|what| (name, what)));
             }
         }
         for (hook, what) in failed {

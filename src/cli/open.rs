@@ -15,12 +15,14 @@ use crate::failure::{Failure, Kind};
 use crate::inventory::vars::HostVars;
 use crate::inventory::{Inventory, Reading};
 use crate::name::HostName;
+use crate::playbook;
 use crate::remote::Way;
 use crate::remote::reach::{Defaults, Reach};
 use crate::remote::ssh::auth::{AskPassphrase, Identities};
 use crate::remote::ssh::config::Here;
 use crate::remote::ssh::keys;
 use crate::secret::{ExposeSecret as _, Masker, SecretString};
+use crate::settings::yaml::Document;
 use crate::settings::{Flags, Settings};
 use crate::vault::{self, Vault};
 
@@ -28,6 +30,7 @@ use crate::vault::{self, Vault};
 const OURS: [&str; 5] = ["ferry_cluster", "ferry_source", "ferry_logs_since", "ferry_logs_dir", "ferry_logs_report"];
 
 /// Settings, inventory and how to reach hosts.
+#[derive(Clone)]
 pub(super) struct Opened {
     pub(super) settings: Settings,
     pub(super) inventory: Inventory,
@@ -36,6 +39,8 @@ pub(super) struct Opened {
     pub(super) masker: Masker,
     pub(super) vault: Arc<Vault>,
     pub(super) inventory_paths: Vec<PathBuf>,
+    /// How the inventory was read, to read it again.
+    pub(super) reading: Reading,
 }
 
 /// The settings alone.
@@ -173,17 +178,29 @@ pub(super) fn extra_vars(given: &[String], vault: &Vault) -> Result<Map<String, 
                     ));
                 }
             }
-        } else if text.trim_start().starts_with('{') {
+        } else if text.trim_start().starts_with('{') && !text.trim_start().starts_with("{{") {
+            // JSON, or YAML in its braces.
             match serde_json::from_str(text) {
                 Ok(Value::Object(map)) => extra.extend(map),
                 Ok(_) => return Err(wrong(format!("-e {text}: a JSON object is expected"))),
-                Err(error) => return Err(wrong(format!("-e {text}: {error}"))),
+                Err(error) => match Document::read("-e", text).map(|document| document.root.to_json()) {
+                    Ok(Value::Object(map)) => extra.extend(map),
+                    _ => return Err(wrong(format!("-e {text}: {error}"))),
+                },
             }
         } else {
-            for word in shlex::split(text).ok_or_else(|| wrong(format!("-e {text}: a quote is not closed")))? {
-                let (name, value) =
-                    word.split_once('=').ok_or_else(|| wrong(format!("-e {word}: NAME=VALUE is expected")))?;
-                extra.insert(name.to_owned(), Value::String(value.to_owned()));
+            let pairs = playbook::pairs(text).map_err(|what| {
+                wrong(format!("-e {text}: {what}")).why("NAME=VALUE is expected, or a JSON object, or @FILE")
+            })?;
+            for (name, value) in pairs {
+                // Quotes within are the shell's way to join; templates keep theirs.
+                let quoted = value.contains(['"', '\'']) && !value.contains("{{");
+                let joined = if quoted { shlex::split(&value) } else { None };
+                let value = match joined.as_deref() {
+                    Some([one]) => one.clone(),
+                    _ => value,
+                };
+                extra.insert(name, Value::String(value));
             }
         }
     }
@@ -260,10 +277,13 @@ fn with_flag(failure: Failure) -> Failure {
 /// # Errors
 /// A file with a secret that cannot be used.
 pub(super) fn reach(common: &Common, settings: &Settings) -> Result<Reach, Failure> {
-    let hide: Vec<String> = common.become_password_env.iter().cloned().collect();
+    let mut hide: Vec<String> = common.become_password_env.iter().cloned().collect();
+    hide.extend(settings.hooks.secret_names());
     let masker = super::MASKER.get_or_init(Masker::new).clone();
     for address in settings.hooks.ping.iter().chain(&settings.hooks.webhook) {
-        masker.learn(&address.clone().into());
+        if let Ok(address) = address.read() {
+            masker.learn(&address.into());
+        }
     }
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_else(|| PathBuf::from("/"));
     let agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
@@ -308,7 +328,7 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
     let hide: Vec<String> = common.become_password_env.iter().cloned().collect();
     let vault = vault(&common.vault, &settings, &hide)?;
     let extra = extra_vars(&common.extra_vars, &vault)?;
-    let inventory = Inventory::read(Reading {
+    let reading = Reading {
         paths: inventory_paths(&settings),
         playbook_folder: playbook_folder.map(Path::to_path_buf),
         vault: Arc::new(vault.clone()),
@@ -317,11 +337,12 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
         unparsed_fails: settings.inventory_unparsed_fails,
         any_unparsed_fails: settings.inventory_any_unparsed_fails,
         locked: false,
-    })?;
+    };
+    let inventory = Inventory::read(reading.clone())?;
     let masker = super::MASKER.get_or_init(Masker::new).clone();
     let reach = Arc::new(reach(common, &settings)?);
     let inventory_paths = settings.inventory.clone();
-    Ok(Opened { settings, inventory, extra, reach, masker, vault: Arc::new(vault), inventory_paths })
+    Ok(Opened { settings, inventory, extra, reach, masker, vault: Arc::new(vault), inventory_paths, reading })
 }
 
 /// Ways to hosts, and the hosts' variables.

@@ -33,15 +33,7 @@ pub(super) async fn world(opened: &open::Opened, hosts: &[String]) -> Result<Wor
         inventory_sha256: None,
         playbook_sha256: None,
     };
-    let choices = Choices {
-        check: false,
-        only: Vec::new(),
-        label: None,
-        hold: None,
-        waive: Default::default(),
-        patience: super::river::patience()?,
-        restore: Default::default(),
-    };
+    let choices = Choices::plain(super::river::patience()?);
     let events = Events::new(opened.masker.clone(), None, Vec::new());
     Ok(World::new(events, run, choices, None, ways, vars, None))
 }
@@ -92,7 +84,7 @@ pub(super) async fn run(args: PingArgs) -> Result<u8, Failure> {
             }
         }
     }
-    if args.json {
+    if args.common.json(args.json) {
         let text = serde_json::to_string_pretty(&all).unwrap_or_default();
         Sink::stdout().put(&format!("{}\n", clean_json(&opened.masker.mask(&text))));
     } else {

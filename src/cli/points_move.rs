@@ -62,7 +62,11 @@ pub(super) async fn export(text: &str, to: Option<&Path>, place: &Where) -> Resu
         Some(file) => file.to_owned(),
         None => name.into(),
     };
-    let (bytes, sha256) = tar::export(&point, &to, &mut |_| {})?;
+    let fetch = match &from {
+        Place::Folder(_) => None,
+        other => Some(other.fetch(&format!("{}/{}", point.cluster, point.id()))),
+    };
+    let (bytes, sha256) = tar::export_from(&point, fetch.as_ref(), &to, &mut |_| {})?;
     if place.json {
         put_json(&json!({"cluster": point.cluster, "point": point.id(), "file": to, "bytes": bytes, "sha256": sha256}));
     } else {

@@ -28,14 +28,18 @@ pub(super) fn secret(question: &str, instead: &str) -> Result<SecretString, Fail
         .map_err(|error| nobody().saw(error.to_string()))
 }
 
-/// Reads a secret from the first line of a file.
+/// Reads a secret from the first line of a file; of one that can be executed, from the first line that it prints, as in
+/// Ansible.
 ///
 /// # Errors
-/// [`Kind::CouldNotStart`] when it cannot be read, is empty, or others may read it.
+/// [`Kind::CouldNotStart`] when it cannot be read or run, is empty, or others may read it.
 pub(super) fn secret_file(path: &Path) -> Result<SecretString, Failure> {
     use std::os::unix::fs::PermissionsExt as _;
     let wrong = |what: String| Failure::new(Kind::CouldNotStart, what);
     let meta = std::fs::metadata(path).map_err(|error| wrong(format!("{}: {error}", path.display())))?;
+    if meta.is_file() && meta.permissions().mode() & 0o111 != 0 {
+        return secret_of_program(path);
+    }
     if meta.is_file() && meta.permissions().mode() & 0o077 != 0 {
         return Err(wrong(format!("{}: others may read this file with a secret", path.display()))
             .saw(format!("mode {:04o}", meta.permissions().mode() & 0o7777))
@@ -47,6 +51,31 @@ pub(super) fn secret_file(path: &Path) -> Result<SecretString, Failure> {
     match text.lines().next().map(|line| line.trim_end_matches('\r')) {
         Some(line) if !line.is_empty() => Ok(SecretString::from(line.to_owned())),
         _ => Err(wrong(format!("{}: is empty", path.display())).why("the secret is expected in its first line")),
+    }
+}
+
+/// The first line that a program prints. Its questions and complaints are the operator's to see.
+fn secret_of_program(path: &Path) -> Result<SecretString, Failure> {
+    let wrong = |what: &str| Failure::new(Kind::CouldNotStart, format!("{}: {what}", path.display()));
+    // A bare name would be looked for in PATH.
+    let program = if path.components().count() == 1 { Path::new(".").join(path) } else { path.to_owned() };
+    let ended = std::process::Command::new(program)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .map_err(|error| {
+            wrong("the password program cannot be run")
+                .saw(error.to_string())
+                .mend("if it is no program, take its executable bit away: chmod -x")
+        })?;
+    let said = zeroize::Zeroizing::new(ended.stdout);
+    if !ended.status.success() {
+        return Err(wrong("the password program failed").saw(ended.status.to_string()));
+    }
+    let line = said.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    match std::str::from_utf8(line).map(|line| line.trim_end_matches('\r')) {
+        Ok("") | Err(_) => Err(wrong("the password program printed no line of text")),
+        Ok(line) => Ok(SecretString::from(line.to_owned())),
     }
 }
 

@@ -33,7 +33,8 @@ pub(super) fn choices(point: Option<String>, from: Option<String>, confirmation:
 }
 
 pub(super) async fn run(args: RestoreArgs) -> Result<u8, Failure> {
-    let RestoreArgs { point, to, from, only, check, waive, yes: _, confirmation, common } = args;
+    let RestoreArgs { point, to, from, only, check, waive, yes: _, confirmation, playing, mut common } = args;
+    playing.put(&mut common)?;
     if point == "latest" && from.is_none() {
         return Err(Failure::new(Kind::Usage, "latest of which cluster?").mend("ferry restore latest --from A --to B"));
     }
@@ -93,9 +94,7 @@ pub(super) async fn restore(cluster: &str, mut choices: Choices, common: Common)
     if choices.restore.drill {
         first.extend(modules::drill::ISOLATE.iter().map(|(what, todo)| format!("isolate    {what}: {todo}")));
     }
-    if changed {
-        first.push(format!("playbook   a changed copy is used: {name}"));
-    }
+    first.extend(changed);
     let title = format!(
         "{} of {}/{} into {cluster}{}",
         if choices.restore.drill { "Drill" } else { "Restore" },

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::args::{Common, OutputKind};
 use super::open::{self, Opened};
-use super::{compat, encryption, notify, points_place, prompt};
+use super::{compat, encryption, hook_tasks, notify, points_place, prompt};
 use crate::catalog::Catalog;
 use crate::digest::Sha256;
 use crate::event::{Event, Events, Window};
@@ -80,6 +80,34 @@ pub(super) struct Journey {
     pub(super) needs_catalog: bool,
 }
 
+impl Journey {
+    /// Of a playbook that was made of what was typed, where no cluster, catalog or first screen is in play.
+    ///
+    /// # Errors
+    /// As [`patience`].
+    pub(super) fn typed(
+        opened: Opened,
+        playbook: Playbook,
+        digest: Sha256,
+        title: String,
+        check: bool,
+        common: Common,
+    ) -> Result<Self, Failure> {
+        let choices = Choices { check, ..Choices::plain(patience()?) };
+        Ok(Self {
+            opened,
+            playbooks: vec![playbook],
+            playbook_digest: Some(digest),
+            cluster: None,
+            choices,
+            common,
+            title,
+            first: Vec::new(),
+            needs_catalog: false,
+        })
+    }
+}
+
 /// How long a lost connection is sought again. `FERRY_LINK_PATIENCE` in seconds.
 pub(super) fn patience() -> Result<Duration, Failure> {
     match std::env::var("FERRY_LINK_PATIENCE") {
@@ -99,7 +127,12 @@ struct Telling {
     id: RunId,
 }
 
-fn begin_telling(opened: &Opened, common: &Common, started: jiff::Timestamp) -> Result<Telling, Failure> {
+fn begin_telling(
+    opened: &Opened,
+    common: &Common,
+    started: jiff::Timestamp,
+    playbooks: Vec<(String, usize)>,
+) -> Result<Telling, Failure> {
     let id = RunId::at(started);
     let dir = opened.settings.runs.join(id.as_str());
     let cannot = |error: std::io::Error| {
@@ -112,12 +145,17 @@ fn begin_telling(opened: &Opened, common: &Common, started: jiff::Timestamp) -> 
         Some(speech) => speech.open(output(common.output), &dir).map_err(cannot)?,
         None if compat::on() && common.output == OutputKind::Human => {
             let window = Window::patient();
-            let shown = report::ansible::spawn(window.clone(), report::ansible::Form::Playbook, common.verbose);
+            let shown =
+                report::ansible::spawn(window.clone(), report::ansible::Form::Playbook, common.verbose, playbooks);
             (window, shown.map_err(cannot)?)
         }
         None => {
             let window = Window::default();
-            let memory = report::Memory { runs: opened.settings.runs.clone(), except: id.to_string() };
+            let memory = report::Memory {
+                runs: opened.settings.runs.clone(),
+                except: id.to_string(),
+                command: std::env::args().collect(),
+            };
             let shown = report::spawn(window.clone(), output(common.output), Some(memory)).map_err(cannot)?;
             (window, shown)
         }
@@ -213,6 +251,10 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         compat::on(),
     )?;
     plan.tags = journey.common.manner.tags.clone();
+    if let Some(list) = journey.common.manner.lists.of(&plan) {
+        report::Sink::stdout().put(&list);
+        return Ok(0);
+    }
     // The ways of all hosts of the cluster are read, not only of those that are worked on: a wrong
     // variable anywhere is told before any host is touched.
     let mut hosts = plan.hosts();
@@ -266,7 +308,12 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     if let (true, Some(recipients)) = (writes, &kept.recipients) {
         recipients.ready()?;
     }
-    let telling = begin_telling(opened, &journey.common, started)?;
+    let telling = begin_telling(
+        opened,
+        &journey.common,
+        started,
+        journey.playbooks.iter().map(|playbook| (playbook.file.clone(), playbook.plays.len())).collect(),
+    )?;
     let command: Vec<String> = std::env::args().collect();
     let who = open::who();
     telling.events.commit(Event::RunStarted {
@@ -294,7 +341,9 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     for warning in opened.vault.warnings().iter().chain(opened.inventory.warnings()).chain(&careless).chain(&read) {
         telling.events.warn(None, warning.clone());
     }
-    for warning in encryption::warnings(&kept).into_iter().filter(|_| writes) {
+    let written = journey.choices.restore.migrate.as_ref().map(|migrate| &migrate.source).or(journey.cluster.as_ref());
+    let lapsed = catalog.as_ref().zip(written).and_then(|(catalog, of)| encryption::lapsed(&kept, catalog, of));
+    for warning in encryption::warnings(&kept).into_iter().chain(lapsed).filter(|_| writes) {
         telling.events.warn(None, warning);
     }
     let info = RunInfo {
@@ -331,14 +380,17 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         title: journey.title.clone(),
         cluster: journey.cluster.as_ref().map(ToString::to_string).unwrap_or_default(),
         catalog: opened.settings.catalogs.first().cloned(),
+        tasks: hook_tasks::HookTasks::new(opened, &journey.common),
     });
     if let Some(notifier) = &notifier {
         notifier.began(&telling.events).await;
     }
     let person = world.person.is_some();
-    let Opened { inventory, reach, .. } = journey.opened;
+    let Opened { inventory, reach, vault, reading, .. } = journey.opened;
     world.reach = Some(reach);
-    let options = journey.common.manner.options(inventory, journey.common.verbose, person);
+    let mut options = journey.common.manner.options(inventory, journey.common.verbose, person);
+    options.reread = Some(Arc::new(move || Inventory::read(reading.clone())));
+    options.loader.templater.opens_with(Arc::new(move |path, _| vault.read_text(path)));
     let recap = tokio::select! {
         recap = run::carry_on(&world, &plan, options, earlier.as_ref().map(|earlier| &earlier.done)) => recap,
         signal = signalled() => {
@@ -349,6 +401,9 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     // The lock is let go of before anything is said to be over.
     for watch in world.work.take_watches() {
         watch.release().await;
+    }
+    if let Some(failure) = left_out(&world, &journey.common.manner, telling.events.worst()) {
+        telling.events.commit(Event::Failed { failure })?;
     }
     let exit = compat::run_code(telling.events.worst());
     let ended = telling.events.commit(Event::RunEnded { exit, seconds: began.elapsed().as_secs_f64(), recap });
@@ -366,6 +421,32 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
         return Ok(if exit == 0 { Kind::Failed.exit_code() } else { exit });
     }
     Ok(exit)
+}
+
+/// A run of which only some steps were chosen, and not those that it is for: it must not look like one that saved or
+/// restored something.
+fn left_out(world: &World, manner: &super::run::Manner, worst: Option<Kind>) -> Option<Failure> {
+    let chosen =
+        !manner.tags.only.is_empty() || !manner.tags.skip.is_empty() || manner.start_at.is_some() || manner.step;
+    // A playbook of the operator's own is for what it says.
+    if !chosen || manner.loader.is_some() || world.choices.check || worst.is_some() {
+        return None;
+    }
+    let done = world.phases();
+    let restores = world.choices.restore.point.is_some() || world.choices.restore.migrate.is_some();
+    let wanted: &[&str] = match (restores, world.catalog.is_some()) {
+        (true, _) => &["gravity_restore", "amv_restore", "nfs_restore"],
+        (false, true) => &["point_seal"],
+        (false, false) => return None,
+    };
+    if done.iter().any(|(module, _)| wanted.contains(&module.as_str())) {
+        return None;
+    }
+    Some(
+        Failure::new(Kind::Failed, if restores { "nothing was restored" } else { "nothing was saved" })
+            .saw(format!("none of the steps {} was among those that were chosen", wanted.join(", ")))
+            .mend("without --tags, --skip-tags, --start-at-task and --step all steps are done"),
+    )
 }
 
 /// Waits for Ctrl-C, SIGTERM or SIGHUP and names it.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::Args;
 
 use super::args::{Common, Confirmation};
+use super::playing::{Playing, step_needs_somebody};
 use super::river::{self, Journey};
 use super::{compat, open, prompt};
 use crate::digest::Hasher;
@@ -28,33 +29,8 @@ pub(super) struct RunArgs {
     /// Say what would be done
     #[arg(short = 'C', long)]
     pub(super) check: bool,
-    /// Show what differs in files
-    #[arg(short = 'D', long)]
-    diff: bool,
-    /// Only tasks with these tags; may be given several times
-    #[arg(short = 't', long, value_name = "TAGS")]
-    tags: Vec<String>,
-    /// Not the tasks with these tags; may be given several times
-    #[arg(long, value_name = "TAGS")]
-    skip_tags: Vec<String>,
-    /// Only read, tell errors, and stop
-    #[arg(long)]
-    pub(super) syntax_check: bool,
-    /// List the hosts and stop
-    #[arg(long)]
-    pub(super) list_hosts: bool,
-    /// List the tasks and stop
-    #[arg(long)]
-    pub(super) list_tasks: bool,
-    /// List the tags and stop
-    #[arg(long)]
-    list_tags: bool,
-    /// Ask before each task
-    #[arg(long)]
-    step: bool,
-    /// Begin at the task of this name, or the first that fits the pattern
-    #[arg(long, value_name = "NAME")]
-    start_at_task: Option<String>,
+    #[command(flatten)]
+    pub(super) playing: Playing,
     /// Run handlers although a task has failed
     #[arg(long)]
     force_handlers: bool,
@@ -104,12 +80,16 @@ pub(super) struct Manner {
     pub(super) connection: Option<String>,
     pub(super) become_method: Option<String>,
     pub(super) become_user: Option<String>,
+    /// Facts are gathered only where a play says so.
+    pub(super) no_facts: bool,
+    /// What is listed instead of being done.
+    pub(super) lists: super::playing::Lists,
     /// Reads what is included on the way; `None` where nothing can be.
     pub(super) loader: Option<Loader>,
 }
 
 /// Tags as they are typed: several words, commas within.
-fn tags(given: &[String]) -> Vec<String> {
+pub(super) fn tags(given: &[String]) -> Vec<String> {
     given
         .iter()
         .flat_map(|text| text.split(','))
@@ -143,7 +123,10 @@ impl Manner {
             become_method: self.become_method.clone(),
             become_user: self.become_user.clone(),
             gathering: self.loader.is_some()
+                && !self.no_facts
                 && !matches!(std::env::var("ANSIBLE_GATHERING").as_deref(), Ok("explicit")),
+            reread: None,
+            poll: std::env::var("ANSIBLE_POLL_INTERVAL").ok().and_then(|text| text.trim().parse().ok()),
             prompt: (person || compat::on())
                 .then(|| Arc::new(prompt::answer) as Arc<dyn Fn(&str, bool) -> Option<String> + Send + Sync>),
         }
@@ -164,7 +147,7 @@ fn ask_step(task: &str) -> Step1 {
 }
 
 /// Where roles are looked for besides beside the playbook.
-fn roles_path() -> Vec<PathBuf> {
+pub(super) fn roles_path() -> Vec<PathBuf> {
     let Some(given) = std::env::var_os("ANSIBLE_ROLES_PATH").or_else(|| std::env::var_os("FERRY_ROLES_PATH")) else {
         return Vec::new();
     };
@@ -179,7 +162,7 @@ fn roles_path() -> Vec<PathBuf> {
 }
 
 /// A reader of documents that keeps their digests.
-fn reader(
+pub(super) fn reader(
     vault: &Arc<Vault>,
     seen: &Arc<Mutex<Hasher>>,
     twice: Option<&str>,
@@ -231,6 +214,9 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
         let before = args.common.ssh_common_args.take().map(|before| format!("{before} ")).unwrap_or_default();
         args.common.ssh_common_args = Some(format!("{before}{more}"));
     }
+    if let Some(modules) = &args.module_path {
+        open::warn([&format!("-M {}: ferry's modules are inside of it, and no others are run", modules.display())]);
+    }
     let opened = open::open(&args.common, folder.as_deref());
     // Playbooks are read first: what is wrong in them and in the inventory is told together where both can be.
     let seen = Arc::new(Mutex::new(Hasher::new()));
@@ -243,6 +229,8 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
     loader.read = reader(&vault, &seen, twice);
     loader.roles_path = roles_path();
     loader.lenient = compat::on();
+    let opener = Arc::clone(&vault);
+    loader.templater.opens_with(Arc::new(move |path, _| opener.read_text(path)));
     loader.extra = extra;
     loader.base = folder.unwrap_or_else(|| PathBuf::from("."));
     let playbooks = match read(&args.playbooks, &loader) {
@@ -259,8 +247,26 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
         Some(name) => Some(river::cluster(&opened.inventory, name)?),
         None => None,
     };
-    let tags = Tags { only: tags(&args.tags), skip: tags(&args.skip_tags) };
-    if args.syntax_check || args.list_hosts || args.list_tasks || args.list_tags {
+    if let (true, Some(limit)) = (compat::on(), args.common.limit.as_deref()) {
+        let all = opened.inventory.select("all").unwrap_or_default();
+        let none = match opened.inventory.limit(&all, limit) {
+            Ok(hosts) => hosts.is_empty(),
+            Err(failure) if failure.kind == Kind::NoHost => true,
+            Err(failure) => {
+                return Err(Failure {
+                    kind: Kind::CouldNotStart,
+                    what: format!("{} (what --limit names behind @ must be a file)", failure.what),
+                    ..failure
+                });
+            }
+        };
+        if none && !all.is_empty() {
+            let what = "Specified inventory, host pattern and/or --limit leaves us with no hosts to target.";
+            return Err(Failure::new(Kind::CouldNotStart, what).saw(limit.to_owned()));
+        }
+    }
+    let manner = args.playing.manner();
+    if manner.lists.any() {
         let mut plan = Plan::make(
             &opened.inventory,
             &playbooks,
@@ -269,16 +275,17 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
             opened.settings.forks,
             compat::on(),
         )?;
-        plan.tags = tags;
-        let text = if args.list_hosts || args.list_tasks || args.list_tags {
-            plan.listing(args.list_hosts, args.list_tasks, args.list_tags)
-        } else if compat::on() {
-            plan.plays.first().map(|play| format!("\nplaybook: {}\n", play.file)).unwrap_or_default()
+        plan.tags = manner.tags;
+        let text = if compat::on() && !manner.lists.of_plan() {
+            plan.plays.first().map(|play| format!("\nplaybook: {}\n", play.file))
         } else {
-            "the playbooks can be read\n".to_owned()
+            manner.lists.of(&plan)
         };
-        Sink::stdout().put(&text);
+        Sink::stdout().put(&text.unwrap_or_default());
         return Ok(0);
+    }
+    if !compat::on() {
+        step_needs_somebody(manner.step)?;
     }
     let needs_catalog = playbooks.iter().flat_map(|playbook| &playbook.plays).any(|play| {
         play.lists().iter().any(|list| {
@@ -317,15 +324,12 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
     };
     let digest = seen.lock().unwrap_or_else(PoisonError::into_inner).clone().finish();
     args.common.manner = Manner {
-        diff: args.diff,
-        tags,
-        start_at: args.start_at_task,
-        step: args.step,
         force_handlers: args.force_handlers,
         connection: args.connection,
         become_method: args.become_method,
         become_user: args.become_user,
         loader: Some(loader),
+        ..manner
     };
     river::flow(Journey {
         opened,

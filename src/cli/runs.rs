@@ -112,10 +112,7 @@ fn report(args: &ReportArgs) -> Result<u8, Failure> {
 
 /// The run that began last.
 fn newest(runs: &Path) -> Result<PathBuf, Failure> {
-    let entries = std::fs::read_dir(runs).into_iter().flatten().filter_map(Result::ok);
-    let all = entries.map(|entry| entry.path()).filter(|path| path.join(journal::FILE).is_file());
-    // Ids begin with their time.
-    all.max().ok_or_else(|| {
+    journal::newest(runs).ok_or_else(|| {
         Failure::new(Kind::CouldNotStart, "there is no run yet")
             .saw(runs.display().to_string())
             .mend("see: ferry runs list")

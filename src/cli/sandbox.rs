@@ -51,7 +51,14 @@ pub(super) fn run(command: SandboxCommand) -> Result<u8, Failure> {
             sandbox::down(&dir)?;
             Sink::stdout().put(&format!("stopped; its files stay in {}\n", dir.display()));
         }
-        SandboxCommand::Faults => {
+        SandboxCommand::Faults { json: true } => {
+            let all: Vec<serde_json::Value> = sandbox::pretend::FAULTS
+                .iter()
+                .map(|fault| serde_json::json!({"fault": fault.name, "values": fault.values, "does": fault.does}))
+                .collect();
+            Sink::stdout().put(&format!("{}\n", serde_json::to_string_pretty(&all).unwrap_or_default()));
+        }
+        SandboxCommand::Faults { json: false } => {
             let mut table = Table::new(["fault", "values", "what it does"]);
             for fault in sandbox::pretend::FAULTS {
                 table.row([fault.name, fault.values, fault.does]);

@@ -182,7 +182,7 @@ fn tell(
         }
     }
     let code = if well { 0 } else { Kind::Failed.exit_code() };
-    if args.json {
+    if args.common.json(args.json) {
         let value = json!({
             "cluster": cluster,
             "well": well,

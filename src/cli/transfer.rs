@@ -11,7 +11,7 @@ use super::open;
 use super::river::{self, Journey};
 use crate::digest::Hasher;
 use crate::failure::{Failure, Kind};
-use crate::modules::{self, Choices};
+use crate::modules;
 use crate::playbook::Playbook;
 use crate::transfer::carry::{parse_end, parse_rate};
 
@@ -100,25 +100,6 @@ pub(super) async fn run(args: TransferArgs) -> Result<u8, Failure> {
     let playbook = Playbook::parse("transfer", &text, &modules::table())?;
     let mut hasher = Hasher::new();
     hasher.update(text.as_bytes());
-    let choices = Choices {
-        check: args.check,
-        only: Vec::new(),
-        label: None,
-        hold: None,
-        waive: Default::default(),
-        patience: river::patience()?,
-        restore: Default::default(),
-    };
-    river::flow(Journey {
-        opened,
-        playbooks: vec![playbook],
-        playbook_digest: Some(hasher.finish()),
-        cluster: None,
-        choices,
-        common: args.common,
-        title: format!("transfer {} to {}", args.from, args.to),
-        first: Vec::new(),
-        needs_catalog: false,
-    })
-    .await
+    let title = format!("transfer {} to {}", args.from, args.to);
+    river::flow(Journey::typed(opened, playbook, hasher.finish(), title, args.check, args.common)?).await
 }

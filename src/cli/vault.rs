@@ -556,6 +556,11 @@ impl Desk {
         drop(file);
         let editor =
             ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+        // vi would wait for keys that nobody can press.
+        if editor.is_none() && !std::io::stdin().is_terminal() {
+            return Err(usage("there is no terminal for the editor vi")
+                .mend("name one that needs none with EDITOR, or 'ferry vault decrypt' and 'ferry vault encrypt'"));
+        }
         let editor = editor.unwrap_or_else(|| "vi".to_owned());
         let mut words = shlex::split(&editor).unwrap_or_default().into_iter();
         let program = words.next().ok_or_else(|| wrong("EDITOR has an open quote").saw(editor.clone()))?;

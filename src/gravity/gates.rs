@@ -447,7 +447,7 @@ fn verdict(point: &PointFacts, policy: &RestorePolicy, table: &mut Table<'_>) {
         table.warn(
             "verdict",
             None,
-            format!("the point is not complete: {lacks}"),
+            if point.complete { lacks } else { format!("the point is not complete: {lacks}") },
             "what it lacks stays on the target as it is now",
             format!("ferry points show {}", point.id),
         );

@@ -18,6 +18,7 @@
 mod backup;
 mod gates;
 mod gather;
+mod kept;
 mod logs;
 mod preflight;
 mod probe;
@@ -37,6 +38,7 @@ pub use gates::{
     Waived, apply_waivers, restore_gates,
 };
 pub use gather::{Gathered, MOST, Report, forget_report, gather_cluster, gather_node, report};
+pub use kept::{Kept, KeptCertificate, KeptQuestions, kept};
 pub use logs::{HookState, gather_logs, hook_job_state};
 pub use preflight::{ClusterIdentity, Master, Policy, Preflight, preflight};
 pub use probe::{

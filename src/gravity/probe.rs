@@ -20,7 +20,7 @@ use serde_json::Value;
 use super::redact::{redact, strip_ansi};
 use super::status::{ClusterStatus, KubeJob, parse_jobs};
 use crate::failure::{Failure, Kind};
-use crate::remote::{Exit, Session, quote};
+use crate::remote::{Exit, Said, Session, quote};
 use crate::secret::clean;
 
 /// How long the whole look may take. Gravity's own status collection takes up to two minutes.
@@ -160,6 +160,21 @@ pub async fn probe(session: &Session, options: &ProbeOptions) -> Result<NodeFact
     probe_with_nonce(session, options, &format!("ferry-{nonce:032x}")).await
 }
 
+/// What one root script says of a host; of a connection that ended on the way nothing is concluded.
+///
+/// # Errors
+/// As [`Session::run_root`], and [`Kind::Unreachable`] where its end was not seen.
+pub(super) async fn look(session: &Session, script: &str, patience: Duration) -> Result<Said, Failure> {
+    let said = session.run_root(script, patience).await?;
+    match &said.exit {
+        Exit::Lost(why) => Err(Failure::new(Kind::Unreachable, "the connection ended while the host was looked at")
+            .on(session.host())
+            .saw(why.clone())
+            .again()),
+        _ => Ok(said),
+    }
+}
+
 /// [`probe`] with a nonce that the caller knows, so that a scripted host can answer: sections are
 /// `\nNONCE begin NAME\n…\nNONCE end NAME RC\n`, the last line is `\nNONCE done\n`.
 ///
@@ -168,14 +183,8 @@ pub async fn probe(session: &Session, options: &ProbeOptions) -> Result<NodeFact
 pub async fn probe_with_nonce(session: &Session, options: &ProbeOptions, nonce: &str) -> Result<NodeFacts, Failure> {
     let host = session.host();
     let script = script(options, nonce).map_err(|failure| failure.on(host))?;
-    let said = session.run_root(&script, PATIENCE).await?;
+    let said = look(session, &script, PATIENCE).await?;
     let read_at = jiff::Timestamp::now();
-    if let Exit::Lost(why) = &said.exit {
-        return Err(Failure::new(Kind::Unreachable, "the connection ended while the host was looked at")
-            .on(host)
-            .saw(why.clone())
-            .again());
-    }
     read(host, nonce, &said.out, read_at).map_err(|why| {
         let err = clean(redact(&strip_ansi(&said.err_text())).replace('\n', " | ").as_bytes());
         let mut seen = format!("{why}; {}", said.exit);

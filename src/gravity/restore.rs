@@ -12,14 +12,14 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::backup::{BackupOutcome, OWN_FAILURE, error_text, go_duration, hook_job_name};
-use super::probe::{ProbeOptions, sections};
+use super::probe::{ProbeOptions, look, sections};
 use super::redact::{redact, strip_ansi};
 use super::status::{KubeJob, parse_jobs};
 use super::target::Look;
 use crate::digest::Sha256;
 use crate::failure::{Failure, Kind};
+use crate::remote::Session;
 use crate::remote::command::{Nul, quote};
-use crate::remote::{Exit, Session};
 use crate::secret::clean;
 
 /// The script found another digest or size than the point's: it ends with this code, and gravity never ran.
@@ -487,13 +487,7 @@ pub async fn reconcile_with_nonce(
     let host = session.host();
     let script = evidence_script(options, since_epoch, nonce)
         .map_err(|nul| Failure::new(Kind::CouldNotStart, nul.to_string()).on(host))?;
-    let said = session.run_root(&script, Duration::from_secs(120)).await?;
-    if let Exit::Lost(why) = &said.exit {
-        return Err(Failure::new(Kind::Unreachable, "the connection ended while the host was looked at")
-            .on(host)
-            .saw(why.clone())
-            .again());
-    }
+    let said = look(session, &script, Duration::from_secs(120)).await?;
     read_evidence(nonce, &said.out, since_epoch).map_err(|why| {
         Failure::new(Kind::Unknown, "what became of the restore could not be looked up")
             .on(host)

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::super::target::tests::{SHELLS, run, shellcheck, tool};
 use super::*;
+use crate::remote::Exit;
 use crate::remote::fake::{FakeSession, Reply};
 
 const MARKER: &str = "ferry-restore-0123";

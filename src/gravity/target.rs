@@ -15,11 +15,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::gates::platform_host;
-use super::probe::{Disk, FUNCTIONS, ProbeOptions, STATE, Section, read_df, sections, tail};
+use super::probe::{Disk, FUNCTIONS, ProbeOptions, STATE, Section, look, read_df, sections, tail};
 use super::redact::{redact, strip_ansi};
 use super::status::{KubeJob, is_hook_name};
 use crate::failure::{Failure, Kind};
-use crate::remote::{Exit, Session, quote};
+use crate::remote::{Session, quote};
 use crate::secret::clean;
 
 /// How long the whole look may take.
@@ -207,13 +207,7 @@ pub async fn probe_target_with_nonce(
 ) -> Result<TargetFacts, Failure> {
     let host = session.host();
     let script = script(options, questions, nonce).map_err(|failure| failure.on(host))?;
-    let said = session.run_root(&script, PATIENCE).await?;
-    if let Exit::Lost(why) = &said.exit {
-        return Err(Failure::new(Kind::Unreachable, "the connection ended while the host was looked at")
-            .on(host)
-            .saw(why.clone())
-            .again());
-    }
+    let said = look(session, &script, PATIENCE).await?;
     read(host, nonce, &said.out).map_err(|why| {
         let err = clean(redact(&strip_ansi(&said.err_text())).replace('\n', " | ").as_bytes());
         Failure::new(Kind::Failed, "the look at the target was cut short or garbled")
@@ -368,7 +362,7 @@ exit 0
 "#;
 
 /// Text of a node: without colours, secrets and control characters, not longer than a line should be.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     clean(redact(&strip_ansi(text)).trim().as_bytes()).chars().take(400).collect()
 }
 
@@ -449,7 +443,7 @@ fn read_dns(rc: i32, text: &str) -> Look<Vec<String>> {
     }
 }
 
-fn read_certificate(rc: i32, text: &str) -> Look<CertificateSeen> {
+pub(super) fn read_certificate(rc: i32, text: &str) -> Look<CertificateSeen> {
     match rc {
         200 => return Look::NotAsked,
         127 => return Look::Unknown("there is no openssl on the node".to_owned()),

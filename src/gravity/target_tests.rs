@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use super::*;
+use crate::remote::Exit;
 use crate::remote::fake::{FakeSession, Reply};
 
 const NONCE: &str = "ferry-nonce";

@@ -46,7 +46,10 @@ fn read_folders(
 fn joined(sets: &[VarSet; 3]) -> Map<String, Value> {
     let mut out = Map::new();
     for set in sets {
-        out.extend(set.values.iter().map(|(name, value)| (name.clone(), value.clone())));
+        for (name, value) in &set.values {
+            let value = crate::template::over(out.get(name), value);
+            out.insert(name.clone(), value);
+        }
     }
     out
 }
@@ -83,7 +86,7 @@ pub struct Reading {
 }
 
 /// An inventory: groups, hosts and their merged variables. Nothing in it was ever on a host.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Inventory {
     groups: Vec<Group>,
     group_at: HashMap<String, usize>,
@@ -140,6 +143,7 @@ impl Inventory {
         let vault = reading.vault.clone();
         let mut reader = Reader::new(&vault, &reading.hide);
         reader.locked = reading.locked;
+        reader.lenient = reading.lenient;
         let mut parsed = false;
         for path in &reading.paths {
             reader.source(path);
@@ -443,7 +447,8 @@ impl Inventory {
         let mut merged = VarSet::default();
         let mut add = |set: &VarSet| {
             for (name, value) in &set.values {
-                merged.values.insert(name.clone(), value.clone());
+                let value = crate::template::over(merged.values.get(name), value);
+                merged.values.insert(name.clone(), value);
                 match set.places.get(name) {
                     Some(place) => merged.places.insert(name.clone(), place.clone()),
                     None => merged.places.remove(name),

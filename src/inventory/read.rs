@@ -29,6 +29,7 @@ pub(super) struct VarSet {
 impl VarSet {
     pub(super) fn set(&mut self, name: String, value: Value, place: Place) {
         self.places.insert(name.clone(), place);
+        let value = crate::template::over(self.values.get(&name), &value);
         self.values.insert(name, value);
     }
 }
@@ -64,6 +65,8 @@ pub(super) struct Reader<'a> {
     pub(super) hide: &'a [String],
     /// Whether `!vault` values stay as they are.
     pub(super) locked: bool,
+    /// As Ansible does it where ferry would refuse.
+    pub(super) lenient: bool,
     /// The files that were read, as the operator names them.
     pub(super) sources: Vec<PathBuf>,
     pub(super) groups: Vec<Group>,
@@ -90,6 +93,7 @@ impl<'a> Reader<'a> {
             vault,
             hide,
             locked: false,
+            lenient: false,
             sources: Vec::new(),
             groups: Vec::new(),
             group_at: HashMap::new(),
@@ -239,6 +243,17 @@ impl<'a> Reader<'a> {
                 Failure::new(Kind::CouldNotStart, format!("the host list {text:?} is wrong: {what}")).saw(word)
             };
             match ranges::expand(word) {
+                // As Ansible does it: a range without an end is the name of a host.
+                Err(_) if self.lenient && word.ends_with(":]") && word.parse::<HostName>().is_ok() => {
+                    self.warnings.push(format!(
+                        "Unable to parse address from hostname, leaving unchanged: {word}: host range must specify end value"
+                    ));
+                    let names = self.names(vec![word.to_owned()], said);
+                    self.put_hosts(&names, 1, None, &[], &place);
+                }
+                Err(what) if self.lenient => {
+                    self.errors.push(said(format!("Failed to parse inventory with 'advanced_host_list': {what}")));
+                }
                 Err(what) => self.errors.push(said(what)),
                 Ok((names, port)) => {
                     let names = self.names(names, said);
@@ -398,6 +413,7 @@ impl<'a> Reader<'a> {
                     for (name, value, spot) in vars {
                         match vars::check(&name, &value) {
                             Ok(()) => good.push((name, value, place(spot))),
+                            Err(_) if self.lenient => good.push((name, value, place(spot))),
                             Err(problem) => self.errors.push(problem.at(wrong(spot, String::new()))),
                         }
                     }
@@ -405,7 +421,9 @@ impl<'a> Reader<'a> {
                 }
                 Line::Var { group, name, value } => {
                     let Some(at) = self.group_at.get(&group).copied() else { continue };
-                    if let Err(problem) = vars::check(&name, &value) {
+                    if let Err(problem) = vars::check(&name, &value)
+                        && !self.lenient
+                    {
                         self.errors.push(problem.at(wrong(spot, String::new())));
                         continue;
                     }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::{Done, World};
 use crate::event::Outcome;
 use crate::failure::{Failure, Kind, Place};
-use crate::remote::shell::Shell;
+use crate::remote::shell::{Ahead, Shell};
 use crate::remote::{Child, Said, Session, Way, quote};
 use crate::template::{Scope, Templater};
 
@@ -108,6 +108,21 @@ pub struct Call<'a> {
     pub folders: Folders,
     /// What it talks to; `None` means the inventory's way to [`Call::on`].
     pub line: Option<Line>,
+    /// Its arguments came out of a template as a whole, of this expression: expressions among them are not the operator's own words.
+    pub templated: Option<String>,
+    /// `async`: it goes on without us.
+    pub background: Option<Background>,
+    /// The script of the task that follows for certain if this one ends with 0, with its [`Call::prelude`].
+    pub ahead: Ahead,
+}
+
+/// `async` and `poll` of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Background {
+    /// How long it may take, in seconds.
+    pub seconds: u64,
+    /// How often it is asked for, in seconds; 0: it is not waited for.
+    pub poll: u64,
 }
 
 impl<'a> Call<'a> {
@@ -130,6 +145,9 @@ impl<'a> Call<'a> {
             place: None,
             folders: Folders::default(),
             line: None,
+            templated: None,
+            background: None,
+            ahead: None,
         }
     }
 
@@ -150,6 +168,12 @@ impl<'a> Call<'a> {
             if plan.on { format!("{}\0{}\0{}", plan.exe, plan.user, plan.flags.join(" ")) } else { String::new() };
         let key = self.line.as_ref().map_or(self.on, |line| line.key.as_str());
         self.world.shell(&format!("{key}\0{who}"))
+    }
+
+    /// Whether this is the name of the loop's item.
+    pub fn is_item(&self, name: &str) -> bool {
+        let known = self.templater.render("{{ ansible_loop_var | default('') }}", None, &self.scope);
+        known.is_ok_and(|known| known.as_str() == Some(name))
     }
 
     /// True where the task runs on this machine, without a connection.
@@ -205,6 +229,16 @@ impl<'a> Call<'a> {
         let session = self.session().await?;
         let script = format!("{}{script}", self.prelude()?);
         self.shell(&session).start(&session, &script).await
+    }
+
+    /// As [`Call::start`], for the one script that the task is: [`Call::ahead`] goes with it.
+    ///
+    /// # Errors
+    /// As [`Shell::start_before`].
+    pub async fn start_task(&self, script: &str) -> Result<Child, Failure> {
+        let session = self.session().await?;
+        let script = format!("{}{script}", self.prelude()?);
+        self.shell(&session).start_before(&session, &script, self.ahead.clone()).await
     }
 
     /// Starts a script on a channel of its own, whose input stays open for what the script reads.

@@ -28,6 +28,7 @@ pub const COMMAND: ModuleSpec = ModuleSpec::new(
         arg("cmd", ArgKind::Str, "the command line, split into words, no shell"),
         arg("argv", ArgKind::List, "the words of the command"),
         arg("expand_argument_vars", ArgKind::Bool, "$NAME and ~ in the words are what the host has").default("true"),
+        arg("executable", ArgKind::Str, "taken with a warning: no shell reads the words"),
         CHDIR,
         CREATES,
         REMOVES,
@@ -220,22 +221,24 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     }
 }
 
-async fn run_command(call: &Call<'_>) -> Result<Done, Failure> {
-    let (world, module, args) = (call.world, call.module, call.args);
-    if call.check && module == "raw" {
-        return Ok(Done::skipped("skipped in --check: what it changes is not known"));
-    }
-    if module != "raw"
-        && let Some(done) = already(call).await?
-    {
-        return Ok(done);
-    }
-    let limit = world.limits.seconds;
-    let missing = super::node::mark();
+/// What a shell of the host runs for this call, how it is shown, and its input; `missing` is said where there is no such command.
+/// `Err` is the module's own no.
+type Prepared = Result<(String, Value, Option<String>), Done>;
+
+pub(super) fn prepare(call: &Call<'_>, missing: Option<&str>) -> Result<Prepared, Failure> {
+    let (module, args) = (call.module, call.args);
+    let limit = call.world.limits.seconds;
     let (line, shown): (String, Value) = if module == "command" {
+        if call.text("cmd").is_some_and(|cmd| !cmd.trim().is_empty()) && args.contains_key("argv") {
+            return Ok(Err(call.failed("parameters are mutually exclusive: cmd|argv", json!({"rc": 256}))));
+        }
+        if call.text("cmd").is_none() && !args.contains_key("argv") {
+            let what = "one of the following is required: free-form, cmd, argv";
+            return Ok(Err(call.failed(what, json!({"rc": 256, "cmd": ""}))));
+        }
         let words = words(args)?;
         if words.is_empty() {
-            return Ok(call.failed("no command given", json!({"rc": 256, "cmd": ""})));
+            return Ok(Err(call.failed("no command given", json!({"rc": 256, "cmd": ""}))));
         }
         let expand = call.flag("expand_argument_vars");
         let quoted = words
@@ -245,7 +248,12 @@ async fn run_command(call: &Call<'_>) -> Result<Done, Failure> {
             .map_err(|_| nul(call))?;
         let line = quoted.join(" ");
         let first = quoted.first().cloned().unwrap_or_default();
-        let look = format!("command -v {first} >/dev/null 2>&1 || {{ printf '%s' {missing} >&2; exit 2; }}\n");
+        let look = match missing {
+            Some(missing) => {
+                format!("command -v {first} >/dev/null 2>&1 || {{ printf '%s' {missing} >&2; exit 2; }}\n")
+            }
+            None => String::new(),
+        };
         let run = limit.map_or_else(|| format!("exec {line}"), |seconds| ended_after(&line, seconds));
         (format!("{look}{run}"), json!(words))
     } else {
@@ -268,14 +276,16 @@ async fn run_command(call: &Call<'_>) -> Result<Done, Failure> {
         };
         (line, json!(text))
     };
-    if call.check {
-        let message = "Command would have run if not in check mode";
-        let guarded = call.text("creates").is_some() || call.text("removes").is_some();
-        let result = json!({"changed": guarded, "cmd": shown, "rc": 0, "stdout": "", "stderr": "", "stdout_lines": [], "stderr_lines": [], "msg": message, "start": null, "end": null, "delta": null});
-        return Ok(if guarded { Done::changed(message, result) } else { Done::skipped_because(message, result) });
-    }
     let line = match call.text("chdir") {
-        Some(folder) => format!("cd {} || exit 2\n{line}", super::node::path_word(call, folder)?),
+        Some(folder) => {
+            let folder = super::node::path_word(call, folder)?;
+            match missing {
+                Some(mark) => {
+                    format!("cd {folder} 2>/dev/null || {{ printf '%s' {mark}cd >&2; exit 2; }}\n{line}")
+                }
+                None => format!("cd {folder} || exit 2\n{line}"),
+            }
+        }
         None => line,
     };
     let stdin = match args.get("stdin").filter(|stdin| !stdin.is_null()) {
@@ -288,12 +298,61 @@ async fn run_command(call: &Call<'_>) -> Result<Done, Failure> {
         }
         None => None,
     };
-    let mut done = carry_out(call, &line, shown, stdin).await?;
-    if let Some(map) = done.result.as_object_mut()
-        && map.get("stderr").and_then(Value::as_str) == Some(missing.as_str())
+    Ok(Ok((line, shown, stdin)))
+}
+
+/// What [`run`] would send for this call as one script, whatever it finds there; `None` where it asks before or speaks to it.
+pub(crate) fn script(call: &Call<'_>) -> Option<String> {
+    let asks =
+        ["creates", "removes", "stdin"].iter().any(|name| call.args.get(*name).is_some_and(|arg| !arg.is_null()));
+    if asks || call.check || call.background.is_some() || call.world.limits.seconds.is_some() {
+        return None;
+    }
+    let (line, _, _) = prepare(call, Some(&call.world.mark)).ok()?.ok()?;
+    Some(format!("{}{line}", call.prelude().ok()?))
+}
+
+async fn run_command(call: &Call<'_>) -> Result<Done, Failure> {
+    let module = call.module;
+    if call.check && module == "raw" {
+        return Ok(Done::skipped("skipped in --check: what it changes is not known"));
+    }
+    if module != "raw"
+        && let Some(done) = already(call).await?
     {
-        let name = map.get("cmd").and_then(|cmd| cmd.get(0)).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let message = format!("[Errno 2] No such file or directory: b'{name}'");
+        return Ok(done);
+    }
+    let missing = &call.world.mark;
+    let (line, shown, stdin) = match prepare(call, Some(missing))? {
+        Ok(prepared) => prepared,
+        Err(done) => return Ok(done),
+    };
+    if call.check {
+        let message = "Command would have run if not in check mode";
+        let guarded = call.text("creates").is_some() || call.text("removes").is_some();
+        let result = json!({"changed": guarded, "cmd": shown, "rc": 0, "stdout": "", "stderr": "", "stdout_lines": [], "stderr_lines": [], "msg": message, "start": null, "end": null, "delta": null});
+        return Ok(if guarded { Done::changed(message, result) } else { Done::skipped_because(message, result) });
+    }
+    let mut done = carry_out(call, &line, shown, stdin).await?;
+    if let (true, Some(shell), Some(map)) = (module == "command", call.text("executable"), done.result.as_object_mut())
+    {
+        let warning = format!(
+            "As of Ansible 2.4, the parameter 'executable' is no longer supported with the 'command' module. Not using '{shell}'."
+        );
+        map.insert("warnings".to_owned(), json!([warning]));
+    }
+    if let Some(map) = done.result.as_object_mut()
+        && let Some(what) =
+            map.get("stderr").and_then(Value::as_str).and_then(|said| said.strip_prefix(missing.as_str()))
+        && ["", "cd"].contains(&what)
+    {
+        let message = if what == "cd" {
+            let folder = call.text("chdir").unwrap_or_default();
+            format!("Unable to change directory before execution: [Errno 2] No such file or directory: b'{folder}'")
+        } else {
+            let name = map.get("cmd").and_then(|cmd| cmd.get(0)).and_then(Value::as_str).unwrap_or_default();
+            format!("[Errno 2] No such file or directory: b'{name}'")
+        };
         map.insert("rc".into(), json!(2));
         map.insert("msg".into(), json!(message));
         map.insert("stderr".into(), json!(""));
@@ -331,7 +390,7 @@ pub(super) async fn carry_out(
             child.close_input().await;
             child
         }
-        None => call.start(line).await?,
+        None => call.start_task(line).await?,
     };
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let masker = world.events.masker();

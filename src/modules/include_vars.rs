@@ -29,17 +29,15 @@ pub const SPEC: ModuleSpec = ModuleSpec::new(
 .free_form()
 .checks();
 
-fn read(call: &Call<'_>, path: &Path) -> Result<Vec<Var>, Failure> {
+fn read(call: &Call<'_>, path: &Path, hidden: &mut bool) -> Result<Vec<Var>, Failure> {
     let wrong = |what: String| Failure::new(Kind::Failed, what).on(call.host);
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| wrong(format!("{shown} cannot be read: {error}")))?;
-    if crate::vault::is_encrypted(&text) {
-        return Err(wrong(format!(
-            "{shown} is encrypted by Ansible Vault, and include_vars does not decrypt whole files yet"
-        ))
-        .mend("name it in vars_files, which does"));
-    }
-    let document = Document::read(&shown, &text)?;
+    let locked = crate::vault::is_encrypted(&text);
+    *hidden |= locked;
+    let text = if locked { call.templater.unlocked(path, text)? } else { text };
+    let document = Document::read(&shown, &text)
+        .map_err(|failure| Failure { snippet: failure.snippet.filter(|_| !locked), ..failure })?;
     match &document.root.value {
         Yaml::Map(entries) => Ok(entries
             .iter()
@@ -63,10 +61,20 @@ fn walk(folder: &Path, depth: i64, level: i64, out: &mut Vec<PathBuf>) -> std::i
 }
 
 pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
+    let mut done = include(call)?;
+    if let (crate::event::Outcome::Failed, Some(map)) = (done.outcome, done.result.as_object_mut()) {
+        let said = map.get("msg").cloned().unwrap_or_default();
+        map.entry("message").or_insert(said);
+    }
+    Ok(done)
+}
+
+fn include(call: &Call<'_>) -> Result<Done, Failure> {
     let wrong = |what: String| Failure::new(Kind::Failed, what).on(call.host);
     let file = call.text("file").or_else(|| call.text("cmd"));
     let mut vars: Vec<Var> = Vec::new();
     let mut files: Vec<String> = Vec::new();
+    let mut hidden = false;
     match (file, call.text("dir")) {
         (Some(_), Some(_)) => {
             return Ok(
@@ -83,7 +91,7 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
                     ));
                 }
             };
-            vars.extend(read(call, &path)?);
+            vars.extend(read(call, &path, &mut hidden)?);
             files.push(path.display().to_string());
         }
         (None, Some(dir)) => {
@@ -108,7 +116,11 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
                 .map_err(|error| wrong(format!("{} cannot be read: {error}", folder.display())))?;
             for path in found {
                 let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-                let known = endings.iter().any(|ending| name.ends_with(&format!(".{ending}")));
+                // An empty one stands for names without an ending.
+                let known = endings.iter().any(|ending| match ending.as_str() {
+                    "" => !name.contains('.'),
+                    ending => name.ends_with(&format!(".{ending}")),
+                });
                 if ignored.iter().any(|pattern| pattern.is_match(&name))
                     || matching.as_ref().is_some_and(|pattern| !pattern.is_match(&name))
                 {
@@ -118,19 +130,17 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
                     if call.flag("ignore_unknown_extensions") || name.starts_with('.') {
                         continue;
                     }
-                    return Ok(call.failed(
-                        format!("{} does not have a valid extension: {}", path.display(), endings.join(", ")),
-                        json!({}),
-                    ));
+                    let what = format!("{} does not have a valid extension: {}", path.display(), endings.join(", "));
+                    return Ok(call.failed(what.clone(), json!({"message": what})));
                 }
-                for var in read(call, &path)? {
+                for var in read(call, &path, &mut hidden)? {
                     vars.retain(|(name, _, _)| *name != var.0);
                     vars.push(var);
                 }
                 files.push(path.display().to_string());
             }
         }
-        (None, None) => return Ok(call.failed("either a file or a dir must be given", json!({}))),
+        (None, None) => return Ok(call.failed("Could not find file: either a file or a dir must be given", json!({}))),
     }
     let facts: Map<String, Value> = vars.iter().map(|(name, _, value)| (name.clone(), value.clone())).collect();
     let place = vars.first().map(|(_, place, _)| place.clone()).or_else(|| call.place.clone());
@@ -140,6 +150,10 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         }
         _ => (vars, Value::Object(facts)),
     };
-    let result = json!({"ansible_facts": facts, "ansible_included_var_files": files, "changed": false});
+    let mut result = json!({"ansible_facts": facts, "ansible_included_var_files": files, "changed": false});
+    if let (true, Some(map)) = (hidden, result.as_object_mut()) {
+        // What was encrypted is not shown.
+        map.insert("_ansible_no_log".to_owned(), json!(true));
+    }
     Ok(Done::ok(String::new(), result).with_effect(Effect::Vars(vars)))
 }

@@ -12,6 +12,7 @@ pub mod amv_restore;
 pub mod archive_collect;
 pub mod archive_deliver;
 pub mod assert;
+pub mod background;
 pub mod call;
 pub mod cluster_lock;
 pub mod cluster_logs;
@@ -56,7 +57,7 @@ pub mod world;
 
 use serde_json::{Map, Value};
 
-pub use call::{Call, Effect, Folders, Line};
+pub use call::{Background, Call, Effect, Folders, Line};
 pub use world::{Ask, Before, Choices, JobMeta, Limits, OurJob, RestoreChoices, RunInfo, World};
 
 use crate::event::Outcome;
@@ -130,6 +131,7 @@ pub const TABLE: &[ModuleSpec] = &[
     add_host::SPEC,
     add_host::GROUP_BY,
     assert::SPEC,
+    background::STATUS,
     command::COMMAND,
     command::RAW,
     command::SHELL,
@@ -248,9 +250,17 @@ pub fn scope(module: &str) -> Scope {
 /// # Errors
 /// What went wrong on that host.
 pub async fn on_host(call: &Call<'_>) -> Result<Done, Failure> {
+    match call.background {
+        Some(background) => background::run(call, background).await,
+        None => one(call).await,
+    }
+}
+
+async fn one(call: &Call<'_>) -> Result<Done, Failure> {
     match call.module {
         "add_host" => add_host::run(call).await,
         "assert" => assert::run(call).await,
+        "async_status" => background::status(call).await,
         "command" | "shell" | "raw" => command::run(call).await,
         "copy" => copy::run(call).await,
         "debug" => debug::run(call).await,

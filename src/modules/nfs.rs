@@ -60,7 +60,7 @@ pub enum NfsPlan {
 }
 
 /// The cluster's NFS host and its exported directory; `None` when it has none.
-fn export(world: &World) -> Result<Option<(String, String)>, Failure> {
+pub(super) fn export(world: &World) -> Result<Option<(String, String)>, Failure> {
     let all = world.vars.keys().filter(|host| in_cluster(world, host));
     let mut found: Vec<(String, String)> =
         all.filter_map(|host| Some((host.clone(), world.var(host, "pce_nfs_export")?))).collect();

@@ -361,6 +361,16 @@ pub(super) fn parent(path: &str) -> String {
     }
 }
 
+/// So many bytes, as a sentence about a file says it.
+pub(super) fn size(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
+        _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+    }
+}
+
 /// Whether bytes are text that can be shown.
 pub(super) fn showable(bytes: &[u8]) -> Option<&str> {
     const MOST: usize = 104_448;

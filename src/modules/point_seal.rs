@@ -7,8 +7,8 @@ use super::archive_collect::{AMV_FILE, FILE, required};
 use super::gravity_backup::{already_sealed, remove_from_node};
 use super::{Done, OurJob, World};
 use crate::catalog::{
-    Archive, ArchiveKind, ClusterFacts, Disk, Durations, Manifest, Note, Past, PointInProgress, Remark, Verdict,
-    Volume, Waiver, contents_rows, judge,
+    Archive, ArchiveKind, ClusterFacts, ContentsRow, Disk, Durations, Manifest, Note, Past, PointInProgress, Remark,
+    Verdict, Volume, Waiver, contents_rows, judge,
 };
 use crate::digest::Sha256;
 use crate::event::{Event, SummaryLine};
@@ -136,7 +136,7 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
         commands: work.commands.clone(),
         archives,
         complete: missing.is_empty(),
-        contents: contents_rows(has_amv, saved_amv, has_nfs, saved_nfs),
+        contents: covered(contents_rows(has_amv, saved_amv, has_nfs, saved_nfs), &point),
         durations: Durations {
             backup_seconds: work.backup_seconds,
             transfer_seconds: Some(transfer_seconds),
@@ -197,6 +197,23 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
         format!("{} {verdict}, {path}", meta.point),
         json!({"point": meta.point, "path": path, "verdict": verdict.to_string(), "complete": complete}),
     ))
+}
+
+/// What Gravity leaves out and we looked at ourselves, with where that is.
+fn covered(mut rows: Vec<ContentsRow>, point: &PointInProgress) -> Vec<ContentsRow> {
+    for (row, file, what) in [
+        ("DNS settings", "settings/dns.json", "what the names were"),
+        ("platform certificate", "settings/certificates.json", "its public part"),
+        ("NFS configuration", "settings/nfs.json", "mounts, volumes and exports"),
+    ] {
+        if !point.file(file).is_file() {
+            continue;
+        }
+        for row in rows.iter_mut().filter(|one| one.row == row) {
+            row.note.push_str(&format!("; {what} at that time: {file}"));
+        }
+    }
+    rows
 }
 
 /// Says in what files an archive lies that was received in volumes, or encrypted.
@@ -333,9 +350,9 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
         lines.push(line(
             "saved",
             format!(
-                "{} ({:.1} MiB, {} members) from {}",
+                "{} ({}, {} members) from {}",
                 archive.name,
-                archive.bytes as f64 / f64::from(1 << 20),
+                super::node::size(archive.bytes),
                 archive.members,
                 archive.source_path.split(':').next().unwrap_or(manifest.node.as_str())
             ),
@@ -383,10 +400,7 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
         lines.push(line("took", format!("backup {seconds:.0} s{before}{transfer}")));
     }
     if let Some(before) = work.history.first() {
-        lines.push(line(
-            "last time",
-            format!("{:.1} MiB, {} members", before.bytes as f64 / f64::from(1 << 20), before.members),
-        ));
+        lines.push(line("last time", format!("{}, {} members", super::node::size(before.bytes), before.members)));
     }
     for copy in &work.replicas {
         match &copy.outcome {

@@ -17,7 +17,7 @@ pub const SPEC: ModuleSpec = ModuleSpec::new(
         arg("creates", ArgKind::Str, "is this there (a glob), the script is not run"),
         arg("removes", ArgKind::Str, "is this not there (a glob), the script is not run"),
         arg("executable", ArgKind::Path, "what runs the script, instead of its first line"),
-        arg("decrypt", ArgKind::Bool, "taken; a vaulted script is refused").default("true"),
+        arg("decrypt", ArgKind::Bool, "a script of the vault is opened").default("true"),
     ],
 )
 .free_form();
@@ -27,10 +27,11 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     let line = call.text("cmd").unwrap_or_default();
     let words = shlex::split(line).ok_or_else(|| wrong(format!("script: a quote is not closed in {line:?}")))?;
     let Some((name, arguments)) = words.split_first() else {
-        return Ok(call.failed("script: no script is named", json!({})));
+        let what = "script: one of the following is required: _raw_params, cmd (no script is named)";
+        return Ok(call.failed(what, json!({})));
     };
     if let Some(done) = command::already(call).await? {
-        return Ok(done);
+        return Ok(Done::skipped_because(done.message, json!({"msg": done.result.get("msg"), "changed": false})));
     }
     let path = match call.search("files", name) {
         Ok(path) => path,
@@ -42,12 +43,12 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         return Ok(Done::skipped("skipped in --check: what the script changes is not known"));
     }
     let bytes = std::fs::read(&path).map_err(|error| wrong(format!("{} cannot be read: {error}", path.display())))?;
-    if bytes.starts_with(b"$ANSIBLE_VAULT;") {
-        return Err(wrong(format!(
-            "{} is encrypted by Ansible Vault, and script does not decrypt files yet",
-            path.display()
-        )));
-    }
+    let locked = bytes.starts_with(b"$ANSIBLE_VAULT;") && call.flag("decrypt");
+    let bytes = if locked {
+        call.templater.unlocked(&path, String::from_utf8_lossy(&bytes).into_owned())?.into_bytes()
+    } else {
+        bytes
+    };
     // The script lies on the host for as long as it runs, for nobody else to read.
     let mut child = call
         .open("umask 077\nt=$(mktemp \"${TMPDIR:-/tmp}/.ferry.XXXXXX\") || exit 3\ncat >\"$t\" && chmod 700 \"$t\" && printf '%s' \"$t\"\n")

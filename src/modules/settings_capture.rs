@@ -11,10 +11,14 @@ use serde_json::{Value, json};
 use super::{Done, World};
 use crate::catalog::{Entry, Point};
 use crate::failure::Failure;
-use crate::gravity::{self, Look, NodeFacts, TargetFacts, TargetQuestions};
+use crate::gravity::{self, Kept, KeptQuestions, Look, NodeFacts, TargetFacts, TargetQuestions};
 
 /// The file that holds what is compared.
 const SUMMARY: &str = "settings/summary.json";
+/// The topic of certificates in files.
+const FILES: &str = "certificate files";
+/// A certificate that ends within so many seconds is told.
+const SOON: i64 = 30 * 24 * 3600;
 /// How many differences are told one by one.
 const MOST: usize = 30;
 
@@ -82,6 +86,77 @@ fn shape(facts: &[NodeFacts], targets: &BTreeMap<String, TargetFacts>) -> Shape 
     shape
 }
 
+/// What was found in files, as facts that are compared.
+fn shape_of_files(kept: &BTreeMap<String, Kept>) -> Shape {
+    let mut shape = Shape::new();
+    for (host, kept) in kept {
+        for one in kept.certificates.iter().filter(|one| one.place.starts_with('/')) {
+            let fact = format!(
+                "{host}:{} {}, valid until {}, fingerprint {}",
+                one.place,
+                one.seen.subject,
+                date(one.seen.not_after),
+                one.seen.fingerprint
+            );
+            shape.entry(FILES.to_owned()).or_default().insert(fact);
+        }
+        shape.entry("NFS exports".to_owned()).or_default().extend(kept.exports.iter().cloned());
+    }
+    shape.retain(|_, facts| !facts.is_empty());
+    shape
+}
+
+/// `pce_certificate_paths`: a list, or one text with commas.
+fn certificate_paths(world: &World, host: &str) -> Vec<String> {
+    match world.vars.get(host).and_then(|vars| vars.get("pce_certificate_paths")) {
+        Some(Value::Array(paths)) => paths.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        Some(Value::String(text)) => {
+            text.split(',').map(str::trim).filter(|path| !path.is_empty()).map(str::to_owned).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Certificates in files of the nodes, and what the NFS host exports. What cannot be seen is told.
+async fn look_at_files(world: &World, nodes: &[(String, Option<String>)]) -> BTreeMap<String, Kept> {
+    let nfs = super::nfs::export(world).ok().flatten().map(|(host, _)| (host, None));
+    let hosts = nodes.iter().cloned().chain(nfs.filter(|(host, _)| !nodes.iter().any(|(node, _)| node == host)));
+    let looks = hosts.map(|(host, state_dir)| async move {
+        let questions = KeptQuestions {
+            paths: certificate_paths(world, &host),
+            state_dir: state_dir.clone().unwrap_or_default(),
+            platform_dns: state_dir.and_then(|_| world.var(&host, "pce_platform_dns")),
+        };
+        let look = async { gravity::kept(&world.session(&host).await?, &questions).await };
+        let look = look.await;
+        (host, look)
+    });
+    let mut all = BTreeMap::new();
+    for (host, look) in futures::future::join_all(looks).await {
+        match look {
+            Ok(kept) => {
+                all.insert(host, kept);
+            }
+            Err(failure) => {
+                world.warn(Some(&host), format!("its certificates and exports could not be read: {failure}")).await
+            }
+        }
+    }
+    all
+}
+
+/// Says which certificates end soon: Gravity's own renew nobody.
+async fn tell_ends(world: &World, kept: &BTreeMap<String, Kept>) {
+    let soon = jiff::Timestamp::now().as_second() + SOON;
+    for (host, kept) in kept {
+        let ending = kept.certificates.iter().filter(|one| one.seen.not_after.is_some_and(|end| end < soon));
+        for one in ending.filter(|one| one.place.starts_with('/')).take(MOST) {
+            let text = format!("the certificate {} ends on {}", one.place, date(one.seen.not_after));
+            world.warn(Some(host), text).await;
+        }
+    }
+}
+
 /// What is in one and not in the other, a sentence each.
 fn differences(before: &Shape, now: &Shape, then_word: &str, now_word: &str) -> Vec<String> {
     let mut all = Vec::new();
@@ -123,6 +198,8 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
         let state = |facts: &NodeFacts| facts.gravity.as_ref().map(|gravity| gravity.state_dir.clone());
         work.facts.iter().map(|facts| (facts.host.clone(), state(facts))).collect()
     };
+    let kept = look_at_files(world, &nodes).await;
+    tell_ends(world, &kept).await;
     let looks = nodes.into_iter().filter_map(|(host, state_dir)| Some((host, state_dir?))).map(
         |(host, state_dir)| async move {
             let questions = TargetQuestions {
@@ -150,7 +227,18 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
     }
     let before = last(world).await;
     let work = world.work.lock().await;
-    let now = shape(&work.facts, &targets);
+    let mut now = shape(&work.facts, &targets);
+    now.extend(shape_of_files(&kept));
+    let now = now;
+    let pem: String = kept
+        .iter()
+        .flat_map(|(host, kept)| {
+            kept.certificates.iter().map(move |one| format!("# {host}: {}\n{}", one.place, one.pem))
+        })
+        .collect();
+    let files_of = |of: fn(&Kept) -> Value| {
+        kept.iter().map(|(host, kept)| (host.clone(), of(kept))).collect::<serde_json::Map<String, Value>>()
+    };
     let topic = |of: fn(&TargetFacts) -> Value| {
         targets.iter().map(|(host, target)| (host.clone(), of(target))).collect::<serde_json::Map<String, Value>>()
     };
@@ -164,6 +252,8 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
             "settings/nfs.json",
             json!(topic(|target| json!({"mounts": target.nfs_mounts, "volumes": target.nfs_volumes}))),
         ),
+        ("settings/certificate-files.json", json!(files_of(|kept| json!(kept.certificates)))),
+        ("settings/exports.json", json!(files_of(|kept| json!(kept.exports)))),
         ("settings/nodes.json", json!(status.map(|status| &status.nodes))),
         ("settings/disks.json", json!(disks)),
         (SUMMARY, json!(now)),
@@ -177,6 +267,12 @@ pub(super) async fn run(world: &World) -> Result<Done, Failure> {
                 Ok(()) => written += 1,
                 Err(failure) => lost.push(failure),
             }
+        }
+    }
+    if let (Some(point), false) = (&work.point, pem.is_empty()) {
+        match point.write_file("settings/certificates.pem", pem.as_bytes()) {
+            Ok(()) => written += 1,
+            Err(failure) => lost.push(failure),
         }
     }
     drop(work);
@@ -209,10 +305,19 @@ pub(super) async fn tell_differences(world: &World, point: &Point) {
         }
         None => shape_of(point),
     };
-    let Some(then) = then else { return };
+    let Some(mut then): Option<Shape> = then else { return };
+    // The NFS host's exports; a node's own certificates are another cluster's in any case.
+    let exports = shape_of_files(&look_at_files(world, &[]).await);
     let work = world.work.lock().await;
-    let now = shape(&work.facts, &work.restoring.targets);
+    let mut now = shape(&work.facts, &work.restoring.targets);
     drop(work);
+    now.extend(exports);
+    then.remove(FILES);
+    now.remove(FILES);
+    // What was not looked at on both sides does not differ.
+    if super::nfs::export(world).ok().flatten().is_none() {
+        then.remove("NFS exports");
+    }
     let all = differences(&then, &now, "the point's cluster had", "the target has");
     for text in all.iter().take(MOST) {
         world.events.note(None, format!("differs: {text}"));

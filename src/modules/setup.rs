@@ -1,7 +1,7 @@
 //! `setup`: what a host says about itself, asked by sh.
 //!
-//! A small set of facts with Ansible's names and types, each told only where the host tells it. There is no Python on the
-//! host to report, so the facts about it are absent.
+//! A small set of facts with Ansible's names and types, each told only where the host tells it. A Python of the host's is
+//! named where there is one, and never run.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -41,6 +41,7 @@ say now "$(date '+%Y|%m|%d|%H|%M|%S|%s|%Z|%z|%A|%u|%V')"; say utc "$(date -u '+%
 say env "$(env)"
 for p in apt-get:apt dnf5:dnf5 dnf:dnf yum:yum zypper:zypper apk:apk pacman:pacman; do if have "${p%%:*}"; then say pkg "${p##*:}"; break; fi; done
 if [ -d /run/systemd/system ]; then say service systemd; elif have openrc; then say service openrc; else say service "$(cat /proc/1/comm 2>/dev/null)"; fi
+say python "$(command -v python3 || command -v python)"
 if have systemctl; then say systemctl 1; fi
 if [ -d /sys/fs/selinux ] && [ -r /sys/fs/selinux/enforce ]; then say selinux "$(cat /sys/fs/selinux/enforce)"; fi
 say dns "$(cat /etc/resolv.conf 2>/dev/null)"
@@ -401,6 +402,9 @@ fn base(said: &BTreeMap<String, String>, facts: &mut Map<String, Value>) {
     facts.insert("hostname".into(), json!(node_name.split('.').next().unwrap_or_default()));
     facts.insert("fqdn".into(), json!(fqdn));
     facts.insert("domain".into(), json!(fqdn.split_once('.').map_or("", |(_, domain)| domain)));
+    if !get("python").is_empty() {
+        facts.insert("python".into(), json!({"executable": get("python"), "type": "cpython"}));
+    }
     if !get("machine_id").is_empty() {
         facts.insert("machine_id".into(), json!(get("machine_id")));
     }

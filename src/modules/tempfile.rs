@@ -23,6 +23,11 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     if call.check {
         return Ok(Done::skipped("skipped in --check: the name is not known before it is made"));
     }
+    for name in ["prefix", "suffix"] {
+        if call.text(name).is_some_and(|part| part.contains('/')) {
+            return Ok(call.failed(format!("{name} must be a valid file name component"), json!({})));
+        }
+    }
     let state = call.text("state").unwrap_or("file");
     let prefix = node::word(call, call.text("prefix").unwrap_or("ansible."))?;
     let suffix = node::word(call, call.text("suffix").unwrap_or(""))?;

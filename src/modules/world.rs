@@ -64,6 +64,21 @@ pub struct Choices {
     pub restore: RestoreChoices,
 }
 
+impl Choices {
+    /// Nothing was asked for but to be carried out.
+    pub fn plain(patience: Duration) -> Self {
+        Self {
+            check: false,
+            only: Vec::new(),
+            label: None,
+            hold: None,
+            waive: BTreeMap::new(),
+            patience,
+            restore: RestoreChoices::default(),
+        }
+    }
+}
+
 /// What was asked for on the command line and concerns a restore.
 #[derive(Debug, Clone, Default)]
 pub struct RestoreChoices {
@@ -330,6 +345,8 @@ pub struct World {
     phases: Mutex<Vec<(String, f64)>>,
     /// The point that a migration made, once it may be restored.
     handed: Mutex<Option<crate::catalog::Point>>,
+    /// What a script says of itself, where it must not be taken for what a command says: new in each run.
+    pub mark: String,
     shells: Mutex<BTreeMap<String, Shell>>,
     sessions: tokio::sync::Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<Option<Session>>>>>,
     started: Mutex<Option<Running>>,
@@ -368,6 +385,7 @@ impl World {
             spool: None,
             phases: Mutex::default(),
             handed: Mutex::default(),
+            mark: super::node::mark(),
             shells: Mutex::default(),
             sessions: tokio::sync::Mutex::default(),
             started: Mutex::default(),

@@ -75,6 +75,8 @@ pub struct Plan {
     pub plays: Vec<PlannedPlay>,
     /// `-e`.
     pub extra: Map<String, Value>,
+    /// As strong as `-e`, and never templates: what ferry tells of a run, hosts' own words among it.
+    pub told: Map<String, Value>,
     /// `--limit`.
     pub limit: Option<String>,
     /// Hosts at once.
@@ -122,6 +124,7 @@ pub fn calls(items: &[Step], names: &[&str]) -> bool {
 pub fn shown(task: &Task) -> String {
     let name = task.common.name.as_ref().map_or(task.module, |name| name.text.as_str());
     let name = match &task.action {
+        Action::Named(name) if task.common.name.is_none() => name.text.as_str(),
         Action::NotBuilt(module) if task.common.name.is_none() => module.as_str(),
         _ => name,
     };
@@ -129,6 +132,13 @@ pub fn shown(task: &Task) -> String {
         Some(role) => format!("{} : {name}", role.name),
         None => name.to_owned(),
     }
+}
+
+/// The module of a task without a name.
+fn bare(task: &Task) -> String {
+    let whole = shown(task);
+    let role = task.role.as_ref().map(|role| format!("{} : ", role.name)).unwrap_or_default();
+    whole.strip_prefix(&role).unwrap_or(&whole).to_owned()
 }
 
 fn lines(items: &[Step], depth: usize, into: &mut Vec<String>) {
@@ -272,7 +282,14 @@ impl Plan {
                 file: playbook.file.clone(),
             });
         }
-        Ok(Self { plays, extra: extra.clone(), limit: limit.map(str::to_owned), forks, tags: Tags::default() })
+        Ok(Self {
+            plays,
+            extra: extra.clone(),
+            told: Map::new(),
+            limit: limit.map(str::to_owned),
+            forks,
+            tags: Tags::default(),
+        })
     }
 
     /// How many tasks there are, each counted once.
@@ -382,7 +399,9 @@ impl Plan {
                     let mut sorted = tags.clone();
                     sorted.sort_unstable();
                     all.extend(tags);
-                    out.push_str(&format!("      {}\tTAGS: [{}]\n", shown(task), sorted.join(", ")));
+                    // A task without a name is its module, without its role.
+                    let name = if task.common.name.is_some() { shown(task) } else { bare(task) };
+                    out.push_str(&format!("      {name}\tTAGS: [{}]\n", sorted.join(", ")));
                 }
                 Step::Block(block) => {
                     let chain: Vec<&[Text]> = outer.iter().copied().chain([block.common.tags.as_slice()]).collect();

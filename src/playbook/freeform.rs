@@ -97,8 +97,11 @@ pub(super) fn free_form(line: &str, known: &[&str]) -> Result<(String, Vec<(Stri
     Ok((rest.trim().to_owned(), args))
 }
 
-/// A line of `name=value` words and nothing else.
-pub(super) fn pairs(line: &str) -> Result<Vec<(String, String)>, String> {
+/// A line of `name=value` words and nothing else; what stands in `{{ }}` is one piece.
+///
+/// # Errors
+/// A word that is no such pair, a quote or a template that is not closed.
+pub fn pairs(line: &str) -> Result<Vec<(String, String)>, String> {
     words(line)?
         .into_iter()
         .map(|Word { start, end }| {

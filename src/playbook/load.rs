@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::read::{Parser, Within};
 use super::{Block, Common, ModuleTable, Play, Playbook, Role, Stands, Step, Text, Var};
 use crate::failure::{Failure, Kind, Place};
-use crate::settings::yaml::{Document, Yaml};
+use crate::settings::yaml::{Document, Node, Yaml};
 use crate::template::{Scope, Templater, is_template};
 
 /// How deep files stand in files.
@@ -37,6 +37,8 @@ pub struct RoleQuery {
     pub allow_duplicates: Option<bool>,
     /// What it is given.
     pub params: Vec<Var>,
+    /// A task includes or imports it.
+    pub included: bool,
 }
 
 impl Default for RoleQuery {
@@ -50,6 +52,7 @@ impl Default for RoleQuery {
             public: false,
             allow_duplicates: None,
             params: Vec::new(),
+            included: false,
         }
     }
 }
@@ -134,7 +137,18 @@ impl Loader {
             }
         }
         drop(warned);
+        self.trust(&document.root);
         Ok(document)
+    }
+
+    /// Notes the texts that the operator wrote: those of them that are conditions may come by way of a template.
+    fn trust(&self, node: &Node) {
+        match &node.value {
+            Yaml::Text(text) => self.templater.trust(text),
+            Yaml::List(items) => items.iter().for_each(|item| self.trust(item)),
+            Yaml::Map(entries) => entries.iter().for_each(|entry| self.trust(&entry.value)),
+            _ => {}
+        }
     }
 
     /// What the files that were read so far warn of, each once.
@@ -188,7 +202,7 @@ impl Loader {
     }
 
     /// A name that is needed while playbooks are read, rendered.
-    pub(super) fn early(&self, text: &Text, vars: &[Var]) -> Result<String, Failure> {
+    pub(super) fn early(&self, text: &Text, vars: &[Var], role: Option<&Role>) -> Result<String, Failure> {
         if !is_template(&text.text) {
             return Ok(text.text.clone());
         }
@@ -200,6 +214,10 @@ impl Loader {
             }
         }
         scope.data("playbook_dir", &Value::from(self.base.display().to_string()));
+        if let Some(role) = role {
+            scope.data("role_path", &Value::from(role.path.display().to_string()));
+            scope.data("role_name", &Value::from(role.name.clone()));
+        }
         for (name, value) in &self.extra {
             scope.written(name, value, None);
         }
@@ -222,6 +240,14 @@ impl Loader {
         }
         let document = self.document(path)?;
         self.playbook_of(&path.display().to_string(), &document, depth)
+    }
+
+    /// Reads the playbook `text`, whose failures name `file`.
+    ///
+    /// # Errors
+    /// As [`Loader::playbook`].
+    pub fn text(&self, file: &str, text: &str) -> Result<Playbook, Failure> {
+        self.playbook_text(file, text)
     }
 
     pub(super) fn playbook_text(&self, file: &str, text: &str) -> Result<Playbook, Failure> {
@@ -307,6 +333,15 @@ impl Loader {
                 all.extend(role.path.parent().map(|folder| folder.join(name)));
                 all.push(role.path.join("roles").join(name));
             }
+            if let [space, collection, role] = name.split('.').collect::<Vec<_>>().as_slice() {
+                let within = Path::new("ansible_collections").join(space).join(collection).join("roles").join(role);
+                let paths = std::env::var_os("ANSIBLE_COLLECTIONS_PATH").unwrap_or_default();
+                all.push(self.base.join("collections").join(&within));
+                all.extend(
+                    std::env::split_paths(&paths).filter(|path| path.is_absolute()).map(|path| path.join(&within)),
+                );
+                all.extend(home.iter().map(|home| home.join(".ansible/collections").join(&within)));
+            }
             all.push(self.base.join("roles").join(name));
             all.push(within.folder.join("roles").join(name));
             if self.roles_path.is_empty() {
@@ -340,6 +375,25 @@ impl Loader {
     /// A file of a role's folder: `main`, or the one that was named, with or without its ending.
     fn role_file(&self, folder: &Path, from: Option<&str>) -> Result<Option<PathBuf>, Failure> {
         let name = from.unwrap_or("main");
+        // A path that leads out of the role is none of its files.
+        let mut depth = 0_i64;
+        for part in Path::new(name).components() {
+            depth += match part {
+                std::path::Component::ParentDir => -1,
+                std::path::Component::CurDir => 0,
+                std::path::Component::Normal(_) => 1,
+                _ => -1000,
+            };
+            if depth < 0 {
+                return Err(Failure::new(
+                    Kind::CouldNotStart,
+                    format!(
+                        "Failed to find '{name}' as it is not inside the expected role path: '{}'",
+                        folder.display()
+                    ),
+                ));
+            }
+        }
         let names = [format!("{name}.yml"), format!("{name}.yaml"), format!("{name}.json"), name.to_owned()];
         for name in &names {
             let path = folder.join(name);
@@ -415,7 +469,7 @@ impl Loader {
             return Err(Failure::new(Kind::CouldNotStart, "roles depend on one another without an end")
                 .saw(query.name.text.clone()));
         }
-        let name = self.early(&query.name, &query.params)?;
+        let name = self.early(&query.name, &query.params, within.role.as_deref())?;
         let path = self
             .role_path(&name, within)
             .map_err(|failure| Failure { place: Some(query.name.place.clone()), ..failure })?;
@@ -470,6 +524,8 @@ impl Loader {
             params: query.params.clone(),
             parents: parents.to_vec(),
             allow_duplicates: allow_duplicates.unwrap_or(false),
+            included: query.included,
+            below: std::sync::OnceLock::new(),
         });
         let inside = Within {
             folder: Arc::new(path.join("tasks")),
@@ -486,6 +542,16 @@ impl Loader {
             handlers.extend(loaded.handlers);
             roles.extend(loaded.roles);
         }
+        let mut below = (Vec::new(), Vec::new());
+        for one in &roles {
+            if let Some((defaults, vars)) = one.below.get() {
+                below.0.extend(defaults.iter().cloned());
+                below.1.extend(vars.iter().cloned());
+            }
+            below.0.extend(one.defaults.iter().cloned());
+            below.1.extend(one.vars.iter().cloned());
+        }
+        let _ = role.below.set(below);
         if let Some(file) = self.role_file(&path.join("handlers"), text(&query.handlers_from).as_deref())? {
             let within = Within { handlers: true, ..inside.clone() };
             handlers.extend(self.tasks_in(&file, &within, 0)?);
@@ -528,7 +594,7 @@ impl Loader {
         let parents: Vec<Arc<Role>> =
             inside.iter().cloned().chain(inside.iter().flat_map(|role| role.parents.iter().cloned())).collect();
         let within = Within { folder: Arc::new(folder.to_path_buf()), role: inside, handlers: false, depth: 0 };
-        self.role(query, common, &within, &parents)
+        self.role(&RoleQuery { included: true, ..query.clone() }, common, &within, &parents)
     }
 }
 

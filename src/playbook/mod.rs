@@ -13,6 +13,7 @@ mod module;
 mod read;
 mod words;
 
+pub use freeform::pairs;
 pub use load::{LoadedRole, Loader, RoleQuery};
 pub use module::{Arg, ArgKind, ArgSpec, ModuleSpec, ModuleTable};
 pub use read::is_identifier;
@@ -221,6 +222,25 @@ pub struct Role {
     pub parents: Vec<Arc<Role>>,
     /// It may run more than once.
     pub allow_duplicates: bool,
+    /// It was included or imported by a task of its nearest parent, and is no dependency of it.
+    pub included: bool,
+    /// Defaults and variables of the roles that it depends on, in their order.
+    pub below: std::sync::OnceLock<(Vec<Var>, Vec<Var>)>,
+}
+
+impl Role {
+    /// The roles whose tasks included this one, nearest first.
+    pub fn includers(&self) -> Vec<&Self> {
+        let mut out = Vec::new();
+        let mut at = self;
+        while at.included
+            && let Some(parent) = at.parents.first()
+        {
+            out.push(parent.as_ref());
+            at = parent;
+        }
+        out
+    }
 }
 
 /// One entry of a list of tasks.
@@ -253,6 +273,8 @@ pub enum Action {
     IncludeRole(Box<RoleQuery>, Box<Common>),
     /// `meta`.
     Meta(Text),
+    /// The module's name is a template: known when the task runs.
+    Named(Text),
     /// Ansible has this module and ferry has not: only where told to behave as Ansible does, and then the task fails.
     NotBuilt(String),
 }
@@ -319,6 +341,10 @@ pub struct Task {
     pub retries: Option<Written>,
     /// `delay`, in seconds.
     pub delay: Option<Written>,
+    /// `async`, in seconds: how long it may go on without us.
+    pub background: Option<Written>,
+    /// `poll`, in seconds: how often it is asked for; 0 is not at all.
+    pub poll: Option<Written>,
     /// `listen`, of a handler.
     pub listen: Vec<Text>,
     /// The folder of its file.

@@ -318,7 +318,10 @@ impl ModuleSpec {
         for spec in self.args.iter().filter(|spec| spec.required && !out.contains_key(spec.name)) {
             errors.push(Failure::new(
                 Kind::CouldNotStart,
-                format!("{} needs the argument {}, and it is empty", self.name, spec.name),
+                format!(
+                    "{} needs the argument {}, and it is empty (missing required arguments: {})",
+                    self.name, spec.name, spec.name
+                ),
             ));
         }
         Failure::all(errors).map_or(Ok(out), Err)

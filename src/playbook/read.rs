@@ -251,7 +251,7 @@ impl<'a> Parser<'a> {
 
     /// A text that is needed while playbooks are read: templates in it see what is known by then.
     pub(super) fn early(&mut self, text: &Text, vars: &[Var]) -> Option<String> {
-        match self.loader.early(text, vars) {
+        match self.loader.early(text, vars, self.within.role.as_deref()) {
             Ok(text) => Some(text),
             Err(failure) => {
                 let spot = Spot { line: text.place.line, column: text.place.column };
@@ -923,6 +923,8 @@ impl<'a> Parser<'a> {
             until: Vec::new(),
             retries: None,
             delay: None,
+            background: None,
+            poll: None,
             listen: Vec::new(),
             folder: Arc::clone(&self.within.folder),
             role: self.within.role.clone(),
@@ -951,17 +953,8 @@ impl<'a> Parser<'a> {
                 "retries" => task.retries = self.written(value),
                 "delay" => task.delay = self.written(value),
                 // Without `async`, `poll` says nothing, in Ansible as well.
-                "poll" => {}
-                "async" => match &value.value {
-                    Yaml::Null => {}
-                    Yaml::Number(number) if number.as_u64() == Some(0) => {}
-                    _ => {
-                        let failure = self
-                            .failure(entry.key.spot, "async is known to Ansible and not built in ferry")
-                            .mend("remove it: a task waits for its command however long it takes; timeout: SECONDS bounds it");
-                        self.errors.push(failure);
-                    }
-                },
+                "poll" => task.poll = self.written(value),
+                "async" => task.background = self.written(value),
                 "listen" => task.listen = self.texts(value, "a topic of listen", false),
                 "action" | "local_action" => {
                     if name == "local_action" {
@@ -1033,6 +1026,13 @@ impl<'a> Parser<'a> {
         if words::ACTIONS.contains(&short.as_str()) {
             return self.action(task, &short, spot, value, line.as_deref(), extra_args, depth, before);
         }
+        if is_template(&name) && line.is_some() {
+            task.module = "command";
+            task.action = Action::Named(Text { text: name, place: self.place(spot) });
+            let args = self.named_values(value, line.as_deref(), extra_args, "action", false);
+            task.args = args.into_iter().map(|(arg, _)| arg).filter(|(name, _, _)| name != "args").collect();
+            return Some(Step::Task(Box::new(task)));
+        }
         let Some(module) = self.loader.modules.get(&name).copied() else {
             if self.loader.lenient && words::MODULES.contains(&short.as_str()) {
                 task.module = "ansible";
@@ -1055,13 +1055,20 @@ impl<'a> Parser<'a> {
         match &node.value {
             Yaml::Text(text) => {
                 let text = text.trim();
-                let (module, line) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+                let (module, line) = match text.strip_prefix("{{").and_then(|rest| rest.find("}}")) {
+                    Some(end) => text.split_at(end + 4),
+                    None => text.split_once(char::is_whitespace).unwrap_or((text, "")),
+                };
                 Some((module.to_owned(), line.trim().to_owned()))
             }
             Yaml::Map(entries) => {
                 let module = entries.iter().find(|entry| entry.name() == "module")?;
                 let text = self.text(&module.value, "module")?;
-                let (name, line) = text.text.split_once(char::is_whitespace).unwrap_or((&text.text, ""));
+                let whole = text.text.trim();
+                let (name, line) = match whole.strip_prefix("{{").and_then(|rest| rest.find("}}")) {
+                    Some(end) => whole.split_at(end + 4),
+                    None => whole.split_once(char::is_whitespace).unwrap_or((whole, "")),
+                };
                 Some((name.to_owned(), line.trim().to_owned()))
             }
             _ => {
@@ -1382,8 +1389,13 @@ impl<'a> Parser<'a> {
 
     fn import_role(&mut self, task: Task, query: &super::RoleQuery, spot: Spot) -> Option<Step> {
         let name = self.early(&query.name, &task.common.vars)?;
-        let query = super::RoleQuery { name: Text { text: name, place: query.name.place.clone() }, ..query.clone() };
-        let parents: Vec<Arc<Role>> = self.within.role.iter().cloned().collect();
+        let query = super::RoleQuery {
+            name: Text { text: name, place: query.name.place.clone() },
+            included: true,
+            ..query.clone()
+        };
+        let parents: Vec<Arc<Role>> =
+            self.within.role.iter().flat_map(|role| std::iter::once(role).chain(&role.parents)).cloned().collect();
         let common = Common { name: None, ..task.common };
         match self.loader.role(&query, &common, &self.within, &parents) {
             Ok(loaded) => {
@@ -1427,6 +1439,14 @@ impl<'a> Parser<'a> {
             Yaml::Map(entries) => {
                 for arg in entries.iter().filter(|arg| line.is_none() || arg.name() != "module") {
                     let name = self.key(arg);
+                    // `action: {module: NAME, args: {…}}`
+                    if let (true, "args", Yaml::Map(inner)) = (line.is_some(), name.as_str(), &arg.value.value) {
+                        for arg in inner {
+                            args.push((self.key(arg), self.place(arg.value.spot), arg.value.to_json()));
+                            names.push(arg.key.spot);
+                        }
+                        continue;
+                    }
                     args.push((name, self.place(arg.value.spot), arg.value.to_json()));
                     names.push(arg.key.spot);
                 }

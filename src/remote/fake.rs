@@ -63,8 +63,8 @@ impl FakeSession {
             .and_then(|(_, rest)| rest.split_once(';'))
             .map(|(nonce, _)| nonce.to_owned());
         let length = text
-            .split_once("head -c ")
-            .and_then(|(_, rest)| rest.split_once(')'))
+            .split_once(" -eq ")
+            .and_then(|(_, rest)| rest.split_once(' '))
             .and_then(|(length, _)| length.parse().ok());
         let mut child = FakeChild { session: self.clone(), pieces: VecDeque::new(), exit: Exit::Code(0), script: None };
         match (greeting, length) {

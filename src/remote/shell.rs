@@ -14,6 +14,10 @@
 //!
 //! A script is sent by its exact number of lines: one that was cut runs nothing. The loop ends with its input,
 //! so with the connection, and leaves nothing.
+//!
+//! One script may be sent ahead while the one before it runs ([`Ahead`]): the loop runs it only if that one ended with 0 and
+//! somebody still hears of it. So two tasks take one round trip where a link is long. Which script may be sent so is for
+//! the caller to know.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -44,16 +48,16 @@ run() {
       } | cat >&4 5>&- 6>&-
     } 6>&1 | cat >&3 5>&-
   )
-  printf '%s %s\n' "$n" "${r:-?}"
+  printf '%s %s\n' "$n" "${r:-?}" || exit 96
   [ -t 2 ] || printf '%s %s\n' "$n" "${r:-?}" >&2
 }
 "#;
 
 /// The loop. A request is the nonce, how the script is sent, and how many lines it has (`l`), or how many bytes (`b`): many
-/// lines are slow to read one by one. The first script comes with the loop itself, in one breath: what follows a script
+/// lines are slow to read one by one. `a` behind them: only if the script before ended with 0. The first script comes with the loop itself, in one breath: what follows a script
 /// that is read by `head` could be lost, for busybox's reads ahead.
 const LOOP: &str = r#"run
-while read -r n m k; do
+while read -r n m k g; do
   s=
   if [ "$m" = b ]; then
     s=$(head -c "$k"; echo x)
@@ -66,9 +70,13 @@ while read -r n m k; do
       k=$((k - 1))
     done
   fi
+  [ "$g" != a ] || [ "$r" = 0 ] || exit 95
   run
 done
 exit 0"#;
+
+/// So much a script that was sent ahead may say before the one before it has ended on both streams, in bytes.
+const MOST_EARLY: usize = 16 << 20;
 
 /// From so many bytes on a script is sent by its length.
 const LONG: usize = 4 << 10;
@@ -85,7 +93,15 @@ pub struct Shell {
 struct Open {
     session: Session,
     child: Child,
+    /// What was sent ahead and is not begun here yet: its nonce and its text.
+    ahead: Option<(String, String)>,
+    /// What that one has said already, behind the end of the one before it.
+    early: VecDeque<Piece>,
+    early_bytes: usize,
 }
+
+/// The script that follows for certain if the one before it ends with 0: the same text, in the same shell, and nothing between.
+pub type Ahead = Option<String>;
 
 impl Shell {
     /// A shell of which one script is expected: that runs on a channel of its own, without the loop and the processes that keep
@@ -100,6 +116,14 @@ impl Shell {
     /// # Errors
     /// As [`Session::open_root`].
     pub async fn start(&self, session: &Session, script: &str) -> Result<Child, Failure> {
+        self.start_before(session, script, None).await
+    }
+
+    /// As [`Shell::start`], and sends ahead what follows.
+    ///
+    /// # Errors
+    /// As [`Session::open_root`], and [`Kind::Unknown`] where something else follows than was sent ahead.
+    pub async fn start_before(&self, session: &Session, script: &str, ahead: Ahead) -> Result<Child, Failure> {
         // A scripted host says what its script says to the exchange that its tests know.
         let alone = self.alone.swap(false, Ordering::Relaxed);
         let free = if alone || matches!(session, Session::Fake(_)) {
@@ -112,8 +136,17 @@ impl Shell {
             child.close_input().await;
             return Ok(child);
         };
-        let nonce = format!("@@{:032x}", rand::random::<u128>());
-        let request = request(&nonce, script);
+        if let Some((sent, text)) = slot.as_mut().and_then(|open| open.ahead.take()) {
+            if text != script || !slot.as_ref().is_some_and(|open| open.session.same(session)) {
+                *slot = None;
+                return Err(Failure::new(Kind::Unknown, "a command was sent ahead, and whether it ran is not known")
+                    .on(session.host())
+                    .why("the connection was lost before its answer came, or another command follows"));
+            }
+            return Ok(Task::begin(slot, &sent, ahead, script.len()).await);
+        }
+        let nonce = new_nonce();
+        let request = request(&nonce, script, false);
         // A connection that was made anew has no shell yet.
         if slot.as_ref().is_some_and(|open| !open.session.same(session)) {
             *slot = None;
@@ -128,11 +161,9 @@ impl Shell {
             let first = quote(script.trim_end_matches('\n'))
                 .map_err(|nul| Failure::new(Kind::CouldNotStart, nul.to_string()))?;
             let child = session.open_root(&format!("{RUN}n={nonce}\ns={first}\n{LOOP}")).await?;
-            *slot = Some(Open { session: session.clone(), child });
+            *slot = Some(Open { session: session.clone(), child, ahead: None, early: VecDeque::new(), early_bytes: 0 });
         }
-        let ends = [End::new(&nonce), End::new(&nonce)];
-        let merged = slot.as_ref().is_some_and(|open| open.child.has_terminal());
-        Ok(Child::Shell(Box::new(Task { slot, ends, merged, ready: VecDeque::new(), lost: None })))
+        Ok(Task::begin(slot, &nonce, ahead, script.len()).await)
     }
 
     /// Runs a short script and gathers what it says, at most [`super::SHORT`] bytes of each stream.
@@ -152,13 +183,18 @@ impl Shell {
     }
 }
 
+fn new_nonce() -> String {
+    format!("@@{:032x}", rand::random::<u128>())
+}
+
 /// What is written to the loop for one script.
-fn request(nonce: &str, script: &str) -> String {
+fn request(nonce: &str, script: &str, ahead: bool) -> String {
     let script = script.trim_end_matches('\n');
+    let guard = if ahead { " a" } else { "" };
     if script.len() >= LONG {
-        format!("{nonce} b {}\n{script}", script.len())
+        format!("{nonce} b {}{guard}\n{script}", script.len())
     } else {
-        format!("{nonce} l {}\n{script}\n", script.split('\n').count())
+        format!("{nonce} l {}{guard}\n{script}\n", script.split('\n').count())
     }
 }
 
@@ -175,6 +211,54 @@ pub struct Task {
 }
 
 impl Task {
+    /// A script of `length` bytes that was sent under `nonce`; sends ahead what follows it.
+    async fn begin(mut slot: OwnedMutexGuard<Option<Open>>, nonce: &str, ahead: Ahead, length: usize) -> Child {
+        let ends = [End::new(nonce), End::new(nonce)];
+        let merged = slot.as_ref().is_some_and(|open| open.child.has_terminal());
+        // What is read by `head` may take with it what stands behind it.
+        let ahead = ahead.filter(|text| length < LONG && text.len() < LONG);
+        if let (Some(open), Some(text)) = (slot.as_mut(), ahead) {
+            let nonce = new_nonce();
+            // A link that is gone shows in the script that runs; of a request that was cut nothing runs.
+            if open.child.write(request(&nonce, &text, true).as_bytes()).await.is_ok() {
+                open.ahead = Some((nonce, text));
+            }
+        }
+        let early = slot.as_mut().map(|open| {
+            open.early_bytes = 0;
+            std::mem::take(&mut open.early)
+        });
+        let mut task = Self { slot, ends, merged, ready: VecDeque::new(), lost: None };
+        for piece in early.into_iter().flatten() {
+            task.hear(piece);
+        }
+        Child::Shell(Box::new(task))
+    }
+
+    /// Takes in what the loop said; what is behind this script's end is the next one's.
+    fn hear(&mut self, piece: Piece) {
+        let Some(open) = self.slot.as_mut() else { return };
+        let [out, err] = &mut self.ends;
+        let (end, bytes, wrap): (_, _, fn(Bytes) -> Piece) = match piece {
+            Piece::Out(bytes) => (out, bytes, Piece::Out),
+            Piece::Err(bytes) => (err, bytes, Piece::Err),
+        };
+        let behind = end.take(bytes, wrap, open.ahead.is_some(), &mut self.ready);
+        if !behind.is_empty() {
+            open.early_bytes += behind.len();
+            open.early.push_back(wrap(behind));
+        }
+        // Both ends come in one breath: a host that goes on and on between them is not heard any more.
+        if open.early_bytes > MOST_EARLY {
+            self.lost = Some(Exit::Lost("the script's end was not seen on both streams".to_owned()));
+        }
+    }
+
+    /// Something was sent behind this script and waits for its end.
+    fn has_ahead(&self) -> bool {
+        self.slot.as_ref().is_some_and(|open| open.ahead.is_some())
+    }
+
     pub(super) async fn next(&mut self) -> Option<Piece> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
@@ -184,17 +268,19 @@ impl Task {
                 return None;
             }
             let open = self.slot.as_mut()?;
-            let [out, err] = &mut self.ends;
             match Box::pin(open.child.next()).await {
-                Some(Piece::Out(bytes)) => out.take(bytes, Piece::Out, &mut self.ready),
-                Some(Piece::Err(bytes)) => err.take(bytes, Piece::Err, &mut self.ready),
+                Some(piece) => self.hear(piece),
                 None => {
                     // The shell ended under the script: the connection is gone, or the script killed its parent.
-                    let exit = match Box::pin(open.child.exit()).await {
-                        Exit::Lost(why) => Exit::Lost(why),
-                        other => Exit::Lost(format!("the shell that the script ran in ended ({other})")),
+                    let mut why = match Box::pin(open.child.exit()).await {
+                        Exit::Lost(why) => why,
+                        other => format!("the shell that the script ran in ended ({other})"),
                     };
-                    self.lost = Some(exit);
+                    if open.ahead.is_some() {
+                        why.push_str("; the next command was sent already, and ran if this one ended with 0");
+                    }
+                    self.lost = Some(Exit::Lost(why));
+                    let [out, err] = &mut self.ends;
                     out.rest(Piece::Out, &mut self.ready);
                     err.rest(Piece::Err, &mut self.ready);
                 }
@@ -225,13 +311,16 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         let ended = self.lost.is_none() && self.has_ended();
-        if !ended {
+        // The loop has ended where what was sent ahead was not to run.
+        let over = self.has_ahead() && self.exit_seen() != Exit::Code(0);
+        if !ended || over {
             *self.slot = None;
         }
     }
 }
 
-/// Looks for the end of one stream: the nonce, a blank, the exit code, a line feed, and nothing behind them.
+/// Looks for the end of one stream: the nonce, a blank, the exit code, a line feed; and nothing behind them, but where a script was
+/// sent ahead: then what that one says.
 #[derive(Debug)]
 struct End {
     nonce: Vec<u8>,
@@ -248,10 +337,11 @@ impl End {
         Self { nonce: nonce.as_bytes().to_vec(), held: Vec::new(), code: None }
     }
 
-    fn take(&mut self, bytes: Bytes, wrap: fn(Bytes) -> Piece, ready: &mut VecDeque<Piece>) {
+    /// Takes in a piece, and returns what stands behind the end where something `follows`.
+    fn take(&mut self, bytes: Bytes, wrap: fn(Bytes) -> Piece, follows: bool, ready: &mut VecDeque<Piece>) -> Bytes {
         if self.code.is_some() {
-            // Nobody but the loop can speak here, and it waits for us: a host that does so all the same is not heard.
-            return;
+            // Nobody but the loop can speak here. Where it waits for us, a host that does so all the same is not heard.
+            return if follows { bytes } else { Bytes::new() };
         }
         let bytes = if self.held.is_empty() {
             bytes
@@ -260,30 +350,47 @@ impl End {
             joined.extend_from_slice(&bytes);
             Bytes::from(joined)
         };
-        // Nothing follows the end, so it can only begin this far from the last byte.
-        let from = bytes.len().saturating_sub(self.nonce.len() + TRAILER);
+        // Where nothing follows the end, it can only begin this far from the last byte.
+        let from = if follows { 0 } else { bytes.len().saturating_sub(self.nonce.len() + TRAILER) };
         let Some(at) = self.begins(&bytes, from) else {
             ready.push_back(wrap(bytes));
-            return;
+            return Bytes::new();
         };
-        let tail = bytes.get(at..).unwrap_or_default();
-        if let Some(code) = tail.strip_suffix(b"\n").and_then(|line| line.get(self.nonce.len() + 1..)) {
-            self.code = Some(String::from_utf8_lossy(code).into_owned());
-        } else {
-            self.held = tail.to_vec();
-        }
+        let tail = bytes.slice(at..);
+        let line = if follows { tail.iter().position(|byte| *byte == b'\n') } else { tail.len().checked_sub(1) };
+        let code = line
+            .filter(|at| tail.get(*at) == Some(&b'\n'))
+            .and_then(|at| Some((at, tail.get(self.nonce.len() + 1..at)?)));
+        let behind = match code {
+            Some((line, code)) => {
+                self.code = Some(String::from_utf8_lossy(code).into_owned());
+                tail.slice(line + 1..)
+            }
+            None => {
+                self.held = tail.to_vec();
+                Bytes::new()
+            }
+        };
         if at > 0 {
             ready.push_back(wrap(bytes.slice(..at)));
         }
+        behind
     }
 
     /// Where the end begins, or may begin when more has come.
     fn begins(&self, bytes: &[u8], from: usize) -> Option<usize> {
-        (from..bytes.len()).find(|at| {
-            let tail = bytes.get(*at..).unwrap_or_default();
+        let first = self.nonce.first();
+        let mut at = from;
+        loop {
+            let tail = bytes.get(at..)?;
+            let here = tail.iter().position(|byte| Some(byte) == first)?;
+            let tail = tail.get(here..)?;
             let known = tail.len().min(self.nonce.len());
-            tail.get(..known) == self.nonce.get(..known)
-        })
+            if tail.get(..known) == self.nonce.get(..known) {
+                return Some(at + here);
+            }
+            at += here + 1;
+        }
     }
 
     /// What was held back and turned out to be no end.
@@ -408,6 +515,93 @@ mod tests {
         assert_eq!(said.text(), "own");
     }
 
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_sent_ahead_runs_only_behind_a_success() {
+        for words in ["dash", "bash --posix", "busybox sh"] {
+            let yard = tempfile::tempdir().unwrap();
+            let session = with(words, &yard);
+            let shell = Shell::default();
+            let note = yard.path().join("ran");
+            let ran = || std::fs::read_to_string(&note).unwrap_or_default();
+            let script = |at: usize, code: u8| format!("echo {at} >>{}; echo {at}; exit {code}", note.display());
+            let run = async |at: usize, code: u8, ahead: Option<(usize, u8)>| {
+                let ahead = ahead.map(|(at, code)| script(at, code));
+                let child = shell.start_before(&session, &script(at, code), ahead).await?;
+                gather("here", child, PATIENCE).await
+            };
+            for at in 0..9 {
+                let said = run(at, 0, Some((at + 1, 0))).await.unwrap();
+                assert_eq!((said.text(), said.exit), (at.to_string(), Exit::Code(0)), "{words}");
+            }
+            let said = run(9, 3, None).await;
+            assert!(matches!(&said, Err(failure) if failure.kind == Kind::Unknown), "another one follows: {said:?}");
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            std::fs::write(&note, "").unwrap();
+            let said = run(1, 3, Some((2, 0))).await.unwrap();
+            assert_eq!((said.text().as_str(), said.exit), ("1", Exit::Code(3)), "{words}");
+            assert_eq!(ran(), "1\n", "{words}: what was sent behind a failure ran");
+            // The same is asked for all the same (its failure was ignored): in a shell of its own, once.
+            let said = run(2, 0, Some((3, 0))).await.unwrap();
+            assert_eq!((said.text().as_str(), said.exit), ("2", Exit::Code(0)), "{words}");
+            let said = run(3, 0, None).await.unwrap();
+            assert_eq!((said.text().as_str(), ran().as_str()), ("3", "1\n2\n3\n"), "{words}");
+            // Nobody hears of the first any more: the second does not run.
+            std::fs::write(&note, "").unwrap();
+            let slow = format!("sleep 1.5; {}", script(4, 0));
+            let child = shell.start_before(&session, &slow, Some(script(5, 0))).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            drop(child);
+            tokio::time::sleep(Duration::from_millis(2000)).await;
+            assert!(!ran().contains('5'), "{words}: {}", ran());
+        }
+    }
+
+    /// What a script that was sent ahead says may stand in one piece with the end of the one before it.
+    #[test]
+    fn what_the_next_one_says_is_the_next_ones_however_the_bytes_are_cut() {
+        let whole = b"some @@ output@@00112233 0\nthe next @@one\n@@44556677 3\n";
+        for cut in 0..whole.len() {
+            for second in cut..whole.len() {
+                let mut ends = [End::new("@@00112233"), End::new("@@44556677")];
+                let mut said = [VecDeque::new(), VecDeque::new()];
+                for part in [&whole[..cut], &whole[cut..second], &whole[second..]] {
+                    let behind = ends[0].take(Bytes::copy_from_slice(part), Piece::Out, true, &mut said[0]);
+                    if !behind.is_empty() {
+                        let left = ends[1].take(behind, Piece::Out, false, &mut said[1]);
+                        assert!(left.is_empty());
+                    }
+                }
+                let text = |pieces: &VecDeque<Piece>| -> Vec<u8> {
+                    pieces.iter().flat_map(|(Piece::Out(bytes) | Piece::Err(bytes))| bytes.to_vec()).collect()
+                };
+                assert_eq!(ends.each_ref().map(|end| end.code.as_deref()), [Some("0"), Some("3")], "{cut} {second}");
+                assert_eq!(text(&said[0]), b"some @@ output", "{cut} {second}");
+                assert_eq!(text(&said[1]), b"the next @@one\n", "{cut} {second}");
+            }
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn scripts_that_are_sent_ahead_and_quick_keep_their_own_words() {
+        for words in ["dash", "bash --posix", "busybox sh"] {
+            let yard = tempfile::tempdir().unwrap();
+            let session = with(words, &yard);
+            let shell = Shell::default();
+            let script = |at: usize| format!("echo out {at}; echo err {at} >&2");
+            for at in 0..60 {
+                let ahead = (at < 59).then(|| script(at + 1));
+                let child = shell.start_before(&session, &script(at), ahead).await.unwrap();
+                // Slow to hear: the next one is through by then.
+                if at % 3 == 0 {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                let said = gather("here", child, PATIENCE).await.unwrap();
+                assert_eq!((said.text(), said.exit.clone()), (format!("out {at}"), Exit::Code(0)), "{words}");
+                assert_eq!(said.err_text().trim(), format!("err {at}"), "{words}");
+            }
+        }
+    }
+
     #[test]
     fn the_end_is_found_however_the_bytes_are_cut() {
         let whole = b"some @@ output @@0000 without a line feed@@00112233 17\n";
@@ -416,7 +610,8 @@ mod tests {
                 let mut end = End::new("@@00112233");
                 let mut ready = VecDeque::new();
                 for part in [&whole[..cut], &whole[cut..second], &whole[second..]] {
-                    end.take(Bytes::copy_from_slice(part), Piece::Out, &mut ready);
+                    let behind = end.take(Bytes::copy_from_slice(part), Piece::Out, false, &mut ready);
+                    assert!(behind.is_empty());
                 }
                 let said: Vec<u8> = ready
                     .iter()

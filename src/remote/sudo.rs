@@ -6,8 +6,7 @@
 //! The exchange. One channel runs `env LC_ALL=C sudo -k -S -p NONCE -- /bin/sh -c BOOTSTRAP`. sudo prints the
 //! nonce when it wants a password, and only then the password is sent, once; a second nonce means that it was
 //! wrong. The bootstrap prints a second nonce from the other side, and only after that the script is
-//! sent: so a password can never be read as a command, nor a command as a password. A third one says that the script was taken,
-//! for only then its own input may be sent. `-k` makes the
+//! sent: so a password can never be read as a command, nor a command as a password. `-k` makes the
 //! answer the same whether or not a ticket is cached. The bootstrap reads the script by its exact
 //! length before anything of it runs: a cut script runs nothing. No PTY, unless sudo refuses without one (requiretty):
 //! on a PTY standard error is not told apart and input has no end.
@@ -171,32 +170,43 @@ impl Denied {
     }
 }
 
-/// The shell line that reads `length` bytes of script, says that it is there and runs them. One line without line feeds,
-/// so that every login shell passes it on. Where the script is sent at once it says so when it has read all of it, on both
-/// streams: only then anything of the script could stand before it. Elsewhere it says so first, for a script must not be
-/// read as a password, and that the script is `whole` in a second word. Nobody may write what the script itself is to read before
-/// that: busybox's `head` takes more from a pipe than it gives out. Names stand in braces: with the flags `-i` and `-s` sudo
-/// gives the line to a shell, and hides every character from it but letters, digits and `$`.
-///
-/// A short line is read by the shell itself, byte by byte and none too many; to start `head` for it would take longer.
-fn bootstrap(ready: &str, whole: Option<&str>, length: usize, at_once: bool, one_line: bool) -> String {
-    let read = if one_line { "IFS= read -r s || exit 97".to_owned() } else { format!("s=$(head -c {length})") };
-    let read = format!("{read}; [ ${{#s}} -eq {length} ] || exit 97");
-    let word = |word: &str| format!("printf \"%s\\n\" {word}");
-    let talk = if at_once {
-        format!("{read}; {}; {} >&2", word(ready), word(ready))
-    } else {
-        let whole = whole.map(|whole| format!("; {}", word(whole))).unwrap_or_default();
-        format!("{}; {read}{whole}", word(ready))
-    };
-    format!(
-        "LC_ALL=C; export LC_ALL; PATH=${{PATH}}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; \
-         {talk}; eval \"${{s}}\""
-    )
+/// How the bootstrap reads the script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// By the shell itself, so many lines, each with its line feed: to start another program for a short script takes longer.
+    Lines(usize),
+    /// By a program, so many bytes.
+    Bytes,
 }
 
-/// The longest script that is read as a line, in bytes.
-const SHORT_LINE: usize = 1 << 10;
+/// The longest script that is read line by line, in bytes: the shell takes them one by one.
+const SHORT: usize = 2 << 10;
+
+/// The shell line that says that it is there and reads `length` bytes of script and runs them. One line without line feeds,
+/// so that every login shell passes it on. It says so on both streams where the script is sent at once: only then
+/// anything of the script could stand before it. Elsewhere nobody waits for the second word, and it would be taken
+/// for the script's own. Names stand in braces: with the flags `-i` and `-s` sudo gives the line to a shell, and hides every
+/// character from it but letters, digits and `$`.
+///
+/// What follows behind the script is the script's own input. The shell leaves it where it is, and `head` is known to do so in
+/// GNU's coreutils only: busybox's takes more from a pipe than it gives out. Elsewhere `dd` reads byte by byte.
+fn bootstrap(nonce: &str, length: usize, at_once: bool, reading: Reading) -> String {
+    let read = match reading {
+        Reading::Lines(1) => "IFS= read -r s || exit 97; s=${s}${n}".to_owned(),
+        Reading::Lines(lines) => format!(
+            "s=; k={lines}; while [ ${{k}} -gt 0 ]; do IFS= read -r l || exit 97; s=${{s}}${{l}}${{n}}; k=$((k-1)); done"
+        ),
+        Reading::Bytes => format!(
+            "s=$(case $(head --version 2>&1) in *GNU*) head -c {length};; *) dd ibs=1 obs=4096 count={length} 2>/dev/null;; esac)"
+        ),
+    };
+    let feed = if reading == Reading::Bytes { "" } else { "n=$(printf \"\\nx\"); n=${n%x}; " };
+    let both = if at_once { format!("printf \"%s\\n\" {nonce} >&2; ") } else { String::new() };
+    format!(
+        "LC_ALL=C; export LC_ALL; PATH=${{PATH}}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; \
+         printf \"%s\\n\" {nonce}; {both}{feed}{read}; [ ${{#s}} -eq {length} ] || exit 97; eval \"${{s}}\""
+    )
+}
 
 /// Exit code of the bootstrap when the script did not arrive whole.
 const CUT: i32 = 97;
@@ -253,17 +263,18 @@ async fn exchange(
     let at_once = manner == Manner::AtOnce;
     let plan = session.become_plan().clone();
     let host = session.host().to_owned();
-    // The shell's $( ) drops line feeds at the end, and the length must still agree.
-    let script = script.trim_end();
     let nonce: u128 = rand::random();
     let (prompt, ready) = (format!("ferry-{nonce:032x}-password"), format!("ferry-{nonce:032x}-ready"));
+    // The shell's $( ) drops line feeds at the end, and the length must still agree.
+    let mut script = script.trim_end().to_owned();
     // A scripted host counts the bytes that it is told of.
-    let one_line = script.len() <= SHORT_LINE && !script.contains('\n') && !matches!(session, Session::Fake(_));
-    let whole = format!("ferry-{nonce:032x}-whole");
-    let told_whole = !at_once && !one_line && !matches!(session, Session::Fake(_));
-    let boot = bootstrap(&ready, told_whole.then_some(&*whole), script.len(), at_once, one_line);
-    let sent = if one_line { format!("{script}\n") } else { script.to_owned() };
-    let script = sent.as_str();
+    let reading = if script.len() < SHORT && !matches!(session, Session::Fake(_)) {
+        script.push('\n');
+        Reading::Lines(script.matches('\n').count())
+    } else {
+        Reading::Bytes
+    };
+    let boot = bootstrap(&ready, script.len(), at_once, reading);
     let boot = quote(&boot).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
     let line = if plan.on {
         let mode = if at_once { "-n" } else { "-S" };
@@ -310,14 +321,6 @@ async fn exchange(
     let Talk { mut child, .. } = talk;
     if !sent {
         child.write(script.as_bytes()).await?;
-        if told_whole {
-            tokio::time::timeout(PATIENCE, until_whole(&mut child, &whole)).await.map_err(|_| {
-                Failure::new(Kind::Unreachable, "the shell did not take its script within 30 s")
-                    .on(&host)
-                    .why("the connection may be dead, or the host overloaded")
-                    .again()
-            })?;
-        }
         return Ok(Ok(child));
     }
     // In this order: what is given back last is heard first.
@@ -325,29 +328,6 @@ async fn exchange(
         child.unread(piece);
     }
     Ok(Ok(child))
-}
-
-/// Hears until the shell has its script, or has ended; what else was said is heard again.
-async fn until_whole(child: &mut Child, whole: &str) {
-    let (mut out, mut err) = (Vec::new(), Vec::new());
-    while out.len() + err.len() < MOST_BEFORE_READY {
-        match child.next().await {
-            Some(Piece::Out(bytes)) => out.extend_from_slice(&bytes),
-            Some(Piece::Err(bytes)) => err.extend_from_slice(&bytes),
-            None => break,
-        }
-        if let Some(at) = find(&out, whole) {
-            let behind = out.split_off(at + whole.len());
-            out.truncate(at);
-            let rest = behind.strip_prefix(b"\r").unwrap_or(&behind);
-            out.extend_from_slice(rest.strip_prefix(b"\n").unwrap_or(rest));
-            break;
-        }
-    }
-    // In this order: what is given back last is heard first.
-    for piece in [Piece::Err(err.into()), Piece::Out(out.into())] {
-        child.unread(piece);
-    }
 }
 
 enum Stop {

@@ -26,13 +26,26 @@ pub enum Form {
 /// Columns of a banner where there is no terminal.
 const COLUMNS: usize = 79;
 
-/// Shows events on standard output and standard error, on a thread of its own.
+/// Shows events on standard output and standard error, on a thread of its own. `playbooks` are files with how many plays each has:
+/// told with `-vv`.
 ///
 /// # Errors
 /// The system gives no further thread.
-pub fn spawn(window: Window, form: Form, verbosity: u8) -> std::io::Result<JoinHandle<()>> {
+pub fn spawn(
+    window: Window,
+    form: Form,
+    verbosity: u8,
+    playbooks: Vec<(String, usize)>,
+) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("ansible".to_owned()).spawn(move || {
         let mut shown = Shown { form, verbosity, out: Sink::stdout(), err: Sink::stderr(), check: false };
+        if verbosity > 1 {
+            for (file, plays) in &playbooks {
+                let name = file.rsplit('/').next().unwrap_or(file);
+                shown.out.put(&banner(&format!("PLAYBOOK: {name}")));
+                shown.out.put(&format!("{plays} plays in {file}\n"));
+            }
+        }
         loop {
             match window.next(Duration::from_secs(3600)) {
                 Seen::Event(event) => shown.event(&event.event),
@@ -67,7 +80,8 @@ pub fn dump(result: &Map<String, Value>, indent: bool) -> String {
         .keys()
         // How it came out stands before the result.
         .filter(|name| {
-            !name.starts_with("_ansible_") && !["changed", "failed", "skipped", "exception"].contains(&name.as_str())
+            !name.starts_with("_ansible_")
+                && !["changed", "failed", "skipped", "exception", "warnings", "deprecations"].contains(&name.as_str())
         })
         .collect();
     names.sort();
@@ -151,9 +165,9 @@ impl Shown {
                 let word = if *handler { "RUNNING HANDLER" } else { "TASK" };
                 self.out.put(&banner(&format!("{word} [{task}]")));
             }
-            Event::ItemEnded { host, item, outcome, ignored, result, .. } if self.form == Form::Playbook => {
+            Event::ItemEnded { host, item, outcome, result, .. } if self.form == Form::Playbook => {
                 let Value::Object(result) = result else { return };
-                self.line(host, Some(item), *outcome, *ignored, result);
+                self.line(host, Some(item), *outcome, result);
             }
             Event::TaskEnded { host, outcome, ignored, result, message, .. } => {
                 let nothing = Map::new();
@@ -175,9 +189,20 @@ impl Shown {
                 }
                 self.out.put(&format!("{text}\n"));
             }
+            Event::Polled { host, job, finished, failed } if self.form == Form::Playbook => {
+                let text = match (finished, failed) {
+                    (false, _) => format!("ASYNC POLL on {host}: jid={job} started=1 finished=0\n"),
+                    (true, false) => format!("ASYNC OK on {host}: jid={job}\n"),
+                    (true, true) => format!("ASYNC FAILED on {host}: jid={job}\n"),
+                };
+                self.out.put(&text);
+            }
             Event::Included { what, label, hosts } if self.form == Form::Playbook => {
                 let label = label.as_ref().map(|label| format!(" => (item={label})")).unwrap_or_default();
                 self.out.put(&format!("included: {what} for {}{label}\n", hosts.join(", ")));
+            }
+            Event::Note { host: None, text } if self.verbosity > 1 && text.starts_with("META: ") => {
+                self.out.put(&format!("{text}\n"));
             }
             // A failure that a rescue takes up is on standard output already.
             Event::Warning { text, .. } if text.starts_with("rescued: ") => {}
@@ -225,7 +250,7 @@ impl Shown {
             }
             return;
         }
-        self.line(host, None, outcome, ignored, result);
+        self.line(host, None, outcome, result);
         if ignored {
             self.out.put("...ignoring\n");
         }
@@ -253,7 +278,7 @@ impl Shown {
         format!(" => {}", dump(&shown, always || self.verbosity > 2))
     }
 
-    fn line(&mut self, host: &str, item: Option<&str>, outcome: Outcome, ignored: bool, result: &Map<String, Value>) {
+    fn line(&mut self, host: &str, item: Option<&str>, outcome: Outcome, result: &Map<String, Value>) {
         let who = match result.get("_ansible_delegated").and_then(Value::as_str) {
             Some(on) if on != host => format!("{host} -> {on}"),
             _ => host.to_owned(),
@@ -270,10 +295,9 @@ impl Shown {
             Outcome::Unreachable => format!("fatal: [{who}]: UNREACHABLE! => {}\n", dump(result, false)),
             Outcome::Failed | Outcome::Unknown => {
                 if let Some(message) = result.get("msg") {
+                    // Before the result, on standard output, as Ansible 2.19 has it; where it stands is told on standard error.
                     let said = message.as_str().map_or_else(|| message.to_string(), str::to_owned);
-                    if ignored {
-                        self.err.put(&format!("[ERROR]: Task failed: {said}\n"));
-                    }
+                    self.out.put(&format!("[ERROR]: Task failed: {said}\n"));
                 }
                 let json = dump(result, self.verbosity > 2);
                 match item {

@@ -21,6 +21,29 @@ pub struct Memory {
     pub runs: PathBuf,
     /// The run that is going on.
     pub except: String,
+    /// What was typed for it: only a run that did the same kind of work says what is to be expected.
+    pub command: Vec<String>,
+}
+
+/// What of a command line decides how long it takes: whether it only looks, and which parts it is about.
+fn kind_of_work(command: &[String]) -> (bool, Vec<String>) {
+    // What stands behind `--` is a command for hosts.
+    let own: Vec<&str> = command.iter().map(String::as_str).take_while(|word| *word != "--").collect();
+    let short = |word: &str| word.starts_with('-') && !word.starts_with("--") && word.contains('C');
+    let looks = own.iter().any(|word| *word == "--check" || short(word));
+    let mut parts: Vec<String> = own
+        .iter()
+        .zip(own.iter().skip(1).map(Some).chain(std::iter::once(None)))
+        .filter_map(|(word, next)| match word.strip_prefix("--only") {
+            Some("") => next.map(|next| (*next).to_owned()),
+            Some(rest) => rest.strip_prefix('=').map(str::to_owned),
+            None => None,
+        })
+        .flat_map(|parts| parts.split(',').map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    parts.sort_unstable();
+    parts.dedup();
+    (looks, parts)
 }
 
 /// An earlier run of the same play that came to a good end.
@@ -33,7 +56,7 @@ pub struct Past {
 }
 
 impl Memory {
-    /// The newest run that played `play` and ended with exit 0.
+    /// The newest run that played `play`, did the same kind of work, and ended with exit 0.
     pub fn of(&self, play: &str) -> Option<Past> {
         let mut runs: Vec<PathBuf> = std::fs::read_dir(&self.runs)
             .ok()?
@@ -44,17 +67,19 @@ impl Memory {
             .collect();
         // Ids begin with their time.
         runs.sort();
-        runs.iter().rev().take(MOST_RUNS).find_map(|journal| past(journal, play))
+        let kind = kind_of_work(&self.command);
+        runs.iter().rev().take(MOST_RUNS).find_map(|journal| past(journal, play, &kind))
     }
 }
 
-fn past(journal: &std::path::Path, play: &str) -> Option<Past> {
+fn past(journal: &std::path::Path, play: &str, kind: &(bool, Vec<String>)) -> Option<Past> {
     let mut past = Past { seconds: 0.0, steps: HashMap::new() };
     let (mut same, mut well) = (false, false);
     for event in Reader::open(journal).ok()? {
         match event.ok()?.event {
             // One that was carried on took other steps in each part.
             Event::RunStarted { resumes: Some(_), .. } => return None,
+            Event::RunStarted { command, .. } if kind_of_work(&command) != *kind => return None,
             Event::PlayStarted { play: name, .. } => {
                 if !same && name != play {
                     return None;
@@ -70,4 +95,24 @@ fn past(journal: &std::path::Path, play: &str) -> Option<Past> {
         }
     }
     (same && well).then_some(past)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(line: &str) -> (bool, Vec<String>) {
+        kind_of_work(&line.split(' ').map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_look_is_not_compared_with_a_backup_nor_a_part_with_the_whole() {
+        assert_eq!(kind("ferry backup prod"), (false, vec![]));
+        for look in ["ferry backup prod --check", "ferry backup prod -C", "ferry run p.yml -DC"] {
+            assert!(kind(look).0, "{look}");
+        }
+        assert_eq!(kind("ferry exec prod -- tar -C /x"), (false, vec![]));
+        assert_eq!(kind("ferry backup prod --only nfs,amv"), kind("ferry backup prod --only=amv --only nfs --label x"));
+        assert_ne!(kind("ferry backup prod --only nfs"), kind("ferry backup prod"));
+    }
 }

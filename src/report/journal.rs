@@ -1019,7 +1019,23 @@ pub fn list(runs: &Path) -> io::Result<Vec<(PathBuf, Result<RunSummary, Failure>
             folders.push(path);
         }
     }
-    // Ids begin with their time.
-    folders.sort();
-    Ok(folders.into_iter().rev().map(|dir| (dir.clone(), summarise(&dir))).collect())
+    let mut all: Vec<_> = folders.into_iter().map(|dir| (dir.clone(), summarise(&dir))).collect();
+    // Ids begin with their second; within one the journal says which was first.
+    all.sort_by_cached_key(|(dir, run)| (second(dir), run.as_ref().ok().and_then(|run| run.started), dir.clone()));
+    all.reverse();
+    Ok(all)
+}
+
+/// The second in which a run began, by its folder's name.
+fn second(dir: &Path) -> String {
+    dir.file_name().unwrap_or_default().to_string_lossy().chars().take(16).collect()
+}
+
+/// The folder of the run that began last.
+pub fn newest(runs: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(runs).into_iter().flatten().filter_map(Result::ok);
+    let all: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.join(FILE).is_file()).collect();
+    let last = all.iter().map(|dir| second(dir)).max()?;
+    let started = |dir: &PathBuf| summarise(dir).ok().and_then(|run| run.started);
+    all.into_iter().filter(|dir| second(dir) == last).max_by_key(|dir| (started(dir), dir.clone()))
 }

@@ -166,6 +166,7 @@ pub(super) fn host_of(event: &Event) -> Option<&str> {
         Event::TaskEnded { host, .. }
         | Event::ItemEnded { host, .. }
         | Event::Retrying { host, .. }
+        | Event::Polled { host, .. }
         | Event::Line { host, .. }
         | Event::Logged { host, .. }
         | Event::Progress { host, .. }
@@ -573,6 +574,14 @@ pub(super) fn body(event: &Stamped, width: usize, style: Style, output: Output) 
             let text = format!("{}{item}not yet as it is wanted; tried {left} times more", pen.host(Some(host)));
             pen.put("    ", Paint::None, &text, Paint::Yellow);
         }
+        Event::Polled { host, job, finished, failed } => {
+            let how = match (finished, failed) {
+                (false, _) => "goes on",
+                (true, false) => "has ended",
+                (true, true) => "has failed",
+            };
+            pen.put("    ", Paint::None, &format!("{}{job} {how}", pen.host(Some(host))), Paint::Dim);
+        }
         Event::Included { what, label, hosts } => {
             let label = label.as_ref().map(|label| format!(" ({label})")).unwrap_or_default();
             pen.put("    ", Paint::None, &format!("{what}{label} for {}", hosts.join(", ")), Paint::Dim);
@@ -661,6 +670,8 @@ pub(super) fn body(event: &Stamped, width: usize, style: Style, output: Output) 
                     let counts = counts.iter().filter(|(word, count)| **count > 0 && *word != "ignored_changed");
                     (host.clone(), counts.map(|(word, count)| format!("{word} {count}")).collect::<Vec<_>>().join(", "))
                 })
+                // Nodes that were only looked at for their cluster have nothing of their own to count.
+                .filter(|(_, counts): &(String, String)| !counts.is_empty())
                 .collect();
             pen.table(&rows);
             let (sign, paint) = if *exit == 0 { ("✓", Paint::Green) } else { ("✗", Paint::Red) };

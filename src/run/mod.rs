@@ -36,6 +36,18 @@ use crate::template::{Scope, Templater};
 /// Counts per host, as Ansible's recap has them.
 pub type Recap = BTreeMap<String, BTreeMap<String, u64>>;
 
+/// Reads the inventory again.
+pub type Reread = Arc<dyn Fn() -> Result<Inventory, Failure> + Send + Sync>;
+
+/// What came into the inventory while the run went on.
+#[derive(Debug, Clone)]
+enum Grown {
+    /// `add_host`: name, groups, variables.
+    Host(String, Vec<String>, Map<String, Value>),
+    /// `group_by`: host, group, parents.
+    Group(String, String, Vec<String>),
+}
+
 /// How a run is meant, beside its plan.
 pub struct Options {
     /// Hosts, groups and their variables; modules may add to them.
@@ -64,6 +76,10 @@ pub struct Options {
     pub become_user: Option<String>,
     /// Facts are gathered where a play does not say.
     pub gathering: bool,
+    /// How often a task in the background is asked for, in seconds, where it does not say.
+    pub poll: Option<u64>,
+    /// Reads the inventory again (`meta: refresh_inventory`).
+    pub reread: Option<Reread>,
     /// Asks for a value of `vars_prompt`: the question, whether it is shown while it is typed.
     pub prompt: Option<Arc<dyn Fn(&str, bool) -> Option<String> + Send + Sync>>,
 }
@@ -96,11 +112,38 @@ impl Standing {
     }
 }
 
+/// Where all hosts stand, and how often that may have changed.
+#[derive(Default)]
+struct Standings {
+    of: HashMap<String, Standing>,
+    changes: u64,
+}
+
+impl Standings {
+    fn get(&self, host: &str) -> Option<&Standing> {
+        self.of.get(host)
+    }
+
+    fn entry(&mut self, host: String) -> std::collections::hash_map::Entry<'_, String, Standing> {
+        self.changes += 1;
+        self.of.entry(host)
+    }
+
+    fn remove(&mut self, host: &str) {
+        self.changes += 1;
+        self.of.remove(host);
+    }
+}
+
 /// What changes while a run goes on.
 #[derive(Default)]
 struct State {
     recap: Recap,
-    standing: HashMap<String, Standing>,
+    standing: Standings,
+    /// The magic lists of the play's hosts, with [`Standings::changes`] when they were made: all, those that go on, those of the batch.
+    lists: Option<(u64, [crate::template::Ready; 3])>,
+    /// The magic variable `groups`, until the inventory changes.
+    groups: Option<crate::template::Ready>,
     /// Facts of hosts, as they were gathered.
     facts: HashMap<String, Map<String, Value>>,
     /// Inventory and facts of a host, as templates see them; dropped when either changes.
@@ -115,6 +158,14 @@ struct State {
     handlers: Vec<Arc<Task>>,
     /// Roles that ran on a host.
     roles_done: BTreeSet<(String, String)>,
+    /// Roles of which a task did something on a host: only such a one is done.
+    roles_ran: BTreeSet<(String, usize)>,
+    /// How many hosts at once a task is for (`throttle`), where hosts go on by themselves; by where it stands.
+    gates: HashMap<(String, usize, usize), Arc<tokio::sync::Semaphore>>,
+    /// What came into the inventory: it stays when that is read again.
+    grown: Vec<Grown>,
+    /// How often `clear_host_errors` was met.
+    clearings: u64,
     /// Roles that were included with `public`.
     open_roles: Vec<Arc<Role>>,
     /// Files of `vars_files`, read.
@@ -146,6 +197,8 @@ struct Shared {
     limit: Option<String>,
     forks: usize,
     options: Carried,
+    /// Magic variables that stay the same for the whole run.
+    constants: std::sync::OnceLock<Scope>,
 }
 
 /// [`Options`] without what is kept elsewhere.
@@ -162,6 +215,8 @@ struct Carried {
     become_method: Option<String>,
     become_user: Option<String>,
     gathering: bool,
+    poll: Option<u64>,
+    reread: Option<Reread>,
     prompt: Option<Arc<dyn Fn(&str, bool) -> Option<String> + Send + Sync>>,
 }
 
@@ -176,7 +231,7 @@ impl Shared {
 
     fn active(&self, hosts: &[String]) -> Vec<String> {
         let state = self.state();
-        hosts.iter().filter(|host| state.standing.get(*host).copied().unwrap_or_default().goes_on()).cloned().collect()
+        hosts.iter().filter(|host| state.standing.get(host).copied().unwrap_or_default().goes_on()).cloned().collect()
     }
 
     fn stand(&self, host: &str, change: impl FnOnce(&mut Standing)) {
@@ -211,6 +266,8 @@ struct PlayRun<'a> {
     force_handlers: bool,
     /// Nothing of the play is begun any more, since too much failed.
     broken: std::sync::atomic::AtomicBool,
+    /// A task that one host ran for all has failed: who is left is no question then.
+    for_all: std::sync::atomic::AtomicBool,
     /// `meta: end_play`.
     ended: std::sync::atomic::AtomicBool,
 }
@@ -248,6 +305,9 @@ pub async fn carry_on(world: &World, plan: &Plan, options: Options, earlier: Opt
     for (name, value) in &plan.extra {
         extra_scope.written(name, value, None);
     }
+    for (name, value) in &plan.told {
+        extra_scope.data(name, value);
+    }
     let begun = options.start_at.is_none();
     let shared = Arc::new(Shared {
         inventory: RwLock::new(options.inventory),
@@ -259,6 +319,7 @@ pub async fn carry_on(world: &World, plan: &Plan, options: Options, earlier: Opt
         tags: plan.tags.clone(),
         limit: plan.limit.clone(),
         forks: plan.forks.max(1),
+        constants: std::sync::OnceLock::new(),
         options: Carried {
             loader: options.loader,
             diff: options.diff,
@@ -272,6 +333,8 @@ pub async fn carry_on(world: &World, plan: &Plan, options: Options, earlier: Opt
             become_method: options.become_method,
             become_user: options.become_user,
             gathering: options.gathering,
+            poll: options.poll,
+            reread: options.reread,
             prompt: options.prompt,
         },
     });
@@ -322,10 +385,12 @@ impl Runner<'_> {
                 let mut state = shared.state();
                 state.play_hosts.clone_from(&hosts);
                 state.play_batch.clone_from(&batch);
+                state.lists = None;
                 state.notified.clear();
                 state.open_roles.clear();
                 state.handlers = flat_handlers(&play.play.handlers);
                 state.roles_done.clear();
+                state.roles_ran.clear();
                 for host in &batch {
                     let standing = state.standing.entry(host.clone()).or_default();
                     standing.ended = false;
@@ -342,13 +407,15 @@ impl Runner<'_> {
                 max_fail: percentage,
                 force_handlers: if play.play.force_handlers.is_some() { force } else { shared.options.force_handlers },
                 broken: std::sync::atomic::AtomicBool::new(false),
+                for_all: std::sync::atomic::AtomicBool::new(false),
                 ended: std::sync::atomic::AtomicBool::new(false),
             };
             let gone_before = self.gone(&hosts);
             walk::play(self, &run).await;
             let gone = self.gone(&hosts) - gone_before;
             if run.broken.load(std::sync::atomic::Ordering::SeqCst) || gone >= batch.len() {
-                if self.gone(&batch) >= batch.len() {
+                let for_all = run.for_all.load(std::sync::atomic::Ordering::SeqCst);
+                if self.gone(&batch) >= batch.len() && !(for_all && shared.options.compat) {
                     self.world.events.tell(Event::NoHostsLeft);
                 }
                 on = false;
@@ -365,7 +432,7 @@ impl Runner<'_> {
         let state = self.shared.state();
         hosts
             .iter()
-            .filter(|host| state.standing.get(*host).is_some_and(|standing| standing.failed || standing.unreachable))
+            .filter(|host| state.standing.get(host).is_some_and(|standing| standing.failed || standing.unreachable))
             .count()
     }
 
@@ -562,7 +629,8 @@ fn skipped(reason: &str, condition: Option<&str>) -> Map<String, Value> {
     result.insert("skipped".to_owned(), json!(true));
     result.insert("skip_reason".to_owned(), json!(reason));
     if let Some(condition) = condition {
-        result.insert("false_condition".to_owned(), json!(condition));
+        // What was written as a truth is one.
+        result.insert("false_condition".to_owned(), if condition == "false" { json!(false) } else { json!(condition) });
     }
     result
 }

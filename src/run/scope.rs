@@ -13,7 +13,7 @@ use crate::failure::{Failure, Kind};
 use crate::name::HostName;
 use crate::plan::PlannedPlay;
 use crate::playbook::{Common, Flag, Role, Task, Var};
-use crate::template::{HostScopes, Scope, Templater};
+use crate::template::{HostScopes, Ready, Scope, Templater};
 
 /// What stands around a task: blocks, files, roles, the play at the end.
 #[derive(Debug)]
@@ -105,6 +105,12 @@ impl HostScopes for HostVarsOf {
         self.0.upgrade().map(|shared| shared.inventory().hosts().map(ToString::to_string).collect()).unwrap_or_default()
     }
 
+    fn matching(&self, pattern: &str) -> Option<Vec<String>> {
+        let shared = self.0.upgrade()?;
+        let inventory = shared.inventory();
+        crate::plan::select(&inventory, pattern, None).ok()
+    }
+
     fn scope(&self, host: &str) -> Option<Scope> {
         let shared = self.0.upgrade()?;
         let known = {
@@ -132,8 +138,8 @@ impl Shared {
                     scope.written(variable, value, inventory.place_of(&name, variable));
                 }
             }
-            scope.data("groups", inventory.groups_value());
         }
+        scope.ready("groups", &self.groups());
         if !scope.knows("group_names") {
             scope.data("group_names", &json!([]));
         }
@@ -152,6 +158,35 @@ impl Shared {
         scope.data("inventory_hostname_short", &json!(host.split('.').next().unwrap_or(host)));
         state.bases.insert(host.to_owned(), scope.clone());
         scope
+    }
+
+    fn groups(&self) -> Ready {
+        if let Some(ready) = &self.state().groups {
+            return ready.clone();
+        }
+        let ready = Ready::of(self.inventory().groups_value());
+        self.state().groups = Some(ready.clone());
+        ready
+    }
+
+    /// The magic lists of the play's hosts: all, those that go on, those of the batch that go on.
+    fn lists(&self) -> [Ready; 3] {
+        let state = self.state();
+        let changes = state.standing.changes;
+        if let Some((made, lists)) = &state.lists
+            && *made == changes
+        {
+            return lists.clone();
+        }
+        let (all, batch) = (state.play_hosts.clone(), state.play_batch.clone());
+        drop(state);
+        let lists = [
+            Ready::of(&json!(all)),
+            Ready::of(&json!(self.active_of_play(&all))),
+            Ready::of(&json!(self.active_of_play(&batch))),
+        ];
+        self.state().lists = Some((changes, lists.clone()));
+        lists
     }
 
     /// A host's variables without a play around them.
@@ -175,21 +210,26 @@ impl Shared {
             Some(host) => {
                 state.bases.remove(host);
             }
-            None => state.bases.clear(),
+            None => {
+                state.bases.clear();
+                state.groups = None;
+            }
         }
     }
 
     fn magic(&self, scope: &mut Scope, host: &str) {
         scope.data("inventory_hostname", &json!(host));
-        let (play_hosts, batch) = {
-            let state = self.state();
-            (state.play_hosts.clone(), state.play_batch.clone())
-        };
-        let on = self.active_of_play(&batch);
-        scope.data("ansible_play_hosts_all", &json!(play_hosts));
-        scope.data("ansible_play_hosts", &json!(self.active_of_play(&play_hosts)));
-        scope.data("play_hosts", &json!(on));
-        scope.data("ansible_play_batch", &json!(on));
+        let [all, on, batch] = self.lists();
+        scope.ready("ansible_play_hosts_all", &all);
+        scope.ready("ansible_play_hosts", &on);
+        scope.ready("play_hosts", &batch);
+        scope.ready("ansible_play_batch", &batch);
+        scope.merge(self.constants.get_or_init(|| self.constant()));
+    }
+
+    /// What is the same for all hosts and tasks.
+    fn constant(&self) -> Scope {
+        let mut scope = Scope::new();
         scope.data("ansible_check_mode", &json!(self.check));
         scope.data("ansible_diff_mode", &json!(self.options.diff));
         scope.data("ansible_verbosity", &json!(self.options.verbosity));
@@ -205,13 +245,14 @@ impl Shared {
             &json!({"full": "2.19.14", "major": 2, "minor": 19, "revision": 14, "string": "2.19.14"}),
         );
         scope.data("ansible_playbook_python", &json!(python()));
+        scope
     }
 
     fn active_of_play(&self, hosts: &[String]) -> Vec<String> {
         let state = self.state();
         hosts
             .iter()
-            .filter(|host| state.standing.get(*host).is_none_or(|standing| !standing.failed && !standing.unreachable))
+            .filter(|host| state.standing.get(host).is_none_or(|standing| !standing.failed && !standing.unreachable))
             .cloned()
             .collect()
     }
@@ -286,6 +327,9 @@ impl Runner<'_> {
         }
         if let Some(role) = role {
             for role in role.parents.iter().rev().chain([role]) {
+                if let Some((_, vars)) = role.below.get() {
+                    write_all(&mut scope, vars);
+                }
                 write_all(&mut scope, &role.vars);
             }
         }
@@ -308,17 +352,27 @@ impl Runner<'_> {
             scope.data("role_name", &json!(role.name));
             scope.data("ansible_role_name", &json!(role.name));
             scope.data("role_path", &json!(absolute(&role.path)));
-            let parents: Vec<&str> = role.parents.iter().map(|role| role.name.as_str()).collect();
-            let paths: Vec<String> = role.parents.iter().map(|role| absolute(&role.path)).collect();
-            scope.data("ansible_parent_role_names", &json!(parents));
-            scope.data("ansible_parent_role_paths", &json!(paths));
-            let all: Vec<String> = open.iter().map(|role| role.name.clone()).collect();
-            scope.data("ansible_dependent_role_names", &json!([]));
-            scope.data("role_names", &json!(all));
+            let includers = role.includers();
+            if !includers.is_empty() {
+                let parents: Vec<&str> = includers.iter().map(|role| role.name.as_str()).collect();
+                let paths: Vec<String> = includers.iter().map(|role| absolute(&role.path)).collect();
+                scope.data("ansible_parent_role_names", &json!(parents));
+                scope.data("ansible_parent_role_paths", &json!(paths));
+            }
         }
-        let names: Vec<&str> = open.iter().map(|role| role.name.as_str()).collect();
-        scope.data("ansible_play_role_names", &json!(names));
-        scope.data("ansible_role_names", &json!(names));
+        let (mut named, mut dependent): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
+        for role in &open {
+            let list = if role.parents.is_empty() || role.included { &mut named } else { &mut dependent };
+            if !list.contains(&role.name.as_str()) {
+                list.push(&role.name);
+            }
+        }
+        let mut all = named.clone();
+        all.extend(dependent.iter().filter(|name| !named.contains(name)));
+        scope.data("role_names", &json!(named));
+        scope.data("ansible_play_role_names", &json!(named));
+        scope.data("ansible_dependent_role_names", &json!(dependent));
+        scope.data("ansible_role_names", &json!(all));
         for frame in chain.iter().skip(1).filter(|frame| frame.params) {
             write_all(&mut scope, &frame.common.vars);
             for (name, value) in &frame.data {
@@ -327,6 +381,9 @@ impl Runner<'_> {
         }
         scope.merge(&shared.extra_scope);
         shared.magic(&mut scope, host);
+        if shared.options.compat && !scope.knows("ansible_host") {
+            scope.data("ansible_host", &json!(host));
+        }
         scope.data("playbook_dir", &json!(absolute(&run.play.base)));
         if let Some(name) = &run.play.play.common.name {
             scope.written("ansible_play_name", &json!(name.text), Some(name.place.clone()));

@@ -12,8 +12,9 @@ use super::scope::{Frame, truth};
 use super::{PlayRun, Runner, number_of, skipped};
 use crate::event::{Event, Outcome};
 use crate::failure::{Failure, Kind, Place};
-use crate::modules::{self, Call, Done, Effect, Folders, Line};
-use crate::playbook::{Action, Arg, ArgKind, Loop, Task, Text};
+use crate::modules::{self, Background, Call, Done, Effect, Folders, Line};
+use crate::playbook::{Action, Arg, ArgKind, Becoming, Common, Loop, Task, Text};
+use crate::remote::shell::Ahead;
 use crate::template::{Scope, is_omit, is_template};
 
 /// One task on one host.
@@ -23,6 +24,8 @@ pub(super) struct Cx<'a> {
     pub(super) task: &'a Task,
     pub(super) host: &'a str,
     pub(super) title: &'a str,
+    /// What comes next for this host, if nothing fails.
+    pub(super) next: Option<&'a Task>,
 }
 
 /// How a task, or one item of it, ended.
@@ -49,6 +52,25 @@ impl Ending {
             self.outcome = if changed { Outcome::Changed } else { Outcome::Ok };
         }
     }
+}
+
+/// The words that Ansible has for the same: scripts and playbooks look for them.
+fn as_ansible_says(what: &str) -> String {
+    let Ok(undefined) = regex::Regex::new(r"\b([A-Za-z_]\w*) is not defined\b") else { return what.to_owned() };
+    if what.starts_with("the arguments of ") {
+        return format!("Finalization of task args failed: {what}");
+    }
+    if let Some((module, rest)) = what.split_once(" takes no argument ") {
+        let name = rest.trim_matches('"');
+        let by_action = ["assert", "debug", "fail", "pause", "wait_for_connection", "group_by", "add_host"];
+        return if by_action.contains(&module) {
+            format!("Invalid options for {module}: {name}")
+        } else {
+            format!("Unsupported parameters for ({module}) module: {name}")
+        };
+    }
+    let what = undefined.replace_all(what, "'$1' is undefined");
+    what.replace("a part of it is not defined: object has no attribute", "object of type 'dict' has no attribute")
 }
 
 /// What failed before a module had its say: no longer "nothing was touched".
@@ -198,6 +220,16 @@ struct Item {
 }
 
 impl Runner<'_> {
+    /// A failure of ferry's own finding, in Ansible's words where they are wanted.
+    pub(super) fn ending_of(&self, failure: Failure) -> Ending {
+        let failure = if self.shared.options.compat {
+            Failure { what: as_ansible_says(&failure.what), ..failure }
+        } else {
+            failure
+        };
+        Ending::of(failure)
+    }
+
     /// Whether all conditions hold; the first that does not.
     pub(super) fn wanted(&self, frame: &Frame, task: &Task, scope: &Scope) -> Result<Option<String>, Failure> {
         let chain = frame.chain();
@@ -247,7 +279,7 @@ impl Runner<'_> {
     pub(super) async fn on(&self, cx: &Cx<'_>) -> Ending {
         let scope = match self.scope(cx.run, cx.frame, Some(cx.task), cx.host) {
             Ok(scope) => scope,
-            Err(failure) => return self.finish(cx, &Scope::new(), Ending::of(failure)),
+            Err(failure) => return self.finish(cx, &Scope::new(), self.ending_of(failure)),
         };
         let Some(repeat) = &cx.task.repeat else {
             let mut ending = self.item(cx, scope.clone(), None).await;
@@ -260,7 +292,7 @@ impl Runner<'_> {
                 // What is not wanted needs no items.
                 let ending = match self.wanted(cx.frame, cx.task, &scope) {
                     Ok(Some(condition)) => Ending::skip("Conditional result was False", Some(&condition)),
-                    _ => Ending::of(failure),
+                    _ => self.ending_of(failure),
                 };
                 return self.finish(cx, &scope, ending);
             }
@@ -276,7 +308,7 @@ impl Runner<'_> {
         }
         match self.repeat_over(cx, &scope, items).await {
             Ok(ending) => ending,
-            Err(failure) => self.finish(cx, &scope, Ending::of(failure)),
+            Err(failure) => self.finish(cx, &scope, self.ending_of(failure)),
         }
     }
 
@@ -290,7 +322,13 @@ impl Runner<'_> {
             None => "item".to_owned(),
         };
         let value = items.get(at).cloned().unwrap_or_default();
-        scope.data(&var, &value);
+        let listed =
+            cx.task.repeat.as_ref().is_some_and(|repeat| repeat.with.is_none() && repeat.items.value.is_array());
+        if listed {
+            scope.own(&var, &value);
+        } else {
+            scope.data(&var, &value);
+        }
         scope.data("ansible_loop_var", &json!(var));
         if let Some(index) = &control.index_var {
             let name = text_of(&templater.render(&index.text, Some(&index.place), &scope)?);
@@ -324,11 +362,12 @@ impl Runner<'_> {
             }
             scope.data("ansible_loop", &extra);
         }
-        let shown = match &control.label {
-            Some(label) => templater.render_value(&label.value, Some(&label.place), &scope)?,
-            None => value.clone(),
-        };
-        let label = self.python(&shown);
+        // The label may use what the item gives: until then it is the item, where it cannot be known.
+        let shown = control
+            .label
+            .as_ref()
+            .and_then(|label| templater.render_value(&label.value, Some(&label.place), &scope).ok());
+        let label = self.python(shown.as_ref().unwrap_or(&value));
         Ok((scope, Item { value, var, label }))
     }
 
@@ -355,8 +394,22 @@ impl Runner<'_> {
             {
                 tokio::time::sleep(Duration::from_secs_f64(pause.clamp(0.0, 86_400.0))).await;
             }
-            let (scope, item) = self.turn(cx, &items, at)?;
+            let (scope, mut item) = self.turn(cx, &items, at)?;
             let mut ending = self.item(cx, scope.clone(), Some(&item)).await;
+            if let Some(label) = &cx.task.loop_control.label {
+                let mut after = scope.clone();
+                self.with_result(cx, &mut after, &ending);
+                match self.shared.templater.render_value(&label.value, Some(&label.place), &after) {
+                    Ok(shown) => item.label = self.python(&shown),
+                    Err(failure) => {
+                        let failure = Failure {
+                            what: format!("Failed to template loop_control.label: {}", failure.what),
+                            ..failure
+                        };
+                        ending = self.ending_of(failure);
+                    }
+                }
+            }
             ending.result.insert(item.var.clone(), item.value.clone());
             ending.result.insert("ansible_loop_var".to_owned(), json!(item.var));
             if let Some(index) = &cx.task.loop_control.index_var {
@@ -474,6 +527,7 @@ impl Runner<'_> {
             }
         }
         let no_log = self.setting(cx, scope, |common| common.no_log.as_ref()).unwrap_or(Some(true)).unwrap_or(false);
+        let no_log = no_log || ending.result.get("_ansible_no_log") == Some(&json!(true));
         if no_log && ending.outcome != Outcome::Skipped {
             ending.shown = censored(&ending.result);
             ending.message.clear();
@@ -598,6 +652,9 @@ impl Runner<'_> {
             }
             "together" => {
                 let lists: Vec<Vec<Value>> = list(value).into_iter().map(list).collect();
+                if lists.is_empty() {
+                    return Err(wrong("with_together requires at least one element in each list"));
+                }
                 let most = lists.iter().map(Vec::len).max().unwrap_or(0);
                 (0..most)
                     .map(|at| lists.iter().map(|list| list.get(at).cloned().unwrap_or(Value::Null)).collect())
@@ -686,6 +743,7 @@ impl Runner<'_> {
                         put(&mut rendered, &name, &written.place, value);
                     }
                 }
+                omitted if is_omit(&omitted) => {}
                 Value::String(text) if spec.free_form => put(&mut rendered, "cmd", &written.place, Value::String(text)),
                 other => {
                     return Err(Failure::new(
@@ -715,7 +773,23 @@ impl Runner<'_> {
         let mut out: Vec<(String, String)> = Vec::new();
         let chain = cx.frame.chain();
         for written in chain.iter().flat_map(|frame| &frame.common.environment).chain(&cx.task.common.environment) {
-            let value = self.shared.templater.render_value(&written.value, Some(&written.place), scope)?;
+            let value = match &written.value {
+                // Each by itself: what uses ansible_env waits until facts are there, as in Ansible.
+                Value::Object(map) => {
+                    let mut known = Map::new();
+                    for (name, value) in map {
+                        match self.shared.templater.render_value(value, Some(&written.place), scope) {
+                            Ok(value) => {
+                                known.insert(name.clone(), value);
+                            }
+                            Err(failure) if failure.what.contains("ansible_env") && !scope.knows("ansible_env") => {}
+                            Err(failure) => return Err(failure),
+                        }
+                    }
+                    Value::Object(known)
+                }
+                other => self.shared.templater.render_value(other, Some(&written.place), scope)?,
+            };
             let maps = match value {
                 Value::Object(map) => vec![map],
                 Value::Array(items) => items.into_iter().filter_map(|item| item.as_object().cloned()).collect(),
@@ -847,7 +921,7 @@ impl Runner<'_> {
                 if self.shared.options.compat {
                     failure.what = format!("Error while evaluating conditional: {}", failure.what);
                 }
-                return Ending::of(failure);
+                return self.ending_of(failure);
             }
         }
         if let Action::NotBuilt(name) = &cx.task.action {
@@ -856,10 +930,35 @@ impl Runner<'_> {
                     .at(cx.task.module_place.clone()),
             );
         }
+        if let Action::Named(name) = &cx.task.action {
+            let task = match self.named(cx.task, name, &scope) {
+                Ok(task) => task,
+                Err(failure) => return self.ending_of(failure),
+            };
+            let cx = Cx { task: &task, next: None, ..*cx };
+            return match Box::pin(self.tries(&cx, scope, item)).await {
+                Ok(ending) => ending,
+                Err(failure) => self.ending_of(failure),
+            };
+        }
         match self.tries(cx, scope, item).await {
             Ok(ending) => ending,
-            Err(failure) => Ending::of(failure),
+            Err(failure) => self.ending_of(failure),
         }
+    }
+
+    /// The task with the module that its template names on this host.
+    fn named(&self, task: &Task, name: &Text, scope: &Scope) -> Result<Task, Failure> {
+        let rendered = text_of(&self.shared.templater.render(&name.text, Some(&name.place), scope)?);
+        let known = self.shared.options.loader.modules.get(rendered.trim()).copied();
+        let spec = known.filter(|spec| modules::scope(spec.name) == modules::Scope::Host).ok_or_else(|| {
+            Failure::new(
+                Kind::Failed,
+                format!("couldn't resolve module/action '{rendered}': no module of ferry's that is about a host"),
+            )
+            .at(name.place.clone())
+        })?;
+        Ok(Task { module: spec.name, action: Action::Module, ..task.clone() })
     }
 
     async fn tries(&self, cx: &Cx<'_>, scope: Scope, item: Option<&Item>) -> Result<Ending, Failure> {
@@ -923,6 +1022,112 @@ impl Runner<'_> {
         }
     }
 
+    /// `async` and `poll`, where the task is to go on without us.
+    fn background(&self, cx: &Cx<'_>, scope: &Scope) -> Result<Option<Background>, Failure> {
+        let whole = |written: Option<&crate::playbook::Written>| -> Result<Option<u64>, Failure> {
+            Ok(self.count_of(written, scope)?.map(|number| number.clamp(0.0, 1e9) as u64))
+        };
+        let Some(seconds) = whole(cx.task.background.as_ref())?.filter(|seconds| *seconds > 0) else { return Ok(None) };
+        let poll = whole(cx.task.poll.as_ref())?.or(self.shared.options.poll).unwrap_or(15);
+        Ok(Some(Background { seconds, poll }))
+    }
+
+    /// The call of a task's module, without what the task says about how it is carried out.
+    fn call<'b>(
+        &'b self,
+        cx: &'b Cx<'_>,
+        scope: &Scope,
+        on: &'b str,
+        args: &'b Map<String, Value>,
+    ) -> Result<Call<'b>, Failure> {
+        let task = cx.task;
+        let role = task.role.as_ref();
+        Ok(Call {
+            world: self.world,
+            host: cx.host,
+            on,
+            module: task.module,
+            args,
+            check: false,
+            diff: false,
+            environment: self.environment(cx, scope)?,
+            timeout: None,
+            no_log: false,
+            verbosity: self.shared.options.verbosity,
+            templater: self.shared.templater.clone(),
+            scope: Scope::new(),
+            place: Some(task.module_place.clone()),
+            folders: Folders {
+                playbook: cx.run.play.base.clone(),
+                role: role.map(|role| role.path.clone()),
+                here: task.folder.as_ref().clone(),
+                parents: role
+                    .map(|role| role.parents.iter().map(|role| role.path.clone()).collect())
+                    .unwrap_or_default(),
+            },
+            line: self.line(cx, scope, on)?,
+            templated: task.args_template.as_ref().map(|written| {
+                let text = written.value.as_str().unwrap_or_default().trim();
+                text.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")).unwrap_or("{").trim().to_owned()
+            }),
+            background: self.background(cx, scope)?,
+            ahead: None,
+        })
+    }
+
+    /// The script of the next task, where that is known now and runs for certain if this one ends with 0: commands alone, for one
+    /// host, that ask nothing before, and of which nothing hangs on what this one says.
+    fn ahead(&self, cx: &Cx<'_>, next: &Task, call: &Call<'_>) -> Ahead {
+        const COMMANDS: &[&str] = &["command", "shell", "raw"];
+        let (task, shared) = (cx.task, &self.shared);
+        let plain = |task: &Task| {
+            let common = &task.common;
+            matches!(task.action, Action::Module)
+                && COMMANDS.contains(&task.module)
+                && common.becoming == Becoming::default()
+                && [&common.connection, &common.remote_user, &common.delegate_to].iter().all(|said| said.is_none())
+                && common.port.is_none()
+                && task.failed_when.is_none()
+                && task.repeat.is_none()
+                && task.until.is_empty()
+                && task.retries.is_none()
+                && task.background.is_none()
+                && cx.frame.nearest(task, |common| common.timeout.as_ref()).is_none()
+                && cx.frame.nearest(task, |common| common.check_mode.as_ref()).is_none()
+                && cx.frame.nearest(task, |common| common.delegate_to.as_ref()).is_none()
+        };
+        // Nothing of what follows is a template that this task could give another meaning.
+        let fixed = |common: &Common| {
+            common.when.is_empty()
+                && common.environment.iter().chain(&common.module_defaults).all(|written| is_fixed(&written.value))
+        };
+        let own = next.common.vars.is_empty()
+            && next.args_template.is_none()
+            && next.args.iter().all(|(name, _, value)| !is_template(name) && is_fixed(value))
+            && next.common.tags.iter().all(|tag| !is_template(&tag.text));
+        let wanted = plain(task)
+            && plain(next)
+            && own
+            && fixed(&next.common)
+            && cx.frame.chain().iter().all(|frame| fixed(&frame.common))
+            && !call.check
+            && self.earlier.is_none()
+            && shared.options.start_at.is_none()
+            && shared.options.step.is_none();
+        if !wanted {
+            return None;
+        }
+        let scope = self.scope(cx.run, cx.frame, Some(next), cx.host).ok()?;
+        if !shared.tags.want(&self.tags(cx.frame, next, &scope)) {
+            return None;
+        }
+        let cx = Cx { task: next, next: None, ..*cx };
+        let args = self.arguments(&cx, &scope).ok()?;
+        let then = self.call(&cx, &scope, call.on, &args).ok()?;
+        let same = then.line.as_ref().map(|line| &line.key) == call.line.as_ref().map(|line| &line.key);
+        if same { modules::command::script(&then) } else { None }
+    }
+
     /// One attempt: the module, and what counts as changed and failed.
     async fn once(&self, cx: &Cx<'_>, scope: &Scope) -> Result<(Ending, Scope), Failure> {
         let task = cx.task;
@@ -934,40 +1139,23 @@ impl Runner<'_> {
         let no_log = self.setting(cx, scope, |common| common.no_log.as_ref())?.unwrap_or(false);
         let timeout = self
             .count_of(cx.frame.nearest(task, |common| common.timeout.as_ref()), scope)?
-            .filter(|seconds| *seconds > 0.0)
-            .map(Duration::from_secs_f64);
+            .filter(|seconds| *seconds != 0.0);
+        if let Some(wrong) = timeout.filter(|seconds| *seconds < 0.0 || *seconds > 100_000_000.0) {
+            return Err(Failure::new(
+                Kind::Failed,
+                format!("Timeout {wrong} is invalid, it is 1 to 100000000 seconds"),
+            ));
+        }
+        let timeout = timeout.map(Duration::from_secs_f64);
         let mut names = scope.clone();
         names.data("ansible_check_mode", &json!(check));
         names.data("ansible_diff_mode", &json!(diff));
         if let Some(on) = &delegated {
             names.data("ansible_delegated_vars", &json!({on: {"ansible_host": on}}));
         }
-        let role = task.role.as_ref();
-        let call = Call {
-            world: self.world,
-            host: cx.host,
-            on: &on,
-            module: task.module,
-            args: &args,
-            check,
-            diff,
-            environment: self.environment(cx, scope)?,
-            timeout,
-            no_log,
-            verbosity: self.shared.options.verbosity,
-            templater: self.shared.templater.clone(),
-            scope: names,
-            place: Some(task.module_place.clone()),
-            folders: Folders {
-                playbook: cx.run.play.base.clone(),
-                role: role.map(|role| role.path.clone()),
-                here: task.folder.as_ref().clone(),
-                parents: role
-                    .map(|role| role.parents.iter().map(|role| role.path.clone()).collect())
-                    .unwrap_or_default(),
-            },
-            line: self.line(cx, scope, &on)?,
-        };
+        let mut call = self.call(cx, scope, &on, &args)?;
+        (call.check, call.diff, call.no_log, call.timeout, call.scope) = (check, diff, no_log, timeout, names);
+        call.ahead = cx.next.and_then(|next| self.ahead(cx, next, &call));
         let work = Box::pin(modules::on_host(&call));
         let ended = match timeout {
             None => work.await,
@@ -986,12 +1174,15 @@ impl Runner<'_> {
                 effect = std::mem::take(&mut done.effect);
                 let diffs = done.diff.take().filter(|_| diff);
                 let mut ending = Ending::of_done(done);
+                for warning in ending.result.get("warnings").and_then(Value::as_array).into_iter().flatten() {
+                    self.world.events.warn(None, text_of(warning));
+                }
                 if let Some(diffs) = diffs {
                     ending.result.insert("diff".to_owned(), diffs);
                 }
                 ending
             }
-            Err(failure) => Ending::of(failure.clone()),
+            Err(failure) => self.ending_of(failure.clone()),
         };
         if let Some(on) = &delegated {
             ending.result.insert("_ansible_on".to_owned(), json!(on));
@@ -1041,6 +1232,11 @@ impl Runner<'_> {
         match self.all_hold(conditions, scope) {
             Ok(holds) => Some(holds),
             Err(failure) => {
+                let failure = if self.shared.options.compat {
+                    Failure { what: as_ansible_says(&failure.what), ..failure }
+                } else {
+                    failure
+                };
                 ending.result.insert(name.to_owned(), json!(failure.what));
                 ending.result.insert("failed".to_owned(), json!(true));
                 ending.result.insert("msg".to_owned(), json!(failure.what));
@@ -1086,6 +1282,7 @@ impl Runner<'_> {
                 let mut inventory = shared.inventory.write().unwrap_or_else(std::sync::PoisonError::into_inner);
                 let changed = super::grow::add_host(&mut inventory, &name, &groups, &vars)?;
                 drop(inventory);
+                shared.state().grown.push(super::Grown::Host(name, groups, vars));
                 shared.changed(None);
                 ending.changes(changed);
                 return Ok(());
@@ -1094,6 +1291,7 @@ impl Runner<'_> {
                 let mut inventory = shared.inventory.write().unwrap_or_else(std::sync::PoisonError::into_inner);
                 let changed = super::grow::add_to_group(&mut inventory, cx.host, &key, &parents)?;
                 drop(inventory);
+                shared.state().grown.push(super::Grown::Group(cx.host.to_owned(), key, parents));
                 shared.changed(None);
                 ending.changes(changed);
                 return Ok(());
@@ -1139,7 +1337,7 @@ impl Runner<'_> {
             };
             Ok(text_of(&self.shared.templater.render(&text.text, Some(&text.place), scope)?))
         };
-        let bad = |scope: &Scope, failure: Failure| self.finish(cx, scope, Ending::of(failure));
+        let bad = |scope: &Scope, failure: Failure| self.finish(cx, scope, self.ending_of(failure));
         let scope =
             self.scope(cx.run, cx.frame, Some(cx.task), cx.host).map_err(|failure| bad(&Scope::new(), failure))?;
         let Some(repeat) = &cx.task.repeat else {
@@ -1214,6 +1412,16 @@ impl Runner<'_> {
 }
 
 /// A result without what is for windows only.
+/// No template in it, at any depth.
+fn is_fixed(value: &Value) -> bool {
+    match value {
+        Value::String(text) => !is_template(text),
+        Value::Array(items) => items.iter().all(is_fixed),
+        Value::Object(map) => map.iter().all(|(name, value)| !is_template(name) && is_fixed(value)),
+        _ => true,
+    }
+}
+
 fn strip(result: Map<String, Value>) -> Map<String, Value> {
     result.into_iter().filter(|(name, _)| !name.starts_with("_ansible_")).collect()
 }

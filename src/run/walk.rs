@@ -110,23 +110,33 @@ impl Runner<'_> {
             until: Vec::new(),
             retries: None,
             delay: None,
+            background: None,
+            poll: None,
             listen: Vec::new(),
             folder: Arc::new(play.folder.clone()),
             role: None,
             number: 0,
         };
-        Box::pin(self.task(run, hosts, &task, root, false)).await;
+        Box::pin(self.task(run, hosts, &task, root, false, None)).await;
     }
 
     /// Items in order, for those of the hosts that go on.
     async fn items(&self, run: &PlayRun<'_>, hosts: &[String], items: &[Step], frame: &Arc<Frame>) {
-        for item in items {
+        let alone = run.strategy == Strategy::Linear || run.batch.len() == 1;
+        for (at, item) in items.iter().enumerate() {
             let active = self.shared.active(hosts);
             if active.is_empty() {
                 return;
             }
             match item {
-                Step::Task(task) => Box::pin(self.task(run, &active, task, frame, false)).await,
+                Step::Task(task) => {
+                    let next = match items.get(at + 1) {
+                        // Nobody else goes on meanwhile, who might wait for this host, be throttled with it or be delegated to it.
+                        Some(Step::Task(next)) if active.len() == 1 && alone => Some(next.as_ref()),
+                        _ => None,
+                    };
+                    Box::pin(self.task(run, &active, task, frame, false, next)).await;
+                }
                 Step::Block(block) => Box::pin(self.block(run, &active, block, frame)).await,
             }
         }
@@ -194,17 +204,22 @@ impl Runner<'_> {
             for host in &broken {
                 shared.stand(host, |standing| standing.failed = false);
             }
+            let before = shared.state().clearings;
             self.items(run, &hosts, &block.always, &frame(false)).await;
-            for host in &broken {
-                shared.stand(host, |standing| standing.failed = true);
+            if shared.state().clearings == before {
+                for host in &broken {
+                    shared.stand(host, |standing| standing.failed = true);
+                }
             }
         }
-        if let Stands::Role(_, key) = &block.stands {
+        if let Stands::Role(role, key) = &block.stands {
+            let which = Arc::as_ptr(role) as usize;
             let mut state = shared.state();
             for host in &hosts {
                 let standing = state.standing.entry(host.clone()).or_default();
                 standing.out_of_role = false;
-                if standing.goes_on() {
+                let standing = *standing;
+                if standing.goes_on() && state.roles_ran.contains(&(host.clone(), which)) {
                     state.roles_done.insert((host.clone(), key.clone()));
                 }
             }
@@ -212,7 +227,7 @@ impl Runner<'_> {
     }
 
     /// The task's tags with those of all that stands around it, rendered.
-    fn tags(&self, frame: &Frame, task: &Task, scope: &Scope) -> Vec<String> {
+    pub(super) fn tags(&self, frame: &Frame, task: &Task, scope: &Scope) -> Vec<String> {
         let mut out: Vec<String> = Vec::new();
         let mut add = |tag: String| {
             if !tag.is_empty() && !out.contains(&tag) {
@@ -275,7 +290,15 @@ impl Runner<'_> {
         }
     }
 
-    async fn task(&self, run: &PlayRun<'_>, hosts: &[String], task: &Task, frame: &Arc<Frame>, handler: bool) {
+    async fn task(
+        &self,
+        run: &PlayRun<'_>,
+        hosts: &[String],
+        task: &Task,
+        frame: &Arc<Frame>,
+        handler: bool,
+        next: Option<&Task>,
+    ) {
         let shared = &self.shared;
         let active = shared.active(hosts);
         let Some(first) = active.first().cloned() else { return };
@@ -340,12 +363,22 @@ impl Runner<'_> {
                 }
             }
         }
-        let throttle = frame
-            .nearest(task, |common| common.throttle.as_ref())
-            .and_then(|written| shared.templater.render_value(&written.value, Some(&written.place), &scope).ok())
-            .and_then(|value| number_of(&value))
-            .map(|number| number as usize)
-            .filter(|number| *number > 0);
+        let throttle = match self.throttle(frame, task, &scope) {
+            Ok(throttle) => throttle,
+            Err(failure) => {
+                for host in &hosts {
+                    self.settle(run, frame, task, &title, host, self.ending_of(failure.clone()), 0.0);
+                }
+                return;
+            }
+        };
+        // Where each host goes on by itself, a task's hosts meet here.
+        let gate = throttle.filter(|_| run.strategy != Strategy::Linear).map(|most| {
+            let place = &task.place;
+            let key = (place.file.clone(), place.line, place.column);
+            Arc::clone(shared.state().gates.entry(key).or_insert_with(|| Arc::new(tokio::sync::Semaphore::new(most))))
+        });
+        let gate = gate.as_deref();
         let at_once = throttle.map_or(run.forks, |most| most.min(run.forks)).max(1);
         let title = &title;
         let mut ending = futures::stream::iter(work)
@@ -354,7 +387,11 @@ impl Runner<'_> {
                 match work {
                     Work::Before(host, recorded) => (host, Err(recorded), 0.0),
                     Work::Now(host) => {
-                        let cx = Cx { run, frame, task, host: &host, title };
+                        let _permit = match gate {
+                            Some(gate) => gate.acquire().await.ok(),
+                            None => None,
+                        };
+                        let cx = Cx { run, frame, task, host: &host, title, next };
                         let ended = self.on(&cx).await;
                         (host, Ok(ended), began.elapsed().as_secs_f64())
                     }
@@ -391,6 +428,28 @@ impl Runner<'_> {
         self.after_failures(run, frame, task, &scope, &active, everybody && failures.len() == hosts.len());
     }
 
+    /// How many hosts at once a task is for, where it says.
+    fn throttle(&self, frame: &Frame, task: &Task, scope: &Scope) -> Result<Option<usize>, Failure> {
+        let Some(written) = frame.nearest(task, |common| common.throttle.as_ref()) else { return Ok(None) };
+        let wrong = |why: String| {
+            Failure::new(Kind::Failed, format!("Failed to convert the throttle value to an integer: {why}"))
+                .at(written.place.clone())
+        };
+        let value = self
+            .shared
+            .templater
+            .render_value(&written.value, Some(&written.place), scope)
+            .map_err(|failure| wrong(failure.what))?;
+        if value.is_null() {
+            return Ok(None);
+        }
+        let number = number_of(&value).ok_or_else(|| {
+            let shown = value.as_str().map_or_else(|| value.to_string(), |text| format!("'{text}'"));
+            wrong(format!("invalid literal for int: {shown}"))
+        })?;
+        Ok(Some(number as usize).filter(|number| *number > 0))
+    }
+
     /// What follows for the others when some have failed.
     fn after_failures(
         &self,
@@ -406,6 +465,9 @@ impl Runner<'_> {
             Some(flag) => truth(&shared.templater, flag, scope).unwrap_or(false),
             None => false,
         };
+        if for_all && active.len() > 1 {
+            run.for_all.store(true, Ordering::SeqCst);
+        }
         if for_all || fatal {
             let mut state = shared.state();
             for host in active {
@@ -443,7 +505,7 @@ impl Runner<'_> {
         scope: &Scope,
     ) {
         let began = Instant::now();
-        let cx = Cx { run, frame, task, host: first, title };
+        let cx = Cx { run, frame, task, host: first, title, next: None };
         let ended = match self.wanted(frame, task, scope) {
             Ok(None) => match self.arguments(&cx, scope) {
                 Ok(args) => modules::on_cluster(self.world, task.module, active, &args).await,
@@ -493,7 +555,7 @@ impl Runner<'_> {
     fn repeat(&self, task: &Task, number: usize, host: &str, recorded: Recorded, frame: &Frame) -> bool {
         let Recorded { outcome, ignored, result, run, .. } = recorded;
         let failed = !ignored && !matches!(outcome, Outcome::Ok | Outcome::Changed | Outcome::Skipped);
-        let changed = outcome == Outcome::Changed;
+        let (changed, ran) = (outcome == Outcome::Changed, outcome != Outcome::Skipped);
         let (outcome, word, message) = if failed {
             (
                 outcome,
@@ -506,6 +568,9 @@ impl Runner<'_> {
             (Outcome::Skipped, "skipped", format!("done in run {run}"))
         };
         self.shared.count(host, word);
+        if let Some(role) = task.role.as_ref().filter(|_| ran) {
+            self.shared.state().roles_ran.insert((host.to_owned(), Arc::as_ptr(role) as usize));
+        }
         if let Some(map) = result.as_object() {
             self.keep(task, host, map, false);
         }
@@ -557,6 +622,11 @@ impl Runner<'_> {
             Outcome::Unreachable => "unreachable",
         };
         shared.count(host, word);
+        if let Some(role) = &task.role
+            && matches!(outcome, Outcome::Ok | Outcome::Changed | Outcome::Failed)
+        {
+            shared.state().roles_ran.insert((host.to_owned(), Arc::as_ptr(role) as usize));
+        }
         // Ansible counts it as changed as well.
         if ignored && result.get("changed") == Some(&json!(true)) {
             shared.count(host, "ignored_changed");
@@ -667,17 +737,25 @@ impl Runner<'_> {
         let shared = &self.shared;
         let handlers = shared.state().handlers.clone();
         let mut found = Vec::new();
-        for (at, handler) in handlers.iter().enumerate().rev() {
-            let Some(name) = &handler.common.name else { continue };
+        let called = |handler: &Task| {
+            let Some(name) = &handler.common.name else { return false };
             let name = match shared.templater.render(&name.text, Some(&name.place), scope) {
                 Ok(value) => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
                 Err(_) => name.text.clone(),
             };
             let full = handler.role.as_ref().map(|role| format!("{} : {name}", role.name));
-            if name == wanted || full.as_deref() == Some(wanted) {
-                found.push(at);
+            name == wanted || full.as_deref() == Some(wanted)
+        };
+        // Of one name, the last file counts, and in it the first.
+        let same = |one: &Arc<Task>, other: &Arc<Task>| one.place.file == other.place.file && one.role == other.role;
+        let mut end = handlers.len();
+        for list in handlers.chunk_by(same).rev() {
+            let begin = end - list.len();
+            if let Some(at) = list.iter().position(|handler| called(handler)) {
+                found.push(begin + at);
                 break;
             }
+            end = begin;
         }
         for (at, handler) in handlers.iter().enumerate() {
             let listens = handler.listen.iter().any(|topic| {
@@ -727,7 +805,7 @@ impl Runner<'_> {
                         .iter()
                         .filter(|host| state.notified.get(*host).is_some_and(|set| set.contains(&at)))
                         .filter(|host| {
-                            let standing = state.standing.get(*host).copied().unwrap_or_default();
+                            let standing = state.standing.get(host).copied().unwrap_or_default();
                             standing.goes_on() || run.force_handlers && standing.failed && !standing.unreachable
                         })
                         .cloned()
@@ -753,11 +831,41 @@ impl Runner<'_> {
                     }
                     failed
                 };
-                Box::pin(self.task(run, &whose, &handler, frame, true)).await;
+                Box::pin(self.task(run, &whose, &handler, frame, true, None)).await;
                 for host in &failed {
                     shared.stand(host, |standing| standing.failed = true);
                 }
             }
+        }
+    }
+
+    /// Reads the inventory again; what came on the way stays.
+    fn refresh(&self) -> Result<(), Failure> {
+        let shared = &self.shared;
+        if let Some(reread) = &shared.options.reread {
+            let mut inventory = reread()?;
+            let grown = shared.state().grown.clone();
+            for one in &grown {
+                match one {
+                    super::Grown::Host(name, groups, vars) => {
+                        super::grow::add_host(&mut inventory, name, groups, vars)?;
+                    }
+                    // A host that is gone has no groups.
+                    super::Grown::Group(host, key, parents) => {
+                        let _ = super::grow::add_to_group(&mut inventory, host, key, parents);
+                    }
+                }
+            }
+            *shared.inventory.write().unwrap_or_else(std::sync::PoisonError::into_inner) = inventory;
+        }
+        shared.changed(None);
+        Ok(())
+    }
+
+    /// What Ansible says of a meta task with `-vv`.
+    fn meta_says(&self, what: &str) {
+        if self.shared.options.compat {
+            self.world.events.tell(Event::Note { host: None, text: format!("META: {what}") });
         }
     }
 
@@ -784,7 +892,17 @@ impl Runner<'_> {
         let holds = |host: &String| -> bool {
             let scope = self.scope(run, frame, Some(task), host);
             match scope.and_then(|scope| self.wanted(frame, task, &scope)) {
-                Ok(wanted) => wanted.is_none(),
+                Ok(wanted) => {
+                    if wanted.is_some() {
+                        let on = if what == "end_role" { "continuing role" } else { "continuing execution" };
+                        let reason = format!("{what} conditional evaluated to False, {on} for {host}");
+                        self.meta_says(&format!(
+                            "{reason}\nskipping: [{host}] => {}",
+                            crate::template::json_text(&json!({"msg": reason, "skip_reason": reason}))
+                        ));
+                    }
+                    wanted.is_none()
+                }
                 Err(failure) => {
                     self.settle(run, frame, task, &shown(task), host, Ending::of(failure), 0.0);
                     false
@@ -803,6 +921,7 @@ impl Runner<'_> {
                 }
             }
             "end_play" | "end_batch" => {
+                self.meta_says(if what == "end_play" { "ending play" } else { "ending batch" });
                 if what == "end_play" {
                     run.ended.store(true, Ordering::SeqCst);
                 }
@@ -813,6 +932,11 @@ impl Runner<'_> {
             }
             "end_host" | "end_role" => {
                 for host in active.iter().filter(|host| holds(host)) {
+                    let role = task.role.as_ref().map(|role| role.name.as_str()).unwrap_or_default();
+                    self.meta_says(&match what {
+                        "end_host" => format!("ending play for {host}"),
+                        _ => format!("ending role {role} for {host}"),
+                    });
                     shared.stand(host, |standing| match what {
                         "end_host" => standing.ended = true,
                         _ => standing.out_of_role = true,
@@ -820,7 +944,10 @@ impl Runner<'_> {
                 }
             }
             "clear_host_errors" => {
+                self.meta_says("cleared host errors");
+                run.broken.store(false, Ordering::SeqCst);
                 let mut state = shared.state();
+                state.clearings += 1;
                 for host in &run.batch {
                     let standing = state.standing.entry(host.clone()).or_default();
                     standing.failed = false;
@@ -838,7 +965,14 @@ impl Runner<'_> {
                     self.world.forget(host).await;
                 }
             }
-            "refresh_inventory" => shared.changed(None),
+            "refresh_inventory" => match self.refresh() {
+                Ok(()) => self.meta_says("inventory successfully refreshed"),
+                Err(failure) => {
+                    for host in active {
+                        self.settle(run, frame, task, &shown(task), host, Ending::of(failure.clone()), 0.0);
+                    }
+                }
+            },
             "noop" | "role_complete" => {}
             other => {
                 let failure = Failure::new(Kind::Failed, format!("invalid meta action requested: {other}"))
@@ -875,7 +1009,7 @@ impl Runner<'_> {
             _ => false,
         };
         for host in active.iter().take(if run_once { 1 } else { usize::MAX }) {
-            let cx = Cx { run, frame, task, host, title };
+            let cx = Cx { run, frame, task, host, title, next: None };
             match self.asks(&cx).await {
                 Ok(asked) => {
                     let mut result = Map::new();
@@ -889,6 +1023,9 @@ impl Runner<'_> {
                         }
                     }
                     if included {
+                        if let Some(role) = &task.role {
+                            shared.state().roles_ran.insert((host.clone(), Arc::as_ptr(role) as usize));
+                        }
                         result.insert("include".to_owned(), json!(title));
                         self.keep(task, host, &result, true);
                         shared.count(host, "ok");

@@ -60,23 +60,93 @@ pub struct Keep {
     pub grace: Option<Duration>,
 }
 
+/// An address that is a secret as well: whoever has it can say that all is well.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Address {
+    /// As it was written.
+    Written(String),
+    /// It stands in this environment variable.
+    Env(String),
+    /// It is the first line of this file.
+    File(PathBuf),
+}
+
+/// It is never shown.
+impl std::fmt::Debug for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Written(_) => f.write_str("Written(…)"),
+            Self::Env(name) => write!(f, "Env({name})"),
+            Self::File(path) => write!(f, "File({})", path.display()),
+        }
+    }
+}
+
+impl Address {
+    /// Whether a text can be one.
+    pub fn fits(text: &str) -> bool {
+        (text.starts_with("https://") || text.starts_with("http://"))
+            && !text.chars().any(|c| c.is_control() || c == ' ')
+    }
+
+    /// The address itself.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong and does not hold it.
+    pub fn read(&self) -> Result<String, String> {
+        let (text, place) = match self {
+            Self::Written(text) => (text.clone(), "the address".to_owned()),
+            Self::Env(name) => (
+                std::env::var(name).map_err(|_| format!("the variable {name} is not set"))?,
+                format!("what the variable {name} holds"),
+            ),
+            Self::File(path) => {
+                let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+                (text.lines().next().unwrap_or_default().to_owned(), format!("the first line of {}", path.display()))
+            }
+        };
+        let text = text.trim().to_owned();
+        if Self::fits(&text) { Ok(text) } else { Err(format!("{place} is no http:// or https:// address")) }
+    }
+}
+
+/// What is carried out beside a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hook {
+    /// A command of this machine, its words.
+    Command(Vec<String>),
+    /// A file with tasks or plays; absolute.
+    Tasks(PathBuf),
+}
+
 /// Who is told how a run that works on a cluster went. Everything may be absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hooks {
     /// A healthchecks-style address: `…/start` when a run begins, itself when it went well, `…/fail` when it did not.
-    pub ping: Option<String>,
+    pub ping: Option<Address>,
     /// An address that gets one POST when a run has ended.
-    pub webhook: Option<String>,
+    pub webhook: Option<Address>,
     /// A template for its body; JSON of all that is known without one.
     pub webhook_body: Option<String>,
     /// A file for Prometheus' node exporter; from the file absolute.
     pub textfile: Option<PathBuf>,
-    /// A command before the run, its words.
-    pub before: Vec<String>,
-    /// A command after a run that went well.
-    pub after: Vec<String>,
-    /// A command after a run that did not.
-    pub on_error: Vec<String>,
+    /// Before the run.
+    pub before: Option<Hook>,
+    /// After a run that went well.
+    pub after: Option<Hook>,
+    /// After a run that did not.
+    pub on_error: Option<Hook>,
+}
+
+impl Hooks {
+    /// Variables that may hold addresses: what is started does not inherit them.
+    pub fn secret_names(&self) -> Vec<String> {
+        let named = [&self.ping, &self.webhook].into_iter().flatten().filter_map(|address| match address {
+            Address::Env(name) => Some(name.clone()),
+            _ => None,
+        });
+        named.chain(["FERRY_HOOKS_PING", "FERRY_HOOKS_WEBHOOK"].map(str::to_owned)).collect()
+    }
 }
 
 /// The settings in force.
@@ -257,6 +327,41 @@ impl Settings {
             default("runs")
         };
 
+        let mut hooks = written.hooks.clone();
+        if let Some((_, path)) = env.setting("HOOKS_TEXTFILE", false) {
+            hooks.textfile = Some(env.absolute(cwd, &path));
+        } else {
+            hooks.textfile = hooks.textfile.map(|path| env.absolute(folder, &path.to_string_lossy()));
+        }
+        for (name, slot) in [("HOOKS_PING", &mut hooks.ping), ("HOOKS_WEBHOOK", &mut hooks.webhook)] {
+            match env.setting(name, false) {
+                Some((_, value)) if Address::fits(value.trim()) => {
+                    *slot = Some(Address::Written(value.trim().to_owned()));
+                }
+                // It is not shown: it may be a secret all the same.
+                Some((name, _)) => {
+                    errors.push(wrong(format!("{name} is no http:// or https:// address")).mend("correct or unset it"));
+                }
+                None => {}
+            }
+            if let Some(Address::File(path)) = slot {
+                *path = env.absolute(folder, &path.to_string_lossy());
+            }
+        }
+        if let Some((_, value)) = env.setting("HOOKS_WEBHOOK_BODY", false) {
+            hooks.webhook_body = Some(value);
+        }
+        for (name, slot) in [
+            ("HOOKS_BEFORE", &mut hooks.before),
+            ("HOOKS_AFTER", &mut hooks.after),
+            ("HOOKS_ON_ERROR", &mut hooks.on_error),
+        ] {
+            if let Some((_, value)) = env.setting(name, false) {
+                *slot = Some(Hook::Tasks(env.absolute(cwd, &value)));
+            } else if let Some(Hook::Tasks(path)) = slot {
+                *path = env.absolute(folder, &path.to_string_lossy());
+            }
+        }
         let mut number = |name: &str, ansible: bool, most: usize| -> Option<usize> {
             let (name, value) = env.setting(name, ansible)?;
             match value.trim().parse::<usize>() {
@@ -269,8 +374,6 @@ impl Settings {
         };
         let forks_env = number("FORKS", true, MOST_FORKS);
         let timeout = number("TIMEOUT", true, 86_400).map(|seconds| Duration::from_secs(seconds as u64));
-        let mut hooks = written.hooks.clone();
-        hooks.textfile = hooks.textfile.map(|path| env.absolute(folder, &path.to_string_lossy()));
         let mut keep = written.keep.clone();
         for (name, slot) in [
             ("KEEP_LAST", &mut keep.last),
@@ -326,7 +429,7 @@ impl Settings {
             },
         };
         if let Some((name, _)) = env.setting("HOOKS", false) {
-            let what = "a list of hooks in the environment";
+            let what = "hooks in one variable (there are FERRY_HOOKS_PING, FERRY_HOOKS_WEBHOOK, FERRY_HOOKS_BEFORE, …)";
             errors.push(wrong(format!("{name} is set, and {what} is not built yet in ferry")).mend("unset it"));
         }
         let encryption = encryption_of(&env, &written, folder, &mut errors);

@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::encryption::{self, PassphraseFrom};
 use super::files::read_text;
-use super::{Hooks, Keep, MOST_FORKS, duration, places};
+use super::{Address, Hook, Hooks, Keep, MOST_FORKS, duration, places};
 use crate::failure::{Failure, Kind};
 use crate::name::nearest;
 
@@ -221,18 +221,25 @@ impl Reader<'_> {
             let text = value.get_ref().as_str().filter(|text| !text.trim().is_empty()).map(str::to_owned);
             match name {
                 "ping" | "webhook" => {
-                    let fits = |text: &String| {
-                        (text.starts_with("https://") || text.starts_with("http://"))
-                            && !text.chars().any(|c| c.is_control() || c == ' ')
-                    };
-                    match text.filter(fits) {
-                        Some(text) if name == "ping" => hooks.ping = Some(text),
-                        Some(text) => hooks.webhook = Some(text),
+                    // `{ env = "NAME" }` or `{ file = "PATH" }`: the address stands elsewhere.
+                    let named = value.get_ref().as_table().and_then(|table| {
+                        let (key, value) = table.iter().next().filter(|_| table.len() == 1)?;
+                        let text = value.get_ref().as_str().filter(|text| !text.trim().is_empty())?;
+                        match key.get_ref().as_ref() {
+                            "env" => Some(Address::Env(text.to_owned())),
+                            "file" => Some(Address::File(text.into())),
+                            _ => None,
+                        }
+                    });
+                    let address = named.or(text.filter(|text| Address::fits(text)).map(Address::Written));
+                    match address {
+                        Some(address) if name == "ping" => hooks.ping = Some(address),
+                        Some(address) => hooks.webhook = Some(address),
                         // It is not shown: whoever has such an address can say that all is well.
                         None => {
                             let failure = self
                                 .hidden(key.span(), format!("hooks.{name} is an address"))
-                                .mend(format!("write {name} = \"https://…\""));
+                                .mend(format!("write {name} = \"https://…\", {name} = {{ env = \"NAME\" }} or {name} = {{ file = \"PATH\" }}"));
                             self.errors.push(failure);
                         }
                     }
@@ -248,14 +255,19 @@ impl Reader<'_> {
                     let words = value.get_ref().as_array().map(|items| {
                         items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
                     });
-                    match words.flatten().filter(|words| !words.is_empty()) {
-                        Some(words) if name == "before" => hooks.before = words,
-                        Some(words) if name == "after" => hooks.after = words,
-                        Some(words) => hooks.on_error = words,
+                    let command = words.flatten().filter(|words| !words.is_empty()).map(Hook::Command);
+                    match command.or_else(|| text.map(|text| Hook::Tasks(text.into()))) {
+                        Some(hook) if name == "before" => hooks.before = Some(hook),
+                        Some(hook) if name == "after" => hooks.after = Some(hook),
+                        Some(hook) => hooks.on_error = Some(hook),
                         None => self.wrong(
                             value,
-                            &format!("hooks.{name} is a command as a list of its words"),
-                            &format!("write {name} = [\"/usr/local/bin/told\", \"ops\"]"),
+                            &format!(
+                                "hooks.{name} is a command as a list of its words, or the path of a file with tasks"
+                            ),
+                            &format!(
+                                "write {name} = [\"/usr/local/bin/told\", \"ops\"], or {name} = \"hooks/{name}.yml\""
+                            ),
                         ),
                     }
                 }

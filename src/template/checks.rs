@@ -282,9 +282,15 @@ pub(super) fn add(env: &mut Environment<'static>) {
         def(env, name, &[], |v, _| flag(v, "skipped", "skipped"));
     }
     def(env, "finished", &[], |v, _| {
+        if v.kind() != minijinja::value::ValueKind::Map {
+            return Err(super::python::wrong("the test 'finished' wants what a task registered, a mapping"));
+        }
         if v.get_attr("finished")?.is_undefined() { Ok(true) } else { flag(v, "finished", "finished") }
     });
     def(env, "started", &[], |v, _| {
+        if v.kind() != minijinja::value::ValueKind::Map {
+            return Err(super::python::wrong("the test 'started' wants what a task registered, a mapping"));
+        }
         if v.get_attr("started")?.is_undefined() { Ok(true) } else { flag(v, "started", "started") }
     });
     for (name, kind) in [("match", "match"), ("search", "search")] {

@@ -406,6 +406,12 @@ pub(super) fn subelements(all: &Value, path: &Value, skip: bool) -> Result<Vec<V
         let mut values = element.clone();
         let mut missing = false;
         for key in &keys {
+            if !skip && values.kind() != ValueKind::Map && !values.is_undefined() {
+                return Err(wrong(format!(
+                    "the key before {key} should point to a dictionary, got '{}'",
+                    text(&values)?
+                )));
+            }
             values = values.get_attr(key).unwrap_or(Value::UNDEFINED);
             if values.is_undefined() {
                 if !skip {
@@ -637,6 +643,20 @@ fn taken(all: &[Value], count: usize, ordered: bool) -> Result<Vec<Vec<Value>>, 
     Ok(out.into_iter().map(|places| places.into_iter().filter_map(|at| all.get(at).cloned()).collect()).collect())
 }
 
+/// `joiner(',')`: nothing at the first call, then always the same.
+#[derive(Debug)]
+struct Joiner {
+    between: String,
+    begun: std::sync::atomic::AtomicBool,
+}
+
+impl minijinja::value::Object for Joiner {
+    fn call(self: &std::sync::Arc<Self>, _: &mut minijinja::State<'_, '_>, _: &[Value]) -> Result<Value, Error> {
+        let begun = self.begun.swap(true, std::sync::atomic::Ordering::Relaxed);
+        Ok(Value::from(if begun { self.between.as_str() } else { "" }))
+    }
+}
+
 /// Adds them all to an environment without builtins.
 pub(super) fn add(env: &mut Environment<'static>) {
     use minijinja::functions;
@@ -659,6 +679,9 @@ pub(super) fn add(env: &mut Environment<'static>) {
             pairs.push((Value::from(name), more.get::<Value>(name)?));
         }
         Ok(Value::from_pairs(pairs))
+    });
+    env.add_function("joiner", |between: Option<String>| {
+        Value::from_object(Joiner { between: between.unwrap_or_else(|| ", ".to_owned()), begun: Default::default() })
     });
     env.add_function("undef", |hint: Option<Value>, more: Kwargs| -> Result<Value, Error> {
         let _ = (hint, more.get::<Option<Value>>("hint")?);

@@ -14,6 +14,7 @@ use super::python::{percent, text, wrong};
 /// The names of the lookups that ferry has.
 pub(crate) const NAMES: &[&str] = &[
     "cartesian",
+    "config",
     "dict",
     "env",
     "file",
@@ -45,7 +46,17 @@ pub(super) trait Around {
     /// The names of all variables.
     fn names(&self) -> Vec<String>;
     /// A template's text, rendered with these variables besides.
-    fn render(&self, text: &str, folder: &Path, more: &[(String, Value)]) -> Result<String, Error>;
+    fn render(
+        &self,
+        text: &str,
+        folder: &Path,
+        more: &[(String, Value)],
+        style: &super::FileStyle,
+    ) -> Result<String, Error>;
+    /// The plain text of a file of the vault.
+    fn unlocked(&self, path: &Path, text: String) -> Result<String, Error>;
+    /// The hosts that a pattern matches; `None` where there is no inventory.
+    fn matching(&self, pattern: &str) -> Option<Vec<String>>;
 }
 
 fn short(name: &str) -> &str {
@@ -86,7 +97,13 @@ fn find(around: &dyn Around, kind: &str, name: &str) -> Option<PathBuf> {
     folders(around, kind).into_iter().map(|folder| folder.join(&name)).find(|path| path.exists())
 }
 
-fn read(path: &Path) -> Result<String, Error> {
+/// A file's text, opened where it is encrypted.
+fn read(path: &Path, around: &dyn Around) -> Result<String, Error> {
+    let text = read_as_it_is(path)?;
+    if crate::vault::is_encrypted(&text) { around.unlocked(path, text) } else { Ok(text) }
+}
+
+fn read_as_it_is(path: &Path) -> Result<String, Error> {
     const MOST: u64 = 4 << 20;
     let size = std::fs::metadata(path).map(|data| data.len()).unwrap_or(0);
     if size > MOST {
@@ -149,8 +166,12 @@ fn sequence(term: &str, options: &Options<'_>) -> Result<Vec<Value>, Error> {
     .ok()
     .and_then(|regex| regex.captures(term.trim()));
     if let Some(found) = short {
-        let part = |at: usize| found.get(at).and_then(|part| number(part.as_str()));
-        (start, end, stride) = (part(1), part(2), part(3));
+        let part = |at: usize, name: &str| {
+            let Some(part) = found.get(at) else { return Ok(None) };
+            let wrong = || bad(&format!("{name}={} has an invalid value: it is not a number", part.as_str()));
+            number(part.as_str()).map(Some).ok_or_else(wrong)
+        };
+        (start, end, stride) = (part(1, "start")?, part(2, "end")?, part(3, "stride")?);
         form = found.get(4).map(|form| form.as_str().to_owned());
     } else {
         for (key, value) in words(term)?.1 {
@@ -163,19 +184,27 @@ fn sequence(term: &str, options: &Options<'_>) -> Result<Vec<Value>, Error> {
                     form = Some(value);
                     continue;
                 }
-                other => return Err(bad(&format!("{other} is no argument (start, end, count, stride, format)"))),
+                other => {
+                    return Err(bad(&format!("unrecognized arguments to with_sequence: ['{other}']")));
+                }
             };
-            *slot = Some(number(&value).ok_or_else(|| bad(&format!("{key} is not a number")))?);
+            *slot = Some(
+                number(&value)
+                    .ok_or_else(|| bad(&format!("{key}={value} has an invalid value: it is not a number")))?,
+            );
         }
     }
     let given = |name: &str| options.get(name).and_then(|value| value.as_i64().or_else(|| number(value.as_str()?)));
     let start = start.or(given("start")).unwrap_or(1);
     let (end, count) = (end.or(given("end")), count.or(given("count")));
     let form = form.or_else(|| options.text("format")).unwrap_or_else(|| "%d".to_owned());
+    if !form.contains('%') {
+        return Err(bad(&format!("bad formatting string: {form}")));
+    }
     let stride = stride.or(given("stride"));
     let (end, stride) = match (end, count) {
-        (Some(_), Some(_)) => return Err(bad("both end and count stand")),
-        (None, None) => return Err(bad("neither end nor count stands")),
+        (Some(_), Some(_)) => return Err(bad("can't specify both count and end in with_sequence")),
+        (None, None) => return Err(bad("must specify count or end in with_sequence")),
         (Some(end), None) => (end, stride.unwrap_or(1)),
         (None, Some(0)) => return Ok(Vec::new()),
         (None, Some(count)) => {
@@ -397,6 +426,63 @@ fn first_found(terms: &[Value], around: &dyn Around, options: &Options<'_>) -> R
     if skip { Ok(Vec::new()) } else { Err(wrong("No file was found when using first_found.")) }
 }
 
+/// A lookup plugin of the operator's, in Python: beside the role or the playbook.
+fn plugin(name: &str, around: &dyn Around) -> Option<PathBuf> {
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return None;
+    }
+    let folder = |variable: &str| around.variable(variable).and_then(|path| path.as_str().map(PathBuf::from));
+    let roots = [folder("role_path"), folder("playbook_dir")];
+    roots
+        .into_iter()
+        .flatten()
+        .map(|root| root.join("lookup_plugins").join(format!("{name}.py")))
+        .find(|path| path.is_file())
+}
+
+/// Has this machine's python3 run the operator's own lookup: what it is given goes over its standard input.
+fn run_plugin(path: &Path, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Result<Vec<Value>, Error> {
+    use std::io::Write as _;
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let mut options = serde_json::Map::new();
+    for key in kwargs.args() {
+        options.insert(key.to_owned(), super::values::to_json(&kwargs.get::<Value>(key)?)?);
+    }
+    let mut variables = serde_json::Map::new();
+    for key in ["role_path", "playbook_dir", "inventory_hostname", "ansible_search_path"] {
+        if let Some(value) = around.variable(key) {
+            variables.insert(key.to_owned(), super::values::to_json(&value)?);
+        }
+    }
+    let json = |term: &Value| {
+        if term.is_undefined() { Ok(serde_json::Value::Null) } else { super::values::to_json(term) }
+    };
+    let terms = terms.iter().map(json).collect::<Result<Vec<_>, _>>()?;
+    let given = serde_json::json!({"path": path, "terms": terms, "variables": variables, "options": options});
+    let cannot = |error: std::io::Error| {
+        wrong(format!("{} is in Python, and python3 cannot be run on this machine: {error}", path.display()))
+    };
+    let mut child = std::process::Command::new("python3")
+        .arg("-c")
+        .arg(include_str!("lookup.py"))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::inherit())
+        .spawn()
+        .map_err(cannot)?;
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(given.to_string().as_bytes()).map_err(cannot)?;
+    }
+    let said = child.wait_with_output().map_err(cannot)?;
+    let garbled = || wrong(format!("the lookup plugin {name} gave no list"));
+    let out: serde_json::Value = serde_json::from_slice(&said.stdout).map_err(|_| garbled())?;
+    if let Some(error) = out.get("error").and_then(serde_json::Value::as_str) {
+        return Err(wrong(error.to_owned()));
+    }
+    let all = out.get("out").and_then(serde_json::Value::as_array).ok_or_else(garbled)?;
+    Ok(all.iter().map(super::values::from_json).collect())
+}
+
 fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Result<Vec<Value>, Error> {
     let options = Options { kwargs };
     let texts = || terms.iter().map(text).collect::<Result<Vec<_>, _>>();
@@ -424,14 +510,15 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
                 },
             })
             .collect::<Result<_, _>>()?,
-        "file" | "unvault" => {
+        name_of @ ("file" | "unvault") => {
             let mut out = Vec::new();
             for name in texts()? {
-                let mut content = read(&find(around, "files", &name).ok_or_else(|| missing(&name))?)?;
+                let path = find(around, "files", &name).ok_or_else(|| missing(&name))?;
+                let mut content = read(&path, around)?;
                 if options.flag("lstrip", false) {
                     content = content.trim_start().to_owned();
                 }
-                if options.flag("rstrip", true) {
+                if options.flag("rstrip", name_of == "file") {
                     content.truncate(content.trim_end().len());
                 }
                 out.push(Value::from(content));
@@ -449,7 +536,26 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
             for name in texts()? {
                 let path = find(around, "templates", &name)
                     .ok_or_else(|| wrong(format!("the template file {name} could not be found for the lookup")))?;
-                out.push(Value::from(around.render(&read(&path)?, path.parent().unwrap_or(Path::new("/")), &more)?));
+                let mut style = super::FileStyle::default();
+                for setting in [
+                    "variable_start_string",
+                    "variable_end_string",
+                    "comment_start_string",
+                    "comment_end_string",
+                    "block_start_string",
+                    "block_end_string",
+                    "trim_blocks",
+                    "lstrip_blocks",
+                ] {
+                    if let Some(given) = options.text(setting)
+                        && !style.set(setting, &given)
+                    {
+                        return Err(wrong(format!("template: {setting} cannot be {given:?}")));
+                    }
+                }
+                let folder = path.parent().unwrap_or(Path::new("/"));
+                let text = around.render(&read(&path, around)?, folder, &more, &style)?;
+                out.push(if text.is_empty() { Value::from(()) } else { Value::from(text) });
             }
             out
         }
@@ -476,8 +582,18 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
         }
         "varnames" => {
             let mut out = Vec::new();
+            if let Some(other) = terms.iter().find(|term| term.as_str().is_none()) {
+                return Err(wrong(format!("Invalid setting identifier, \"{other}\" is not a string")));
+            }
             for pattern in texts()? {
-                let regex = super::strings::regex(&pattern, false, false)?;
+                let regex = super::strings::regex(&pattern, false, false).map_err(|error| {
+                    let why = if pattern.starts_with(['*', '+', '?']) {
+                        "nothing to repeat at position 0".to_owned()
+                    } else {
+                        error.to_string()
+                    };
+                    wrong(format!("Unable to use \"{pattern}\" as a search parameter: {why}"))
+                })?;
                 out.extend(
                     around.names().into_iter().filter(|name| regex.is_match(name).unwrap_or(false)).map(Value::from),
                 );
@@ -591,6 +707,13 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
                     "subelements lookup expects a list of two or three items, first a dict or a list, second a string pointing to the subkey",
                 ));
             };
+            let wanted = "subelements lookup expects a list of two or three items, first a dict or a list, second a string pointing to the subkey";
+            if !(is_list(list) || list.kind() == ValueKind::Map) || path.as_str().is_none() {
+                return Err(wrong(wanted));
+            }
+            if all.get(2).is_some_and(|flags| flags.kind() != ValueKind::Map) {
+                return Err(wrong("the optional third item must be a dict with flags skip_missing"));
+            }
             let skip = all.get(2).is_some_and(|flags| {
                 flags
                     .get_attr("skip_missing")
@@ -609,6 +732,12 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
             let groups = around.variable("groups").unwrap_or(Value::UNDEFINED);
             let mut out: Vec<Value> = Vec::new();
             for name in texts()? {
+                if let Some(hosts) = around.matching(&name) {
+                    out.extend(
+                        hosts.into_iter().map(Value::from).filter(|host| !out.contains(host)).collect::<Vec<_>>(),
+                    );
+                    continue;
+                }
                 let hosts = groups.get_attr(&name).unwrap_or(Value::UNDEFINED);
                 if !hosts.is_undefined() {
                     out.extend(items(&hosts)?.into_iter().filter(|host| !out.contains(host)).collect::<Vec<_>>());
@@ -616,10 +745,25 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
             }
             out
         }
+        "config" => {
+            let mut out = Vec::new();
+            for name in texts()? {
+                out.push(
+                    super::config::value(&name)
+                        .or_else(|| options.get("default"))
+                        .ok_or_else(|| wrong(format!("Unable to find setting {name}: ferry does not know it")))?,
+                );
+            }
+            out
+        }
+        other if plugin(other, around).is_some() => {
+            let path = plugin(other, around).unwrap_or_default();
+            run_plugin(&path, terms, kwargs, around)?
+        }
         other => {
             let near = crate::name::nearest(other, NAMES.iter().copied(), 2);
             let meant = if near.is_empty() { String::new() } else { format!("; did you mean {}?", near.join(" or ")) };
-            return Err(wrong(format!("the lookup {other} is not built in ferry{meant}")));
+            return Err(wrong(format!("the lookup plugin '{other}' was not found: it is not built in ferry{meant}")));
         }
     })
 }
@@ -644,14 +788,23 @@ pub(super) fn add(env: &mut Environment<'static>) {
         env.add_function(
             function,
             move |state: &State<'_, '_>, name: &str, terms: Rest<Value>, kwargs: Kwargs| -> Result<Value, Error> {
-                if let Some(value) = terms.iter().find(|value| value.is_undefined()) {
+                let context = super::SEEN.with_borrow(|all| all.last().cloned());
+                let here = super::Here { state: Some(state), context };
+                // A plugin may say that it takes what is not defined.
+                let takes_all = || {
+                    plugin(short(name), &here)
+                        .and_then(|path| std::fs::read_to_string(path).ok())
+                        .is_some_and(|text| text.contains("accept_args_markers = True"))
+                };
+                if let Some(value) = terms.iter().find(|value| value.is_undefined())
+                    && !takes_all()
+                {
                     return Err(Error::new(
                         ErrorKind::UndefinedError,
                         format!("{value}a term of the lookup {name} is not defined"),
                     ));
                 }
-                let context = super::SEEN.with_borrow(|all| all.last().cloned());
-                let all = query(name, &terms, &kwargs, &super::Here { state: Some(state), context })?;
+                let all = query(name, &terms, &kwargs, &here)?;
                 let wantlist = wantlist || Options { kwargs: &kwargs }.flag("wantlist", false);
                 let failed_softly = all.is_empty() && Options { kwargs: &kwargs }.text("errors").is_some();
                 Ok(if wantlist {

@@ -8,6 +8,7 @@
 //! as a template, and what a rendering gives is not rendered a second time.
 
 mod checks;
+mod config;
 mod dates;
 mod dump;
 mod filters;
@@ -18,10 +19,10 @@ mod strings;
 mod values;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use minijinja::value::{Enumerator, Object};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
@@ -49,6 +50,36 @@ pub fn has_template(value: &Value) -> bool {
         Value::Array(items) => items.iter().any(has_template),
         Value::Object(map) if is_unsafe(map) => false,
         Value::Object(map) => map.values().any(has_template),
+        _ => false,
+    }
+}
+
+/// Whether mappings of variables are joined where one overrides another (`ANSIBLE_HASH_BEHAVIOUR=merge`).
+pub fn joins_mappings() -> bool {
+    static SAYS: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *SAYS.get_or_init(|| std::env::var("ANSIBLE_HASH_BEHAVIOUR").is_ok_and(|given| given == "merge"))
+}
+
+/// `new` over `old`; key by key where both are mappings and [`joins_mappings`].
+pub fn over(old: Option<&Value>, new: &Value) -> Value {
+    match (old, new) {
+        (Some(Value::Object(old)), Value::Object(new)) if joins_mappings() && !is_unsafe(old) && !is_unsafe(new) => {
+            let mut out = old.clone();
+            for (name, value) in new {
+                let joined = over(out.get(name), value);
+                out.insert(name.clone(), joined);
+            }
+            Value::Object(out)
+        }
+        _ => new.clone(),
+    }
+}
+
+/// Whether an `!unsafe` text is in it.
+fn has_unsafe(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(has_unsafe),
+        Value::Object(map) => is_unsafe(map) || map.values().any(has_unsafe),
         _ => false,
     }
 }
@@ -150,8 +181,8 @@ impl FileStyle {
 enum Slot {
     /// Written by the operator: rendered when it is used.
     Written(Value, Option<Place>),
-    /// Data: never rendered.
-    Data(minijinja::Value),
+    /// Nothing to render: data, or (`true`) what the operator wrote without a template in it.
+    Data(minijinja::Value, bool),
     /// The variables of other hosts, by their names.
     Hosts(Arc<dyn HostScopes>),
 }
@@ -162,6 +193,11 @@ pub trait HostScopes: Send + Sync + fmt::Debug {
     fn names(&self) -> Vec<String>;
     /// The variables of that host; `None` where there is no such host.
     fn scope(&self, host: &str) -> Option<Scope>;
+    /// The hosts that a pattern matches; `None` where patterns cannot be asked.
+    fn matching(&self, pattern: &str) -> Option<Vec<String>> {
+        let _ = pattern;
+        None
+    }
 }
 
 /// `hostvars` in a template.
@@ -189,7 +225,23 @@ pub struct Scope {
     names: Arc<BTreeMap<String, Slot>>,
 }
 
+/// A value that many scopes have: made ready once.
+#[derive(Debug, Clone)]
+pub struct Ready(minijinja::Value);
+
+impl Ready {
+    /// `value`, as data.
+    pub fn of(value: &Value) -> Self {
+        Self(values::from_json(value))
+    }
+}
+
 impl Scope {
+    /// Adds a value that was made ready before.
+    pub fn ready(&mut self, name: &str, value: &Ready) {
+        Arc::make_mut(&mut self.names).insert(name.to_owned(), Slot::Data(value.0.clone(), false));
+    }
+
     /// A scope without names.
     pub fn new() -> Self {
         Self::default()
@@ -206,17 +258,40 @@ impl Scope {
 
     /// Adds a value that the operator wrote, at `place`: templates in it are rendered when it is used.
     pub fn written(&mut self, name: &str, value: &Value, place: Option<Place>) {
-        if has_template(value) {
-            Arc::make_mut(&mut self.names).insert(name.to_owned(), Slot::Written(value.clone(), place));
+        let joined;
+        let value = if joins_mappings() && value.is_object() {
+            joined = over(self.as_written(name).as_ref(), value);
+            &joined
         } else {
-            self.data(name, value);
-        }
+            value
+        };
+        let slot = if has_template(value) || has_unsafe(value) {
+            Slot::Written(value.clone(), place)
+        } else {
+            Slot::Data(values::from_json(value), true)
+        };
+        Arc::make_mut(&mut self.names).insert(name.to_owned(), slot);
     }
 
     /// Adds a value that is data, such as what a host said: it is never rendered.
     pub fn data(&mut self, name: &str, value: &Value) {
         let value = values::from_json(value);
-        Arc::make_mut(&mut self.names).insert(name.to_owned(), Slot::Data(value));
+        Arc::make_mut(&mut self.names).insert(name.to_owned(), Slot::Data(value, false));
+    }
+
+    /// Adds a value that came out of what the operator wrote: it is never rendered, and [`Scope::as_written`] knows it.
+    pub fn own(&mut self, name: &str, value: &Value) {
+        let value = values::from_json(value);
+        Arc::make_mut(&mut self.names).insert(name.to_owned(), Slot::Data(value, true));
+    }
+
+    /// The value of `name` as the operator wrote it, templates not rendered; `None` where it is data, which no expression is read from.
+    pub fn as_written(&self, name: &str) -> Option<Value> {
+        match self.names.get(name)? {
+            Slot::Written(value, _) => Some(value.clone()),
+            Slot::Data(value, true) => values::to_json(value).ok(),
+            Slot::Data(..) | Slot::Hosts(_) => None,
+        }
     }
 
     /// Takes over all names of `other`; they win.
@@ -224,9 +299,17 @@ impl Scope {
         if other.names.is_empty() {
             return;
         }
+        let joins = |name: &str| joins_mappings() && other.as_written(name).is_some_and(|value| value.is_object());
         let names = Arc::make_mut(&mut self.names);
-        for (name, slot) in other.names.iter() {
+        for (name, slot) in other.names.iter().filter(|(name, _)| !joins(name)) {
             names.insert(name.clone(), slot.clone());
+        }
+        if joins_mappings() {
+            for name in other.names.keys().filter(|name| joins(name)) {
+                if let Some(value) = other.as_written(name) {
+                    self.written(name, &value, None);
+                }
+            }
         }
     }
 
@@ -235,6 +318,12 @@ impl Scope {
         for (name, place, value) in vars {
             if !self.names.contains_key(name) {
                 self.written(name, value, Some(place.clone()));
+            } else if joins_mappings()
+                && let Some(upper) = self.as_written(name).filter(Value::is_object)
+            {
+                let joined = over(Some(value), &upper);
+                self.remove(name);
+                self.written(name, &joined, Some(place.clone()));
             }
         }
     }
@@ -267,15 +356,43 @@ impl Scope {
 pub struct Templater {
     env: Arc<Environment<'static>>,
     rewritten: Arc<Rewritten>,
+    trusted: Arc<Mutex<HashSet<String>>>,
+    /// `ANSIBLE_ALLOW_BROKEN_CONDITIONALS`.
+    loose: bool,
 }
 
+/// A longer text is no condition.
+const LONGEST_CONDITION: usize = 4096;
+
+/// Opens what is encrypted: the path and its text.
+pub type Opener = Arc<dyn Fn(&Path, String) -> Result<String, Failure> + Send + Sync>;
+
 /// Texts that were rewritten already: the same one comes once per host and item.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Rewritten {
     known: Mutex<HashMap<(bool, bool, String), Arc<str>>>,
+    /// Opens files that are encrypted.
+    opener: std::sync::OnceLock<Opener>,
+}
+
+impl fmt::Debug for Rewritten {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rewritten")
+    }
 }
 
 impl Rewritten {
+    fn unlocked(&self, path: &Path, text: String) -> Result<String, Failure> {
+        match self.opener.get() {
+            Some(open) => open(path, text),
+            None => Err(Failure::new(
+                Kind::Failed,
+                format!("{} is encrypted by Ansible Vault, and no password is known", path.display()),
+            )
+            .mend("--vault-password-file FILE, or --ask-vault-pass")),
+        }
+    }
+
     /// An expression, or a whole template, in the engine's words.
     fn get(&self, text: &str, whole: bool, keep_backslashes: bool) -> Arc<str> {
         let key = (whole, keep_backslashes, text.to_owned());
@@ -326,6 +443,21 @@ impl lookups::Around for Here<'_, '_, '_> {
         }
     }
 
+    fn unlocked(&self, path: &Path, text: String) -> Result<String, minijinja::Error> {
+        let wrong = |what: String| minijinja::Error::new(ErrorKind::InvalidOperation, what);
+        match &self.context {
+            Some(context) => context.rewritten.unlocked(path, text).map_err(|failure| wrong(failure.what)),
+            None => Err(wrong(format!("{} is encrypted", path.display()))),
+        }
+    }
+
+    fn matching(&self, pattern: &str) -> Option<Vec<String>> {
+        match self.context.as_ref()?.scope.names.get("hostvars")? {
+            Slot::Hosts(hosts) => hosts.matching(pattern),
+            _ => None,
+        }
+    }
+
     fn names(&self) -> Vec<String> {
         self.context.as_ref().map(|context| context.scope.names().map(str::to_owned).collect()).unwrap_or_default()
     }
@@ -335,16 +467,20 @@ impl lookups::Around for Here<'_, '_, '_> {
         text: &str,
         folder: &Path,
         more: &[(String, minijinja::Value)],
+        style: &FileStyle,
     ) -> Result<String, minijinja::Error> {
         let wrong = |what: String| minijinja::Error::new(ErrorKind::InvalidOperation, what);
         let context = self.context.clone().ok_or_else(|| wrong("a template without variables around it".to_owned()))?;
         let mut scope = context.scope.clone();
+        if !scope.knows("ansible_managed") {
+            scope.data("ansible_managed", &Value::from("Ansible managed"));
+        }
         for (name, value) in more {
             scope.data(name, &values::to_json(value)?);
         }
         let inner =
             Arc::new(Context { scope, ..Context::new(context.env.clone(), context.rewritten.clone(), Scope::new()) });
-        render_file(&inner, text, folder, &FileStyle::default())
+        render_file(&inner, text, folder, style)
     }
 }
 
@@ -386,7 +522,8 @@ fn render_file(
         }
         match folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file()) {
             Some(path) => std::fs::read_to_string(&path)
-                .map(|text| Some(rewrite::template(&text, &inner, ways)))
+                // The line feed at the end of a text that is included is none of the text, as in Jinja.
+                .map(|text| Some(rewrite::template(text.strip_suffix('\n').unwrap_or(&text), &inner, ways)))
                 .map_err(|error| wrong(format!("{} cannot be read: {error}", path.display()))),
             None => Ok(None),
         }
@@ -430,7 +567,33 @@ impl Templater {
         if let Ok(syntax) = minijinja::syntax::SyntaxConfig::builder().keep_trailing_newline(true).build() {
             env.set_syntax(syntax);
         }
-        Self { env: Arc::new(env), rewritten: Arc::default() }
+        let loose = std::env::var("ANSIBLE_ALLOW_BROKEN_CONDITIONALS").is_ok_and(|given| config::is_true(&given));
+        Self { env: Arc::new(env), rewritten: Arc::default(), trusted: Arc::default(), loose }
+    }
+
+    /// What opens files of the vault from now on, for this templater and all that were cloned from it. The first one stays.
+    pub fn opens_with(&self, opener: Opener) {
+        let _ = self.rewritten.opener.set(opener);
+    }
+
+    /// The plain text of a file of the vault.
+    ///
+    /// # Errors
+    /// [`Kind::Failed`]: no password opens it.
+    pub fn unlocked(&self, path: &Path, text: String) -> Result<String, Failure> {
+        self.rewritten.unlocked(path, text)
+    }
+
+    /// Notes a text that the operator wrote: it may be an expression also where it comes out of a template.
+    pub fn trust(&self, text: &str) {
+        if text.len() <= LONGEST_CONDITION && !is_template(text) {
+            self.trusted.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned());
+        }
+    }
+
+    /// Whether the operator wrote exactly this text somewhere ([`Templater::trust`]).
+    pub fn trusts(&self, text: &str) -> bool {
+        self.trusted.lock().unwrap_or_else(PoisonError::into_inner).contains(text)
     }
 
     fn context(&self, scope: &Scope) -> Arc<Context> {
@@ -532,11 +695,26 @@ impl Templater {
     /// # Errors
     /// As [`Templater::render`]; also when the value is neither true nor false.
     pub fn evaluate_condition(&self, text: &str, place: Option<&Place>, scope: &Scope) -> Result<bool, Failure> {
-        let bare = strip_braces(text).unwrap_or(text);
+        let whole = strip_braces(text);
+        let bare = whole.unwrap_or(text);
         let context = self.context(scope);
+        // A text within an expression may be a template of its own; within a template it is text.
+        let opened = if whole.is_none() { rewrite::open_texts(bare) } else { None };
         // Backslashes are Jinja's here, not the text's: so it is in Ansible.
-        let rewritten = self.rewritten.get(bare, false, false);
+        let rewritten = self.rewritten.get(opened.as_deref().unwrap_or(bare), false, false);
         let root = minijinja::Value::from_dyn_object(context.clone());
+        // Several templates in a row are no expression: what they give is text, and text is no condition.
+        if whole.is_some() && bare.contains("}}") && self.env.compile_expression(&rewritten).is_err() {
+            let value = self.render(text, place, scope)?;
+            return match value {
+                Value::Bool(value) => Ok(value),
+                _ => Err(Failure::new(
+                    Kind::CouldNotStart,
+                    format!("the condition {text:?} gives a text, an untrusted template or expression"),
+                )
+                .mend("write one expression, without braces")),
+            };
+        }
         let value = self
             .env
             .compile_expression(&rewritten)
@@ -545,6 +723,15 @@ impl Templater {
             .map_err(|error| explain(&error, bare, place, scope))?;
         match value {
             Value::Bool(value) => Ok(value),
+            // As Ansible does where it is told to: what counts as true in Python is true.
+            other if self.loose => Ok(match other {
+                Value::Null => false,
+                Value::Number(number) => number.as_f64() != Some(0.0),
+                Value::String(text) => !text.is_empty(),
+                Value::Array(items) => !items.is_empty(),
+                Value::Object(map) => !map.is_empty(),
+                Value::Bool(value) => value,
+            }),
             other => Err(placed(
                 Failure::new(
                     Kind::CouldNotStart,
@@ -571,8 +758,10 @@ impl Templater {
     /// # Errors
     /// [`Kind::CouldNotStart`] at `place` when it is not.
     pub fn check_condition(&self, text: &str, place: Option<&Place>) -> Result<(), Failure> {
-        let bare = strip_braces(text).unwrap_or(text);
-        let bare = &*self.rewritten.get(bare, false, false);
+        let whole = strip_braces(text);
+        let bare = whole.unwrap_or(text);
+        let opened = if whole.is_none() { rewrite::open_texts(bare) } else { None };
+        let bare = &*self.rewritten.get(opened.as_deref().unwrap_or(bare), false, false);
         match self.env.compile_expression(bare).map(drop).and_then(|()| self.known_words(bare)) {
             Ok(()) => Ok(()),
             Err(error) => Err(explain(&error, bare, place, &Scope::new())),
@@ -646,13 +835,20 @@ fn strip_braces(text: &str) -> Option<&str> {
 
 fn evaluate(context: &Arc<Context>, text: &str) -> Result<minijinja::Value, minijinja::Error> {
     let root = minijinja::Value::from_dyn_object(context.clone());
-    if text.starts_with("{{")
-        && text.ends_with("}}")
-        && let Some(inner) = strip_braces(text)
+    // Line feeds behind it belong to a text only.
+    let body = text.trim_end_matches('\n');
+    if body.starts_with("{{")
+        && body.ends_with("}}")
+        && let Some(inner) = strip_braces(body)
     {
         let rewritten = context.rewritten.get(inner, false, true);
         if let Ok(expression) = context.env.compile_expression(&rewritten) {
-            return seeing(context, || expression.eval(root));
+            let value = seeing(context, || expression.eval(root))?;
+            let feeds = text.get(body.len()..).unwrap_or_default();
+            return Ok(match value.as_str() {
+                Some(said) if !feeds.is_empty() => minijinja::Value::from(format!("{said}{feeds}")),
+                _ => value,
+            });
         }
     }
     let rewritten = context.rewritten.get(text, true, true);
@@ -754,7 +950,7 @@ impl Object for Context {
             return Some(minijinja::Value::from_dyn_object(self.clone()));
         }
         match self.scope.names.get(name)? {
-            Slot::Data(value) => Some(value.clone()),
+            Slot::Data(value, _) => Some(value.clone()),
             Slot::Hosts(hosts) => Some(minijinja::Value::from_dyn_object(Arc::new(HostVars {
                 env: self.env.clone(),
                 rewritten: self.rewritten.clone(),
@@ -782,10 +978,17 @@ fn undefined_in(env: &Environment<'_>, text: &str, scope: &Scope) -> String {
         .into_iter()
         .filter(|name| {
             let root = name.split('.').next().unwrap_or(name);
-            !scope.knows(root)
+            !scope.knows(root) && env.globals().all(|(known, _)| known != root)
         })
         .collect();
-    missing.sort();
+    let first = |name: &str| {
+        let name = name.split('.').next().unwrap_or(name);
+        regex::Regex::new(&format!(r"\b{}\b", regex::escape(name)))
+            .ok()
+            .and_then(|word| word.find(text))
+            .map(|at| at.start())
+    };
+    missing.sort_by_key(|name| (first(name), name.clone()));
     match missing.first() {
         Some(name) => format!("{} is not defined", name.split('.').next().unwrap_or(name)),
         None => {
@@ -817,7 +1020,10 @@ fn describe(error: &minijinja::Error, scope: &Scope) -> (String, Vec<String>) {
     if let Some(name) = detail.strip_suffix(" is not defined").and_then(|said| said.rsplit(' ').next()) {
         near = nearest(name, scope.names(), 3).into_iter().map(str::to_owned).collect();
     }
+    let by_zero = detail.starts_with("unable to calculate ")
+        && detail.rsplit(' ').next().is_some_and(|last| last.parse::<f64>() == Ok(0.0));
     let what = match innermost.kind() {
+        _ if by_zero => format!("division by zero ({detail})"),
         ErrorKind::OutOfFuel => "this template does not come to an end (it was stopped)".to_owned(),
         ErrorKind::UnknownFilter => format!("this filter is not built in ferry: {detail}"),
         ErrorKind::UnknownTest => format!("this test is not built in ferry: {detail}"),

@@ -507,12 +507,100 @@ impl<'a> Parser<'a> {
     }
 }
 
+/// The expression `text` with the templates inside of its texts as parts of it: `"a{{ b }}"` is `("a" ~ (b))`. `None` where
+/// there are none.
+pub(super) fn open_texts(text: &str) -> Option<String> {
+    if !text.contains("{{") {
+        return None;
+    }
+    let all = tokens(text)?;
+    let (mut out, mut kept, mut seen) = (String::new(), 0, false);
+    for token in all {
+        // Where it stands: tokens are pieces of the text.
+        let at = token.text.as_ptr() as usize - text.as_ptr() as usize;
+        if let Some(parts) = opened(token) {
+            out.push_str(text.get(kept..at)?);
+            out.push_str(&parts);
+            kept = at + token.text.len();
+            seen = true;
+        }
+    }
+    out.push_str(text.get(kept..)?);
+    seen.then_some(out)
+}
+
+/// One text as the parts that its templates cut it into.
+fn opened(token: Token<'_>) -> Option<String> {
+    if token.kind != Kind::Text || !token.text.contains("{{") || token.text.contains("{%") {
+        return None;
+    }
+    let mark = token.text.chars().next()?;
+    let mut rest = token.text.get(1..token.text.len() - 1)?;
+    let mut parts = Vec::new();
+    while let Some((before, after)) = rest.split_once("{{") {
+        let (inside, behind) = after.split_once("}}")?;
+        if !before.is_empty() {
+            parts.push(format!("{mark}{before}{mark}"));
+        }
+        parts.push(format!("({})", inside.trim_matches('-').replace(&format!("\\{mark}"), &mark.to_string())));
+        rest = behind;
+    }
+    if !rest.is_empty() {
+        parts.push(format!("{mark}{rest}{mark}"));
+    }
+    Some(format!("({})", parts.join(" ~ ")))
+}
+
 /// The expression `text`, rewritten; as it is where it cannot be read.
 pub(super) fn expression(text: &str, ways: Ways) -> String {
     attempt(text, ways).unwrap_or_else(|| text.to_owned())
 }
 
+/// The terms of lookups are templates of their own: `lookup('pipe', 'echo {{ x }}')`. `None` where there are none.
+fn open_terms(text: &str) -> Option<String> {
+    if !text.contains("{{") {
+        return None;
+    }
+    let all = tokens(text)?;
+    let (mut out, mut kept, mut seen) = (String::new(), 0, false);
+    // Brackets that are open, each with whether it is a lookup's, and whether its name is behind us.
+    let mut open: Vec<(bool, bool)> = Vec::new();
+    for (at, token) in all.iter().enumerate() {
+        match token.text {
+            "(" | "[" | "{" if token.kind == Kind::Sign => {
+                let called = at.checked_sub(1).and_then(|before| all.get(before));
+                let lookup = token.text == "("
+                    && called
+                        .is_some_and(|name| name.kind == Kind::Name && matches!(name.text, "lookup" | "query" | "q"));
+                open.push((lookup, false));
+            }
+            ")" | "]" | "}" if token.kind == Kind::Sign => {
+                open.pop();
+            }
+            "," if token.kind == Kind::Sign => {
+                if let Some(last) = open.last_mut() {
+                    last.1 = true;
+                }
+            }
+            _ if open.iter().any(|(lookup, named)| *lookup && *named) => {
+                if let Some(parts) = opened(*token) {
+                    let at = token.text.as_ptr() as usize - text.as_ptr() as usize;
+                    out.push_str(text.get(kept..at)?);
+                    out.push_str(&parts);
+                    kept = at + token.text.len();
+                    seen = true;
+                }
+            }
+            _ => {}
+        }
+    }
+    out.push_str(text.get(kept..)?);
+    seen.then_some(out)
+}
+
 fn attempt(text: &str, ways: Ways) -> Option<String> {
+    let with_terms = open_terms(text);
+    let text = with_terms.as_deref().unwrap_or(text);
     let mut parser = Parser { tokens: tokens(text)?, at: 0, ways, depth: 0 };
     if parser.tokens.is_empty() {
         return None;

@@ -13,7 +13,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -325,6 +325,8 @@ pub(super) struct Fare {
     key: Arc<OneKey>,
     found: Found,
     node_dir: String,
+    /// A byte has come this way: what fails now is a cut.
+    worked: AtomicBool,
     /// One stream at a time: there is one FIFO.
     state: Mutex<State>,
 }
@@ -351,7 +353,14 @@ impl Fare {
             root: Post::new(&order.to, order.patience),
             holder: None,
         };
-        Ok(Self { id, key, found: found.clone(), node_dir: direct.node_dir.clone(), state: Mutex::new(state) })
+        Ok(Self {
+            id,
+            key,
+            found: found.clone(),
+            node_dir: direct.node_dir.clone(),
+            worked: AtomicBool::new(false),
+            state: Mutex::new(state),
+        })
     }
 
     fn fifo(&self) -> String {
@@ -611,6 +620,7 @@ impl Fare {
                                     let at = at.parse::<u64>().unwrap_or(0).clamp(span.landed, span.end);
                                     if at > span.landed {
                                         let before = span.landed;
+                                        self.worked.store(true, Ordering::Relaxed);
                                         span.landed = at;
                                         span.sent = span.sent.max(at);
                                         job.passed.fetch_add(at - before, Ordering::Relaxed);
@@ -691,6 +701,9 @@ impl Fare {
                 .mend(RELAY);
         }
         if progress {
+            self.worked.store(true, Ordering::Relaxed);
+        }
+        if self.worked.load(Ordering::Relaxed) {
             return lost(&order.from, format!("its ssh ended with {status}: {text}"));
         }
         if says(&["Permission denied"]) {

@@ -642,20 +642,14 @@ impl Wire {
     /// The script that follows after the shell has said that it is ready.
     pub fn script(&mut self, line: &str) -> io::Result<String> {
         let length: usize = between(line, " -eq ", " ]").parse().map_err(|_| io::ErrorKind::InvalidData)?;
-        // A short one is read as a line.
-        let sent = length + usize::from(line.contains("read -r s"));
         let mut script = Vec::new();
-        while script.len() < sent {
+        while script.len() < length {
             let payload = self.wait(DATA)?;
             let mut reader = Reader(&payload[1..]);
             reader.number()?;
             script.extend_from_slice(reader.string()?);
         }
         script.truncate(length);
-        let whole = word(line, "ferry-", "-whole");
-        if !whole.is_empty() {
-            self.out(format!("{whole}\n").as_bytes())?;
-        }
         Ok(String::from_utf8_lossy(&script).into_owned())
     }
 

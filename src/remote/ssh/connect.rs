@@ -423,16 +423,16 @@ pub async fn knock(target: &Target) -> Result<Option<impl AsyncRead + AsyncWrite
         return Ok(None);
     }
     let Road { stream, through, .. } = road(target, Lane::Control).await?;
-    Ok(Some(Held { stream, _through: through }))
+    Ok(Some(Kept { stream, _with: through }))
 }
 
-/// A tunnel, and the connection that it runs through.
-struct Held {
-    stream: Box<dyn Stream>,
-    _through: Option<SshSession>,
+/// A stream, and what has to live as long as it does: the connection that it runs through, the command whose pipes it is.
+struct Kept<S, K> {
+    stream: S,
+    _with: K,
 }
 
-impl AsyncRead for Held {
+impl<S: AsyncRead + Unpin, K: Unpin> AsyncRead for Kept<S, K> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -442,7 +442,7 @@ impl AsyncRead for Held {
     }
 }
 
-impl AsyncWrite for Held {
+impl<S: AsyncWrite + Unpin, K: Unpin> AsyncWrite for Kept<S, K> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -827,10 +827,7 @@ fn config(
 }
 
 /// The pipes of a `ProxyCommand`. It is ended with the connection.
-struct Piped {
-    pipes: tokio::io::Join<tokio::process::ChildStdout, tokio::process::ChildStdin>,
-    _child: tokio::process::Child,
-}
+type Piped = Kept<tokio::io::Join<tokio::process::ChildStdout, tokio::process::ChildStdin>, tokio::process::Child>;
 
 impl Proxy {
     fn start(&self) -> std::io::Result<(Piped, Complaint)> {
@@ -848,31 +845,9 @@ impl Proxy {
             tokio::spawn(said.clone().hear(err));
         }
         match (child.stdout.take(), child.stdin.take()) {
-            (Some(out), Some(input)) => Ok((Piped { pipes: tokio::io::join(out, input), _child: child }, said)),
+            (Some(out), Some(input)) => Ok((Kept { stream: tokio::io::join(out, input), _with: child }, said)),
             _ => Err(std::io::ErrorKind::BrokenPipe.into()),
         }
-    }
-}
-
-impl AsyncRead for Piped {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.pipes).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Piped {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.pipes).poll_write(cx, bytes)
-    }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.pipes).poll_flush(cx)
-    }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.pipes).poll_shutdown(cx)
     }
 }
 

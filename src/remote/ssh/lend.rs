@@ -18,15 +18,11 @@ use russh::keys::ssh_key::{Algorithm, EcdsaCurve, PublicKey, Signature};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::SshChild;
+use super::agent::{EXTENSION, IDENTITIES_ANSWER, REQUEST_IDENTITIES, SIGN_REQUEST, SIGN_RESPONSE};
 use crate::failure::{Failure, Kind};
 
 const FAILURE: u8 = 5;
 const SUCCESS: u8 = 6;
-const REQUEST_IDENTITIES: u8 = 11;
-const IDENTITIES_ANSWER: u8 = 12;
-const SIGN_REQUEST: u8 = 13;
-const SIGN_RESPONSE: u8 = 14;
-const EXTENSION: u8 = 27;
 /// `SSH_MSG_USERAUTH_REQUEST`.
 const LOGIN: u8 = 50;
 /// The largest request that is read, in bytes: a login with a host's certificate in it is far smaller.
