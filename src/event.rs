@@ -8,7 +8,7 @@
 //! many. [`Events::commit`] returns when the journal has the event on disk. Lines are told; starts
 //! of jobs and verdicts are committed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -595,7 +595,8 @@ struct Door {
     seq: u64,
     /// The first error of a told event that could not be kept.
     lost: Option<String>,
-    worst: Option<Kind>,
+    /// The worst kind of failure of each host, and of none.
+    worst: HashMap<Option<String>, Kind>,
 }
 
 /// The handle by which work tells what happens. Cheap to clone.
@@ -608,7 +609,10 @@ pub struct Events {
 impl Events {
     /// A door with this recorder and these windows behind it.
     pub fn new(masker: Masker, recorder: Option<Box<dyn Recorder>>, windows: Vec<Window>) -> Self {
-        Self { door: Arc::new(Mutex::new(Door { recorder, windows, seq: 0, lost: None, worst: None })), masker }
+        Self {
+            door: Arc::new(Mutex::new(Door { recorder, windows, seq: 0, lost: None, worst: HashMap::new() })),
+            masker,
+        }
     }
 
     /// A door behind which nobody stands: for tests and for commands that keep no run.
@@ -626,7 +630,8 @@ impl Events {
         let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
         door.seq += 1;
         if let Event::Failed { failure } = &event {
-            door.worst = Some(door.worst.map_or(failure.kind, |kind| kind.worse(failure.kind)));
+            let worst = door.worst.entry(failure.host.clone()).or_insert(failure.kind);
+            *worst = worst.worse(failure.kind);
         }
         let stamped = Arc::new(Stamped { at: jiff::Timestamp::now(), seq: door.seq, event });
         let kept = match door.recorder.as_mut() {
@@ -755,7 +760,16 @@ impl Events {
 
     /// The worst kind of failure that passed so far.
     pub fn worst(&self) -> Option<Kind> {
-        self.door.lock().unwrap_or_else(PoisonError::into_inner).worst
+        let door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        door.worst.values().copied().reduce(Kind::worse)
+    }
+
+    /// What failed on these hosts so far counts no longer: the playbook cleared it.
+    pub fn forgive(&self, hosts: &[String]) {
+        let mut door = self.door.lock().unwrap_or_else(PoisonError::into_inner);
+        for host in hosts {
+            door.worst.remove(&Some(host.clone()));
+        }
     }
 
     /// Nothing more will come: the windows end when they have shown what waits.

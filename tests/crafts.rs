@@ -351,6 +351,61 @@ fn logs_bring_home_every_source_and_no_secret() {
     assert!(ended.said.contains("empty file") && other.join("GATHERED.txt").exists(), "{}", ended.said);
 }
 
+/// What gravity does not say of its own report: it exits 0 and says that the report was made.
+#[test]
+fn a_report_of_gravity_that_lacks_something_is_found() {
+    let cluster = Cluster::plain(0.3, 2);
+    let gather = |name: &str| {
+        let dir = cluster.dir().join(name);
+        let ended = cluster.run(&["logs", "prod", "--dir", dir.to_str().unwrap(), "--report"], SOON);
+        let report = PathBuf::from(format!("{}.gravity-report.tar.gz", dir.display()));
+        let left: Vec<_> = cluster
+            .up
+            .nodes
+            .iter()
+            .flat_map(|node| std::fs::read_dir(node.root.join("var/lib/ferry")).into_iter().flatten().flatten())
+            .filter(|entry| entry.file_name().to_string_lossy().contains("report"))
+            .collect();
+        assert!(left.is_empty(), "on the nodes: {left:?}");
+        assert!(dir.join("GATHERED.txt").exists(), "{}", ended.said);
+        (ended, report)
+    };
+    let (ended, report) = gather("whole");
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert!(!ended.said.contains("lacks"), "{}", ended.said);
+    let members = |report: &PathBuf| {
+        let out = std::process::Command::new("tar").arg("-tzf").arg(report).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    assert!(members(&report).contains("prod-2-debug-logs.tar.gz"));
+
+    // A node is missing: what there is came home, and which node it lacks is said above and in the summary.
+    fault(&cluster, "prod:report-lacks=prod-2");
+    let (ended, report) = gather("lacking");
+    fault(&cluster, "prod:report-lacks=off");
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert_eq!(
+        ended.said.matches("gravity report lacks prod-2: gravity says nothing of that").count(),
+        2,
+        "{}",
+        ended.said
+    );
+    let members = members(&report);
+    assert!(members.contains("prod-1-debug-logs") && members.contains("prod-3-debug-logs"), "{members}");
+    assert!(!members.contains("prod-2-debug-logs"), "{members}");
+
+    // Nothing at all, and gravity says that all is well.
+    fault(&cluster, "prod:report-empty=on");
+    let (ended, report) = gather("empty");
+    fault(&cluster, "prod:report-empty=off");
+    assert_eq!(ended.code, Some(2), "{}", ended.said);
+    for says in ["gravity report left an empty file", "exit code 0", "NO REPORT", "ferry logs prod --report"] {
+        assert!(ended.said.contains(says), "{says}\n{}", ended.said);
+    }
+    assert!(!report.exists());
+}
+
 #[test]
 fn status_tells_how_a_cluster_is() {
     let cluster = Cluster::plain(0.3, 2);

@@ -197,6 +197,42 @@ fn what_is_wrong_here_is_named_with_what_mends_it() {
     assert!(said.json()["hosts"].as_object().unwrap().is_empty());
 }
 
+/// Disks of a known size in a mount namespace: what is found is a matter of the disk that is asked, not of this machine's.
+#[test]
+fn a_disk_that_is_nearly_full_is_found_before_tonight() {
+    let bed = Bed::with(Options { amv: false, ..Bed::options() });
+    let home = home(&bed);
+    let places = ["shelf", "journals"].map(|name| bed.aside(name));
+    places.iter().for_each(|place| std::fs::create_dir(place).unwrap());
+    let look = |catalog: &str, runs: &str| {
+        let ferry = bed::ferry(Some(&bed.up.config), bed.up.dir.as_path());
+        let mut command = std::process::Command::new("unshare");
+        const MOUNT: &str = r#"mount -t tmpfs -o size=$1,mode=700 a "$2" && mount -t tmpfs -o size=$3,mode=700 b "$4" && exec "$5" doctor prod-1 --json --catalog "$2" --run-dir "$4""#;
+        command.args(["--mount", "sh", "-c", MOUNT, "sh", catalog]).arg(&places[0]).arg(runs).arg(&places[1]);
+        command.arg(ferry.get_program()).current_dir(&bed.up.dir);
+        for (name, value) in ferry.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.env("HOME", &home);
+        let said = run_limited(command, Duration::from_secs(60));
+        (said.code, said.json()["here"].clone())
+    };
+    let (code, here) = look("64g", "64g");
+    assert!(findings(&here).iter().all(|found| !found.contains("free")), "{here}");
+    assert_eq!(code, 0, "{here}");
+    let (code, here) = look("10g", "500m");
+    finds(&here, "warn catalog", "has 10.0 GiB free");
+    finds(&here, "warn runs", "has 500 MiB free");
+    assert_eq!(code, 0, "{here}");
+    let (code, here) = look("900m", "32m");
+    finds(&here, "refuse catalog", "has 900 MiB free");
+    finds(&here, "refuse runs", "has 32.0 MiB free");
+    assert_eq!(code, 1, "{here}");
+}
+
 fn real(node: &RealNode, dir: &Path, words: &[&str]) -> Value {
     let text = format!(
         "all:\n  hosts:\n    node-1:\n      ansible_host: 127.0.0.1\n      ansible_port: {}\n      ansible_user: ops\n      ansible_become: true\n      ansible_ssh_private_key_file: {}\n      ansible_ssh_common_args: '-o UserKnownHostsFile={}'\n      ferry_node_dir: /small/ferry\n",

@@ -142,6 +142,19 @@ fn one_of_each() -> Vec<Event> {
             ignored: false,
             done_in: None,
         },
+        Event::ItemEnded {
+            task: "t".into(),
+            host: "prod-1".into(),
+            item: "a".into(),
+            outcome: Outcome::Ok,
+            ignored: false,
+            result: json!({"changed": false}),
+        },
+        Event::Retrying { task: "t".into(), host: "prod-1".into(), item: None, left: 2, result: json!({"rc": 1}) },
+        Event::Polled { host: "prod-1".into(), job: "j1.2".into(), finished: false, failed: false },
+        Event::Included { what: "/p/more.yml".into(), label: Some("a".into()), hosts: vec!["prod-1".into()] },
+        Event::NoHosts { pattern: "nobody".into() },
+        Event::NoHostsLeft,
         line("prod-1", Stream::Log, "Mon Nov 23 04:16:02 UTC\tbackup of 12 databases: datenbank äöü 日本語 done"),
         line("prod-1", Stream::Err, &"long ".repeat(120)),
         Event::Logged { host: "prod-1".into(), from: 0, to: 17 },
@@ -257,6 +270,11 @@ fn every_kind_of_event_is_known_by_its_name() {
         seen.insert(value["event"].as_str().unwrap().to_owned());
     }
     assert_eq!(seen, journal::KINDS.iter().map(|kind| (*kind).to_owned()).collect());
+    // What is read back names them all itself: one that is added and forgotten here is found.
+    let refusal = serde_json::from_str::<Event>(r#"{"event":"no such kind"}"#).unwrap_err().to_string();
+    let all = refusal.split_once("expected one of ").unwrap().1;
+    let named: BTreeSet<String> = all.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    assert_eq!(named, seen, "{refusal}");
 }
 
 #[test]

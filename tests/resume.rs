@@ -452,3 +452,72 @@ fn a_command_that_was_sent_ahead_runs_only_behind_a_success() {
         assert_eq!(ran(&bed, "prod-1").join(" "), expected, "{name}");
     }
 }
+
+/// An exit code of 0 is not all that decides whether, how and as whom the next task runs.
+#[test]
+fn nothing_is_sent_ahead_that_another_word_may_stop_or_change() {
+    let bed = Bed::new(Generation::G7);
+    let note = |at: u8| format!("echo {at} >>/tmp/ran");
+    let (one, two, three) = (note(1), note(2), note(3));
+    let cases: [(&str, String, i32, &str); 7] = [
+        (
+            "a condition that cannot be evaluated",
+            format!("    - {{ shell: {one}, changed_when: nobody.knows }}\n    - shell: {two}\n"),
+            2,
+            "1",
+        ),
+        (
+            "a handler that is not there",
+            format!("    - {{ shell: {one}, notify: nobody }}\n    - shell: {two}\n"),
+            2,
+            "1",
+        ),
+        (
+            "a word about the next task that cannot be rendered",
+            format!("    - shell: {one}\n    - {{ shell: {two}, no_log: '{{{{ nobody.knows }}}}' }}\n"),
+            2,
+            "1",
+        ),
+        (
+            "how many at once, which is no number",
+            format!("    - shell: {one}\n    - {{ shell: {two}, throttle: '{{{{ nobody.knows }}}}' }}\n"),
+            2,
+            "1",
+        ),
+        (
+            "a way that hangs on what was registered",
+            format!(
+                "    - {{ shell: {one}, register: first }}\n    - shell: {two}\n    - shell: {three}\n  vars:\n    \
+                 ansible_ssh_timeout: '{{{{ patience }}}}'\n    patience: '{{{{ 7 if first is defined else 9 }}}}'\n"
+            ),
+            0,
+            "1 2 3",
+        ),
+        (
+            "a block that becomes by what was registered",
+            format!(
+                "    - become: '{{{{ first is defined and nobody.knows }}}}'\n      block:\n        - {{ shell: {one}, register: first }}\n        \
+                 - shell: {two}\n"
+            ),
+            2,
+            "1",
+        ),
+        (
+            "a slow one, and one that says nothing in the loop's own names",
+            format!(
+                "    - shell: {one}; sleep 2.5\n    - shell: {two}; up; test -z \"$n$s$r\"\n    - shell: {three}\n"
+            ),
+            0,
+            "1 2 3",
+        ),
+    ];
+    for (name, tasks, code, expected) in cases {
+        bed.ferry(&["exec", "prod-1", "--", "rm", "-f", "/tmp/ran"]).must(0, &[]);
+        let text = format!("- hosts: prod-1\n  gather_facts: false\n  tasks:\n{tasks}");
+        std::fs::write(bed.aside("ahead.yml"), text).unwrap();
+        bed.ferry(&["run", "ahead.yml"]).must(code, &[]);
+        // What was sent all the same would run a little later.
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(ran(&bed, "prod-1").join(" "), expected, "{name}");
+    }
+}

@@ -283,6 +283,88 @@ impl Shown {
     }
 }
 
+#[test]
+fn what_these_tests_forbid_they_see() {
+    let seen = |rows, cols, text: &str| {
+        let mut screen = Screen::new(rows, cols);
+        screen.feed(text, true);
+        screen
+    };
+    let row = "x".repeat(80);
+    assert!(seen(24, 80, &format!("{row}\r\n")).wrapped.is_empty());
+    assert_eq!(seen(24, 80, &format!("{row}y\r\n")).wrapped.len(), 1);
+    assert_eq!(seen(24, 80, &format!("{}日\r\n", "x".repeat(79))).wrapped.len(), 1);
+    for (text, strange) in [
+        ("a\x07", true),
+        ("a\u{9b}2J", true),
+        ("\x1b]0;title\x07", true),
+        ("\x1b[2J", true),
+        ("\x1b[?1049h", true),
+        ("\x1bc", true),
+        ("\x1b[32mok\x1b[0m\r\n", false),
+    ] {
+        assert_eq!(!seen(24, 80, text).strange.is_empty(), strange, "{text:?}");
+    }
+    assert!(seen(24, 80, "\x1b[?25l").hidden && seen(24, 80, "\x1b[31mred").painted);
+    let busiest = |frames: &[f64]| {
+        let shown = Shown { code: 0, raw: String::new(), screen: Screen::new(1, 1), frames: frames.to_vec() };
+        shown.busiest()
+    };
+    let tenth = |count: u32| (0..count).map(|at| 3.0 + f64::from(at) * 0.09).collect::<Vec<_>>();
+    assert_eq!((busiest(&tenth(11)), busiest(&tenth(30)), busiest(&[1.0, 2.0, 3.5])), (11, 12, 1));
+}
+
+/// Every command that a person reads: no row wider than the window, and the same said as in a wide one.
+#[test]
+fn listings_and_commands_fit_their_window() {
+    let bed = Bed::new(Generation::G7);
+    bed.ferry(&["backup", "prod", "--only", "gravity", "--label", "before the upgrade of tonight"]).must(0, &[]);
+    let id = bed.points("prod").into_keys().next().unwrap();
+    let long = "printf '%s ' one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen; echo x";
+    let commands: &[(&[&str], &[&str])] = &[
+        (&["ping"], &["prod-1", "dr-3"]),
+        (&["status", "prod"], &["pce-prod", "prod-3", "10.0.0.13"]),
+        (&["doctor", "prod"], &["prod-3"]),
+        (&["points", "list"], &["verified", "prod yes (in place)"]),
+        (&["points", "show", &id], &["In the backup, and what is not", "runtimes"]),
+        (&["points", "verify"], &["verified"]),
+        (&["points", "check", "prod", "--max-age", "gravity=26h"], &["gravity"]),
+        (&["points", "prune", "--check", "--keep-last", "1"], &["newest"]),
+        (&["runs", "list"], &["--label before the upgrade"]),
+        (&["jobs", "list"], &["no job of ferry is on these hosts"]),
+        (&["exec", "prod", "-m", "shell", "-a", long], &["fifteen sixteen x", "3 hosts: 3 done"]),
+        (&["exec", "prod", "--gather", "-m", "shell", "-a", long], &["fifteen sixteen x", "(3 hosts): exit code 0"]),
+        (&["inventory", "graph"], &["prod-1"]),
+        (&["explain", "F411"], &["the host key has changed"]),
+        (&["playbooks", "list"], &["migrate"]),
+        (&["sandbox", "faults"], &["report-fails"]),
+        (&["backup", "prdo"], &["did you mean prod?"]),
+    ];
+    let mut wrong = Vec::new();
+    for (rows, columns) in [(24, 80), (15, 40)] {
+        for (words, says) in commands {
+            let shown = at_terminal(&bed, (rows, columns), &[], words, json!([]));
+            let text = shown.screen.text();
+            let flat = |text: &str| text.split_whitespace().collect::<String>();
+            for sentence in *says {
+                if !flat(&text).contains(&flat(sentence)) {
+                    wrong.push(format!("{columns}: ferry {words:?} does not say {sentence:?}\n{text}"));
+                }
+            }
+            if !shown.screen.wrapped.is_empty() || !shown.screen.strange.is_empty() || shown.screen.col != 0 {
+                wrong.push(format!(
+                    "{columns}: ferry {words:?}: {:#?} {:?}\n{text}",
+                    shown.screen.wrapped, shown.screen.strange
+                ));
+            }
+            if words.starts_with(&["points", "list"]) && !text.contains(&id) {
+                wrong.push(format!("{columns}: the id is broken\n{text}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
 const SEALED: &[&str] = &["is sealed: verified", "exit 0: everything asked for was done and verified"];
 
 #[test]
@@ -528,6 +610,15 @@ fn tmux_shows_a_calm_screen_that_says_what_no_terminal_says_as_well() {
         ] {
             assert!(flat(&all).contains(&flat(says)), "{columns}: {says:?} is missing\n{all}");
         }
+        // The summary is what still stands there in the morning: no step comes behind it, and no journal of Gravity's own.
+        let (before, after) = all.split_once("\n  point  ").expect("no summary");
+        assert!(before.contains("[18/18]") && !after.contains("/18]"), "{columns}\n{all}");
+        for says in
+            ["saved", "verified", "not in it", "yours to cover", "took", "last time", "next: ferry points verify"]
+        {
+            assert!(flat(after).contains(&flat(says)), "{columns}: {says:?} is not in the summary\n{after}");
+        }
+        assert!(!all.contains(" gravity-cli["), "{all}");
         // Whatever lasts at a terminal is said without one, and the other way round: each step and each proof.
         for says in plain.out.lines().filter_map(|line| line.split_once(" | ")).map(|(_, text)| text.trim()) {
             if says.starts_with('[') || says.starts_with("verified  ") {

@@ -51,36 +51,95 @@ fn blocks(text: &str) -> Vec<(String, usize, String)> {
     blocks
 }
 
-/// Pages of the book that a person follows by typing; each begins in a fresh folder of pretend clusters.
-const TYPED: &[&str] = &[
-    "README.md",
-    "README.ja.md",
-    "docs/getting-started.md",
-    "docs/backup.md",
-    "docs/restore.md",
-    "docs/migrate.md",
-    "docs/look.md",
-    "docs/catalog.md",
-    "docs/schedule.md",
-    "docs/reports.md",
+/// Pages of the book that a person follows by typing; each begins in a fresh folder of pretend clusters, whose hook takes so
+/// many pretended seconds.
+const TYPED: &[(&str, f64)] = &[
+    ("README.md", 30.0),
+    ("README.ja.md", 30.0),
+    ("docs/getting-started.md", 30.0),
+    ("docs/backup.md", 30.0),
+    ("docs/restore.md", 30.0),
+    ("docs/migrate.md", 30.0),
+    ("docs/transfer.md", 30.0),
+    ("docs/playbooks.md", 30.0),
+    // A backup is killed there while it runs.
+    ("docs/look.md", 240.0),
+    ("docs/catalog.md", 30.0),
+    ("docs/schedule.md", 30.0),
+    ("docs/reports.md", 30.0),
 ];
+
+/// The lines of a page that tell somebody to type something, and that no test types.
+fn unexecuted(name: &str, text: &str) -> Vec<String> {
+    let typed = TYPED.iter().any(|(page, _)| *page == name);
+    let command = |line: &str| {
+        let line = line.trim_start().trim_start_matches("$ ").trim_start_matches("# ");
+        line.starts_with("ferry ") || line.starts_with("sudo ")
+    };
+    let mut wrong = Vec::new();
+    let mut open: Option<String> = None;
+    for (number, line) in text.lines().enumerate() {
+        let mut add = |what: &str| wrong.push(format!("{name}:{}: {what}: {line}", number + 1));
+        if let Some(language) = line.strip_prefix("```") {
+            open = match open {
+                Some(_) => None,
+                None => {
+                    match language.trim() {
+                        "sh" if typed => {}
+                        "sh" => add("a block to type on a page that is not in TYPED"),
+                        // These two are compared with what CI does.
+                        "sh ci" if name.starts_with("README") => {}
+                        "text" | "" => {}
+                        _ => add("a block of a kind that nobody types: sh is typed, text is output"),
+                    }
+                    Some(language.trim().to_owned())
+                }
+            };
+        } else if line.trim_start().starts_with("```") || line.trim_start().starts_with("~~~") {
+            add("a block that the test does not see: ``` at the beginning of a line is expected");
+        } else if let Some(language) = &open {
+            // The reference shows how commands are used; tests/snapshots.rs types each.
+            if ["text", ""].contains(&language.as_str()) && command(line) && name != "docs/reference-commands.md" {
+                add("a command in a block that is not typed");
+            }
+        } else if line.starts_with("    ") && command(line) {
+            add("a command in a block that is not typed");
+        }
+    }
+    wrong
+}
+
+#[test]
+fn a_block_that_nobody_types_is_found() {
+    assert_eq!(unexecuted("README.md", "```sh\nferry ping\n```\n```text\nplay prod\n```\n"), [""; 0]);
+    for (name, text, line) in [
+        ("docs/format.md", "x\n```sh\nferry ping\n```\n", 2),
+        ("README.md", "```bash\nferry ping\n```\n", 1),
+        ("README.md", "```console\n$ ferry ping\n```\n", 1),
+        ("README.md", "```\nferry ping\n```\n", 2),
+        ("README.md", "```text\n$ ferry ping\n```\n", 2),
+        ("docs/backup.md", "```sh ci\ntests/run\n```\n", 1),
+        ("README.md", "1. So:\n   ```sh\n   ferry ping\n   ```\n", 2),
+        ("README.md", "~~~\nferry ping\n~~~\n", 1),
+        ("README.md", "So:\n\n    ferry ping\n", 3),
+        ("README.md", "So:\n\n    $ sudo ferry ping\n", 3),
+    ] {
+        let found = unexecuted(name, text);
+        assert!(found.iter().any(|found| found.starts_with(&format!("{name}:{line}: "))), "{text}\n{found:?}");
+    }
+}
 
 #[test]
 fn every_command_block_does_what_it_says() {
+    let (mut wrong, mut there) = (Vec::new(), BTreeSet::new());
     for page in pages() {
         let name = page.strip_prefix(root()).unwrap().display().to_string();
         let text = std::fs::read_to_string(&page).unwrap();
-        let typed: Vec<_> = blocks(&text)
-            .into_iter()
-            .filter(|(language, _, _)| ["sh", "bash", "shell", "console", ""].contains(&language.as_str()))
-            .collect();
-        if !TYPED.contains(&name.as_str()) {
-            assert!(
-                typed.iter().all(|(language, _, _)| language.is_empty()),
-                "{name} has blocks to type and is not in TYPED"
-            );
-        }
+        wrong.extend(unexecuted(&name, &text));
+        let begins = text.lines().enumerate().filter(|(_, line)| *line == "```sh");
+        there.extend(begins.map(|(number, _)| (name.clone(), number + 2)));
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // The two commands of the beginning are what CI does itself: a test that typed them would call itself.
     let ci = std::fs::read_to_string(root().join(".ci/run")).unwrap();
     for line in ["cargo run --locked --release", "tests/run"] {
@@ -93,48 +152,234 @@ fn every_command_block_does_what_it_says() {
         assert_eq!(lines, ["cargo run --locked --release -- demo", "tests/run"], "{name}");
     }
     let began = Instant::now();
-    for name in TYPED {
-        let text = std::fs::read_to_string(root().join(name)).unwrap();
-        let typed: Vec<_> = blocks(&text).into_iter().filter(|(language, _, _)| language == "sh").collect();
-        assert!(!typed.is_empty(), "{name} has nothing to type");
-        let dir = tempfile::Builder::new().prefix("ferry-tour").tempdir().unwrap();
-        let bin = dir.path().join("bin");
-        let home = dir.path().join("home");
-        std::fs::create_dir_all(home.join(".local/share/bash-completion/completions")).unwrap();
-        std::fs::create_dir(&bin).unwrap();
-        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_ferry"), bin.join("ferry")).unwrap();
-        let options = Options {
-            exe: Some(PathBuf::from(env!("CARGO_BIN_EXE_ferry"))),
-            time_scale: 60.0,
-            hook_seconds: 30.0,
-            archive_mib: 2,
-            ..Options::default()
-        };
-        let up = sandbox::up(&dir.path().join("work"), &options).unwrap();
-        for (_, line, block) in &typed {
-            let at = Instant::now();
-            let mut command = Command::new("bash");
-            command.args(["-euo", "pipefail", "-c", block]).current_dir(&up.dir).env_clear();
-            command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", bin.display()));
-            command
-                .env("HOME", &home)
-                .env("LANG", "C.UTF-8")
-                .env("USER", "operator")
-                .env("FERRY_LINK_PATIENCE", "20")
-                .env("XDG_CONFIG_HOME", home.join(".config"));
-            let said = run_limited(command, Duration::from_secs(120));
-            println!("{name}:{line} exit {} in {:.1} s", said.code, at.elapsed().as_secs_f64());
-            assert_eq!(said.code, 0, "{name}:{line}\n{block}\n{}", said.all());
+    let only = std::env::var("FERRY_TOUR_PAGE").ok();
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let (mut executed, mut wrong) = (BTreeSet::new(), Vec::new());
+    // Pages wait for their clusters most of the time: two go at once.
+    let todo = std::sync::Mutex::new(TYPED.iter().filter(|(name, _)| only.as_deref().is_none_or(|page| page == *name)));
+    std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let (mut executed, mut wrong) = (Vec::new(), Vec::new());
+                    loop {
+                        let next = todo.lock().unwrap().next();
+                        let Some((name, hook_seconds)) = next else { return (executed, wrong) };
+                        match type_page(name, *hook_seconds, log.path()) {
+                            Ok(lines) => executed.extend(lines.into_iter().map(|line| ((*name).to_owned(), line))),
+                            Err(said) => wrong.push(said),
+                        }
+                    }
+                })
+            })
+            .collect();
+        for lane in lanes {
+            let (lines, said) = lane.join().unwrap();
+            executed.extend(lines);
+            wrong.extend(said);
         }
-        let _ = sandbox::down(&up.dir);
-    }
+    });
     println!("all of them in {:.0} s", began.elapsed().as_secs_f64());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    if only.is_some() {
+        return;
+    }
+    assert_eq!(executed, there, "blocks that were typed, and blocks that there are");
+
+    // Every command was among them, as ferry itself was called; and the newest things that they can do.
+    let called = std::fs::read_to_string(log.path()).unwrap();
+    let calls: Vec<&str> = called.lines().collect();
+    let was = |words: &str| calls.iter().any(|call| *call == words || call.starts_with(&format!("{words} ")));
+    let book = std::fs::read_to_string(root().join("docs/reference-commands.md")).unwrap();
+    let all: Vec<&str> = book.lines().filter_map(|line| line.strip_prefix("## ferry ")).collect();
+    let leaves = all.iter().filter(|name| !all.iter().any(|other| other.starts_with(&format!("{name} "))));
+    // CI itself does the demo, as README's first block tells.
+    let missing: Vec<&&str> = leaves.filter(|name| **name != "demo" && !was(name)).collect();
+    assert!(missing.is_empty(), "commands that README and docs never tell to type: {missing:?}");
+    for words in [
+        "transfer .* --via direct",
+        "transfer .* --limit-rate ",
+        "backup .* --hold ",
+        "backup .* --if-older-than ",
+        "backup .* --output json",
+        "backup .* --junit ",
+        "restore .* --check",
+        "restore .* --confirm dr",
+        "restore .* --identity ",
+        "migrate .* --confirm dr",
+        "drill .* --confirm dr",
+        "points verify .*--identity ",
+        "points delete .* --undo",
+        "points check .* --max-age ",
+        "points check .* --drilled-within ",
+        "points prune .* --check",
+        "jobs cancel .* --hook",
+        "jobs clean --staging ",
+        "runs replay .* --speed ",
+        "init .*--schedule ",
+        "doc --schema",
+        "exec .* --gather",
+        "inventory list .*--yaml",
+    ] {
+        let pattern = regex::Regex::new(&format!("^{words}")).unwrap();
+        assert!(calls.iter().any(|call| pattern.is_match(call)), "README and docs never tell to type: ferry {words}");
+    }
+}
+
+/// Types the blocks of a page, one after the other, in a folder of pretend clusters. The lines where they begin; or what was
+/// said where one failed. Each call of ferry is written into `log`.
+fn type_page(name: &str, hook_seconds: f64, log: &Path) -> Result<Vec<usize>, String> {
+    let text = std::fs::read_to_string(root().join(name)).unwrap();
+    let typed: Vec<_> = blocks(&text).into_iter().filter(|(language, _, _)| language == "sh").collect();
+    assert!(!typed.is_empty(), "{name} has nothing to type");
+    let dir = tempfile::Builder::new().prefix("ferry-tour").tempdir().unwrap();
+    let (bin, home) = (dir.path().join("bin"), dir.path().join("home"));
+    std::fs::create_dir_all(home.join(".local/share/bash-completion/completions")).unwrap();
+    std::fs::create_dir(&bin).unwrap();
+    let wrapper = format!(
+        "#!/bin/sh\nprintf '%s\\n' \"$*\" >>'{}'\nexec '{}' \"$@\"\n",
+        log.display(),
+        env!("CARGO_BIN_EXE_ferry")
+    );
+    std::fs::write(bin.join("ferry"), wrapper).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(bin.join("ferry"), mode).unwrap();
+    let options = Options {
+        exe: Some(PathBuf::from(env!("CARGO_BIN_EXE_ferry"))),
+        time_scale: 60.0,
+        hook_seconds,
+        archive_mib: 2,
+        ..Options::default()
+    };
+    let up = sandbox::up(&dir.path().join("work"), &options).unwrap();
+    let mut lines = Vec::new();
+    for (_, line, block) in &typed {
+        let at = Instant::now();
+        let mut command = Command::new("bash");
+        command.args(["-euo", "pipefail", "-c", block]).current_dir(&up.dir).env_clear();
+        command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", bin.display()));
+        command
+            .env("HOME", &home)
+            .env("LANG", "C.UTF-8")
+            .env("USER", "operator")
+            .env("FERRY_LINK_PATIENCE", "20")
+            .env("XDG_CONFIG_HOME", home.join(".config"));
+        let said = run_limited(command, Duration::from_secs(120));
+        println!("{name}:{line} exit {} in {:.1} s", said.code, at.elapsed().as_secs_f64());
+        if said.code != 0 {
+            let _ = sandbox::down(&up.dir);
+            return Err(format!("{name}:{line}: exit {}\n{block}\n{}", said.code, said.all()));
+        }
+        lines.push(*line);
+    }
+    let _ = sandbox::down(&up.dir);
+    Ok(lines)
 }
 
 /// The anchor that a heading gets.
 fn anchor(heading: &str) -> String {
     let kept: String = heading.to_lowercase().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect();
     kept.trim().replace(' ', "-")
+}
+
+/// A page by its headings of the second level: of each part what no language changes, names in `…` and links; and all that is
+/// typed, without remarks.
+fn bones(text: &str) -> (Vec<(BTreeSet<String>, BTreeSet<String>)>, Vec<String>, Vec<String>) {
+    let code = regex::Regex::new("`([^`]+)`").unwrap();
+    let link = regex::Regex::new(r"\]\(([^)]+)\)").unwrap();
+    let typed = blocks(text)
+        .iter()
+        .filter(|(language, _, _)| language.starts_with("sh"))
+        .flat_map(|(_, _, block)| block.lines().map(|line| line.split(" # ").next().unwrap().trim().to_owned()))
+        .collect();
+    let (mut prose, mut open) = (String::new(), false);
+    for line in text.lines() {
+        open ^= line.starts_with("```");
+        if !open && !line.starts_with("```") {
+            prose.push_str(line);
+            prose.push('\n');
+        }
+    }
+    let rows = prose.lines().filter(|line| line.starts_with("| ")).filter_map(|line| line.split('|').nth(1));
+    let rows = rows.map(|cell| cell.trim().to_owned()).skip(1).collect();
+    let parts = prose
+        .split("\n## ")
+        .map(|part| {
+            let all = |pattern: &regex::Regex| {
+                let found =
+                    pattern.captures_iter(part).map(|found| found[1].split_whitespace().collect::<Vec<_>>().join(" "));
+                found.filter(|text| !text.starts_with("README")).collect::<BTreeSet<_>>()
+            };
+            (all(&code), all(&link))
+        })
+        .collect();
+    (parts, typed, rows)
+}
+
+#[test]
+fn both_languages_tell_the_same() {
+    let read = |name: &str| bones(&std::fs::read_to_string(root().join(name)).unwrap());
+    let ((english, typed, rows), (japanese, typed_too, rows_too)) = (read("README.md"), read("README.ja.md"));
+    assert_eq!(typed, typed_too);
+    assert_eq!(rows, rows_too);
+    assert_eq!(english.len(), japanese.len(), "parts");
+    for (number, (one, other)) in english.iter().zip(&japanese).enumerate() {
+        assert_eq!(one, other, "part {number}");
+    }
+    // What it compares by can differ.
+    let (mut one, mut other) = (bones("# a\n\n## b\n`x` [l](m.md)\n"), bones("# a\n\n## c\n`y` [k](m.md)\n"));
+    assert_ne!(one.0, other.0);
+    (one, other) = (bones("## b\n```sh\nferry ping # all\n```\n"), bones("## c\n```sh\nferry ping # alle\n```\n"));
+    assert_eq!(one, other);
+}
+
+/// What stands in `…` and begins with `ferry` is a command that there is, with options that it has.
+#[test]
+fn commands_in_prose_are_commands_that_there_are() {
+    let code = regex::Regex::new("`(ferry [^`]+)`").unwrap();
+    let option = regex::Regex::new(r"(--[a-z][a-z-]+)").unwrap();
+    let book = std::fs::read_to_string(root().join("docs/reference-commands.md")).unwrap();
+    let mut known: std::collections::BTreeMap<&str, &str> = std::collections::BTreeMap::new();
+    for part in book.split("\n## ferry ").skip(1) {
+        let (name, text) = part.split_once('\n').unwrap();
+        known.insert(name, text);
+    }
+    let (mut count, mut wrong) = (0, Vec::new());
+    for page in pages() {
+        let name = page.strip_prefix(root()).unwrap().display().to_string();
+        let text = std::fs::read_to_string(&page).unwrap().replace('\n', " ");
+        for found in code.captures_iter(&text) {
+            let words: Vec<&str> = found[1].split_whitespace().skip(1).collect();
+            if words.is_empty() || !words[0].starts_with(|c: char| c.is_ascii_lowercase()) {
+                continue;
+            }
+            count += 1;
+            let two = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");
+            let Some((command, told)) = known.get_key_value(two.as_str()).or_else(|| known.get_key_value(words[0]))
+            else {
+                wrong.push(format!("{name}: {}: there is no such command", &found[1]));
+                continue;
+            };
+            // Options of a group are those of its commands.
+            let group: String = known
+                .iter()
+                .filter(|(name, _)| name.starts_with(&format!("{command} ")))
+                .map(|(_, text)| *text)
+                .chain([*told])
+                .collect();
+            let missing = option.captures_iter(&found[1]).find(|found| {
+                let word = &found[1];
+                !["--help", "--version"].contains(&word)
+                    && !group.contains(&format!("{word} "))
+                    && !group.contains(&format!("{word}`"))
+            });
+            if let Some(missing) = missing {
+                wrong.push(format!("{name}: {}: {command} has no {}", &found[1], &missing[1]));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(count > 60, "{count} commands were found");
 }
 
 #[test]

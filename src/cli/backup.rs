@@ -14,7 +14,6 @@ use crate::failure::{Failure, Kind};
 use crate::modules::{self, Choices, RestoreChoices};
 use crate::name::ClusterName;
 use crate::playbook::Playbook;
-use crate::report::Sink;
 use crate::report::figures::{human_bytes, human_duration, human_seconds};
 use crate::settings::duration;
 use crate::settings::places::CatalogAt;
@@ -29,7 +28,7 @@ pub(super) async fn run(args: BackupArgs) -> Result<u8, Failure> {
     if let Some(text) = if_older_than
         && let Some(young) = young_enough(&cluster, &only, age("--if-older-than", &text)?, &common)?
     {
-        Sink::stdout().put(&format!("{young}: nothing to do (--if-older-than {text})\n"));
+        crate::report::say(&format!("{young}: nothing to do (--if-older-than {text})\n"));
         return Ok(0);
     }
     let choices = Choices {

@@ -202,7 +202,7 @@ async fn look(mut args: ExecArgs, compat: bool) -> Result<u8, Failure> {
     }
     let table = modules::table();
     let wanted = args.module.clone().unwrap_or_else(|| "command".to_owned());
-    if let Some(action) = ["include_role", "include_tasks", "import_role", "import_tasks"]
+    if let Some(action) = ["include_role", "include_tasks", "import_role", "import_tasks", "meta"]
         .into_iter()
         .find(|action| *action == wanted.trim_start_matches("ansible.builtin."))
     {

@@ -62,7 +62,7 @@ async fn list(pattern: &str, as_json: bool, common: &Common) -> Result<u8, Failu
             .collect();
         Sink::stdout().put(&format!("{}\n", clean_json(&serde_json::to_string_pretty(&all).unwrap_or_default())));
     } else if jobs.is_empty() && failures.is_empty() {
-        Sink::stdout().put("no job of ferry is on these hosts\n");
+        crate::report::say("no job of ferry is on these hosts\n");
     } else {
         let mut table = Table::new(["host", "job", "kind", "cluster", "state", "since", "by"]);
         for (host, job) in &jobs {
@@ -194,7 +194,7 @@ async fn attach(id: &str, common: Common) -> Result<u8, Failure> {
     let next = cluster
         .map(|cluster| format!("; the archive is brought home and sealed by: ferry backup {cluster}"))
         .unwrap_or_default();
-    Sink::stderr().put(&format!("{host}: job {} {state}{next}\n", job.id));
+    crate::report::say_aside(&format!("{host}: job {} {state}{next}\n", job.id));
     Ok(match state {
         State::Done { rc: 0 } => 0,
         State::Done { .. } => Kind::Failed.exit_code(),
@@ -214,20 +214,24 @@ async fn cancel(id: &str, hook: bool, yes: bool, common: &Common) -> Result<u8, 
     }
     let jobs = world.jobs(&host).await?;
     let mut log = Vec::new();
-    // The name of Gravity's own job stands in the output; it is read before anything is ended.
-    let _ = tokio::time::timeout(
-        Duration::from_secs(5),
-        jobs.follow(&job.id, 0, |what| {
-            if let Follow::Bytes(bytes) = what
-                && log.len() < 1 << 20
-            {
-                log.extend_from_slice(bytes);
+    // The name of Gravity's own job stands in the output; it is read before anything is ended, and no longer than it takes.
+    let named = tokio::sync::Notify::new();
+    let reading = jobs.follow(&job.id, 0, |what| {
+        if let Follow::Bytes(bytes) = what
+            && log.len() < 1 << 20
+        {
+            log.extend_from_slice(bytes);
+            if crate::gravity::hook_job_name(&log).is_some() {
+                named.notify_one();
             }
-        }),
-    )
-    .await;
+        }
+    });
+    tokio::select! {
+        _ = tokio::time::timeout(Duration::from_secs(5), reading) => {}
+        () = named.notified() => {}
+    }
     let state = jobs.cancel(&job.id, Duration::from_secs(10)).await?;
-    Sink::stdout().put(&format!("{host}: job {} {state}\n", job.id));
+    crate::report::say(&format!("{host}: job {} {state}\n", job.id));
     let options = world.probe_options(&host);
     match crate::gravity::hook_job_name(&log) {
         Some(name) if hook => {
@@ -235,16 +239,26 @@ async fn cancel(id: &str, hook: bool, yes: bool, common: &Common) -> Result<u8, 
             let command =
                 crate::remote::Command::words(words).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
             let said = world.session(&host).await?.run_root(command.as_str(), Duration::from_secs(60)).await?;
+            let gone = !said.exit.ok() && said.err_text().contains("(NotFound)");
+            if gone {
+                crate::report::say(&format!(
+                    "{host}: Gravity's job {} is not there any more\n",
+                    clean(name.as_bytes())
+                ));
+                return Ok(0);
+            }
             if !said.exit.ok() {
                 return Err(Failure::new(Kind::Failed, format!("Gravity's job {name} could not be deleted"))
                     .on(&host)
                     .saw(said.err_text()));
             }
-            Sink::stdout().put(&format!("{host}: Gravity's job {} deleted\n", clean(name.as_bytes())));
+            crate::report::say(&format!("{host}: Gravity's job {} deleted\n", clean(name.as_bytes())));
         }
         Some(name) => {
             let name = clean(name.as_bytes());
-            Sink::stderr().put(&format!("Gravity's own job {name} may still run in the cluster: sudo kubectl -n kube-system delete job {name}   (or --hook)\n"));
+            crate::report::say_aside(&format!(
+                "Gravity's own job {name} may still run in the cluster: sudo kubectl -n kube-system delete job {name}   (or --hook)\n"
+            ));
         }
         None if hook => {
             return Err(Failure::new(Kind::Failed, "the job's output does not name Gravity's job")
@@ -289,7 +303,7 @@ async fn remove(id: &str, yes: bool, common: &Common) -> Result<u8, Failure> {
             None => jobs.clean(&job.id, digest).await?,
         }
     }
-    Sink::stdout().put(&format!("{host}: job {} removed\n", job.id));
+    crate::report::say(&format!("{host}: job {} removed\n", job.id));
     Ok(0)
 }
 

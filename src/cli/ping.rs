@@ -18,7 +18,7 @@ use crate::secret::clean_json;
 pub(super) async fn world(opened: &open::Opened, hosts: &[String]) -> Result<World, Failure> {
     let (ways, vars) = opened.ways(hosts)?;
     for warning in open::careless(&ways) {
-        crate::report::Sink::stderr().put(&format!("warning: {warning}\n"));
+        crate::report::say_aside(&format!("warning: {warning}\n"));
     }
     opened.introduce(&ways).await?;
     let now = jiff::Timestamp::now();

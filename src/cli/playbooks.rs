@@ -112,7 +112,7 @@ pub(super) fn run(command: &PlaybooksCommand) -> Result<u8, Failure> {
                 Sink::stdout().put(&format!("{}\n", serde_json::to_string_pretty(&all).unwrap_or_default()));
             } else {
                 for (name, text) in INSIDE {
-                    Sink::stdout().put(&format!("{name:<10} {}\n", about(text)));
+                    crate::report::say(&format!("{name:<10} {}\n", about(text)));
                 }
             }
         }
@@ -140,7 +140,7 @@ pub(super) fn run(command: &PlaybooksCommand) -> Result<u8, Failure> {
                 Failure::new(Kind::CouldNotStart, format!("{}: {error}", path.display()))
                     .why("a copy that is there is never overwritten")
             })?;
-            Sink::stdout().put(&format!("{}\n", path.display()));
+            crate::report::say(&format!("{}\n", path.display()));
         }
     }
     Ok(0)

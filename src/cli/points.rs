@@ -189,7 +189,7 @@ async fn list(
             Ok(Some(inventory)) => clusters_of(&inventory, &entries),
             Ok(None) => BTreeMap::new(),
             Err(failure) => {
-                Sink::stderr().put(&format!(
+                crate::report::say_aside(&format!(
                     "warning: which clusters the points fit is not told: {}\n",
                     clean(failure.to_string().as_bytes())
                 ));
@@ -214,7 +214,7 @@ async fn list(
         return Ok(0);
     }
     if all.is_empty() {
-        Sink::stdout().put(&format!("no recovery point in {}\n", place.name()));
+        crate::report::say(&format!("no recovery point in {}\n", place.name()));
         return Ok(0);
     }
     let mut table = Table::new(["cluster", "point", "state", "size", "PCE", "node", "label", "fits", ""]).right(3);
@@ -252,6 +252,11 @@ async fn list(
     Ok(0)
 }
 
+/// A time as people read it: no finer than a second.
+fn second(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 fn show(point: &Point, as_json: bool) -> Result<u8, Failure> {
     let value = point.to_json().map_err(|error| Failure::new(Kind::Bug, error.to_string()))?;
     if as_json {
@@ -265,7 +270,13 @@ fn show(point: &Point, as_json: bool) -> Result<u8, Failure> {
     table.row(["where", &point.dir.display().to_string()]);
     table.row([
         "made",
-        &format!("{} to {} by {} (run {})", manifest.started, manifest.finished, manifest.who, manifest.run),
+        &format!(
+            "{} to {} by {} (run {})",
+            second(manifest.started),
+            second(manifest.finished),
+            manifest.who,
+            manifest.run
+        ),
     ]);
     table.row([
         "cluster",
@@ -312,7 +323,10 @@ fn show(point: &Point, as_json: bool) -> Result<u8, Failure> {
         table.row(["held", "nothing deletes it"]);
     }
     if let Some(until) = point.in_trash() {
-        table.row(["in trash", &format!("until {until}; ferry points delete {}/{} --undo", point.cluster, point.id())]);
+        table.row([
+            "in trash",
+            &format!("until {}; ferry points delete {}/{} --undo", second(until), point.cluster, point.id()),
+        ]);
     }
     for note in &point.notes.known {
         table.row([
@@ -324,7 +338,7 @@ fn show(point: &Point, as_json: bool) -> Result<u8, Failure> {
         table.row(["DAMAGED", &format!("{}: {}", defect.file, defect.what)]);
     }
     table.print();
-    Sink::stdout().put("\nIn the backup, and what is not:\n");
+    crate::report::say("\nIn the backup, and what is not:\n");
     let mut contents = Table::new(["what", "in it", "note"]);
     for row in &manifest.contents {
         let word = match row.in_backup {
@@ -417,7 +431,7 @@ async fn verify(
         part.is_none_or(touched)
     });
     if let (Some((k, n)), false) = (part, as_json) {
-        Sink::stdout().put(&format!("part {k} of {n}: {} of {all} points\n", points.len()));
+        crate::report::say(&format!("part {k} of {n}: {} of {all} points\n", points.len()));
     }
     let (who, mut reports, mut locked) = (open::who(), Vec::new(), Vec::new());
     for mut point in points {
@@ -436,7 +450,7 @@ async fn verify(
             Sink::stdout()
                 .put(&format!("{}/{} has every file at its size; no archive was read\n", report.cluster, report.id));
         } else if let (Some((k, n)), true, true) = (part, divides(&point), report.bad.is_empty()) {
-            Sink::stdout().put(&format!(
+            crate::report::say(&format!(
                 "{}/{} part {k} of {n}: {} files of {} as in its manifest, {} read again\n",
                 report.cluster,
                 report.id,
@@ -445,7 +459,7 @@ async fn verify(
                 human_bytes(report.bytes)
             ));
         } else if report.bad.is_empty() && !report.unchecked.is_empty() {
-            Sink::stdout().put(&format!(
+            crate::report::say(&format!(
                 "{}/{} as it was sealed: {} read again, digests of all files as in its manifest; not looked into: {}\n",
                 report.cluster,
                 report.id,
@@ -453,7 +467,7 @@ async fn verify(
                 report.unchecked.join("; ")
             ));
         } else if report.bad.is_empty() {
-            Sink::stdout().put(&format!(
+            crate::report::say(&format!(
                 "{}/{} verified: {} read again, digests and walk as in its manifest\n",
                 report.cluster,
                 report.id,
@@ -461,7 +475,7 @@ async fn verify(
             ));
         }
         for warning in &report.warnings {
-            Sink::stderr().put(&format!("warning: {warning}\n"));
+            crate::report::say_aside(&format!("warning: {warning}\n"));
         }
         if let Some(failure) = report.failure() {
             failures.push(failure);
@@ -565,11 +579,11 @@ async fn check(place: &Place, names: &[String], wanted: &Wanted, as_json: bool) 
         put_json(&told);
     } else {
         if clusters.is_empty() {
-            Sink::stdout().put(&format!("CRITICAL: there is no cluster in {}\n", place.name()));
+            crate::report::say(&format!("CRITICAL: there is no cluster in {}\n", place.name()));
         }
         // A monitor shows the first line.
         lines.sort_by_key(|(good, _)| *good);
-        lines.iter().for_each(|(_, line)| Sink::stdout().put(&format!("{line}\n")));
+        lines.iter().for_each(|(_, line)| crate::report::say(&format!("{line}\n")));
     }
     Ok(if all_good { 0 } else { Kind::Bad.exit_code() })
 }

@@ -15,7 +15,6 @@ use crate::catalog::shelf::Pruned;
 use crate::catalog::{Entry, Point, Remark, overview, shelf};
 use crate::failure::{Failure, Kind};
 use crate::name::{ClusterName, PointId};
-use crate::report::Sink;
 use crate::report::tables::Table;
 use crate::settings::Keep;
 
@@ -28,7 +27,7 @@ fn told(point: &Point, line: &str, as_json: bool) -> Result<u8, Failure> {
             &json!({"cluster": point.cluster, "point": point.id(), "verdict": point.verdict(), "held": point.held(Timestamp::now()), "trash_until": point.in_trash(), "notes": notes}),
         );
     } else {
-        Sink::stdout().put(&format!("{}/{} {line}\n", point.cluster, point.id()));
+        crate::report::say(&format!("{}/{} {line}\n", point.cluster, point.id()));
     }
     Ok(0)
 }
@@ -160,13 +159,13 @@ fn print(all: &[Pruned], check: bool) {
         };
     }
     if table.is_empty() {
-        Sink::stdout().put("there is no point\n");
+        crate::report::say("there is no point\n");
         return;
     }
     table.print();
     let (goes, deleted) =
         if check { ("would go to the trash", "would be deleted") } else { ("went to the trash", "deleted") };
-    Sink::stdout().put(&format!("\n{went} {goes}, {emptied} {deleted}\n"));
+    crate::report::say(&format!("\n{went} {goes}, {emptied} {deleted}\n"));
 }
 
 /// The entries of a point's cluster.
@@ -261,6 +260,6 @@ pub(super) async fn break_lock(text: &str, place: &Where) -> Result<u8, Failure>
     let held = note
         .map(|note| format!(" (held by {} since {}, for {})", note.who, note.since, note.doing))
         .unwrap_or_default();
-    Sink::stdout().put(&format!("the lock of {cluster}/{id} in {} is removed{held}\n", at.name()));
+    crate::report::say(&format!("the lock of {cluster}/{id} in {} is removed{held}\n", at.name()));
     Ok(0)
 }

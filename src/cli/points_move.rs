@@ -12,7 +12,6 @@ use super::points_place::{Use, open_first, open_named};
 use crate::catalog::place::Place;
 use crate::catalog::{export as tar, shelf};
 use crate::failure::{Failure, Kind};
-use crate::report::Sink;
 use crate::report::figures::human_bytes;
 
 pub(super) async fn copy(points: &[String], to: &[String], reread: bool, place: &Where) -> Result<u8, Failure> {
@@ -32,7 +31,7 @@ pub(super) async fn copy(points: &[String], to: &[String], reread: bool, place: 
                 Ok(copied) => {
                     if !place.json {
                         let word = if copied.was_there { "is in" } else { "copied to" };
-                        Sink::stdout().put(&format!(
+                        crate::report::say(&format!(
                             "{}/{} {word} {}, {}: {}\n",
                             point.cluster,
                             point.id(),
@@ -70,7 +69,7 @@ pub(super) async fn export(text: &str, to: Option<&Path>, place: &Where) -> Resu
     if place.json {
         put_json(&json!({"cluster": point.cluster, "point": point.id(), "file": to, "bytes": bytes, "sha256": sha256}));
     } else {
-        Sink::stdout().put(&format!(
+        crate::report::say(&format!(
             "{}/{} exported to {}: {}, sha256 {sha256}\nread it anywhere: tar -xf {} && cd {} && sha256sum -c {}\n",
             point.cluster,
             point.id(),
@@ -101,9 +100,9 @@ pub(super) async fn import(path: &Path, open: &OpenArgs, place: &Where) -> Resul
             &json!({"cluster": point.cluster, "point": point.id(), "path": point.dir, "was_there": was_there, "verdict": point.verdict(), "unchecked": unchecked}),
         );
     } else if was_there {
-        Sink::stdout().put(&format!("{}/{} is there already: {}\n", point.cluster, point.id(), point.dir.display()));
+        crate::report::say(&format!("{}/{} is there already: {}\n", point.cluster, point.id(), point.dir.display()));
     } else if !unchecked.is_empty() {
-        Sink::stdout().put(&format!(
+        crate::report::say(&format!(
             "{}/{} imported: every digest as its manifest says, {}; not looked into: {}\n",
             point.cluster,
             point.id(),
@@ -111,7 +110,7 @@ pub(super) async fn import(path: &Path, open: &OpenArgs, place: &Where) -> Resul
             unchecked.join("; ")
         ));
     } else {
-        Sink::stdout().put(&format!(
+        crate::report::say(&format!(
             "{}/{} imported: every digest and every archive as its manifest says, {}\n",
             point.cluster,
             point.id(),

@@ -10,7 +10,6 @@ use crate::catalog::retention::{Fate, Rules, any_rule};
 use crate::catalog::shelf::entries;
 use crate::catalog::{Entry, Remark};
 use crate::failure::{Failure, Kind};
-use crate::report::Sink;
 use crate::report::figures::human_bytes;
 use crate::report::html::points::{self, Drill, Retention, Row, Shelf};
 use crate::settings::Keep;
@@ -109,6 +108,6 @@ pub(super) async fn run(place: &Place, keep: &Keep, args: &PointsReportArgs) -> 
     }
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&args.out);
     let bytes = file.and_then(|file| points::write(&shelf, file)).map_err(failed)?;
-    Sink::stdout().put(&format!("{} ({})\n", args.out.display(), human_bytes(bytes)));
+    crate::report::say(&format!("{} ({})\n", args.out.display(), human_bytes(bytes)));
     Ok(0)
 }

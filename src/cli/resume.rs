@@ -18,7 +18,6 @@ use crate::digest::Sha256;
 use crate::event::{Event, Events};
 use crate::failure::{Failure, Kind};
 use crate::plan::Plan;
-use crate::report::Sink;
 use crate::report::journal::{self, RunSummary};
 use crate::run::Resume;
 use crate::secret::MASK;
@@ -200,7 +199,7 @@ pub(super) async fn run(args: ResumeArgs) -> Result<u8, Failure> {
         if newest.1.exit == Some(0) {
             let by =
                 if newest.1.id == first.1.id { String::new() } else { format!(", carried on by run {},", newest.1.id) };
-            Sink::stdout().put(&format!("run {}{by} ended with 0: there is nothing to resume\n", first.1.id));
+            crate::report::say(&format!("run {}{by} ended with 0: there is nothing to resume\n", first.1.id));
             return Ok(0);
         }
         let held = match journal::hold(&newest.0) {

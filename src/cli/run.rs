@@ -125,6 +125,7 @@ impl Manner {
             gathering: self.loader.is_some()
                 && !self.no_facts
                 && !matches!(std::env::var("ANSIBLE_GATHERING").as_deref(), Ok("explicit")),
+            smart: std::env::var("ANSIBLE_GATHERING").is_ok_and(|given| given == "smart"),
             reread: None,
             poll: std::env::var("ANSIBLE_POLL_INTERVAL").ok().and_then(|text| text.trim().parse().ok()),
             prompt: (person || compat::on())

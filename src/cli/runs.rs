@@ -192,7 +192,7 @@ fn list(as_json: bool, run_dir: Option<&std::path::Path>) -> Result<u8, Failure>
         return Ok(0);
     }
     if listed.is_empty() {
-        Sink::stdout().put(&format!("no run in {}\n", runs.display()));
+        crate::report::say(&format!("no run in {}\n", runs.display()));
         return Ok(0);
     }
     let mut table = Table::new(["run", "state", "exit", "carries on", "command"]);

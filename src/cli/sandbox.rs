@@ -49,7 +49,7 @@ pub(super) fn run(command: SandboxCommand) -> Result<u8, Failure> {
         SandboxCommand::Up(args) => tell(&sandbox::up(&args.dir, &options(&args)?)?),
         SandboxCommand::Down { dir } => {
             sandbox::down(&dir)?;
-            Sink::stdout().put(&format!("stopped; its files stay in {}\n", dir.display()));
+            crate::report::say(&format!("stopped; its files stay in {}\n", dir.display()));
         }
         SandboxCommand::Faults { json: true } => {
             let all: Vec<serde_json::Value> = sandbox::pretend::FAULTS

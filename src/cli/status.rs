@@ -208,7 +208,14 @@ fn tell(
         return Ok(code);
     }
     let mut out = Sink::stdout();
-    let mut say = |word: &str, text: &str| out.put(&format!("{word:<11}{}\n", ping::wash(opened, text)));
+    let width = crate::report::stdout_width();
+    // What does not fit hangs under its own text.
+    let mut say = |word: &str, text: &str| {
+        let rows = crate::report::render::wrap(&ping::wash(opened, text), width.saturating_sub(11));
+        for (number, row) in rows.iter().enumerate() {
+            out.put(&format!("{:<11}{row}\n", if number == 0 { word } else { "" }));
+        }
+    };
     let of = |text: Option<String>| text.unwrap_or_else(|| "unknown".to_owned());
     say(
         "cluster",
@@ -292,7 +299,7 @@ fn tell(
     }
     table.print();
     for warning in &warnings {
-        Sink::stderr().put(&format!("warning: {}\n", ping::wash(opened, warning)));
+        crate::report::say_aside(&format!("warning: {}\n", ping::wash(opened, warning)));
     }
     Ok(code)
 }

@@ -199,7 +199,7 @@ fn passwords(shared: &Shared, settings: &Settings, new: bool) -> Result<Vault, F
     options.ask_vault_pass |= !named;
     let vault = open::vault_for(&options, settings, &[], new)?;
     for warning in vault.warnings() {
-        Sink::stderr().put(&format!("warning: {warning}\n"));
+        crate::report::say_aside(&format!("warning: {warning}\n"));
     }
     Ok(vault)
 }
@@ -462,7 +462,7 @@ async fn create(args: &CreateArgs, settings: &Settings) -> Result<u8, Failure> {
     let vault = passwords(&args.shared, settings, true)?;
     let password = encrypting(&vault, &args.with, settings)?;
     if let Some(folder) = args.file.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
-        Sink::stderr().put(&format!("warning: the folder {} is not there and is made\n", folder.display()));
+        crate::report::say_aside(&format!("warning: the folder {} is not there and is made\n", folder.display()));
         crate::settings::make_private_folder(folder)?;
     }
     let plain = Desk::new(&args.file)?.edited(b"").await?;

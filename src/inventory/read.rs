@@ -616,7 +616,7 @@ impl<'a> Reader<'a> {
                 self.errors.push(
                     document
                         .failure(document.root.spot, "an inventory is a mapping of groups")
-                        .saw(document.root.says())
+                        .saw(document.says(&document.root))
                         .mend("write 'all:' at the top and 'hosts:' or 'children:' below it"),
                 );
                 return;
@@ -626,7 +626,7 @@ impl<'a> Reader<'a> {
             self.errors.push(
                 document
                     .failure(plugin.key.spot, "inventory plugins are not built yet in ferry")
-                    .saw(plugin.value.says())
+                    .saw(document.says(&plugin.value))
                     .mend("write the hosts out, for example with 'ansible-inventory --list -y'"),
             );
             return;
@@ -641,7 +641,7 @@ impl<'a> Reader<'a> {
             self.errors.push(
                 document
                     .failure(entry.key.spot, "a group's name is text")
-                    .saw(entry.key.says())
+                    .saw(document.says(&entry.key))
                     .mend("put it in quotes"),
             );
             return;
@@ -698,7 +698,7 @@ impl<'a> Reader<'a> {
                             entry.value.spot,
                             format!("the group {name} is a mapping with hosts, vars and children"),
                         )
-                        .saw(entry.value.says()),
+                        .saw(document.says(&entry.value)),
                 );
                 return;
             }
@@ -742,7 +742,9 @@ impl<'a> Reader<'a> {
                     .mend("write each name as a key with a colon: 'prod-1:' instead of '- prod-1'"),
             ),
             _ => self.errors.push(
-                document.failure(part.value.spot, format!("{what} is a mapping of names")).saw(part.value.says()),
+                document
+                    .failure(part.value.spot, format!("{what} is a mapping of names"))
+                    .saw(document.says(&part.value)),
             ),
         }
     }
@@ -755,7 +757,7 @@ impl<'a> Reader<'a> {
                         entry.key.spot,
                         format!("Host pattern {} must be a string: a host's name is text", entry.name()),
                     )
-                    .saw(entry.key.says())
+                    .saw(document.says(&entry.key))
                     .mend(format!("put it in quotes: \"{}\"", entry.name())),
             );
             return;
@@ -781,7 +783,7 @@ impl<'a> Reader<'a> {
                             entry.value.spot,
                             format!("what stands under the host {written} is a mapping of variables"),
                         )
-                        .saw(entry.value.says())
+                        .saw(document.says(&entry.value))
                         .mend("write 'name: value' lines below it, or nothing"),
                 );
                 return;
@@ -801,7 +803,7 @@ impl<'a> Reader<'a> {
                 self.errors.push(
                     document
                         .failure(part.value.spot, "vars is a mapping of variables")
-                        .saw(part.value.says())
+                        .saw(document.says(&part.value))
                         .mend("write 'name: value' lines below it"),
                 );
                 return;
@@ -825,7 +827,7 @@ impl<'a> Reader<'a> {
                     self.errors.push(
                         document
                             .failure(entry.key.spot, "a variable's name is text")
-                            .saw(entry.key.says())
+                            .saw(document.says(&entry.key))
                             .mend(format!("put it in quotes: \"{}\"", entry.name())),
                     );
                     continue;
@@ -974,7 +976,7 @@ impl<'a> Reader<'a> {
                 self.errors.push(
                     document
                         .failure(document.root.spot, "a file of variables is a mapping")
-                        .saw(document.root.says())
+                        .saw(document.says(&document.root))
                         .mend("write 'name: value' lines"),
                 );
                 Vec::new()

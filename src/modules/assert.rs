@@ -74,7 +74,7 @@ fn untrusted(call: &Call<'_>, text: &str) -> Failure {
 
 /// Whether what the expression `from` gives can be the operator's own text: a variable that was written, the item of a loop over
 /// a written list, or what a result keeps of such an item (`….item`). Everything else may be what a host said.
-fn own(call: &Call<'_>, from: &str) -> bool {
+pub(super) fn own(call: &Call<'_>, from: &str) -> bool {
     let mut parts = from.trim().split('.').map(str::trim);
     let word = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '_');
     let Some(root) = parts.next().filter(|root| word(root)) else { return false };

@@ -265,7 +265,7 @@ async fn report(world: &World, host: &str, root: &Path, since: Duration) -> Resu
                     .on(host)
                     .saw(said)
                     .why("gravity makes the file first and leaves it when it fails")
-                    .mend("sudo gravity status; then again: ferry logs CLUSTER --report"));
+                    .mend(format!("sudo gravity status; then again: ferry logs {} --report", world.cluster()?)));
             }
             Report::None(said) => {
                 return Err(Failure::new(Kind::Failed, "gravity report failed").on(host).saw(said));

@@ -281,9 +281,10 @@ pub(super) fn prepare(call: &Call<'_>, missing: Option<&str>) -> Result<Prepared
             let folder = super::node::path_word(call, folder)?;
             match missing {
                 Some(mark) => {
-                    format!("cd {folder} 2>/dev/null || {{ printf '%s' {mark}cd >&2; exit 2; }}\n{line}")
+                    // As it is, not by the links that lead there: as a process that changes its folder sees it.
+                    format!("cd -P {folder} 2>/dev/null || {{ printf '%s' {mark}cd >&2; exit 2; }}\n{line}")
                 }
-                None => format!("cd {folder} || exit 2\n{line}"),
+                None => format!("cd -P {folder} || exit 2\n{line}"),
             }
         }
         None => line,

@@ -4,8 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::call::Call;
 use super::{Done, arg};
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::playbook::{ArgKind, ModuleSpec};
+use crate::template::{is_omit, is_template};
 
 /// What it takes.
 pub const SPEC: ModuleSpec = ModuleSpec::new(
@@ -41,26 +42,59 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
             json!({}),
         ));
     }
-    let name = expression.as_str().map_or_else(|| expression.to_string(), str::to_owned);
-    let bare = name.trim();
-    let inner = bare.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")).map_or(bare, str::trim);
+    let written = expression.as_str().map_or_else(|| expression.to_string(), str::to_owned);
+    let mut name = written.trim().to_owned();
+    // A template gives the expression: the value of `{{ x }}` names what is shown.
+    if is_template(&name) {
+        match call.templater.render(&name, call.place.as_ref(), &call.scope)? {
+            omitted if is_omit(&omitted) => {
+                let said = "Hello world!";
+                return Ok(Done::ok(said, json!({ "msg": said })));
+            }
+            Value::String(text) => {
+                let from = name.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")).unwrap_or("{");
+                let root = from.trim().split('.').next().unwrap_or_default();
+                if !((super::assert::own(call, from) || call.is_item(root)) && call.templater.trusts(&text)) {
+                    return Err(Failure::new(
+                        Kind::Failed,
+                        "Encountered untrusted template or expression: a text that came out of a template names no variable",
+                    )
+                    .on(call.host)
+                    .saw(text)
+                    .mend("var: takes a name or an expression without {{ }}; msg: shows what a template gives"));
+                }
+                name = text;
+            }
+            other => {
+                let kind = match &other {
+                    Value::Array(_) => "list",
+                    Value::Object(_) => "dict",
+                    Value::Bool(_) => "bool",
+                    Value::Number(number) if number.is_f64() => "float",
+                    Value::Number(_) => "int",
+                    _ => "NoneType",
+                };
+                let what = format!(
+                    "argument 'var' is of type {kind}: it is not a string and conversion is not allowed (var: takes a name or an \
+                     expression without {{{{ }}}}, msg: shows what a template gives)"
+                );
+                return Ok(call.failed(what, json!({})));
+            }
+        }
+    }
     let mut missing = None;
-    let value = match call.templater.render(&format!("{{{{ {inner} }}}}"), call.place.as_ref(), &call.scope) {
+    let mut value = match call.templater.render(&format!("{{{{ {name} }}}}"), call.place.as_ref(), &call.scope) {
         Ok(value) => value,
         Err(failure) if failure.what.contains("not defined") => {
-            missing = Some(format!("The variable of the task could not be rendered: {}", failure.what));
-            json!("VARIABLE IS NOT DEFINED!")
+            let what = crate::template::python_words(&failure.what);
+            missing = Some(format!("Encountered 1 template error.\nerror 1 - {what}"));
+            json!(format!("<< error 1 - {what} >>"))
         }
         Err(failure) => return Err(failure),
     };
-    let mut value = value;
-    if crate::template::is_omit(&value) {
-        if inner.len() < bare.len() {
-            let said = "Hello world!";
-            return Ok(Done::ok(said, json!({ "msg": said })));
-        }
+    if is_omit(&value) {
         // Only what stands in the task itself can be left out.
-        missing = Some(format!("{bare} could not be omitted: it is a variable that holds omit"));
+        missing = Some(format!("{name} could not be omitted: it is a variable that holds omit"));
         value = json!("<<Omit>>");
     }
     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);

@@ -23,7 +23,8 @@ pub const SPEC: ModuleSpec = ModuleSpec::new(
         arg("ignore_files", ArgKind::List, "regular expressions of names that are left out"),
         arg("extensions", ArgKind::List, "endings that are read").default("json,yaml,yml"),
         arg("ignore_unknown_extensions", ArgKind::Bool, "files of other endings are passed over").default("false"),
-        arg("hash_behaviour", ArgKind::Str, "only replace").choices(&["replace"]),
+        arg("hash_behaviour", ArgKind::Str, "merge: mappings are joined with those that are there")
+            .choices(&["replace", "merge"]),
     ],
 )
 .free_form()
@@ -36,8 +37,7 @@ fn read(call: &Call<'_>, path: &Path, hidden: &mut bool) -> Result<Vec<Var>, Fai
     let locked = crate::vault::is_encrypted(&text);
     *hidden |= locked;
     let text = if locked { call.templater.unlocked(path, text)? } else { text };
-    let document = Document::read(&shown, &text)
-        .map_err(|failure| Failure { snippet: failure.snippet.filter(|_| !locked), ..failure })?;
+    let document = if locked { Document::read_hidden(&shown, &text)? } else { Document::read(&shown, &text)? };
     match &document.root.value {
         Yaml::Map(entries) => Ok(entries
             .iter()
@@ -67,6 +67,21 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         map.entry("message").or_insert(said);
     }
     Ok(done)
+}
+
+/// `new` over `old`, key by key where both are mappings.
+fn joined(old: &Value, new: &Value) -> Value {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            let mut out = old.clone();
+            for (name, value) in new {
+                let value = out.get(name).map_or_else(|| value.clone(), |known| joined(known, value));
+                out.insert(name.clone(), value);
+            }
+            Value::Object(out)
+        }
+        _ => new.clone(),
+    }
 }
 
 fn include(call: &Call<'_>) -> Result<Done, Failure> {
@@ -141,6 +156,13 @@ fn include(call: &Call<'_>) -> Result<Done, Failure> {
             }
         }
         (None, None) => return Ok(call.failed("Could not find file: either a file or a dir must be given", json!({}))),
+    }
+    if call.text("hash_behaviour") == Some("merge") {
+        for (name, _, value) in &mut vars {
+            if let Some(known) = call.scope.as_written(name) {
+                *value = joined(&known, value);
+            }
+        }
     }
     let facts: Map<String, Value> = vars.iter().map(|(name, _, value)| (name.clone(), value.clone())).collect();
     let place = vars.first().map(|(_, place, _)| place.clone()).or_else(|| call.place.clone());

@@ -124,7 +124,8 @@ pub(super) async fn summary(world: &World) -> Result<Done, Failure> {
         }
         _ => {}
     }
-    lines.push(line("made of", format!("{}, {}", point.manifest.cluster.group, point.manifest.started)));
+    let made = point.manifest.started.strftime("%Y-%m-%d %H:%M UTC");
+    lines.push(line("made of", format!("{}, {made}", point.manifest.cluster.group)));
     match &restoring.settled {
         Some(settled) if settled.green => lines.push(line("health", "the cluster is well again".to_owned())),
         Some(settled) => lines.push(line("health", format!("NOT YET: {}", settled.waiting_for.join("; ")))),

@@ -31,7 +31,12 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         return Ok(call.failed(what, json!({})));
     };
     if let Some(done) = command::already(call).await? {
-        return Ok(Done::skipped_because(done.message, json!({"msg": done.result.get("msg"), "changed": false})));
+        let (name, says) = match call.text("creates").filter(|_| done.message.ends_with(" exists")) {
+            Some(name) => (name, "exists, matching creates option"),
+            None => (call.text("removes").unwrap_or_default(), "does not exist, matching removes option"),
+        };
+        let what = format!("{name} {says}");
+        return Ok(Done::skipped_because(what.clone(), json!({"msg": what, "changed": false})));
     }
     let path = match call.search("files", name) {
         Ok(path) => path,

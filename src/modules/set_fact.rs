@@ -36,7 +36,8 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
             || WORDS.contains(&name.as_str())
     });
     if let Some(name) = wrong {
-        return Err(Failure::new(Kind::Failed, format!("Invalid variable name '{name}'")).on(call.host));
+        let kind = if name.parse::<i64>().is_ok() { " of type 'int'" } else { "" };
+        return Err(Failure::new(Kind::Failed, format!("Invalid variable name '{name}'{kind}")).on(call.host));
     }
     let done = Done::ok(String::new(), json!({ "ansible_facts": facts, "_ansible_facts_cacheable": cacheable }));
     Ok(if cacheable { done.with_effect(Effect::Facts) } else { done })

@@ -61,7 +61,7 @@ if [ "$W_NET" = 1 ]; then
   if have ip; then say addr "$(ip -o addr show 2>/dev/null)"; say link "$(ip -o link show 2>/dev/null)"; say route "$(ip route show default 2>/dev/null)"; say route6 "$(ip -6 route show default 2>/dev/null)"
   else for i in /sys/class/net/*; do say iface "${i##*/} $(cat "$i/address" 2>/dev/null) $(cat "$i/mtu" 2>/dev/null) $(cat "$i/operstate" 2>/dev/null)"; done; fi
 fi
-if [ "$W_LOCAL" = 1 ] && [ -d "$L" ]; then for f in "$L"/*.fact; do [ -f "$f" ] || continue; n=${f##*/}; if [ -x "$f" ]; then say "local_${n%.fact}" "$("$f" 2>/dev/null </dev/null)"; else say "local_${n%.fact}" "$(cat "$f")"; fi; done; fi
+if [ "$W_LOCAL" = 1 ] && [ -d "$L" ]; then for f in "$L"/*.fact; do n=${f##*/}; n=${n%.fact}; if [ -L "$f" ] && [ ! -e "$f" ]; then say "local_$n" "Could not stat fact ($f): it points nowhere"; continue; fi; [ -f "$f" ] || continue; if [ ! -x "$f" ]; then say "local_$n" "$(cat "$f")"; elif o=$("$f" 2>/dev/null </dev/null); then say "local_$n" "$o"; else say "local_$n" "Failure executing fact script ($f), rc: $?"; fi; done; fi
 printf '%s end\n' "$M"
 "#;
 
@@ -533,6 +533,9 @@ fn own(text: &str) -> Value {
     if let Ok(value) = serde_json::from_str::<Value>(text) {
         return value;
     }
+    if ["Failure executing fact script (", "Could not stat fact ("].iter().any(|said| text.starts_with(said)) {
+        return json!(text);
+    }
     let mut sections = Map::new();
     let mut section = String::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', ';'])) {
@@ -542,6 +545,10 @@ fn own(text: &str) -> Value {
         } else if let (Some((key, value)), Some(Value::Object(map))) =
             (line.split_once('='), sections.get_mut(&section))
         {
+            // A lone % begins a reference in such a file.
+            if value.replace("%%", "").split('%').skip(1).any(|rest| !rest.starts_with('(')) {
+                return json!(format!("error loading facts as ini - please check content: {text}"));
+            }
             map.insert(key.trim().to_lowercase(), json!(value.trim()));
         }
     }

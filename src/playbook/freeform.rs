@@ -56,16 +56,27 @@ fn words(line: &str) -> Result<Vec<Word>, String> {
 
 /// `name=value` when `word` has this form.
 fn pair(word: &str) -> Option<(&str, &str)> {
-    // A name may be a template (set_fact), with signs of equality of its own.
-    let after = word.strip_prefix("{{").and_then(|rest| rest.find("}}")).map_or(0, |end| end + 4);
-    let at = after + word.get(after..)?.find('=')?;
-    let (name, value) = (word.get(..at)?, word.get(at + 1..)?);
-    if after > 0 && name.len() == after {
-        return Some((name, value));
+    // In a name there may be templates (set_fact), with signs of equality of their own.
+    let (mut at, mut plain) = (0, String::new());
+    loop {
+        let rest = word.get(at..)?;
+        let sign = rest.find('=')?;
+        match rest.find("{{").filter(|open| *open < sign) {
+            Some(open) => {
+                plain.push_str(rest.get(..open)?);
+                plain.push('x');
+                at += open + rest.get(open..)?.find("}}")? + 2;
+            }
+            None => {
+                plain.push_str(rest.get(..sign)?);
+                at += sign;
+                break;
+            }
+        }
     }
-    let good = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    good.then_some((name, value))
+    let good = plain.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && plain.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    good.then_some((word.get(..at)?, word.get(at + 1..)?))
 }
 
 /// The value without one pair of quotes around all of it.
@@ -80,21 +91,33 @@ fn unquote(value: &str) -> String {
 }
 
 /// The command of a free-form line, and the arguments of `known` names that stood in it. What is left is
-/// kept as it was written.
+/// kept as it was written, but a line that ends in a word `\\` goes on in the next one, as in Ansible.
 pub(super) fn free_form(line: &str, known: &[&str]) -> Result<(String, Vec<(String, String)>), String> {
     let mut rest = String::new();
     let mut args = Vec::new();
     let mut kept = 0;
+    let mut last = false;
     for Word { start, end } in words(line)? {
-        let word = line.get(start..end).unwrap_or("");
-        if let Some((name, value)) = pair(word).filter(|(name, _)| known.contains(name)) {
-            args.push((name.to_owned(), unquote(value)));
-            rest.push_str(line.get(kept..start).unwrap_or(""));
-            kept = end;
+        let mut word = line.get(start..end).unwrap_or("");
+        while let Some(next) = word.strip_prefix("\\\n") {
+            word = next;
+        }
+        rest.push_str(line.get(kept..start).unwrap_or(""));
+        kept = end;
+        let found = pair(word).filter(|(name, _)| known.contains(name));
+        last = found.is_some();
+        match found {
+            Some((name, value)) => args.push((name.to_owned(), unquote(value))),
+            None => rest.push_str(word),
         }
     }
     rest.push_str(line.get(kept..).unwrap_or(""));
-    Ok((rest.trim().to_owned(), args))
+    let rest = match (args.is_empty(), last) {
+        (true, _) => rest,
+        (false, false) => rest.trim_start().to_owned(),
+        (false, true) => rest.trim().to_owned(),
+    };
+    Ok((rest, args))
 }
 
 /// A line of `name=value` words and nothing else; what stands in `{{ }}` is one piece.
@@ -122,7 +145,7 @@ mod tests {
     fn commands_keep_their_words() {
         let known = ["chdir", "creates"];
         type Case = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
-        let cases: [Case; 7] = [
+        let cases: [Case; 12] = [
             ("echo hi", "echo hi", &[]),
             ("tar -tf x chdir=/tmp creates='/a b'", "tar -tf x", &[("chdir", "/tmp"), ("creates", "/a b")]),
             ("FOO=bar env", "FOO=bar env", &[]),
@@ -134,6 +157,11 @@ mod tests {
             ),
             ("a  &&\n  b", "a  &&\n  b", &[]),
             ("echo it\\'s", "echo it\\'s", &[]),
+            ("echo hi\n", "echo hi\n", &[]),
+            ("echo a \\\n\"b \\\nc\"\n", "echo a \"b \\\nc\"\n", &[]),
+            ("echo a \\\n  b", "echo a   b", &[]),
+            ("echo a\\\nb", "echo a\\\nb", &[]),
+            ("echo a \\\nchdir=/ b\n", "echo a  b\n", &[("chdir", "/")]),
         ];
         for (line, command, args) in cases {
             let args: Vec<(String, String)> = args.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
@@ -148,6 +176,10 @@ mod tests {
         assert_eq!(
             pairs("msg=\"a b\" n=3").unwrap(),
             [("msg".to_owned(), "a b".to_owned()), ("n".to_owned(), "3".to_owned())]
+        );
+        assert_eq!(
+            pairs("u_{{ a == b }}_x={{ c=d }} {{ n }}=1").unwrap(),
+            [("u_{{ a == b }}_x".to_owned(), "{{ c=d }}".to_owned()), ("{{ n }}".to_owned(), "1".to_owned())]
         );
         assert!(pairs("msg=a b").is_err());
     }

@@ -449,7 +449,7 @@ impl Loader {
             }
             return Err(document
                 .failure(document.root.spot, "a file of variables is a mapping")
-                .saw(document.root.says()));
+                .saw(document.says(&document.root)));
         };
         Ok(entries
             .iter()

@@ -135,6 +135,13 @@ pub(super) struct Parser<'a> {
     pub(super) within: Within,
 }
 
+/// Whether what a role has is for the role alone and not for the play's other tasks, where somebody said so
+/// (`ANSIBLE_PRIVATE_ROLE_VARS`).
+fn private_roles() -> Option<bool> {
+    let given = std::env::var("ANSIBLE_PRIVATE_ROLE_VARS").ok().filter(|given| !given.is_empty())?;
+    Some(["1", "true", "yes", "on"].contains(&given.trim().to_lowercase().as_str()))
+}
+
 impl<'a> Parser<'a> {
     pub(super) fn new(document: &'a Document, loader: &'a Loader, within: Within) -> Self {
         Self { document, loader, templater: loader.templater.clone(), errors: Vec::new(), within }
@@ -149,7 +156,7 @@ impl<'a> Parser<'a> {
     }
 
     pub(super) fn wrong(&mut self, node: &Node, what: String, mend: &str) {
-        let mut failure = self.failure(node.spot, what).saw(node.says());
+        let mut failure = self.failure(node.spot, what).saw(self.document.says(node));
         if !mend.is_empty() {
             failure = failure.mend(mend);
         }
@@ -206,8 +213,8 @@ impl<'a> Parser<'a> {
             self.unknown_key(other, "an import of a playbook", &mine, &[]);
         }
         let Some(text) = self.text(&entry.value, "import_playbook") else { return Vec::new() };
-        let file =
-            freeform::free_form(&text.text, &["tags", "vars"]).map_or_else(|_| text.text.clone(), |(file, _)| file);
+        let file = freeform::free_form(&text.text, &["tags", "vars"])
+            .map_or_else(|_| text.text.clone(), |(file, _)| file.trim().to_owned());
         let Some(file) = self.early(&Text { text: file, place: text.place.clone() }, &common.vars) else {
             return Vec::new();
         };
@@ -391,7 +398,9 @@ impl<'a> Parser<'a> {
                 Ok(loaded) => {
                     play.roles.push(Step::Block(Box::new(loaded.block)));
                     play.handlers.extend(loaded.handlers);
-                    play.open_roles.extend(loaded.roles);
+                    if private_roles() != Some(true) {
+                        play.open_roles.extend(loaded.roles);
+                    }
                 }
                 Err(failure) => self.foreign(item.spot, failure),
             }
@@ -1192,6 +1201,7 @@ impl<'a> Parser<'a> {
                     ],
                 )
                 .map(|(rest, pairs)| {
+                    let rest = rest.trim().to_owned();
                     let rest = (!rest.is_empty()).then_some(("_raw".to_owned(), rest));
                     rest.into_iter().chain(pairs).collect::<Vec<_>>()
                 })
@@ -1252,7 +1262,15 @@ impl<'a> Parser<'a> {
         let args = self.named_values(value, line, extra, name, true);
         let mut file: Option<Text> = None;
         let mut apply = Common::default();
-        let mut query = super::RoleQuery { public: name == "import_role", ..super::RoleQuery::default() };
+        let mut query = super::RoleQuery {
+            public: match private_roles() {
+                None => name == "import_role",
+                Some(private) => name.ends_with("_role") && !private,
+            },
+            // What is imported by name runs, whether or not the role has run already.
+            allow_duplicates: (name == "import_role").then_some(true),
+            ..super::RoleQuery::default()
+        };
         let is_role = name.ends_with("_role");
         for ((key, place, value), key_spot) in args {
             let text =
@@ -1319,6 +1337,18 @@ impl<'a> Parser<'a> {
                     }
                     self.errors.push(failure);
                     return None;
+                }
+                if what.text == "end_role" {
+                    let from = match (self.within.handlers, &self.within.role) {
+                        (true, _) => Some("a handler"),
+                        (false, None) => Some("outside of a role"),
+                        (false, Some(_)) => None,
+                    };
+                    if let Some(from) = from {
+                        let failure = self.failure(spot, format!("Cannot execute 'end_role' from {from}"));
+                        self.errors.push(failure.why("it ends a role's tasks"));
+                        return None;
+                    }
                 }
                 task.action = Action::Meta(what);
             }
@@ -1453,7 +1483,7 @@ impl<'a> Parser<'a> {
             }
             Yaml::Null | Yaml::Text(_) | Yaml::Number(_) | Yaml::Bool(_) => {}
             _ => {
-                let node_says = node.says();
+                let node_says = self.document.says(node);
                 let failure = self
                     .failure(node.spot, format!("the arguments of {} are a mapping or a line of text", module.name))
                     .saw(node_says);
@@ -1475,7 +1505,9 @@ impl<'a> Parser<'a> {
                     .collect();
                 let parsed = if module.free_form {
                     freeform::free_form(&text, &known).map(|(command, args)| {
-                        let command = (!command.is_empty()).then_some(("cmd".to_owned(), command));
+                        let as_it_is = matches!(module.name, "command" | "shell" | "raw");
+                        let command = if as_it_is { command } else { command.trim().to_owned() };
+                        let command = (!command.trim().is_empty()).then_some(("cmd".to_owned(), command));
                         command.into_iter().chain(args).collect::<Vec<_>>()
                     })
                 } else {

@@ -75,6 +75,9 @@ fn truth(vars: &Map<String, Value>, name: &str) -> Result<Option<bool>, String> 
     match vars.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Bool(flag)) => Ok(Some(*flag)),
+        Some(Value::Number(number)) if [0, 1].map(Some).contains(&number.as_i64()) => {
+            Ok(Some(number.as_i64() == Some(1)))
+        }
         Some(Value::String(word)) => match word.to_lowercase().as_str() {
             "yes" | "true" | "on" | "1" => Ok(Some(true)),
             "no" | "false" | "off" | "0" => Ok(Some(false)),

@@ -17,7 +17,10 @@
 //!
 //! One script may be sent ahead while the one before it runs ([`Ahead`]): the loop runs it only if that one ended with 0 and
 //! somebody still hears of it. So two tasks take one round trip where a link is long. Which script may be sent so is for
-//! the caller to know.
+//! the caller to know. That somebody hears is seen by the pipes that lead to sshd, which break with the connection. Where that could not be seen the loop says
+//! that it has not run it, and it is asked for once more in the usual way: behind a script that took longer than a moment (a
+//! link that swallows everything is believed by the host for hours), and where sudo has put a terminal of its own between
+//! (`use_pty`: it reads on when nobody is there).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,48 +33,66 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::{Child, Exit, Piece, Said, Session, gather, quote, too_long};
 use crate::failure::{Failure, Kind};
 
-/// What runs one script: `n` is its nonce, `s` the script. Redirections are made by `exec` in the subshell itself: busybox
+/// What runs one script: `_n` is its nonce, `_s` the script, which sees none of the loop's names. Redirections are made by `exec` in the subshell itself: busybox
 /// undoes those of a group before it runs the trap of an exit.
 const RUN: &str = r#"exec 3>&1 4>&2
-nl='
+_nl='
 '
-run() {
-  r=$(
+_run() {
+  _r=$(
     exec 5>&1
     {
       {
         (
           exec </dev/null 2>&1 1>&6 3>&- 4>&- 5>&- 6>&-
-          eval "$s"
+          eval "unset -f _run _up; unset _n _m _k _g _s _l _r _t _b _x _nl; $_s"
         )
         echo $? >&5
       } | cat >&4 5>&- 6>&-
     } 6>&1 | cat >&3 5>&-
   )
-  printf '%s %s\n' "$n" "${r:-?}" || exit 96
-  [ -t 2 ] || printf '%s %s\n' "$n" "${r:-?}" >&2
+  printf '%s %s\n' "$_n" "${_r:-?}" || exit 96
+  [ -t 2 ] || printf '%s %s\n' "$_n" "${_r:-?}" >&2
 }
 "#;
 
 /// The loop. A request is the nonce, how the script is sent, and how many lines it has (`l`), or how many bytes (`b`): many
-/// lines are slow to read one by one. `a` behind them: only if the script before ended with 0. The first script comes with the loop itself, in one breath: what follows a script
+/// lines are slow to read one by one. `a` behind them: only if the script before ended with 0, and a moment ago; the answer `x` says
+/// that it was not run. The first script comes with the loop itself, in one breath: what follows a script
 /// that is read by `head` could be lost, for busybox's reads ahead.
-const LOOP: &str = r#"run
-while read -r n m k g; do
-  s=
-  if [ "$m" = b ]; then
-    s=$(head -c "$k"; echo x)
-    s=${s%x}
-    [ ${#s} -eq "$k" ] || exit 97
+const LOOP: &str = r#"_up() {
+  _t=
+  { read -r _t _x </proc/uptime; } 2>/dev/null
+  _t=${_t%%.*}
+}
+_up
+_b=$_t
+_run
+while read -r _n _m _k _g; do
+  _s=
+  if [ "$_m" = b ]; then
+    _s=$(head -c "$_k"; echo x)
+    _s=${_s%x}
+    [ ${#_s} -eq "$_k" ] || exit 97
   else
-    while [ "$k" -gt 0 ]; do
-      IFS= read -r l || exit 97
-      s=$s$l$nl
-      k=$((k - 1))
+    while [ "$_k" -gt 0 ]; do
+      IFS= read -r _l || exit 97
+      _s=$_s$_l$_nl
+      _k=$((_k - 1))
     done
   fi
-  [ "$g" != a ] || [ "$r" = 0 ] || exit 95
-  run
+  _up
+  if [ "$_g" = a ]; then
+    [ "$_r" = 0 ] || [ "$_r" = x ] || exit 95
+    if [ "$_r" = x ] || [ -z "$_t" ] || [ $((_t - _b)) -gt 1 ] || { true </dev/tty; } 2>/dev/null; then
+      _r=x
+      printf '%s x\n' "$_n" || exit 96
+      [ -t 2 ] || printf '%s x\n' "$_n" >&2
+      continue
+    fi
+  fi
+  _b=$_t
+  _run
 done
 exit 0"#;
 
@@ -143,7 +164,7 @@ impl Shell {
                     .on(session.host())
                     .why("the connection was lost before its answer came, or another command follows"));
             }
-            return Ok(Task::begin(slot, &sent, ahead, script.len()).await);
+            return Ok(Task::begin(slot, &sent, ahead, script, true).await);
         }
         let nonce = new_nonce();
         let request = request(&nonce, script, false);
@@ -160,10 +181,10 @@ impl Shell {
             *slot = None;
             let first = quote(script.trim_end_matches('\n'))
                 .map_err(|nul| Failure::new(Kind::CouldNotStart, nul.to_string()))?;
-            let child = session.open_root(&format!("{RUN}n={nonce}\ns={first}\n{LOOP}")).await?;
+            let child = session.open_root(&format!("{RUN}_n={nonce}\n_s={first}\n{LOOP}")).await?;
             *slot = Some(Open { session: session.clone(), child, ahead: None, early: VecDeque::new(), early_bytes: 0 });
         }
-        Ok(Task::begin(slot, &nonce, ahead, script.len()).await)
+        Ok(Task::begin(slot, &nonce, ahead, script, false).await)
     }
 
     /// Runs a short script and gathers what it says, at most [`super::SHORT`] bytes of each stream.
@@ -208,15 +229,25 @@ pub struct Task {
     merged: bool,
     ready: VecDeque<Piece>,
     lost: Option<Exit>,
+    /// It was sent ahead: its text, for when the host did not run it.
+    text: Option<String>,
+    /// What was sent behind it before that was known: the host says that it did not run this one either.
+    refused: Option<[End; 2]>,
 }
 
 impl Task {
-    /// A script of `length` bytes that was sent under `nonce`; sends ahead what follows it.
-    async fn begin(mut slot: OwnedMutexGuard<Option<Open>>, nonce: &str, ahead: Ahead, length: usize) -> Child {
+    /// A script that was sent under `nonce`, `early` if it was sent ahead; sends ahead what follows it.
+    async fn begin(
+        mut slot: OwnedMutexGuard<Option<Open>>,
+        nonce: &str,
+        ahead: Ahead,
+        script: &str,
+        sent_ahead: bool,
+    ) -> Child {
         let ends = [End::new(nonce), End::new(nonce)];
         let merged = slot.as_ref().is_some_and(|open| open.child.has_terminal());
         // What is read by `head` may take with it what stands behind it.
-        let ahead = ahead.filter(|text| length < LONG && text.len() < LONG);
+        let ahead = ahead.filter(|text| !merged && script.len() < LONG && text.len() < LONG);
         if let (Some(open), Some(text)) = (slot.as_mut(), ahead) {
             let nonce = new_nonce();
             // A link that is gone shows in the script that runs; of a request that was cut nothing runs.
@@ -228,7 +259,8 @@ impl Task {
             open.early_bytes = 0;
             std::mem::take(&mut open.early)
         });
-        let mut task = Self { slot, ends, merged, ready: VecDeque::new(), lost: None };
+        let text = sent_ahead.then(|| script.to_owned());
+        let mut task = Self { slot, ends, merged, ready: VecDeque::new(), lost: None, text, refused: None };
         for piece in early.into_iter().flatten() {
             task.hear(piece);
         }
@@ -238,6 +270,19 @@ impl Task {
     /// Takes in what the loop said; what is behind this script's end is the next one's.
     fn hear(&mut self, piece: Piece) {
         let Some(open) = self.slot.as_mut() else { return };
+        let mut piece = piece;
+        if let Some([out, err]) = &mut self.refused {
+            let mut nothing = VecDeque::new();
+            piece = match piece {
+                Piece::Out(bytes) => Piece::Out(out.pass(bytes, Piece::Out, &mut nothing)),
+                Piece::Err(bytes) => Piece::Err(err.pass(bytes, Piece::Err, &mut nothing)),
+            };
+            let wrong = [out, err].iter().any(|end| end.code.as_deref().is_some_and(|code| code != REFUSED));
+            if wrong || !nothing.is_empty() {
+                self.lost = Some(Exit::Lost("the host's answers are not in order".to_owned()));
+                return;
+            }
+        }
         let [out, err] = &mut self.ends;
         let (end, bytes, wrap): (_, _, fn(Bytes) -> Piece) = match piece {
             Piece::Out(bytes) => (out, bytes, Piece::Out),
@@ -254,6 +299,32 @@ impl Task {
         }
     }
 
+    /// The host has not run what was sent ahead.
+    fn is_refused(&self) -> bool {
+        self.text.is_some() && self.ends.iter().all(|end| end.code.as_deref() == Some(REFUSED))
+    }
+
+    /// Sends once more what was not run, and what was sent behind it.
+    async fn ask_again(&mut self) {
+        let (Some(text), Some(open)) = (self.text.take(), self.slot.as_mut()) else { return };
+        // Whoever is stopped in the middle of it knows nothing of what was sent.
+        self.lost = Some(Exit::Lost("the script was being sent".to_owned()));
+        let (nonce, next) = (new_nonce(), new_nonce());
+        let mut both = request(&nonce, &text, false);
+        self.ends = [End::new(&nonce), End::new(&nonce)];
+        if let Some((sent, behind)) = open.ahead.take() {
+            self.refused = Some([End::new(&sent), End::new(&sent)]);
+            both.push_str(&request(&next, &behind, true));
+            open.ahead = Some((next, behind));
+        }
+        let sent = open.child.write(both.as_bytes()).await;
+        let early = std::mem::take(&mut open.early);
+        self.lost = sent.err().map(|failure| Exit::Lost(failure.what));
+        for piece in early {
+            self.hear(piece);
+        }
+    }
+
     /// Something was sent behind this script and waits for its end.
     fn has_ahead(&self) -> bool {
         self.slot.as_ref().is_some_and(|open| open.ahead.is_some())
@@ -263,6 +334,10 @@ impl Task {
         loop {
             if let Some(piece) = self.ready.pop_front() {
                 return Some(piece);
+            }
+            if self.lost.is_none() && self.is_refused() {
+                Box::pin(self.ask_again()).await;
+                continue;
             }
             if self.lost.is_some() || self.has_ended() {
                 return None;
@@ -329,12 +404,20 @@ struct End {
     code: Option<String>,
 }
 
+/// Said in the place of an exit code: the script was not run.
+const REFUSED: &str = "x";
+
 /// The longest that can follow the nonce: a blank, a code, a line feed.
 const TRAILER: usize = 8;
 
 impl End {
     fn new(nonce: &str) -> Self {
         Self { nonce: nonce.as_bytes().to_vec(), held: Vec::new(), code: None }
+    }
+
+    /// Takes in a piece in front of what is heard otherwise: all of it, when the end was seen before.
+    fn pass(&mut self, bytes: Bytes, wrap: fn(Bytes) -> Piece, ready: &mut VecDeque<Piece>) -> Bytes {
+        if self.code.is_some() || bytes.is_empty() { bytes } else { self.take(bytes, wrap, true, ready) }
     }
 
     /// Takes in a piece, and returns what stands behind the end where something `follows`.
@@ -445,6 +528,9 @@ mod tests {
             ),
             (&long, "*", "", Exit::Code(0)),
             ("echo 5 >&5 || echo closed", "closed\n", "*", Exit::Code(0)),
+            // Neither names nor functions of the loop, nor of what began it, are the script's.
+            ("set | grep -c '@@[0-9a-f]' ; echo \"<$s$n$k$l$r$t$b$x>\"; run; _run; up; _up", "*", "*", Exit::Code(127)),
+            ("set | grep '@@[0-9a-f]'; echo \"<$s$n$k$l$r$t$b$x$_n$_s$_r$_t>\"", "<>\n", "", Exit::Code(0)),
             ("echo last", "last\n", "", Exit::Code(0)),
         ];
         for words in ["dash", "bash --posix", "bash", "busybox sh"] {
@@ -553,6 +639,38 @@ mod tests {
             drop(child);
             tokio::time::sleep(Duration::from_millis(2000)).await;
             assert!(!ran().contains('5'), "{words}: {}", ran());
+        }
+    }
+
+    /// Nobody may hear any more when a script took its time, and a host believes a dead link for long.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_sent_ahead_of_a_slow_script_is_asked_for_again() {
+        let mut all = tokio::task::JoinSet::new();
+        for words in ["dash", "bash --posix", "busybox sh"] {
+            all.spawn(async move {
+                let yard = tempfile::tempdir().unwrap();
+                let session = with(words, &yard);
+                let shell = Shell::default();
+                let note = yard.path().join("ran");
+                let ran = || std::fs::read_to_string(&note).unwrap_or_default();
+                let script = |at: usize| format!("echo {at} >>{}; echo {at}; echo e{at} >&2", note.display());
+                let slow = format!("{}; sleep 2.6", script(1));
+                let first = shell.start_before(&session, &slow, Some(script(2))).await.unwrap();
+                assert_eq!(gather("here", first, PATIENCE).await.unwrap().text(), "1", "{words}");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                assert_eq!(ran(), "1\n", "{words}: it ran although nobody may hear it");
+                for at in 2..6 {
+                    let child = shell.start_before(&session, &script(at), (at < 5).then(|| script(at + 1))).await;
+                    let said = gather("here", child.unwrap(), PATIENCE).await.unwrap();
+                    let all = (said.text(), said.err_text(), said.exit);
+                    assert_eq!(all, (at.to_string(), format!("e{at}"), Exit::Code(0)), "{words}");
+                }
+                assert_eq!(ran(), "1\n2\n3\n4\n5\n", "{words}");
+                assert!(shell.slot.lock().await.is_some(), "{words}: one shell ran them all");
+            });
+        }
+        while let Some(done) = all.join_next().await {
+            done.unwrap();
         }
     }
 

@@ -204,7 +204,7 @@ fn bootstrap(nonce: &str, length: usize, at_once: bool, reading: Reading) -> Str
     let both = if at_once { format!("printf \"%s\\n\" {nonce} >&2; ") } else { String::new() };
     format!(
         "LC_ALL=C; export LC_ALL; PATH=${{PATH}}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; export PATH; \
-         printf \"%s\\n\" {nonce}; {both}{feed}{read}; [ ${{#s}} -eq {length} ] || exit 97; eval \"${{s}}\""
+         printf \"%s\\n\" {nonce}; {both}{feed}{read}; [ ${{#s}} -eq {length} ] || exit 97; eval \"unset s n k l; ${{s}}\""
     )
 }
 

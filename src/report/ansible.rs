@@ -3,6 +3,7 @@
 //! What lives here: the lines that scripts around `ansible-playbook` and `ansible` look for, and their order. Warnings and errors go to
 //! standard error. What does not: the form of ferry's own windows (`render`).
 
+use std::collections::BTreeSet;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -38,7 +39,8 @@ pub fn spawn(
     playbooks: Vec<(String, usize)>,
 ) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("ansible".to_owned()).spawn(move || {
-        let mut shown = Shown { form, verbosity, out: Sink::stdout(), err: Sink::stderr(), check: false };
+        let mut shown =
+            Shown { form, verbosity, out: Sink::stdout(), err: Sink::stderr(), check: false, told: BTreeSet::new() };
         if verbosity > 1 {
             for (file, plays) in &playbooks {
                 let name = file.rsplit('/').next().unwrap_or(file);
@@ -62,6 +64,8 @@ struct Shown {
     out: Sink,
     err: Sink,
     check: bool,
+    /// Hosts of which a failure was shown with its task: it comes once more by itself.
+    told: BTreeSet<String>,
 }
 
 /// A title and the stars behind it.
@@ -173,7 +177,12 @@ impl Shown {
                 let nothing = Map::new();
                 let result = result.as_object().unwrap_or(&nothing);
                 match self.form {
-                    Form::Playbook => self.task(host, *outcome, *ignored, result),
+                    Form::Playbook => {
+                        if !ignored && matches!(outcome, Outcome::Failed | Outcome::Unknown | Outcome::Unreachable) {
+                            self.told.insert(host.clone());
+                        }
+                        self.task(host, *outcome, *ignored, result);
+                    }
                     form => {
                         let text = ad_hoc(host, *outcome, result, message, form == Form::OneLine);
                         self.out.put(&text);
@@ -210,6 +219,8 @@ impl Shown {
                 let host = host.as_ref().map(|host| format!("{host}: ")).unwrap_or_default();
                 self.err.put(&format!("[WARNING]: {host}{text}\n"));
             }
+            Event::Failed { failure }
+                if failure.more.is_empty() && failure.host.as_ref().is_some_and(|host| self.told.remove(host)) => {}
             Event::Failed { failure } => {
                 let all = std::iter::once(failure).chain(&failure.more);
                 let text: String = all.map(error_text).collect();
@@ -220,7 +231,8 @@ impl Shown {
             Event::RunEnded { recap, .. } if self.form == Form::Playbook && !self.check => {
                 self.out.put(&banner("PLAY RECAP"));
                 let mut lines = String::new();
-                for (host, counts) in recap {
+                // Who had nothing to do is not in it.
+                for (host, counts) in recap.iter().filter(|(_, counts)| counts.values().any(|count| *count > 0)) {
                     let of = |word: &str| counts.get(word).copied().unwrap_or(0);
                     lines.push_str(&format!(
                         "{host:<26} : ok={:<4} changed={:<4} unreachable={:<4} failed={:<4} skipped={:<4} rescued={:<4} ignored={:<4}\n",
@@ -274,6 +286,8 @@ impl Shown {
         }
         if self.verbosity < 3 {
             shown.remove("diff");
+        } else if let Some(given) = shown.remove("_ansible_invocation") {
+            shown.insert("invocation".to_owned(), given);
         }
         format!(" => {}", dump(&shown, always || self.verbosity > 2))
     }
@@ -292,13 +306,12 @@ impl Shown {
                 let gap = if item.is_some() { " " } else { "" };
                 format!("skipping: [{who}]{label}{gap}{}\n", self.more(result))
             }
-            Outcome::Unreachable => format!("fatal: [{who}]: UNREACHABLE! => {}\n", dump(result, false)),
+            Outcome::Unreachable => {
+                self.error(result);
+                format!("fatal: [{who}]: UNREACHABLE! => {}\n", dump(result, false))
+            }
             Outcome::Failed | Outcome::Unknown => {
-                if let Some(message) = result.get("msg") {
-                    // Before the result, on standard output, as Ansible 2.19 has it; where it stands is told on standard error.
-                    let said = message.as_str().map_or_else(|| message.to_string(), str::to_owned);
-                    self.out.put(&format!("[ERROR]: Task failed: {said}\n"));
-                }
+                self.error(result);
                 let json = dump(result, self.verbosity > 2);
                 match item {
                     Some(item) => format!("failed: [{who}] (item={item}) => {json}\n"),
@@ -307,6 +320,18 @@ impl Shown {
             }
         };
         self.out.put(&text);
+    }
+
+    /// What went wrong and where the task is written: before the result, on standard output, as Ansible 2.19 has it.
+    fn error(&mut self, result: &Map<String, Value>) {
+        let Some(message) = result.get("msg") else { return };
+        let text = |name: &str| result.get(name).and_then(Value::as_str);
+        let said = message.as_str().map_or_else(|| message.to_string(), str::to_owned);
+        let by = text("_ansible_said_by").map(|by| format!("{by} failed: ")).unwrap_or_default();
+        self.out.put(&format!("[ERROR]: Task failed: {by}{said}\n"));
+        if let Some(origin) = text("_ansible_origin") {
+            self.out.put(&format!("{origin}\n"));
+        }
     }
 
     fn diff(&mut self, result: &Map<String, Value>) {

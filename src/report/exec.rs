@@ -69,7 +69,7 @@ pub fn open(form: Form, output: Output, dir: &Path) -> std::io::Result<(Window, 
                 let styles = (tidy(Style::stdout()), tidy(Style::stderr()));
                 // What goes to a file is as the host said it; a terminal may not know Unicode.
                 let out = Style { unicode: styles.0.unicode || !std::io::stdout().is_terminal(), ..styles.0 };
-                Show::new(form, (Sink::stdout(), Sink::stderr()), (out, styles.1), dir).run(&window);
+                Show::new(form, (Sink::stdout(), Sink::stderr()), (out, styles.1), dir).fitting().run(&window);
             })?
         }
     };
@@ -104,6 +104,17 @@ pub struct Show {
     counts: HashMap<&'static str, usize>,
     /// Hosts whose command ended with a code: it says all.
     told: Vec<String>,
+    /// Rows end where the window does; else where the line does, as for a file.
+    fits: bool,
+}
+
+/// `text` in rows of at most `width` columns, `indent` blanks before each; at least half of the width is text.
+fn rows(text: &str, indent: usize, width: usize) -> Vec<String> {
+    if width == usize::MAX {
+        return vec![format!("{}{text}", " ".repeat(indent))];
+    }
+    let indent = indent.min(width / 2);
+    render::wrap(text, width - indent).into_iter().map(|row| format!("{}{row}", " ".repeat(indent))).collect()
 }
 
 fn painted(style: Style, code: &str, text: &str) -> String {
@@ -153,7 +164,22 @@ impl Show {
             gathered: 0,
             counts: HashMap::new(),
             told: Vec::new(),
+            fits: false,
         }
+    }
+
+    /// What is longer than a terminal is wide is broken there at blanks, and hangs under its own text. What goes elsewhere,
+    /// and forms of one line a host, are left as they are.
+    #[must_use]
+    pub fn fitting(mut self) -> Self {
+        self.fits = matches!(self.form, Form::Stream | Form::Gather);
+        self
+    }
+
+    /// Columns of standard output or standard error: asked anew each time, windows are resized.
+    fn width(&self, of_out: bool) -> usize {
+        let term = if of_out { console::Term::stdout() } else { console::Term::stderr() };
+        if self.fits && term.is_term() { usize::from(term.size().1).max(render::NARROWEST) } else { usize::MAX }
     }
 
     /// Shows events until nothing more comes.
@@ -225,8 +251,11 @@ impl Show {
 
     /// A line on standard error.
     fn tell(&mut self, text: &str, paint: &str) {
-        let line = painted(self.styles.1, paint, &render::one_line(text, self.styles.1));
-        self.put(false, line + "\n");
+        let text = render::one_line(text, self.styles.1);
+        for row in rows(&text, 0, self.width(false)) {
+            let line = painted(self.styles.1, paint, &row);
+            self.put(false, line + "\n");
+        }
     }
 
     fn lines(&mut self, host: &str, stream: Stream, text: &str) {
@@ -237,9 +266,28 @@ impl Show {
         let lead = painted(style, DIM, &format!("{host}{mark}"));
         let (on, off) = if to_out || !style.colour { ("", "") } else { ("\x1b[33m", "\x1b[0m") };
         let as_it_is = text.is_ascii() || style.unicode;
+        let (width, indent) = (self.width(to_out), render::text_width(&host) + mark.len());
         let mut buffer = String::with_capacity(text.len() * 2);
         for line in text.split_inclusive('\n') {
             let line = line.strip_suffix('\n').unwrap_or(line);
+            if width != usize::MAX && indent + render::text_width(line) > width {
+                let line = render::one_line(line, style);
+                // Where the host's name leaves no room, it stands in rows of its own.
+                let beside = indent * 2 <= width;
+                if !beside {
+                    for row in rows(&format!("{host}{mark}"), 0, width) {
+                        buffer.push_str(&(painted(style, DIM, &row) + "\n"));
+                    }
+                }
+                for (number, row) in rows(&line, if beside { indent } else { 2 }, width).iter().enumerate() {
+                    let (lead, row) = match (beside && number == 0).then(|| row.get(indent..)).flatten() {
+                        Some(row) => (lead.as_str(), row),
+                        None => ("", row.as_str()),
+                    };
+                    buffer.push_str(&format!("{lead}{on}{row}{off}\n"));
+                }
+                continue;
+            }
             buffer.push_str(&lead);
             buffer.push_str(on);
             if as_it_is {
@@ -317,7 +365,7 @@ impl Show {
             Event::Failed { failure } => {
                 let by_code = failure.host.as_ref().is_some_and(|host| self.told.contains(host));
                 if !(failure.kind == Kind::Failed && by_code) {
-                    let lines = render::failure(failure, usize::MAX, self.styles.1);
+                    let lines = render::failure(failure, self.width(false), self.styles.1);
                     for line in lines {
                         self.put(false, line + "\n");
                     }
@@ -407,15 +455,22 @@ impl Show {
                 count => format!(" ({count} hosts)"),
             };
             let heading = render::one_line(&format!("{}{count}: {}", fold(&group.hosts), group.verdict), style);
-            let mut text = painted(style, if group.well { BOLD } else { "1;31" }, &heading);
-            text.push('\n');
+            let width = self.width(true);
+            let mut text = String::new();
+            for row in rows(&heading, 0, width) {
+                text.push_str(&(painted(style, if group.well { BOLD } else { "1;31" }, &row) + "\n"));
+            }
             for (lead, said) in [("", &group.out), ("! ", &group.err)] {
                 for line in said.lines() {
-                    text.push_str(&format!("  {lead}{}\n", render::one_line(line, style)));
+                    for row in rows(&format!("{lead}{}", render::one_line(line, style)), 2, width) {
+                        text.push_str(&(row + "\n"));
+                    }
                 }
             }
             if group.cut {
-                text.push_str(&format!("  (not all of it is shown: {})\n", logs.display()));
+                for row in rows(&format!("(not all of it is shown: {})", logs.display()), 2, width) {
+                    text.push_str(&(row + "\n"));
+                }
             }
             self.put(true, text);
             if self.size > BATCH {

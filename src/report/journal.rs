@@ -819,12 +819,18 @@ impl Iterator for Reader {
 }
 
 /// The kinds of event that this ferry knows, as the journal spells them.
-pub const KINDS: [&str; 22] = [
+pub const KINDS: [&str; 28] = [
     "run_started",
     "plan",
     "play_started",
     "task_started",
     "task_ended",
+    "item_ended",
+    "retrying",
+    "included",
+    "no_hosts",
+    "no_hosts_left",
+    "polled",
     "rescued",
     "line",
     "logged",

@@ -165,3 +165,36 @@ pub fn stdout_width() -> usize {
     let term = console::Term::stdout();
     if term.is_term() { usize::from(term.size().1) } else { usize::MAX }
 }
+
+/// Writes lines to standard output; at a terminal what is longer than it is wide goes on under it, two blanks in.
+pub fn say(text: &str) {
+    Sink::stdout().put(&fitted(text, stdout_width()));
+}
+
+/// Writes lines to standard error, as [`say`] does.
+pub fn say_aside(text: &str) {
+    let term = console::Term::stderr();
+    Sink::stderr().put(&fitted(text, if term.is_term() { usize::from(term.size().1) } else { usize::MAX }));
+}
+
+fn fitted(text: &str, width: usize) -> String {
+    if width == usize::MAX {
+        return text.to_owned();
+    }
+    let width = width.max(render::NARROWEST);
+    let mut out = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
+        let mut rows = render::wrap(line, width);
+        if rows.len() > 1 {
+            let first = rows.remove(0);
+            // What follows is laid out anew: it has two columns less.
+            let rest = line.get(first.len()..).unwrap_or_default().trim_start();
+            rows = render::wrap(rest, width - 2).into_iter().map(|row| format!("  {row}")).collect();
+            rows.insert(0, first);
+        }
+        out.push_str(&rows.join("\n"));
+        out.push_str(end);
+    }
+    out
+}

@@ -74,7 +74,7 @@ pub fn show_in(window: &Window, sink: &mut Sink, style: Style, ci: Option<Ci>, m
         if matches!(&seen, Seen::Event(event) if matches!(event.event, Event::RunEnded { .. })) {
             held = std::mem::take(&mut now);
             if let (Seen::Event(event), Some(past)) = (&seen, &past) {
-                let last = format!("  last time {}", human_seconds(past.seconds));
+                let last = format!("  last time it took {} in all", human_seconds(past.seconds));
                 held.splice(0..0, prefixed(event, &[last], style));
             }
         }

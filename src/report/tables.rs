@@ -11,6 +11,8 @@ use super::{Sink, stdout_width};
 const GAP: usize = 2;
 /// No column is made narrower than this by wrapping.
 const NARROWEST_COLUMN: usize = 8;
+/// Words longer than this may be broken: paths, digests.
+const LONGEST_WORD: usize = 24;
 
 /// A table with headings. Cells may hold anything: they are cleaned when they are shown.
 #[derive(Debug, Clone, Default)]
@@ -70,26 +72,42 @@ impl Table {
                 *width = cell.iter().map(|line| text_width(line)).max().unwrap_or(0).max(*width);
             }
         }
-        if !squeeze(&mut widths, width) {
-            return self.records(&all, width, style);
+        let mut shown: Vec<usize> = (0..columns).collect();
+        if widths.iter().sum::<usize>() + GAP * columns.saturating_sub(1) > width {
+            // A column in which nothing stands gives way first. Then cells wrap, and no word is broken that a person may
+            // want to copy: an id, an address.
+            let said = |column: &usize| all.iter().skip(1).any(|row| row[*column].iter().any(|line| !line.is_empty()));
+            shown.retain(|column| all.len() == 1 || said(column));
+            widths = shown.iter().map(|column| widths[*column]).collect();
+            let longest = |column: &usize| {
+                let words = all.iter().flat_map(|row| &row[*column]).flat_map(|line| line.split(' '));
+                words.map(text_width).max().unwrap_or(0).clamp(NARROWEST_COLUMN, LONGEST_WORD)
+            };
+            let least: Vec<usize> = shown.iter().map(longest).collect();
+            if !squeeze(&mut widths, &least, width) {
+                return self.records(&all, width, style);
+            }
         }
         let mut lines = Vec::new();
-        for (number, row) in all.iter().enumerate() {
-            let wrapped: Vec<Vec<String>> = row
+        // Columns without names need no row for them.
+        let nameless = self.headers.iter().all(String::is_empty) && !self.headers.is_empty();
+        for (number, row) in all.iter().enumerate().skip(usize::from(nameless)) {
+            let wrapped: Vec<Vec<String>> = shown
                 .iter()
+                .filter_map(|column| row.get(*column))
                 .zip(&widths)
                 .map(|(cell, width)| cell.iter().flat_map(|line| wrap(line, *width)).collect())
                 .collect();
             let height = wrapped.iter().map(Vec::len).max().unwrap_or(1);
             for at in 0..height {
                 let mut line = String::new();
-                for (column, (cell, width)) in wrapped.iter().zip(&widths).enumerate() {
+                for (place, ((cell, width), column)) in wrapped.iter().zip(&widths).zip(&shown).enumerate() {
                     let text = cell.get(at).map_or("", String::as_str);
                     let blanks = " ".repeat(width.saturating_sub(text_width(text)));
-                    if column > 0 {
+                    if place > 0 {
                         line.push_str(&" ".repeat(GAP));
                     }
-                    if self.right.contains(&column) {
+                    if self.right.contains(column) {
                         line.push_str(&blanks);
                         line.push_str(text);
                     } else {
@@ -134,27 +152,21 @@ impl Table {
     }
 }
 
-/// Makes the widest columns narrower until all fit; false when they cannot.
-fn squeeze(widths: &mut [usize], width: usize) -> bool {
+/// Makes the widest columns narrower until all fit, none narrower than `least` says; false when they cannot.
+fn squeeze(widths: &mut [usize], least: &[usize], width: usize) -> bool {
     let gaps = GAP * widths.len().saturating_sub(1);
     loop {
         let total = widths.iter().sum::<usize>() + gaps;
         if total <= width {
             return true;
         }
-        let second = {
-            let mut sorted: Vec<usize> = widths.to_vec();
-            sorted.sort_unstable();
-            sorted.dedup();
-            sorted.iter().rev().nth(1).copied().unwrap_or(0)
-        };
-        let Some(widest) = widths.iter_mut().max() else { return true };
-        if *widest <= NARROWEST_COLUMN {
-            return false;
+        // The widest of those that can give way, one column at a time: equal ones take turns.
+        let widest =
+            widths.iter_mut().zip(least).filter(|(wide, least)| **wide > **least).max_by_key(|(wide, _)| **wide);
+        match widest {
+            Some((wide, _)) => *wide -= 1,
+            None => return false,
         }
-        // At once down to the second widest, or as far as is needed; equal ones take turns.
-        let target = (*widest - (total - width).min(*widest)).max(second).max(NARROWEST_COLUMN);
-        *widest = if target < *widest { target } else { *widest - 1 };
     }
 }
 
@@ -196,6 +208,20 @@ mod tests {
             assert!(text.contains("predecessors") || lines.len() > 3, "{width}: {lines:?}");
         }
         assert!(Table::new(Vec::<String>::new()).render(80).is_empty());
+    }
+
+    #[test]
+    fn no_id_is_broken_and_empty_columns_give_way() {
+        let mut table = Table::new(["cluster", "point", "state", "size", "PCE", "node", "label", "fits"]).right(3);
+        let fits = "dr ? (its PCE version is not known), prod yes (in place)";
+        table.row(["prod", "20261122T041500Z-7f3a", "verified", "13.2 MiB", "3.0.2", "prod-1", "", fits]);
+        for width in [30, 40, 70, 80, 100, 200] {
+            let lines = table.render(width);
+            assert!(lines.iter().any(|line| line.contains("20261122T041500Z-7f3a")), "{width}: {lines:#?}");
+            assert!(lines.iter().all(|line| text_width(line) <= width), "{width}: {lines:#?}");
+        }
+        assert!(table.render(80)[0].contains("fits") && !table.render(80)[0].contains("label"));
+        assert!(table.render(200)[0].contains("label"));
     }
 
     #[test]

@@ -156,6 +156,16 @@ fn is_result(event: &Event) -> bool {
     }
 }
 
+/// What a host's log has and a person at a terminal needs not see go by: Gravity's journal of its own commands, which is brought
+/// home by the hundred, and the marks by which ferry finds its place in a job's output.
+fn is_for_the_log(text: &str) -> bool {
+    text.contains(" gravity-cli[") && text.contains("]: [")
+        || text.strip_prefix("ferry-restore-").is_some_and(|rest| {
+            rest.split_once(' ')
+                .is_some_and(|(mark, _)| mark.len() == 32 && mark.bytes().all(|b| b.is_ascii_hexdigit()))
+        })
+}
+
 /// The step that is under way.
 struct Step {
     text: String,
@@ -194,6 +204,8 @@ pub struct Screen {
     attach: Attach,
     /// A person is being asked: nothing is drawn.
     asking: bool,
+    /// Summaries: they stand at the end, whatever steps come after them, so that they are still there when somebody looks.
+    summary: Vec<String>,
     /// The run's last lines: held until nothing else waits, so that they are the last.
     last: Option<Vec<String>>,
     /// Where earlier runs are, and what the newest like this one took.
@@ -227,6 +239,7 @@ impl Screen {
             turn: 0,
             attach: Attach::default(),
             asking: false,
+            summary: Vec::new(),
             last: None,
             memory: None,
             past: None,
@@ -332,6 +345,12 @@ impl Screen {
                 self.count(event.at, (what, host), *done, *total, unit);
                 return;
             }
+            Event::Line { text, .. } if is_for_the_log(text) => return,
+            Event::Summary { .. } => {
+                self.summary.push(String::new());
+                self.summary.extend(render(event, width, style));
+                return;
+            }
             Event::TaskStarted { task, number, of, .. } => self.begin(task, *number, *of),
             Event::TaskEnded { host, .. } => self.forget(host),
             Event::RunEnded { .. } => self.clear(),
@@ -344,17 +363,20 @@ impl Screen {
         }
         let lines = render(event, width, style);
         // A blank line before what begins a part, so that the eye finds it.
-        if matches!(event.event, Event::PlayStarted { .. } | Event::Summary { .. } | Event::Failed { .. }) {
+        if matches!(event.event, Event::PlayStarted { .. } | Event::Failed { .. }) {
             self.add(to_out, vec![String::new()]);
         }
         if matches!(event.event, Event::RunEnded { .. }) {
             let attach = attach.map(|text| render::wrap(&render::one_line(&text, style), width.max(render::NARROWEST)));
             let mut lines = lines;
             if let Some(past) = &self.past {
-                let text = format!("  last time {}", human_seconds(past.seconds));
+                let text = format!("  last time it took {} in all", human_seconds(past.seconds));
                 lines.splice(0..0, render::wrap(&text, width.max(render::NARROWEST)));
             }
-            self.last = Some(lines.into_iter().chain(attach.unwrap_or_default()).collect());
+            let mut all = std::mem::take(&mut self.summary);
+            all.extend(lines);
+            all.extend(attach.unwrap_or_default());
+            self.last = Some(all);
         } else {
             self.add(to_out, lines);
         }

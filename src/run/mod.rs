@@ -76,6 +76,8 @@ pub struct Options {
     pub become_user: Option<String>,
     /// Facts are gathered where a play does not say.
     pub gathering: bool,
+    /// Facts that are there are not gathered again by a later play (`ANSIBLE_GATHERING=smart`).
+    pub smart: bool,
     /// How often a task in the background is asked for, in seconds, where it does not say.
     pub poll: Option<u64>,
     /// Reads the inventory again (`meta: refresh_inventory`).
@@ -215,6 +217,7 @@ struct Carried {
     become_method: Option<String>,
     become_user: Option<String>,
     gathering: bool,
+    smart: bool,
     poll: Option<u64>,
     reread: Option<Reread>,
     prompt: Option<Arc<dyn Fn(&str, bool) -> Option<String> + Send + Sync>>,
@@ -333,6 +336,7 @@ pub async fn carry_on(world: &World, plan: &Plan, options: Options, earlier: Opt
             become_method: options.become_method,
             become_user: options.become_user,
             gathering: options.gathering,
+            smart: options.smart,
             poll: options.poll,
             reread: options.reread,
             prompt: options.prompt,

@@ -146,6 +146,10 @@ impl Shared {
         if ["localhost", "127.0.0.1", "::1"].contains(&host) && !scope.knows("ansible_connection") {
             scope.data("ansible_connection", &json!("local"));
         }
+        // The implicit one alone has it.
+        if self.options.compat && host == "localhost" && !scope.knows("ansible_python_interpreter") {
+            scope.data("ansible_python_interpreter", &json!(python()));
+        }
         let mut state = self.state();
         let facts = state.facts.get(host).cloned().unwrap_or_default();
         let mut plain = Map::new();

@@ -13,9 +13,9 @@ use super::{PlayRun, Runner, number_of, skipped};
 use crate::event::{Event, Outcome};
 use crate::failure::{Failure, Kind, Place};
 use crate::modules::{self, Background, Call, Done, Effect, Folders, Line};
-use crate::playbook::{Action, Arg, ArgKind, Becoming, Common, Loop, Task, Text};
+use crate::playbook::{Action, Arg, ArgKind, Becoming, Common, Flag, Loop, Task, Text};
 use crate::remote::shell::Ahead;
-use crate::template::{Scope, is_omit, is_template};
+use crate::template::{Scope, has_template, is_omit, is_template};
 
 /// One task on one host.
 pub(super) struct Cx<'a> {
@@ -56,7 +56,6 @@ impl Ending {
 
 /// The words that Ansible has for the same: scripts and playbooks look for them.
 fn as_ansible_says(what: &str) -> String {
-    let Ok(undefined) = regex::Regex::new(r"\b([A-Za-z_]\w*) is not defined\b") else { return what.to_owned() };
     if what.starts_with("the arguments of ") {
         return format!("Finalization of task args failed: {what}");
     }
@@ -69,8 +68,7 @@ fn as_ansible_says(what: &str) -> String {
             format!("Unsupported parameters for ({module}) module: {name}")
         };
     }
-    let what = undefined.replace_all(what, "'$1' is undefined");
-    what.replace("a part of it is not defined: object has no attribute", "object of type 'dict' has no attribute")
+    crate::template::python_words(what)
 }
 
 /// What failed before a module had its say: no longer "nothing was touched".
@@ -177,6 +175,22 @@ impl Ending {
         matches!(self.outcome, Outcome::Failed | Outcome::Unknown | Outcome::Unreachable)
     }
 }
+
+/// What Ansible does here and not on the host.
+const BY_ACTION: &[&str] = &[
+    "assert",
+    "debug",
+    "fail",
+    "pause",
+    "wait_for_connection",
+    "group_by",
+    "add_host",
+    "set_fact",
+    "include_vars",
+    "script",
+    "raw",
+    "fetch",
+];
 
 /// The variables that say how a host is reached and whom to become there.
 const WAY: &[&str] = &[
@@ -507,6 +521,7 @@ impl Runner<'_> {
         if ending.has_failed() {
             if self.shared.options.compat {
                 ending.result.entry("exception").or_insert(json!("(traceback unavailable)"));
+                ending.result.insert("_ansible_origin".to_owned(), json!(origin(&task.place)));
             }
             let failure = ending.failure.get_or_insert_with(|| {
                 let said = ending.result.get("stderr").and_then(Value::as_str).unwrap_or_default();
@@ -972,7 +987,7 @@ impl Runner<'_> {
         let delay = self.count_of(task.delay.as_ref(), &scope)?.unwrap_or(5.0).clamp(0.0, 86_400.0);
         let mut attempt = 1;
         loop {
-            let (mut ending, after) = self.once(cx, &scope).await?;
+            let (mut ending, after) = self.once(cx, &scope, (tries > 1).then_some(attempt)).await?;
             if tries <= 1 {
                 return Ok(ending);
             }
@@ -989,6 +1004,10 @@ impl Runner<'_> {
             }
             if attempt >= tries {
                 ending.result.insert("attempts".to_owned(), json!(tries - 1));
+                // Where the task says itself what is a failure, this is none.
+                if ending.result.get("failed_when_result") == Some(&json!(false)) {
+                    return Ok(ending);
+                }
                 ending.result.insert("failed".to_owned(), json!(true));
                 ending.outcome = Outcome::Failed;
                 if ending.message.is_empty() {
@@ -1015,7 +1034,9 @@ impl Runner<'_> {
         if let Some(name) = &cx.task.register {
             scope.data(&name.text, &result);
         }
-        if let Some(facts) = ending.result.get("ansible_facts").and_then(Value::as_object) {
+        if let Some(facts) = ending.result.get("ansible_facts").and_then(Value::as_object)
+            && cx.task.module != "debug"
+        {
             for (name, value) in facts {
                 scope.data(name, value);
             }
@@ -1095,18 +1116,36 @@ impl Runner<'_> {
                 && cx.frame.nearest(task, |common| common.timeout.as_ref()).is_none()
                 && cx.frame.nearest(task, |common| common.check_mode.as_ref()).is_none()
                 && cx.frame.nearest(task, |common| common.delegate_to.as_ref()).is_none()
+                && cx.frame.nearest(task, |common| common.throttle.as_ref()).is_none()
         };
-        // Nothing of what follows is a template that this task could give another meaning.
+        // An exit code of 0 is a success: no condition can fail on its own, and no handler can be missing.
+        let judged = task.changed_when.iter().flatten().any(|text| !is_plain_word(&text.text));
+        let notifies = cx.frame.chain().iter().any(|frame| !frame.common.notify.is_empty());
+        let ends_well = !judged && task.common.notify.is_empty() && !notifies;
+        // Nothing of what follows is a template that this task could give another meaning, or that could fail before it begins.
         let fixed = |common: &Common| {
+            let flags = [&common.no_log, &common.diff, &common.run_once, &common.becoming.wanted];
+            let becoming = &common.becoming;
+            let texts = [&becoming.user, &becoming.method, &becoming.flags, &becoming.exe];
+            let texts = texts.into_iter().chain([&common.connection, &common.remote_user]).flatten();
             common.when.is_empty()
-                && common.environment.iter().chain(&common.module_defaults).all(|written| is_fixed(&written.value))
+                && flags.into_iter().flatten().all(|flag| matches!(flag, Flag::Is(_)))
+                && texts.chain(&common.tags).all(|text| !is_template(&text.text))
+                && common
+                    .port
+                    .iter()
+                    .chain(&common.environment)
+                    .chain(&common.module_defaults)
+                    .all(|written| is_fixed(&written.value))
         };
+        let files = &cx.run.play.play.vars_files;
         let own = next.common.vars.is_empty()
             && next.args_template.is_none()
             && next.args.iter().all(|(name, _, value)| !is_template(name) && is_fixed(value))
-            && next.common.tags.iter().all(|tag| !is_template(&tag.text));
+            && files.iter().flatten().all(|file| !is_template(&file.text));
         let wanted = plain(task)
             && plain(next)
+            && ends_well
             && own
             && fixed(&next.common)
             && cx.frame.chain().iter().all(|frame| fixed(&frame.common))
@@ -1118,6 +1157,11 @@ impl Runner<'_> {
             return None;
         }
         let scope = self.scope(cx.run, cx.frame, Some(next), cx.host).ok()?;
+        // Nor may the way there, or whom to become there, be another one by then.
+        let registered = task.register.as_ref().map(|name| name.text.as_str());
+        if WAY.iter().chain(BECOME).any(|name| may_change(name, &scope, registered, 0)) {
+            return None;
+        }
         if !shared.tags.want(&self.tags(cx.frame, next, &scope)) {
             return None;
         }
@@ -1129,7 +1173,7 @@ impl Runner<'_> {
     }
 
     /// One attempt: the module, and what counts as changed and failed.
-    async fn once(&self, cx: &Cx<'_>, scope: &Scope) -> Result<(Ending, Scope), Failure> {
+    async fn once(&self, cx: &Cx<'_>, scope: &Scope, attempt: Option<i64>) -> Result<(Ending, Scope), Failure> {
         let task = cx.task;
         let delegated = self.delegate(cx, scope)?;
         let on = delegated.clone().unwrap_or_else(|| cx.host.to_owned());
@@ -1174,6 +1218,15 @@ impl Runner<'_> {
                 effect = std::mem::take(&mut done.effect);
                 let diffs = done.diff.take().filter(|_| diff);
                 let mut ending = Ending::of_done(done);
+                if self.shared.options.compat {
+                    let by = if BY_ACTION.contains(&task.module) { "Action" } else { "Module" };
+                    if ending.outcome == Outcome::Failed {
+                        ending.result.insert("_ansible_said_by".to_owned(), json!(by));
+                    }
+                    if by == "Module" && self.shared.options.verbosity > 2 {
+                        ending.result.insert("_ansible_invocation".to_owned(), json!({ "module_args": args }));
+                    }
+                }
                 for warning in ending.result.get("warnings").and_then(Value::as_array).into_iter().flatten() {
                     self.world.events.warn(None, text_of(warning));
                 }
@@ -1186,6 +1239,10 @@ impl Runner<'_> {
         };
         if let Some(on) = &delegated {
             ending.result.insert("_ansible_on".to_owned(), json!(on));
+        }
+        if let Some(attempt) = attempt {
+            // What counts as changed and failed may ask for it.
+            ending.result.insert("attempts".to_owned(), json!(attempt));
         }
         self.take_effect(cx, scope, effect, &mut ending, delegated.as_deref())?;
         let mut after = scope.clone();
@@ -1266,7 +1323,9 @@ impl Runner<'_> {
             None => false,
         };
         let all = if run_once { shared.active(&cx.run.batch) } else { vec![whose] };
+        // What is only shown sets nothing.
         let facts = ending.result.get("ansible_facts").and_then(Value::as_object).cloned();
+        let facts = facts.filter(|_| cx.task.module != "debug");
         match effect {
             Effect::Vars(vars) => {
                 let mut state = shared.state();
@@ -1411,7 +1470,29 @@ impl Runner<'_> {
     }
 }
 
-/// A result without what is for windows only.
+/// `true` or `false`, which is a condition that cannot fail.
+fn is_plain_word(condition: &str) -> bool {
+    ["true", "false", "yes", "no"].contains(&condition.trim().to_lowercase().as_str())
+}
+
+/// Whether what this variable gives may be another one after a task that registers `registered`: it is that one, or is made of
+/// it, or of what may differ by itself.
+fn may_change(name: &str, scope: &Scope, registered: Option<&str>, depth: usize) -> bool {
+    const BY_THEMSELVES: &[&str] =
+        &["lookup", "query", "q", "now", "random", "shuffle", "hostvars", "vars", "password", "ansible_facts"];
+    if registered == Some(name) || depth > MOST_NAMES {
+        return true;
+    }
+    let Some(written) = scope.as_written(name).filter(has_template) else { return false };
+    let text = written.to_string();
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && *word != name)
+        .any(|word| BY_THEMSELVES.contains(&word) || may_change(word, scope, registered, depth + 1))
+}
+
+/// So many variables may be made of one another before it is not looked any further.
+const MOST_NAMES: usize = 8;
+
 /// No template in it, at any depth.
 fn is_fixed(value: &Value) -> bool {
     match value {
@@ -1422,7 +1503,27 @@ fn is_fixed(value: &Value) -> bool {
     }
 }
 
-fn strip(result: Map<String, Value>) -> Map<String, Value> {
+/// Where something is written, with the lines around it, as Ansible shows it.
+fn origin(place: &Place) -> String {
+    let file = super::scope::absolute(std::path::Path::new(&place.file));
+    let mut out = format!("Origin: {file}:{}:{}\n", place.line, place.column);
+    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    if text.is_empty() || crate::vault::is_encrypted(&text) {
+        return out;
+    }
+    out.push('\n');
+    let lead = place.line.to_string().len();
+    let begin = place.line.saturating_sub(2).max(1);
+    for (at, line) in text.lines().enumerate().skip(begin - 1).take(place.line + 1 - begin) {
+        out.push_str(format!("{:>lead$} {}", at + 1, line.chars().take(200).collect::<String>()).trim_end());
+        out.push('\n');
+    }
+    out.push_str(&format!("{}^ column {}\n", " ".repeat(lead + place.column), place.column));
+    out
+}
+
+/// A result without what is for windows only.
+pub(super) fn strip(result: Map<String, Value>) -> Map<String, Value> {
     result.into_iter().filter(|(name, _)| !name.starts_with("_ansible_")).collect()
 }
 

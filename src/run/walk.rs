@@ -81,6 +81,12 @@ impl Runner<'_> {
         if !wanted {
             return;
         }
+        let mut hosts = hosts.to_vec();
+        if self.shared.options.smart {
+            let state = self.shared.state();
+            let known = |host: &String| state.facts.get(host).is_some_and(|facts| facts.contains_key("module_setup"));
+            hosts.retain(|host| !known(host));
+        }
         let always = Text { text: "always".to_owned(), place: play.place.clone() };
         let mut common = Common {
             name: Some(Text { text: "Gathering Facts".to_owned(), place: play.place.clone() }),
@@ -117,7 +123,7 @@ impl Runner<'_> {
             role: None,
             number: 0,
         };
-        Box::pin(self.task(run, hosts, &task, root, false, None)).await;
+        Box::pin(self.task(run, &hosts, &task, root, false, None)).await;
     }
 
     /// Items in order, for those of the hosts that go on.
@@ -650,7 +656,7 @@ impl Runner<'_> {
             let mut state = shared.state();
             let late = state.late.entry(host.to_owned()).or_default();
             late.data("ansible_failed_task", &Value::Object(about));
-            late.data("ansible_failed_result", &Value::Object(result.clone()));
+            late.data("ansible_failed_result", &Value::Object(super::task::strip(result.clone())));
         }
         if shown.is_empty() {
             shown = std::mem::take(&mut result);
@@ -686,7 +692,7 @@ impl Runner<'_> {
         let late = state.late.entry(host.to_owned()).or_default();
         if !facts_kept
             && let Some(facts) = result.get("ansible_facts").and_then(Value::as_object)
-            && task.module != "setup"
+            && !["setup", "debug"].contains(&task.module)
         {
             for (name, value) in facts {
                 late.data(name, value);
@@ -758,12 +764,15 @@ impl Runner<'_> {
             end = begin;
         }
         for (at, handler) in handlers.iter().enumerate() {
+            let role = handler.role.as_ref().map(|role| format!("{} : ", role.name));
+            let meant = role.as_deref().and_then(|role| wanted.strip_prefix(role));
             let listens = handler.listen.iter().any(|topic| {
-                topic.text == wanted
+                let is = |text: &str| text == wanted || meant == Some(text);
+                is(&topic.text)
                     || shared
                         .templater
                         .render(&topic.text, Some(&topic.place), scope)
-                        .is_ok_and(|value| value.as_str() == Some(wanted))
+                        .is_ok_and(|value| value.as_str().is_some_and(is))
             });
             if listens && !found.contains(&at) {
                 found.push(at);
@@ -946,6 +955,7 @@ impl Runner<'_> {
             "clear_host_errors" => {
                 self.meta_says("cleared host errors");
                 run.broken.store(false, Ordering::SeqCst);
+                self.world.events.forgive(&run.batch);
                 let mut state = shared.state();
                 state.clearings += 1;
                 for host in &run.batch {

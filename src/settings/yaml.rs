@@ -261,6 +261,15 @@ impl Document {
         failure.in_text(&self.file, &showable(&self.text), spot.line, spot.column)
     }
 
+    /// What `node` is, in the operator's words; without its text where the file was encrypted.
+    pub fn says(&self, node: &Node) -> String {
+        match &node.value {
+            Yaml::Text(_) | Yaml::Unsafe(_) if self.text.is_empty() => "a text".to_owned(),
+            Yaml::Number(_) if self.text.is_empty() => "a number".to_owned(),
+            _ => node.says(),
+        }
+    }
+
     /// The place of `spot` in this file.
     pub fn place(&self, spot: Spot) -> Place {
         Place { file: self.file.clone(), line: spot.line, column: spot.column }

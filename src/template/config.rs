@@ -30,6 +30,7 @@ const KNOWN: &[(&str, &str, Other)] = &[
     ("DEFAULT_JINJA2_NATIVE", "ANSIBLE_JINJA2_NATIVE", Other::Is(true)),
     ("DEFAULT_NO_LOG", "ANSIBLE_NO_LOG", Other::Is(false)),
     ("DEFAULT_POLL_INTERVAL", "ANSIBLE_POLL_INTERVAL", Other::Number(15)),
+    ("DEFAULT_PRIVATE_ROLE_VARS", "ANSIBLE_PRIVATE_ROLE_VARS", Other::Is(false)),
     ("DEFAULT_REMOTE_PORT", "ANSIBLE_REMOTE_PORT", Other::None),
     ("DEFAULT_REMOTE_USER", "ANSIBLE_REMOTE_USER", Other::None),
     (

@@ -474,7 +474,9 @@ fn minus(one: &Value, other: &Value) -> Result<Value, Error> {
 }
 
 fn numeric(value: &Value) -> Result<f64, Error> {
-    f64::try_from(value.clone()).map_err(|_| wrong(format!("must be real number, not {}", type_name(value))))
+    f64::try_from(value.clone()).map_err(|_| {
+        wrong(format!("this filter can only be used on numbers: must be real number, not {}", type_name(value)))
+    })
 }
 
 fn sum(all: Vec<Value>, start: Value) -> Result<Value, Error> {
@@ -833,7 +835,11 @@ pub(super) fn add(env: &mut Environment<'static>) {
         let path = args.get("attribute").filter(|path| !path.is_none());
         let mut seen: Vec<Value> = Vec::new();
         let mut out = Vec::new();
+        let told = args.get("case_sensitive").is_some_and(|told| !told.is_none());
         for item in items(v)? {
+            if told && path.is_none() && !case && item.kind() == ValueKind::Map {
+                return Err(wrong("Jinja2's unique filter failed and we cannot fall back: unhashable type: 'dict'"));
+            }
             let key = match path {
                 Some(path) => dig(&item, path)?,
                 None => item.clone(),

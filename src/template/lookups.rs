@@ -9,7 +9,7 @@ use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::filters::{flat, is_list, items, subelements};
-use super::python::{percent, text, wrong};
+use super::python::{percent, text, type_name, wrong};
 
 /// The names of the lookups that ferry has.
 pub(crate) const NAMES: &[&str] = &[
@@ -209,7 +209,8 @@ fn sequence(term: &str, options: &Options<'_>) -> Result<Vec<Value>, Error> {
         (None, Some(0)) => return Ok(Vec::new()),
         (None, Some(count)) => {
             let stride = stride.unwrap_or(1);
-            (start + stride * (count - 1), stride)
+            // As Ansible counts, also backwards, where it is two more.
+            (start + count * stride - 1, stride)
         }
     };
     if stride == 0 {
@@ -561,6 +562,9 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
         }
         "vars" => {
             let mut out = Vec::new();
+            if let Some(other) = terms.iter().find(|term| term.as_str().is_none()) {
+                return Err(wrong(format!("Variable name must be 'str' not '{}'", type_name(other))));
+            }
             for name in texts()? {
                 match around.variable(&name).filter(|value| !value.is_undefined()) {
                     Some(value) if value.kind() == ValueKind::Invalid => {
@@ -637,7 +641,9 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
         "first_found" => first_found(terms, around, &options)?,
         "sequence" => {
             if terms.is_empty() {
-                return sequence("", &options);
+                let given =
+                    ["start", "end", "count", "stride", "format"].iter().any(|name| options.get(name).is_some());
+                return if given { sequence("", &options) } else { Ok(Vec::new()) };
             }
             let mut out = Vec::new();
             for term in texts()? {
@@ -708,6 +714,9 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
                 ));
             };
             let wanted = "subelements lookup expects a list of two or three items, first a dict or a list, second a string pointing to the subkey";
+            if all.len() > 3 {
+                return Err(wrong(wanted));
+            }
             if !(is_list(list) || list.kind() == ValueKind::Map) || path.as_str().is_none() {
                 return Err(wrong(wanted));
             }
@@ -719,7 +728,19 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
                     .get_attr("skip_missing")
                     .is_ok_and(|skip| super::filters::to_bool(&skip).is_ok_and(|skip| skip.is_true()))
             });
-            subelements(list, path, skip)?
+            // What was skipped (the results of a loop) has none.
+            let passed_over = |one: &Value| {
+                one.get_attr("skipped").is_ok_and(|skipped| !skipped.is_undefined() && skipped != Value::from(false))
+            };
+            if list.kind() == ValueKind::Map && passed_over(list) {
+                return Ok(Vec::new());
+            }
+            let kept = match list.kind() {
+                ValueKind::Map => items(list)?.iter().map(|key| list.get_item(key)).collect::<Result<Vec<_>, _>>()?,
+                _ => items(list)?,
+            };
+            let kept: Vec<Value> = kept.into_iter().filter(|one| !passed_over(one)).collect();
+            subelements(&Value::from(kept), path, skip)?
         }
         "random_choice" => {
             if terms.is_empty() {

@@ -91,7 +91,18 @@ fn is_unsafe(map: &Map<String, Value>) -> bool {
 
 /// Whether a rendered value is `omit`: the argument counts as not given.
 pub fn is_omit(value: &Value) -> bool {
-    value.as_str().is_some_and(|text| text.starts_with(values::OMITTED))
+    value.as_str() == Some(values::OMITTED)
+}
+
+/// What is not defined, in the words of Ansible: scripts and playbooks look for them.
+pub fn python_words(what: &str) -> String {
+    // The innermost of variables that refer to one another.
+    let what = what.rsplit(" cannot be rendered: ").next().unwrap_or(what);
+    let Ok(undefined) = regex::Regex::new(r"\b([A-Za-z_]\w*) is not defined\b") else { return what.to_owned() };
+    undefined
+        .replace_all(what, "'$1' is undefined")
+        .replace("a part of it is not defined: object has no attribute", "object of type 'dict' has no attribute")
+        .replace("a part of 'it' is undefined: object has no attribute", "object of type 'dict' has no attribute")
 }
 
 /// JSON as Python writes it on one line.
@@ -1039,7 +1050,9 @@ fn explain(error: &minijinja::Error, text: &str, place: Option<&Place>, scope: &
         let templater = Templater::new();
         let source = if is_template(text) { text.to_owned() } else { format!("{{{{ {text} }}}}") };
         let said = undefined_in(&templater.env, &source, scope);
-        if let Some(name) = said.strip_suffix(" is not defined") {
+        if what.starts_with("No variable named ") {
+            near.clear();
+        } else if let Some(name) = said.strip_suffix(" is not defined") {
             near = nearest(name, scope.names(), 3).into_iter().map(str::to_owned).collect();
             what = said;
         } else if what == "undefined value" {

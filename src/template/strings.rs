@@ -920,9 +920,10 @@ pub(super) fn add(env: &mut Environment<'static>) {
     });
     def(env, "human_readable", &["isbits", "unit"], |_, v, args| {
         let size = match v.as_str() {
-            Some(text) => {
-                text.trim().parse::<f64>().map_err(|_| wrong(format!("human_readable() can't interpret: {text}")))?
-            }
+            Some(text) => text
+                .trim()
+                .parse::<f64>()
+                .map_err(|_| wrong(format!("human_readable() failed on bad input, can't interpret: {text}")))?,
             None => f64::try_from(v.clone())?,
         };
         Ok(Value::from(human_readable(size, args.flag("isbits")?, args.maybe_text("unit")?.as_deref())))

@@ -34,7 +34,7 @@ impl Object for Omit {
 }
 
 fn omitted(value: &Jinja) -> bool {
-    value.downcast_object_ref::<Omit>().is_some() || value.as_str().is_some_and(|text| text.starts_with(OMITTED))
+    value.downcast_object_ref::<Omit>().is_some() || value.as_str() == Some(OMITTED)
 }
 
 /// A JSON value for the engine. A `!vault` value becomes one that fails when it is used.

@@ -109,6 +109,8 @@ pub const FAULTS: &[FaultDoc] = &[
         "the hook fails, an older archive lies at the target, and the exit code is RC",
     ),
     fault("report-fails", "on", "gravity report fails and leaves its 0-byte file"),
+    fault("report-lacks", "NODE", "gravity report could not reach that node: it is not in the archive, exit 0"),
+    fault("report-empty", "on", "gravity report leaves a 0-byte file, exit 0"),
     // Restore.
     fault("restore-seconds", "N", "the hook of a restore works so long instead"),
     fault(
