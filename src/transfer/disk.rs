@@ -47,8 +47,8 @@ impl Disk {
     pub(super) fn write_at(&mut self, at: u64, piece: &[u8]) -> io::Result<()> {
         let mut done = 0;
         if let Some(direct) = &self.direct
-            && at % ALIGN as u64 == 0
-            && piece.len() % ALIGN == 0
+            && at.is_multiple_of(ALIGN as u64)
+            && piece.len().is_multiple_of(ALIGN)
             && piece.as_ptr().align_offset(ALIGN) == 0
         {
             done = match direct.write_at(piece, at) {
@@ -88,7 +88,7 @@ impl Disk {
         let mut done = 0;
         let pages = length.next_multiple_of(ALIGN);
         if let Some(direct) = &self.direct
-            && at % ALIGN as u64 == 0
+            && at.is_multiple_of(ALIGN as u64)
             && let Some(room) = room.get_mut(..pages)
             && room.as_ptr().align_offset(ALIGN) == 0
         {
