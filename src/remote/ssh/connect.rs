@@ -163,6 +163,8 @@ pub struct Socket {
     pub family: Option<Family>,
     /// `BindAddress`.
     pub bind: Option<std::net::IpAddr>,
+    /// How often a connection that was not made is tried once more (`ansible_ssh_retries`), with pauses that grow to 30 s.
+    pub retries: u32,
 }
 
 /// `KexAlgorithms`, `Ciphers`, `MACs` and `HostKeyAlgorithms` as written, with `+`, `-`, `^` and patterns.
@@ -285,8 +287,8 @@ fn unreachable(target: &Target, what: impl Into<String>) -> Failure {
 /// [`Kind::Unreachable`] with the chain of steps and the one that failed; [`Kind::CouldNotStart`]
 /// when a key or known_hosts file here is wrong.
 pub async fn connect(target: &Target, lane: Lane) -> Result<SshSession, Failure> {
-    let began = Instant::now();
-    let mut attempt = 0;
+    let mut began = Instant::now();
+    let (mut attempt, mut retried) = (0, 0);
     loop {
         attempt += 1;
         tracing::info!(host = %target.host, address = %target.address, port = target.port, user = %target.user, attempt, "connecting");
@@ -302,6 +304,14 @@ pub async fn connect(target: &Target, lane: Lane) -> Result<SshSession, Failure>
             {
                 let jitter: u64 = rand::random_range(50..250);
                 tokio::time::sleep(Duration::from_millis(jitter * attempt.min(4))).await;
+            }
+            // Never after a refusal: a password that is sent again and again locks an account.
+            Err(failure) if failure.again && retried < target.socket.retries => {
+                retried += 1;
+                let pause = Duration::from_secs((1_u64 << retried.min(5)).saturating_sub(1).min(30));
+                tracing::info!(host = %target.host, retried, of = target.socket.retries, what = %failure.what, "once more");
+                tokio::time::sleep(pause).await;
+                (began, attempt) = (Instant::now(), 0);
             }
             other => return other,
         }
@@ -1056,7 +1066,7 @@ fn judge(target: &Target, known: &KnownHosts, offered: &Offered) -> Result<(), F
             (Strict::AcceptNew, Offered::PublicKey(key), Some(file)) => KnownHosts::accept_new(file, name, port, key, target.hash_known_hosts),
             _ => Err(elsewhere(unreachable(target, "the host key is not known here"), "an unknown key may be somebody else's")
                 .saw(format!("{shown}, offered as {entry}"))
-                .mend(format!("compare it with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub there), then: ssh-keyscan -p {port} {name} >> {}",
+                .mend(format!("compare it with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_{}_key.pub there), then: ssh-keyscan -p {port} {name} >> {}", offered.file_word(),
                     target.known_hosts.first().map(|file| file.display().to_string()).unwrap_or_default()))),
         },
         Verdict::OtherType { known } => {
@@ -1077,7 +1087,8 @@ fn judge(target: &Target, known: &KnownHosts, offered: &Offered) -> Result<(), F
         }
         Verdict::Revoked { file, line } => Err(unreachable(target, "the host key is revoked")
             .saw(format!("{shown}, by {}:{line}", file.display()))
-            .why("somebody marked this key as stolen or retired")),
+            .why("somebody marked this key as stolen or retired")
+            .mend(format!("give the host another key; if the mark is a mistake, take line {line} out of {}", file.display()))),
         Verdict::Unfit { why } => Err(unreachable(target, "the host key is not fit to be one").saw(why)),
     }
 }
