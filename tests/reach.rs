@@ -391,20 +391,36 @@ fn host_key_checking_that_is_switched_off_takes_new_keys_and_moves_no_archive() 
         );
         way(node.port, &desk.key, &args)
     };
-    let spellings: [(&str, Vec<String>, Option<&str>); 3] = [
-        ("ssh's option", lines("-o StrictHostKeyChecking=no"), None),
-        ("a variable", [lines(""), vec!["ansible_host_key_checking: false".to_owned()]].concat(), None),
-        ("Ansible's variable of the environment", lines(""), Some("False")),
+    let spellings: [(&str, Vec<String>, Option<(&str, &str)>, &str); 6] = [
+        ("ssh's option", lines("-o StrictHostKeyChecking=no"), None, ""),
+        ("a variable", [lines(""), vec!["ansible_host_key_checking: false".to_owned()]].concat(), None, ""),
+        ("Ansible's variable of the environment", lines(""), Some(("ANSIBLE_HOST_KEY_CHECKING", "False")), ""),
+        ("that of its ssh plugin", lines(""), Some(("ANSIBLE_SSH_HOST_KEY_CHECKING", "no")), ""),
+        ("ansible.cfg", lines(""), None, "[defaults]\nhost_key_checking = False\n"),
+        ("ssh's option in ansible.cfg", lines(""), None, "[ssh_connection]\nssh_args = -o StrictHostKeyChecking=no\n"),
     ];
-    for (name, vars, env) in spellings {
+    for (name, vars, env, cfg) in spellings {
         std::fs::write(&known, "").unwrap();
         one_host(&desk, &vars);
+        let cfg = desk.put("ansible.cfg", cfg);
         let run = |args: &[&str]| {
             let mut ferry = desk.ferry();
-            ferry.args(args);
-            env.map(|value| ferry.env("ANSIBLE_HOST_KEY_CHECKING", value));
+            ferry.args(args).env("ANSIBLE_CONFIG", &cfg);
+            env.map(|(name, value)| ferry.env(name, value));
             pce::finish(ferry.spawn().unwrap(), 60)
         };
+        if name == "ssh's option" {
+            let inventory = desk.at("operator").join("inventory.yml");
+            let more = "        dr-1: {}\n    dr: { hosts: { dr-1: { ansible_host: 127.0.0.1 } } }\n";
+            std::fs::write(&inventory, std::fs::read_to_string(&inventory).unwrap() + more).unwrap();
+            for args in [&["migrate", "prod", "dr", "--confirm", "dr"][..], &["transfer", "prod-1:/etc/hostname", "x"]]
+            {
+                let out = run(args);
+                assert_eq!(out.status.code(), Some(1), "{args:?}: {}", said(&out));
+                assert!(said(&out).contains("where host keys are not checked"), "{args:?}: {}", said(&out));
+            }
+            assert!(!desk.at("work").join("x").exists());
+        }
         // No archive goes such a way, and no host is touched.
         let out = run(&["backup", "prod"]);
         assert_eq!(out.status.code(), Some(1), "{name}: {}", said(&out));
@@ -966,4 +982,93 @@ fn bad_input_touches_no_host() {
     }
     assert_eq!(listener.came(), touched, "a host was touched");
     println!("{told} times bad input: exit 1, a place, no connection");
+}
+
+/// What `ansible.cfg` and Ansible's variables of the environment say of ssh and of becoming is done, below the inventory's own words.
+#[test]
+fn settings_of_ansible_lead_to_the_host_and_say_whom_to_become() {
+    let desk = Desk::new();
+    let node = RealNode::start(Opts::default());
+    let locked = desk.at("operator").join("locked");
+    tool("ssh-keygen", &["-q", "-t", "ed25519", "-N", PASSPHRASE, "-C", "", "-f", locked.to_str().unwrap()]);
+    authorize(&node, &std::fs::read_to_string(locked.with_extension("pub")).unwrap());
+    let trust = format!("-o IdentityAgent=none {}", pce::trusting(&node.known_hosts_path));
+    let cfg = format!(
+        "[defaults]\nremote_user = ops\nremote_port = {}\nfrobs = 1\n[ssh_connection]\nssh_common_args = {trust}\n\
+         [privilege_escalation]\nbecome = True\nbecome_user = nobody\n",
+        node.port
+    );
+    std::fs::write(desk.at("work").join("ansible.cfg"), cfg).unwrap();
+    let call = |vars: &[&str], env: &[(&str, &str)], more: &[&str]| {
+        let mut lines =
+            vec!["ansible_host: 127.0.0.1".to_owned(), format!("ansible_private_key_file: {}", locked.display())];
+        lines.push(format!("ansible_private_key_passphrase: {}", serde_json::to_string(PASSPHRASE).unwrap()));
+        lines.extend(vars.iter().map(|line| (*line).to_owned()));
+        one_host(&desk, &lines);
+        let mut ferry = desk.ferry();
+        ferry.args(["exec", "prod-1", "-m", "shell", "-a", "id -un; echo ${BASH_VERSION:+bash}"]).args(more);
+        ferry.envs(env.iter().copied());
+        pce::finish(ferry.spawn().unwrap(), 60)
+    };
+    let cases: [(&[&str], &[(&str, &str)], &[&str], &str); 5] = [
+        (&[], &[], &[], "prod-1 | nobody\nprod-1 | \n"),
+        (&[], &[("ANSIBLE_BECOME_USER", "root")], &[], "prod-1 | root\nprod-1 | \n"),
+        (&["ansible_sudo_user: root"], &[], &[], "prod-1 | root\nprod-1 | \n"),
+        (&[], &[], &["--become-user", "root"], "prod-1 | root\nprod-1 | \n"),
+        (&["ansible_become: false", "ansible_shell_executable: /bin/bash"], &[], &[], "prod-1 | ops\nprod-1 | bash\n"),
+    ];
+    for (vars, env, more, expected) in cases {
+        let out = call(vars, env, more);
+        assert_eq!(text(&out.stdout), expected, "{vars:?} {env:?} {more:?}: {}", said(&out));
+        assert!(!said(&out).contains(PASSPHRASE) && !said(&out).contains("frobs"), "{}", said(&out));
+    }
+    // What is passed over is named, where that is asked for.
+    let out = call(&["ansible_pipelining: true"], &[], &["-v"]);
+    for words in ["ansible_pipelining is not used", "ferry does not use [defaults] frobs"] {
+        assert!(text(&out.stderr).contains(words), "{words}: {}", said(&out));
+    }
+    let out = call(&["ansible_private_key: secret words"], &[], &[]);
+    assert_eq!(out.status.code(), Some(1), "{}", said(&out));
+    assert!(
+        said(&out).contains("a key in a variable is not read") && !said(&out).contains("secret words"),
+        "{}",
+        said(&out)
+    );
+}
+
+/// What ferry does not speak is called by its name, with the way round it.
+#[test]
+fn kerberos_and_pkcs11_are_named_with_the_way_round() {
+    let desk = Desk::new();
+    let mut opts = Opts::default();
+    opts.sshd_lines = [
+        "PubkeyAuthentication no",
+        "GSSAPIAuthentication yes",
+        "PasswordAuthentication no",
+        "KbdInteractiveAuthentication no",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let kerberos = RealNode::start(opts);
+    let trust = pce::trusting(&kerberos.known_hosts_path);
+    let expected = Expect {
+        name: "Kerberos",
+        what: "does not let ops in",
+        step: "authentication",
+        seen: &["SHA256:", "refused", "the server still offers: gssapi-with-mic"],
+        mend: "ferry does not speak Kerberos (GSSAPI): use a key",
+    };
+    expect(&desk, &way(kerberos.port, &desk.key, &trust), &[], &expected);
+    let node = RealNode::start(Opts::default());
+    let trust = pce::trusting(&node.known_hosts_path);
+    for args in ["-o PKCS11Provider=/usr/lib/token.so", "-I /usr/lib/token.so"] {
+        let expected = Expect {
+            name: "PKCS#11",
+            what: "does not let ops in",
+            step: "authentication",
+            seen: &["names a PKCS11Provider: ferry cannot use it"],
+            mend: "load the token's keys into the agent (ssh-add -s PROVIDER)",
+        };
+        expect(&desk, &way(node.port, &desk.key, &format!("{trust} {args}")), &[], &expected);
+    }
 }

@@ -39,6 +39,7 @@ pub(super) struct Opened {
     pub(super) masker: Masker,
     pub(super) vault: Arc<Vault>,
     pub(super) inventory_paths: Vec<PathBuf>,
+    pub(super) verbose: u8,
     /// How the inventory was read, to read it again.
     pub(super) reading: Reading,
 }
@@ -92,15 +93,6 @@ fn login_name() -> String {
         (fields.nth(1)? == uid).then(|| name.to_owned())
     });
     known.unwrap_or_else(|| who().user)
-}
-
-/// `ANSIBLE_HOST_KEY_CHECKING`, as Ansible reads a truth; `None` when it says nothing that is one.
-fn host_key_checking() -> Option<bool> {
-    match std::env::var("ANSIBLE_HOST_KEY_CHECKING").ok()?.to_lowercase().as_str() {
-        "false" | "no" | "off" | "0" | "f" | "n" => Some(false),
-        "true" | "yes" | "on" | "1" | "t" | "y" => Some(true),
-        _ => None,
-    }
 }
 
 /// The vault passwords that are named by flags, environment and settings; asked for at the terminal where that is said.
@@ -207,9 +199,14 @@ pub(super) fn extra_vars(given: &[String], vault: &Vault) -> Result<Map<String, 
     Ok(extra)
 }
 
+/// Whether a password is asked for: by the flag, or by Ansible's setting.
+fn asks(flag: bool, settings: &Settings, setting: &str) -> bool {
+    flag || settings.ansible.truth(setting) == Some(true)
+}
+
 /// The password to log in with, asked for once.
 fn login_password(common: &Common, settings: &Settings) -> Result<Option<SecretString>, Failure> {
-    if common.ask_pass {
+    if asks(common.ask_pass, settings, "defaults.ask_pass") {
         return prompt::secret(
             "SSH password",
             "--connection-password-file FILE, or FERRY_CONNECTION_PASSWORD_FILE=FILE; better: a key",
@@ -226,15 +223,14 @@ fn become_password(
     settings: &Settings,
     login: Option<&SecretString>,
 ) -> Result<Option<SecretString>, Failure> {
-    if common.ask_become_pass {
-        let question = if common.ask_pass { "BECOME password[defaults to SSH password]" } else { "BECOME password" };
+    let asks_login = asks(common.ask_pass, settings, "defaults.ask_pass");
+    if asks(common.ask_become_pass, settings, "privilege_escalation.become_ask_pass") {
+        let question = if asks_login { "BECOME password[defaults to SSH password]" } else { "BECOME password" };
         let typed = prompt::secret(
             question,
             "--become-password-file FILE, FERRY_BECOME_PASSWORD_FILE=FILE, or --become-password-env NAME",
         )?;
-        return Ok(Some(
-            login.filter(|_| common.ask_pass && typed.expose_secret().is_empty()).cloned().unwrap_or(typed),
-        ));
+        return Ok(Some(login.filter(|_| asks_login && typed.expose_secret().is_empty()).cloned().unwrap_or(typed)));
     }
     if let Some(name) = &common.become_password_env {
         return prompt::secret_env(name).map(Some);
@@ -309,7 +305,7 @@ pub(super) fn reach(common: &Common, settings: &Settings) -> Result<Reach, Failu
             env: |name| std::env::var(name).ok(),
         },
         hide,
-        host_key_checking: host_key_checking(),
+        host_key_checking: settings.host_key_checking,
         identities: Identities::new(Vec::new(), Vec::new(), agent, ask),
         timeout_given: common.timeout.is_some(),
         timeout: common
@@ -319,6 +315,7 @@ pub(super) fn reach(common: &Common, settings: &Settings) -> Result<Reach, Failu
             .unwrap_or(Duration::from_secs(10)),
         masker: masker.clone(),
         person: prompt::somebody(),
+        theirs: settings.ansible.variables().map(|(name, value)| (name.to_owned(), value.into())).collect(),
     }))
 }
 
@@ -345,7 +342,16 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
     let masker = super::MASKER.get_or_init(Masker::new).clone();
     let reach = Arc::new(reach(common, &settings)?);
     let inventory_paths = settings.inventory.clone();
-    Ok(Opened { settings, inventory, extra, reach, masker, vault: Arc::new(vault), inventory_paths, reading })
+    if common.verbose > 0 {
+        warn(&settings.ansible.unknown);
+    }
+    if let Some(shell) = settings.ansible.get("defaults.executable").filter(|shell| *shell != "/bin/sh") {
+        warn([&format!(
+            "[defaults] executable = {shell} is not used: say ansible_shell_executable for the hosts that need it"
+        )]);
+    }
+    let verbose = common.verbose;
+    Ok(Opened { verbose, settings, inventory, extra, reach, masker, vault: Arc::new(vault), inventory_paths, reading })
 }
 
 /// Ways to hosts, and the hosts' variables.
@@ -358,6 +364,7 @@ impl Opened {
     /// [`Kind::CouldNotStart`], each with its place where it has one.
     pub(super) fn ways(&self, hosts: &[String]) -> Result<Reached, Failure> {
         let (mut ways, mut all, mut failures) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        let mut passed_over = BTreeMap::new();
         let mut names = Vec::new();
         for host in hosts {
             names.push(host.parse::<HostName>().map_err(|error| Failure::new(Kind::CouldNotStart, error.to_string()))?);
@@ -369,6 +376,7 @@ impl Opened {
         for (host, name) in hosts.iter().zip(names) {
             let made = Ok(()).and_then(|()| {
                 let mut vars = self.inventory.rendered_vars(&name, &self.extra)?;
+                passed_over.extend(crate::remote::reach::passed_over(&vars));
                 vars.insert("groups".to_owned(), self.inventory.groups_value().clone());
                 let way = self.reach.way(host, &vars).map_err(|failure| {
                     // The variable's name opens the sentence: its place is known to the inventory.
@@ -396,6 +404,11 @@ impl Opened {
                 }
                 Err(failure) => failures.push(failure),
             }
+        }
+        if self.verbose > 0 {
+            let said: Vec<String> =
+                passed_over.iter().map(|(name, why)| format!("{name} is not used: {why}")).collect();
+            warn(&said);
         }
         match Failure::all(failures) {
             Some(failure) => Err(failure),

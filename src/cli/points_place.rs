@@ -8,6 +8,7 @@ use crate::catalog::place::{ObjectPlace, Place, SshPlace};
 use crate::catalog::shelf::folder_place;
 use crate::failure::{Failure, Kind};
 use crate::secret::Masker;
+use crate::settings::ansible_cfg::AnsibleSettings;
 use crate::settings::places::CatalogAt;
 use crate::settings::{Settings, aws};
 
@@ -48,7 +49,8 @@ pub(super) fn open_at(at: &CatalogAt, settings: &Settings, what: Use) -> Result<
             user.as_ref().map(|user| vars.insert("ansible_user".to_owned(), user.as_str().into()));
             port.map(|port| vars.insert("ansible_port".to_owned(), port.into()));
             let common = Common::default();
-            let way = open::reach(&common, settings)?.way(host, &vars)?;
+            let settings = Settings { ansible: AnsibleSettings::default(), ..settings.clone() };
+            let way = open::reach(&common, &settings)?.way(host, &vars)?;
             if let Some(failure) = Failure::all(way.wrong()) {
                 return Err(failure);
             }

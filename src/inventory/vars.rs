@@ -116,9 +116,9 @@ pub const KNOWN: &[Known] = &[
     also("ansible_host_key_checking", &["ansible_ssh_host_key_checking"], VarKind::Bool, "check host keys; true"),
     known("ansible_become", VarKind::Bool, "run as another user"),
     known("ansible_become_method", VarKind::BecomeMethod, "sudo"),
-    known("ansible_become_user", VarKind::Word, "the user to become; root"),
-    known("ansible_become_exe", VarKind::Text, "the sudo program; sudo"),
-    known("ansible_become_flags", VarKind::Text, "options of sudo; -H -S -n"),
+    also("ansible_become_user", &["ansible_sudo_user"], VarKind::Word, "the user to become; root"),
+    also("ansible_become_exe", &["ansible_sudo_exe"], VarKind::Text, "the sudo program; sudo"),
+    also("ansible_become_flags", &["ansible_sudo_flags"], VarKind::Text, "options of sudo; -H -S -n"),
     also(
         "ansible_become_password",
         &["ansible_become_pass", "ansible_sudo_pass", "ansible_sudo_password"],
@@ -328,14 +328,24 @@ fn fits(kind: VarKind, value: &Value) -> Result<(), Misfit> {
             _ => said("is a list of texts", "write it like [\"one\", \"two\"]"),
         },
         VarKind::Connection => match value.as_str() {
-            Some("ssh" | "smart" | "paramiko" | "paramiko_ssh" | "local") => Ok(()),
+            Some(
+                "ssh"
+                | "smart"
+                | "paramiko"
+                | "paramiko_ssh"
+                | "local"
+                | "ansible.builtin.ssh"
+                | "ansible.builtin.local"
+                | "ansible.legacy.ssh"
+                | "ansible.legacy.local",
+            ) => Ok(()),
             Some("docker" | "podman" | "winrm" | "psrp" | "kubectl" | "network_cli" | "httpapi" | "chroot") => {
                 said("names a connection that Ansible knows and ferry has not", "ferry has ssh and local")
             }
             _ => said("is ssh or local", ""),
         },
         VarKind::BecomeMethod => match value.as_str() {
-            Some("sudo" | "ansible.builtin.sudo") => Ok(()),
+            Some("sudo" | "ansible.builtin.sudo" | "ansible.legacy.sudo") => Ok(()),
             Some(
                 "su" | "doas" | "pbrun" | "pfexec" | "dzdo" | "ksu" | "runas" | "machinectl" | "ansible.builtin.su",
             ) => said("names a method that Ansible knows and ferry has not", "ferry has sudo"),
@@ -599,7 +609,8 @@ impl Typed<'_> {
             .filter_map(|name| self.text(name))
             .filter(|text| !text.trim().is_empty())
             .collect();
-        let local = self.values.get("ansible_connection").and_then(Value::as_str) == Some("local");
+        let local =
+            self.values.get("ansible_connection").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("local"));
         Connection {
             kind: if local { ConnectionKind::Local } else { ConnectionKind::Ssh },
             address: self.text("ansible_host").unwrap_or_else(|| self.host.to_string()),

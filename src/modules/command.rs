@@ -150,6 +150,16 @@ fn glob_word(pattern: &str) -> Result<String, Nul> {
     Ok(out)
 }
 
+/// The shell that the host's `ansible_shell_executable` names for such texts, where it is another than `/bin/sh`.
+fn shell_of(call: &Call<'_>) -> Result<Option<String>, Failure> {
+    const NAME: &str = "ansible_shell_executable";
+    if !call.scope.knows(NAME) {
+        return Ok(None);
+    }
+    let value = call.templater.render(&format!("{{{{ {NAME} }}}}"), None, &call.scope)?;
+    Ok(value.as_str().filter(|shell| !shell.is_empty() && *shell != "/bin/sh").map(str::to_owned))
+}
+
 /// What is said instead of running, where `creates` is there already or `removes` is not.
 pub(super) async fn already(call: &Call<'_>) -> Result<Option<Done>, Failure> {
     for (name, there) in [("creates", true), ("removes", false)] {
@@ -261,7 +271,8 @@ pub(super) fn prepare(call: &Call<'_>, missing: Option<&str>) -> Result<Prepared
             .get("cmd")
             .and_then(Value::as_str)
             .ok_or_else(|| Failure::new(Kind::CouldNotStart, format!("{module}: cmd is missing")))?;
-        let shell = call.text("executable");
+        let own = if call.text("executable").is_none() { shell_of(call)? } else { None };
+        let shell = call.text("executable").or(own.as_deref());
         let quoted = || quote(text).map_err(|_| nul(call));
         let line = match (limit, shell) {
             (Some(seconds), shell) => {

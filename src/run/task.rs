@@ -14,6 +14,7 @@ use crate::event::{Event, Outcome};
 use crate::failure::{Failure, Kind, Place};
 use crate::modules::{self, Background, Call, Done, Effect, Folders, Line};
 use crate::playbook::{Action, Arg, ArgKind, Becoming, Common, Flag, Loop, Task, Text};
+use crate::remote::reach::{BECOME, WAY};
 use crate::remote::shell::Ahead;
 use crate::template::{Scope, has_template, is_omit, is_template};
 
@@ -190,40 +191,6 @@ const BY_ACTION: &[&str] = &[
     "script",
     "raw",
     "fetch",
-];
-
-/// The variables that say how a host is reached and whom to become there.
-const WAY: &[&str] = &[
-    "ansible_connection",
-    "ansible_host",
-    "ansible_ssh_host",
-    "ansible_port",
-    "ansible_ssh_port",
-    "ansible_user",
-    "ansible_ssh_user",
-    "ansible_password",
-    "ansible_ssh_pass",
-    "ansible_ssh_password",
-    "ansible_private_key_file",
-    "ansible_ssh_private_key_file",
-    "ansible_private_key_passphrase",
-    "ansible_ssh_args",
-    "ansible_ssh_common_args",
-    "ansible_ssh_extra_args",
-    "ansible_ssh_timeout",
-    "ansible_timeout",
-    "ansible_host_key_checking",
-    "ansible_ssh_host_key_checking",
-];
-const BECOME: &[&str] = &[
-    "ansible_become",
-    "ansible_become_user",
-    "ansible_become_method",
-    "ansible_become_flags",
-    "ansible_become_exe",
-    "ansible_become_password",
-    "ansible_become_pass",
-    "ansible_sudo_pass",
 ];
 
 /// One item of a loop and what is known of it.
@@ -442,6 +409,13 @@ impl Runner<'_> {
             hidden |= ending.shown.contains_key("censored");
             if let Some(diff) = ending.result.get("diff") {
                 diffs.push(diff.clone());
+            }
+            // What is hidden is hidden in the item too.
+            let quiet =
+                self.setting(cx, &scope, |common| common.no_log.as_ref()).unwrap_or(Some(true)).unwrap_or(false);
+            if quiet || ending.shown.contains_key("censored") {
+                item.label = HIDDEN.to_owned();
+                ending.shown = censored(&ending.result);
             }
             let mut shown = if ending.shown.is_empty() { ending.result.clone() } else { ending.shown };
             shown.insert("_ansible_item_label".to_owned(), json!(item.label));
@@ -986,6 +960,7 @@ impl Runner<'_> {
         };
         let delay = self.count_of(task.delay.as_ref(), &scope)?.unwrap_or(5.0).clamp(0.0, 86_400.0);
         let mut attempt = 1;
+        let quiet = self.setting(cx, &scope, |common| common.no_log.as_ref()).unwrap_or(Some(true)).unwrap_or(false);
         loop {
             let (mut ending, after) = self.once(cx, &scope, (tries > 1).then_some(attempt)).await?;
             if tries <= 1 {
@@ -1019,9 +994,9 @@ impl Runner<'_> {
             self.world.events.tell(Event::Retrying {
                 task: cx.title.to_owned(),
                 host: cx.host.to_owned(),
-                item: item.map(|item| item.label.clone()),
+                item: item.map(|item| if quiet { HIDDEN.to_owned() } else { item.label.clone() }),
                 left: u64::try_from(tries - attempt).unwrap_or(0),
-                result: Value::Object(strip(ending.result)),
+                result: Value::Object(if quiet { censored(&ending.result) } else { strip(ending.result) }),
             });
             attempt += 1;
             tokio::time::sleep(Duration::from_secs_f64(delay)).await;
@@ -1159,7 +1134,12 @@ impl Runner<'_> {
         let scope = self.scope(cx.run, cx.frame, Some(next), cx.host).ok()?;
         // Nor may the way there, or whom to become there, be another one by then.
         let registered = task.register.as_ref().map(|name| name.text.as_str());
-        if WAY.iter().chain(BECOME).any(|name| may_change(name, &scope, registered, 0)) {
+        if WAY
+            .iter()
+            .chain(BECOME)
+            .chain(&["ansible_shell_executable"])
+            .any(|name| may_change(name, &scope, registered, 0))
+        {
             return None;
         }
         if !shared.tags.want(&self.tags(cx.frame, next, &scope)) {
@@ -1167,7 +1147,8 @@ impl Runner<'_> {
         }
         let cx = Cx { task: next, next: None, ..*cx };
         let args = self.arguments(&cx, &scope).ok()?;
-        let then = self.call(&cx, &scope, call.on, &args).ok()?;
+        let mut then = self.call(&cx, &scope, call.on, &args).ok()?;
+        then.scope = scope;
         let same = then.line.as_ref().map(|line| &line.key) == call.line.as_ref().map(|line| &line.key);
         if same { modules::command::script(&then) } else { None }
     }
@@ -1429,12 +1410,17 @@ impl Runner<'_> {
                 Ok(None) => {}
                 Ok(Some(condition)) => {
                     let mut result = skipped("Conditional result was False", Some(&condition));
-                    result.insert(item.var.clone(), item.value.clone());
-                    result.insert("_ansible_item_label".to_owned(), json!(item.label));
+                    let quiet =
+                        self.setting(cx, &turn, |common| common.no_log.as_ref()).unwrap_or(Some(true)).unwrap_or(false);
+                    let label = if quiet { HIDDEN.to_owned() } else { item.label };
+                    if !quiet {
+                        result.insert(item.var.clone(), item.value.clone());
+                    }
+                    result.insert("_ansible_item_label".to_owned(), json!(label));
                     self.world.events.tell(Event::ItemEnded {
                         task: cx.title.to_owned(),
                         host: cx.host.to_owned(),
-                        item: item.label,
+                        item: label,
                         outcome: Outcome::Skipped,
                         ignored: false,
                         result: Value::Object(result),
@@ -1526,6 +1512,9 @@ fn origin(place: &Place) -> String {
 pub(super) fn strip(result: Map<String, Value>) -> Map<String, Value> {
     result.into_iter().filter(|(name, _)| !name.starts_with("_ansible_")).collect()
 }
+
+/// What stands in the place of an item that is hidden.
+const HIDDEN: &str = "(censored due to no_log)";
 
 /// What is shown of a result that is hidden.
 fn censored(result: &Map<String, Value>) -> Map<String, Value> {

@@ -43,6 +43,8 @@ const KNOWN: &[Known] = &[
     Known("defaults", "no_log", &["ANSIBLE_NO_LOG"]),
     Known("defaults", "task_timeout", &["ANSIBLE_TASK_TIMEOUT"]),
     Known("defaults", "poll_interval", &["ANSIBLE_POLL_INTERVAL"]),
+    Known("defaults", "transport", &["ANSIBLE_TRANSPORT"]),
+    Known("defaults", "remote_port", &["ANSIBLE_REMOTE_PORT"]),
     Known("defaults", "executable", &["ANSIBLE_EXECUTABLE"]),
     Known("defaults", "hash_behaviour", &["ANSIBLE_HASH_BEHAVIOUR"]),
     Known("defaults", "log_path", &["ANSIBLE_LOG_PATH"]),
@@ -69,15 +71,16 @@ const KNOWN: &[Known] = &[
     Known("defaults", "duplicate_dict_key", &["ANSIBLE_DUPLICATE_YAML_DICT_KEY"]),
     Known("privilege_escalation", "become", &["ANSIBLE_BECOME"]),
     Known("privilege_escalation", "become_method", &["ANSIBLE_BECOME_METHOD"]),
-    Known("privilege_escalation", "become_user", &["ANSIBLE_BECOME_USER"]),
+    Known("privilege_escalation", "become_user", &["ANSIBLE_BECOME_USER", "ANSIBLE_SUDO_USER"]),
     Known("privilege_escalation", "become_ask_pass", &["ANSIBLE_BECOME_ASK_PASS"]),
-    Known("privilege_escalation", "become_flags", &["ANSIBLE_BECOME_FLAGS"]),
-    Known("privilege_escalation", "become_exe", &["ANSIBLE_BECOME_EXE"]),
+    Known("privilege_escalation", "become_flags", &["ANSIBLE_BECOME_FLAGS", "ANSIBLE_SUDO_FLAGS"]),
+    Known("privilege_escalation", "become_exe", &["ANSIBLE_BECOME_EXE", "ANSIBLE_SUDO_EXE"]),
     Known("ssh_connection", "ssh_args", &["ANSIBLE_SSH_ARGS"]),
     Known("ssh_connection", "ssh_common_args", &["ANSIBLE_SSH_COMMON_ARGS"]),
     Known("ssh_connection", "ssh_extra_args", &["ANSIBLE_SSH_EXTRA_ARGS"]),
     Known("ssh_connection", "pipelining", &["ANSIBLE_PIPELINING", "ANSIBLE_SSH_PIPELINING"]),
     Known("ssh_connection", "retries", &["ANSIBLE_SSH_RETRIES"]),
+    Known("ssh_connection", "host_key_checking", &["ANSIBLE_SSH_HOST_KEY_CHECKING"]),
     Known("ssh_connection", "control_path", &["ANSIBLE_SSH_CONTROL_PATH"]),
     Known("ssh_connection", "transfer_method", &["ANSIBLE_SSH_TRANSFER_METHOD"]),
     Known("inventory", "enable_plugins", &["ANSIBLE_INVENTORY_ENABLED"]),
@@ -121,6 +124,24 @@ impl AnsibleSettings {
     /// As [`AnsibleSettings::get`], as Ansible reads a truth. `None` also where it is none.
     pub fn truth(&self, name: &str) -> Option<bool> {
         truth(self.get(name)?)
+    }
+
+    /// The connection and become variables that these settings stand for where a host has none of its own, by name.
+    pub fn variables(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        const NAMES: &[(&str, &str)] = &[
+            ("defaults.transport", "ansible_connection"),
+            ("defaults.remote_port", "ansible_port"),
+            ("ssh_connection.ssh_args", "ansible_ssh_args"),
+            ("ssh_connection.ssh_common_args", "ansible_ssh_common_args"),
+            ("ssh_connection.ssh_extra_args", "ansible_ssh_extra_args"),
+            ("ssh_connection.retries", "ansible_ssh_retries"),
+            ("privilege_escalation.become", "ansible_become"),
+            ("privilege_escalation.become_method", "ansible_become_method"),
+            ("privilege_escalation.become_user", "ansible_become_user"),
+            ("privilege_escalation.become_flags", "ansible_become_flags"),
+            ("privilege_escalation.become_exe", "ansible_become_exe"),
+        ];
+        NAMES.iter().filter_map(|(setting, name)| Some((*name, self.get(setting)?)))
     }
 
     /// The folder that relative paths in the file start from.

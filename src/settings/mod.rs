@@ -435,15 +435,15 @@ impl Settings {
         let encryption = encryption_of(&env, &written, folder, &mut errors);
         let host_key_checking = match env.setting("HOST_KEY_CHECKING", true) {
             None => None,
-            Some((name, value)) => match value.to_ascii_lowercase().as_str() {
-                "true" | "yes" | "on" | "1" => Some(true),
-                "false" | "no" | "off" | "0" => Some(false),
-                _ => {
+            Some((name, value)) => {
+                let truth = ansible_cfg::truth(&value);
+                if truth.is_none() {
                     errors.push(wrong(format!("{name} is true or false")).saw(format!("{value:?}")));
-                    None
                 }
-            },
+                truth
+            }
         };
+        let host_key_checking = host_key_checking.or_else(|| ansible.truth("ssh_connection.host_key_checking"));
         let host_key_checking = host_key_checking.or_else(|| ansible.truth("defaults.host_key_checking"));
         let theirs = |name: &str| {
             let key = format!("defaults.{}", name.to_lowercase());

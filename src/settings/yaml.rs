@@ -285,8 +285,7 @@ pub fn quoted(text: &str) -> String {
 /// `text` with the values of keys that name a password, a passphrase, a secret or a token masked: for
 /// snippets, which show the line before the wrong one too. Lines stay lines.
 pub fn showable(text: &str) -> Cow<'_, str> {
-    let pattern =
-        r#"(?i)([\w-]*(?:pass|secret|token)[\w-]*["']?[ \t]*[:=][ \t]*)("[^"\n]*"?|'[^'\n]*'?|[^\s,}"'#][^,}\n]*)"#;
+    let pattern = r#"(?i)([\w-]*(?:(?:pass|secret|token)[\w-]*|private_key)["']?[ \t]*[:=][ \t]*)("(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?|[^\s,}"'#][^,}\n]*)"#;
     match regex::Regex::new(pattern) {
         Ok(secrets) => secrets.replace_all(text, format!("${{1}}{MASK}")),
         Err(_) => Cow::Borrowed(""),
@@ -832,6 +831,9 @@ mod tests {
             ("{ ansible_become_pass: 's3,cret', b: 1 }", "{ ansible_become_pass: ********, b: 1 }"),
             ("h ansible_ssh_pass=s3cret", "h ansible_ssh_pass=********"),
             ("\"api_token\": \"s3cret\",", "\"api_token\": ********,"),
+            ("pass: \"s3\\\"cret\", b: 1", "pass: ********, b: 1"),
+            ("ansible_private_key: s3cret", "ansible_private_key: ********"),
+            ("ansible_private_key_file: /k", "ansible_private_key_file: /k"),
             ("password:\n  x: 1", "password:\n  x: 1"),
             ("name: prod", "name: prod"),
         ] {

@@ -916,8 +916,11 @@ impl Login<'_> {
                 let by_password =
                     offers.iter().any(|kind| matches!(kind, MethodKind::Password | MethodKind::KeyboardInteractive));
                 let kerberos = offers.contains(&MethodKind::GssapiWithMic) && offers.len() == 1;
+                let token = self.target.notes.iter().any(|note| note.contains("PKCS11Provider"));
                 if kerberos {
-                    failure.mend("Kerberos (GSSAPI) is not spoken here: use a key, or ssh -W through ProxyCommand")
+                    failure.mend("ferry does not speak Kerberos (GSSAPI): use a key or a certificate for this server; where a jump host asks for it, let ssh go through that: ProxyCommand ssh -W %h:%p JUMP_HOST")
+                } else if token {
+                    failure.mend("ferry does not speak PKCS#11: load the token's keys into the agent (ssh-add -s PROVIDER)")
                 } else if by_password && identities.password.is_none() {
                     failure.mend(format!(
                         "{by_key}; or give a password: -k, --connection-password-file FILE or ansible_password"

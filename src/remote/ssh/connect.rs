@@ -75,6 +75,24 @@ impl Lane {
         };
         u32::try_from(wanted).unwrap_or(u32::MAX)
     }
+
+    /// The largest packet that a peer may send, in bytes. What a packet costs beside its bytes is paid half as often with
+    /// larger ones, and sshd makes them where there is enough to send. russh warns of more.
+    fn packet(self) -> u32 {
+        match self {
+            Self::Control => 32 << 10,
+            Self::Bulk => 65535,
+        }
+    }
+
+    /// So many packets wait for whoever takes them before the connection is no longer read. With few the next one is
+    /// copied into memory that is still in the processor's cache.
+    fn waiting(self) -> usize {
+        match self {
+            Self::Control => 100,
+            Self::Bulk => 16,
+        }
+    }
 }
 
 /// Everything that is needed to reach one host.
@@ -145,6 +163,8 @@ pub struct Socket {
     pub family: Option<Family>,
     /// `BindAddress`.
     pub bind: Option<std::net::IpAddr>,
+    /// How often a connection that was not made is tried once more (`ansible_ssh_retries`), with pauses that grow to 30 s.
+    pub retries: u32,
 }
 
 /// `KexAlgorithms`, `Ciphers`, `MACs` and `HostKeyAlgorithms` as written, with `+`, `-`, `^` and patterns.
@@ -267,8 +287,8 @@ fn unreachable(target: &Target, what: impl Into<String>) -> Failure {
 /// [`Kind::Unreachable`] with the chain of steps and the one that failed; [`Kind::CouldNotStart`]
 /// when a key or known_hosts file here is wrong.
 pub async fn connect(target: &Target, lane: Lane) -> Result<SshSession, Failure> {
-    let began = Instant::now();
-    let mut attempt = 0;
+    let mut began = Instant::now();
+    let (mut attempt, mut retried) = (0, 0);
     loop {
         attempt += 1;
         tracing::info!(host = %target.host, address = %target.address, port = target.port, user = %target.user, attempt, "connecting");
@@ -284,6 +304,14 @@ pub async fn connect(target: &Target, lane: Lane) -> Result<SshSession, Failure>
             {
                 let jitter: u64 = rand::random_range(50..250);
                 tokio::time::sleep(Duration::from_millis(jitter * attempt.min(4))).await;
+            }
+            // Never after a refusal: a password that is sent again and again locks an account.
+            Err(failure) if failure.again && retried < target.socket.retries => {
+                retried += 1;
+                let pause = Duration::from_secs((1_u64 << retried.min(5)).saturating_sub(1).min(30));
+                tracing::info!(host = %target.host, retried, of = target.socket.retries, what = %failure.what, "once more");
+                tokio::time::sleep(pause).await;
+                (began, attempt) = (Instant::now(), 0);
             }
             other => return other,
         }
@@ -458,7 +486,7 @@ pub async fn introduce(target: &Target, ask: Decide<'_>) -> Result<(), Failure> 
     }
     let Ok(road) = road(target, Lane::Control).await else { return Ok(()) };
     let met = Arc::new(Mutex::new(None));
-    let config = config(2 << 20, target, known.algorithms(name, port), Vec::new());
+    let config = config(Lane::Control, None, target, known.algorithms(name, port), Vec::new());
     let client = Client {
         target: target.clone(),
         known: known.clone(),
@@ -601,19 +629,20 @@ async fn over(
     round_trip: Option<Duration>,
     through: Option<SshSession>,
 ) -> Result<SshSession, Failure> {
-    let window = lane.window(round_trip);
-    handshake(stream, target, window, through).await.map_err(|failure| failure.within(target.step()))
+    handshake(stream, target, lane, round_trip, through).await.map_err(|failure| failure.within(target.step()))
 }
 
 async fn handshake(
     stream: impl Stream,
     target: &Target,
-    window: u32,
+    lane: Lane,
+    round_trip: Option<Duration>,
     through: Option<SshSession>,
 ) -> Result<SshSession, Failure> {
     let known = KnownHosts::load(&target.known_hosts)?;
     let (name, port) = target.lookup();
-    let config = config(window, target, known.algorithms(name, port), known.certificate_algorithms(name, port));
+    let (keys, certificates) = (known.algorithms(name, port), known.certificate_algorithms(name, port));
+    let config = config(lane, round_trip, target, keys, certificates);
     let refusal = Arc::new(Mutex::new(None));
     let ended = Arc::new(Mutex::new(None));
     let banner = Arc::new(Mutex::new(Vec::new()));
@@ -777,13 +806,19 @@ impl Algorithms {
     }
 }
 
-fn config(window: u32, target: &Target, keys: Vec<Algorithm>, certificates: Vec<Algorithm>) -> Config {
+fn config(
+    lane: Lane,
+    round_trip: Option<Duration>,
+    target: &Target,
+    keys: Vec<Algorithm>,
+    certificates: Vec<Algorithm>,
+) -> Config {
     // 10 s times 3, and whatever the socket notices: a dead peer is known within a minute.
     let (interval, count) = target.alive.unwrap_or((10, 3));
     let mut config = Config {
-        window_size: window,
-        maximum_packet_size: 32 << 10,
-        channel_buffer_size: 100,
+        window_size: lane.window(round_trip),
+        maximum_packet_size: lane.packet(),
+        channel_buffer_size: lane.waiting(),
         keepalive_interval: Some(Duration::from_secs(interval.clamp(1, 10))),
         keepalive_max: usize::try_from(count.clamp(1, 3)).unwrap_or(3),
         inactivity_timeout: Some(Duration::from_secs(55)),
@@ -1031,7 +1066,7 @@ fn judge(target: &Target, known: &KnownHosts, offered: &Offered) -> Result<(), F
             (Strict::AcceptNew, Offered::PublicKey(key), Some(file)) => KnownHosts::accept_new(file, name, port, key, target.hash_known_hosts),
             _ => Err(elsewhere(unreachable(target, "the host key is not known here"), "an unknown key may be somebody else's")
                 .saw(format!("{shown}, offered as {entry}"))
-                .mend(format!("compare it with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub there), then: ssh-keyscan -p {port} {name} >> {}",
+                .mend(format!("compare it with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_{}_key.pub there), then: ssh-keyscan -p {port} {name} >> {}", offered.file_word(),
                     target.known_hosts.first().map(|file| file.display().to_string()).unwrap_or_default()))),
         },
         Verdict::OtherType { known } => {
@@ -1052,7 +1087,8 @@ fn judge(target: &Target, known: &KnownHosts, offered: &Offered) -> Result<(), F
         }
         Verdict::Revoked { file, line } => Err(unreachable(target, "the host key is revoked")
             .saw(format!("{shown}, by {}:{line}", file.display()))
-            .why("somebody marked this key as stolen or retired")),
+            .why("somebody marked this key as stolen or retired")
+            .mend(format!("give the host another key; if the mark is a mistake, take line {line} out of {}", file.display()))),
         Verdict::Unfit { why } => Err(unreachable(target, "the host key is not fit to be one").saw(why)),
     }
 }

@@ -81,6 +81,16 @@ impl Offered {
     pub fn fingerprint(&self) -> String {
         self.key().fingerprint(HashAlg::Sha256).to_string()
     }
+
+    /// How `/etc/ssh/ssh_host_…_key.pub` there is called by this kind of key.
+    pub(super) fn file_word(&self) -> &'static str {
+        match self.key().algorithm() {
+            Algorithm::Rsa { .. } => "rsa",
+            Algorithm::Ecdsa { .. } => "ecdsa",
+            Algorithm::Dsa => "dsa",
+            _ => "ed25519",
+        }
+    }
 }
 
 /// What the files say about an offered key. Only [`Verdict::Match`] and [`Verdict::CaSigned`] are
