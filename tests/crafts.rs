@@ -770,9 +770,9 @@ fn an_nfs_export_is_equal_after_backup_and_restore() {
 /// What is left out on purpose, what lies on another file system, and what changed under the reader's eyes.
 #[test]
 fn an_nfs_backup_tells_what_changed_and_what_it_left_out() {
+    use std::sync::atomic::{AtomicBool, Ordering};
     use support::pce::{self, Desk, inventory_of, said};
     use support::real::{Opts, Sudo};
-    use std::sync::atomic::{AtomicBool, Ordering};
     let memory = |name: &str| tempfile::Builder::new().prefix(name).tempdir_in("/dev/shm").unwrap();
     let exported = memory("nfs-prod");
     // On another file system than the export.

@@ -395,7 +395,11 @@ fn a_browser_shows_the_page_and_nothing_leaves_it() {
     assert_eq!(out[19][1][0], "prod");
     let days: Vec<&str> = out[19][1][1].as_array().unwrap().iter().map(|day| day[1].as_str().unwrap()).collect();
     assert_eq!(days, ["11-26 1", "11-25 1", "11-24 1", "11-23 1", "11-22 1"]);
-    assert!(out[19][1][1].as_array().unwrap().iter().all(|day| day[0].as_str().unwrap().trim() == "day good"), "{}", out[19]);
+    assert!(
+        out[19][1][1].as_array().unwrap().iter().all(|day| day[0].as_str().unwrap().trim() == "day good"),
+        "{}",
+        out[19]
+    );
     let dr: Vec<(&str, &str)> = out[19][0][1]
         .as_array()
         .unwrap()

@@ -723,7 +723,8 @@ fn nobody_is_asked_without_a_terminal() {
     std::fs::copy(&bed.up.key, &locked).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(&locked, mode).unwrap();
-    let changed = Command::new("ssh-keygen").args(["-q", "-p", "-P", "", "-N", "open sesame", "-f"]).arg(&locked).output();
+    let changed =
+        Command::new("ssh-keygen").args(["-q", "-p", "-P", "", "-N", "open sesame", "-f"]).arg(&locked).output();
     assert!(changed.unwrap().status.success());
     let inventory = bed.inventory("locked.yml", &[(bed.up.key.to_str().unwrap(), locked.to_str().unwrap())]);
     let questions: &[(&[&str], &[&str])] = &[
