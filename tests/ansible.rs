@@ -1125,8 +1125,11 @@ fn playbooks_over_control_flow() {
         "inner.yml",
         "- name: inner one\n  debug:\n    msg: inner\n- name: inner two\n  fail:\n    msg: inner\n  when: inventory_hostname == 'h3'\n",
     );
+    // Those that differ on purpose (docs/ansible.md): what `any_errors_fatal`, or a `run_once` that failed, means within a part of a
+    // block that only some hosts run, and a failed host that ends itself in an `always`.
+    const KEPT: &[usize] = &[39, 45, 68, 75, 118];
     let mut dice = Dice(0x5eed_5eed_1234_0001);
-    let mut wrong = Vec::new();
+    let (mut wrong, mut kept) = (Vec::new(), Vec::new());
     let count = if long() { 120 } else { 3 };
     for number in 0..count {
         let text = drawn_playbook(&mut dice);
@@ -1141,7 +1144,10 @@ fn playbooks_over_control_flow() {
         let (ours, theirs) = (ferry(at, &words), theirs(at, "ansible-playbook", &args));
         let (one, other) =
             (order(&String::from_utf8_lossy(&ours.stdout)), order(&String::from_utf8_lossy(&theirs.stdout)));
-        if ours.status.code() != theirs.status.code() || one != other {
+        let differs = ours.status.code() != theirs.status.code() || one != other;
+        if differs && KEPT.contains(&number) {
+            kept.push(number);
+        } else if differs {
             let first =
                 one.iter().zip(&other).position(|(one, other)| one != other).unwrap_or(one.len().min(other.len()));
             wrong.push(format!(
@@ -1155,7 +1161,8 @@ fn playbooks_over_control_flow() {
             ));
         }
     }
-    println!("{count} playbooks");
+    println!("{count} playbooks, {} of them differ on purpose", kept.len());
+    assert!(!long() || kept == KEPT, "of those that are to differ only these do: {kept:?}");
     assert!(wrong.is_empty(), "{} of {count} differ:\n{}", wrong.len(), wrong.join("\n"));
 }
 

@@ -507,3 +507,234 @@ async fn large_files_stream_both_ways() {
     );
     assert!(std::fs::read(top.path().join("back")).unwrap() == bytes);
 }
+
+/// One call of each module for hosts that [`each_module_changes_once_and_a_check_changes_nothing`] has not: what it is given, how its check
+/// ends, and how it ends itself, each time.
+#[allow(clippy::type_complexity)]
+fn others(here: &Path, local: &Path) -> Vec<(&'static str, Value, Outcome, [Outcome; 2])> {
+    use Outcome::{Changed, Failed, Ok, Skipped};
+    let at = |name: &str| here.join(name).display().to_string();
+    let from = |name: &str| local.join(name).display().to_string();
+    vec![
+        // Whether the inventory changes is known to the run alone: add_host and group_by of ansible-core's targets are about that.
+        ("add_host", json!({"name": "new"}), Changed, [Changed, Changed]),
+        ("assert", json!({"that": ["1 == 1"]}), Ok, [Ok, Ok]),
+        ("async_status", json!({"jid": "j1.2"}), Failed, [Failed, Failed]),
+        ("debug", json!({"msg": "x"}), Ok, [Ok, Ok]),
+        ("fail", json!({"msg": "x"}), Failed, [Failed, Failed]),
+        ("find", json!({"paths": at(""), "get_checksum": true}), Ok, [Ok, Ok]),
+        ("group_by", json!({"key": "k"}), Changed, [Changed, Changed]),
+        ("include_vars", json!({"file": from("vars.yml")}), Ok, [Ok, Ok]),
+        ("pause", json!({"seconds": 0}), Ok, [Ok, Ok]),
+        ("ping", json!({}), Ok, [Ok, Ok]),
+        ("raw", json!({"cmd": format!("echo x >>{}", at("raw"))}), Skipped, [Changed, Changed]),
+        (
+            "script",
+            json!({"cmd": format!("{} {}", from("s.sh"), at("scripted")), "creates": at("scripted")}),
+            Skipped,
+            [Changed, Skipped],
+        ),
+        ("set_fact", json!({"a": 1}), Ok, [Ok, Ok]),
+        ("setup", json!({}), Ok, [Ok, Ok]),
+        ("slurp", json!({"src": at("a")}), Ok, [Ok, Ok]),
+        ("stat", json!({"path": at("a")}), Ok, [Ok, Ok]),
+        ("tempfile", json!({"path": at("")}), Skipped, [Changed, Changed]),
+        ("wait_for", json!({"path": at("a"), "timeout": 5}), Skipped, [Ok, Ok]),
+        ("wait_for_connection", json!({"timeout": 5}), Skipped, [Ok, Ok]),
+    ]
+}
+
+/// Of which [`each_module_changes_once_and_a_check_changes_nothing`] is about.
+const CHANGING: &[&str] = &["copy", "template", "file", "fetch", "command", "shell"];
+
+fn stage(top: &Path) -> (PathBuf, PathBuf) {
+    let (here, local) = (top.join("host"), top.join("local"));
+    std::fs::create_dir_all(&here).unwrap();
+    std::fs::create_dir_all(&local).unwrap();
+    std::fs::write(here.join("a"), "text\n").unwrap();
+    std::fs::write(local.join("vars.yml"), "v: 1\n").unwrap();
+    std::fs::write(local.join("s.sh"), "#!/bin/sh\necho \"it's\" >\"$1\"\n").unwrap();
+    (here, local)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_of_every_module_changes_nothing() {
+    let top = tempfile::tempdir().unwrap();
+    let (here, local) = stage(top.path());
+    let cases = others(&here, &local);
+    // A module that is added has to come here too.
+    for spec in modules::TABLE.iter().filter(|spec| modules::scope(spec.name) == modules::Scope::Host) {
+        let known = CHANGING.contains(&spec.name) || cases.iter().any(|(name, ..)| *name == spec.name);
+        assert!(known, "{} is not tried", spec.name);
+    }
+    let (real, checking) = (world("dash", top.path(), false), world("dash", top.path(), true));
+    for (module, given, checked, done) in cases {
+        let before = tree(&here);
+        let ended = call(&checking, module, given.clone()).await;
+        assert_eq!(ended.outcome, checked, "check of {module} {given}: {:?}", ended.result);
+        assert_eq!(tree(&here), before, "a check of {module} {given} changed something");
+        for (time, wanted) in ["first", "second"].into_iter().zip(done) {
+            let before = tree(&here);
+            let ended = call(&real, module, given.clone()).await;
+            assert_eq!(ended.outcome, wanted, "{module} {given}, {time} time: {:?}", ended.result);
+            if wanted != Outcome::Changed {
+                assert_eq!(tree(&here), before, "{module} {given} said {wanted:?} and changed something");
+            }
+        }
+    }
+}
+
+/// A playbook with one task is not read where an argument is wrong: so no host is asked. Every argument of every module.
+#[test]
+fn wrong_arguments_of_every_module_are_told_when_it_is_read() {
+    use ferry::playbook::{ArgKind, Loader};
+    let loader = Loader::new(modules::table());
+    let read = |module: &str, args: &Map<String, Value>| {
+        let play = json!([{"hosts": "all", "tasks": [{module: args}]}]);
+        loader.text("t.yml", &play.to_string())
+    };
+    let good = |kind: ArgKind, choices: &[&str]| -> Value {
+        if let Some(first) = choices.first() {
+            return json!(first);
+        }
+        match kind {
+            ArgKind::Bool => json!(true),
+            ArgKind::Int => json!(1),
+            ArgKind::List => json!(["a"]),
+            ArgKind::Map => json!({"a": 1}),
+            ArgKind::Duration => json!("5m"),
+            _ => json!("/x"),
+        }
+    };
+    let mut tried = 0;
+    for spec in modules::TABLE {
+        let mut whole = Map::new();
+        for arg in spec.args.iter().filter(|arg| arg.required) {
+            whole.insert(arg.name.to_owned(), good(arg.kind, arg.choices));
+        }
+        let anything = spec.args.iter().any(|arg| arg.name == "*");
+        if !anything {
+            let mut args = whole.clone();
+            args.insert("no_such_argument".to_owned(), json!("x"));
+            let told = read(spec.name, &args).unwrap_err().to_string();
+            assert!(told.contains("no_such_argument") && told.contains("t.yml:1:"), "{}: {told}", spec.name);
+            tried += 1;
+        }
+        for arg in spec.args.iter().filter(|arg| arg.required) {
+            let mut args = whole.clone();
+            args.remove(arg.name);
+            let told = read(spec.name, &args).unwrap_err().to_string();
+            assert!(told.contains(arg.name), "{} without {}: {told}", spec.name, arg.name);
+            tried += 1;
+        }
+        for arg in spec.args.iter().filter(|arg| arg.name != "*") {
+            let wrong = match arg.kind {
+                _ if !arg.choices.is_empty() => json!("none of them"),
+                ArgKind::Bool => json!("perhaps"),
+                ArgKind::Int => json!("many"),
+                ArgKind::Map => json!("text"),
+                ArgKind::List => json!({"a": 1}),
+                ArgKind::Duration => json!("soon"),
+                ArgKind::Str | ArgKind::Path => json!({"a": 1}),
+                ArgKind::Any | ArgKind::Expr => continue,
+            };
+            let mut args = whole.clone();
+            args.insert(arg.name.to_owned(), wrong.clone());
+            let told = match read(spec.name, &args) {
+                Ok(_) => panic!("{} {}: {wrong} was taken", spec.name, arg.name),
+                Err(failure) => failure.to_string(),
+            };
+            assert!(told.contains(arg.name), "{} {}: {told}", spec.name, arg.name);
+            tried += 1;
+        }
+    }
+    assert!(tried > 150, "{tried}");
+}
+
+/// What modules send to a host, as a shell there gets it: by a stand-in that keeps it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sent_passes_shellcheck() {
+    let top = tempfile::tempdir().unwrap();
+    let (here, local) = stage(top.path());
+    let kept = top.path().join("kept");
+    std::fs::create_dir(&kept).unwrap();
+    let recorder = top.path().join("recorder");
+    let text = format!(
+        "#!/bin/bash\nn=$(mktemp {kept}/XXXXXX)\nprintf '%s' \"$2\" >\"$n.sh\"\nexec dash \"$@\" < <(tee \"$n.in\")\n",
+        kept = kept.display()
+    );
+    std::fs::write(&recorder, text).unwrap();
+    std::fs::set_permissions(&recorder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(local.join("t.j2"), "n={{ 1 + 1 }}\n").unwrap();
+    let world = world(&format!("env {}", recorder.display()), top.path(), false);
+    let at = |name: &str| here.join(name).display().to_string();
+    let mut cases: Vec<(&str, Value)> =
+        others(&here, &local).into_iter().map(|(module, given, ..)| (module, given)).collect();
+    cases.extend([
+        (
+            "copy",
+            json!({"content": "a\n", "dest": at("it's c"), "mode": "u=rw", "validate": "grep -q a %s", "backup": true}),
+        ),
+        ("copy", json!({"src": at("a"), "dest": at("there"), "remote_src": true, "owner": "0", "group": "0"})),
+        ("copy", json!({"src": format!("{}/", local.display()), "dest": at("folder")})),
+        ("template", json!({"src": local.join("t.j2").display().to_string(), "dest": at("rendered")})),
+        ("file", json!({"path": at("d/e"), "state": "directory", "mode": "0750"})),
+        ("file", json!({"path": at("d"), "state": "directory", "mode": "u=rwX,go=", "recurse": true})),
+        ("file", json!({"path": at("link"), "state": "link", "src": "a"})),
+        ("file", json!({"path": at("hard"), "state": "hard", "src": at("a")})),
+        ("file", json!({"path": at("touched"), "state": "touch", "modification_time": "202001020304.05"})),
+        ("file", json!({"path": at("d"), "state": "absent"})),
+        ("fetch", json!({"src": at("a"), "dest": format!("{}/home/", top.path().display()), "flat": true})),
+        ("find", json!({"paths": at(""), "recurse": true, "age": "-1h", "size": "1", "contains": "t", "hidden": true})),
+        ("command", json!({"argv": ["echo", "$HOME", "it's"], "chdir": at(""), "creates": at("no*")})),
+        ("command", json!({"cmd": "cat", "stdin": "x"})),
+        ("shell", json!({"cmd": "echo a", "executable": "/bin/bash", "removes": at("a")})),
+        ("stat", json!({"path": at("a"), "get_checksum": true, "checksum_algorithm": "sha256", "get_mime": true})),
+        ("setup", json!({"gather_subset": ["all"]})),
+        ("wait_for", json!({"path": at("a"), "search_regex": "te(x)t", "timeout": 5})),
+        ("tempfile", json!({"state": "directory", "suffix": "'x"})),
+    ]);
+    for (module, given) in cases {
+        call(&world, module, given).await;
+    }
+    drop(world);
+    // What is run as root reads its script from its input, so many lines; the loop of the shell then gets requests: a nonce, how the
+    // script is sent, how long it is.
+    let lines = regex::Regex::new(r"; k=(\d+); while ").unwrap();
+    let request = regex::Regex::new(r"(?m)^@@[0-9a-f]{32} ([lb]) (\d+)(?: a)?\n").unwrap();
+    let first = |text: &str, count: usize| -> String { text.split_inclusive('\n').take(count).collect() };
+    let mut scripts: std::collections::BTreeSet<String> = std::collections::BTreeSet::new();
+    for entry in std::fs::read_dir(&kept).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|end| end != "sh") {
+            continue;
+        }
+        let argument = std::fs::read_to_string(&path).unwrap();
+        let input = String::from_utf8_lossy(&std::fs::read(path.with_extension("in")).unwrap()).into_owned();
+        if let Some(found) = lines.captures(&argument) {
+            scripts.insert(first(&input, found[1].parse().unwrap()));
+        }
+        for found in request.captures_iter(&input) {
+            let (length, rest) = (found[2].parse().unwrap(), &input[found.get(0).unwrap().end()..]);
+            scripts.insert(if &found[1] == "b" { rest[..length].to_owned() } else { first(rest, length) });
+        }
+        scripts.insert(argument);
+    }
+    println!("{} scripts", scripts.len());
+    assert!(scripts.len() > 30, "only {} scripts were seen", scripts.len());
+    let mut wrong = Vec::new();
+    for (number, script) in scripts.iter().enumerate() {
+        let file = top.path().join(format!("script{number}"));
+        std::fs::write(&file, script).unwrap();
+        let said = std::process::Command::new("shellcheck")
+            // No mistake: a loop over what may be a glob and here is one name (2043), names that the loop of the shell gave (2154).
+            .args(["-s", "sh", "-S", "warning", "-e", "2043,2154", "-f", "gcc"])
+            .arg(&file)
+            .output()
+            .expect("shellcheck");
+        if !said.status.success() {
+            wrong.push(format!("{}\n{script}\n", String::from_utf8_lossy(&said.stdout)));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), scripts.len(), wrong.join("\n"));
+}

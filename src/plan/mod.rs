@@ -36,7 +36,7 @@ impl Tags {
             if !wanted {
                 return false;
             }
-        } else if has("never") {
+        } else if has("never") && !has("always") {
             return false;
         }
         if self.skip.is_empty() {

@@ -106,6 +106,8 @@ struct Standing {
     ended: bool,
     /// `meta: end_role`: it is through with the role that it is in.
     out_of_role: bool,
+    /// It failed where neither a `rescue` nor an `always` comes after: what `max_fail_percentage` counts.
+    direct: bool,
 }
 
 impl Standing {
@@ -269,8 +271,8 @@ struct PlayRun<'a> {
     force_handlers: bool,
     /// Nothing of the play is begun any more, since too much failed.
     broken: std::sync::atomic::AtomicBool,
-    /// A task that one host ran for all has failed: who is left is no question then.
-    for_all: std::sync::atomic::AtomicBool,
+    /// `max_fail_percentage` ended the play.
+    exceeded: std::sync::atomic::AtomicBool,
     /// `meta: end_play`.
     ended: std::sync::atomic::AtomicBool,
 }
@@ -399,6 +401,7 @@ impl Runner<'_> {
                     let standing = state.standing.entry(host.clone()).or_default();
                     standing.ended = false;
                     standing.out_of_role = false;
+                    standing.direct = false;
                     state.recap.entry(host.clone()).or_default();
                 }
             }
@@ -411,15 +414,20 @@ impl Runner<'_> {
                 max_fail: percentage,
                 force_handlers: if play.play.force_handlers.is_some() { force } else { shared.options.force_handlers },
                 broken: std::sync::atomic::AtomicBool::new(false),
-                for_all: std::sync::atomic::AtomicBool::new(false),
+                exceeded: std::sync::atomic::AtomicBool::new(false),
                 ended: std::sync::atomic::AtomicBool::new(false),
             };
             let gone_before = self.gone(&hosts);
             walk::play(self, &run).await;
-            let gone = self.gone(&hosts) - gone_before;
+            let gone = self.gone(&hosts).saturating_sub(gone_before);
             if run.broken.load(std::sync::atomic::Ordering::SeqCst) || gone >= batch.len() {
-                let for_all = run.for_all.load(std::sync::atomic::Ordering::SeqCst);
-                if self.gone(&batch) >= batch.len() && !(for_all && shared.options.compat) {
+                // Ansible has this title only where max_fail_percentage ended the play, and there twice.
+                if shared.options.compat {
+                    if run.exceeded.load(std::sync::atomic::Ordering::SeqCst) {
+                        self.world.events.tell(Event::NoHostsLeft);
+                        self.world.events.tell(Event::NoHostsLeft);
+                    }
+                } else if self.gone(&batch) >= batch.len() {
                     self.world.events.tell(Event::NoHostsLeft);
                 }
                 on = false;

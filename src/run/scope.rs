@@ -25,6 +25,8 @@ pub(super) struct Frame {
     pub(super) data: Map<String, Value>,
     /// What failed within is mended by a `rescue`.
     pub(super) rescuable: bool,
+    /// A `rescue` or an `always` comes before what failed within counts.
+    pub(super) deferred: bool,
     pub(super) up: Option<Arc<Frame>>,
 }
 

@@ -410,6 +410,13 @@ impl Runner<'_> {
             if let Some(diff) = ending.result.get("diff") {
                 diffs.push(diff.clone());
             }
+            // What is hidden is hidden in the item too.
+            let quiet =
+                self.setting(cx, &scope, |common| common.no_log.as_ref()).unwrap_or(Some(true)).unwrap_or(false);
+            if quiet || ending.shown.contains_key("censored") {
+                item.label = HIDDEN.to_owned();
+                ending.shown = censored(&ending.result);
+            }
             let mut shown = if ending.shown.is_empty() { ending.result.clone() } else { ending.shown };
             shown.insert("_ansible_item_label".to_owned(), json!(item.label));
             self.world.events.tell(Event::ItemEnded {
@@ -955,6 +962,7 @@ impl Runner<'_> {
         };
         let delay = self.count_of(task.delay.as_ref(), &scope)?.unwrap_or(5.0).clamp(0.0, 86_400.0);
         let mut attempt = 1;
+        let quiet = self.setting(cx, &scope, |common| common.no_log.as_ref()).unwrap_or(Some(true)).unwrap_or(false);
         loop {
             let (mut ending, after) = self.once(cx, &scope, (tries > 1).then_some(attempt)).await?;
             if tries <= 1 {
@@ -988,9 +996,9 @@ impl Runner<'_> {
             self.world.events.tell(Event::Retrying {
                 task: cx.title.to_owned(),
                 host: cx.host.to_owned(),
-                item: item.map(|item| item.label.clone()),
+                item: item.map(|item| if quiet { HIDDEN.to_owned() } else { item.label.clone() }),
                 left: u64::try_from(tries - attempt).unwrap_or(0),
-                result: Value::Object(strip(ending.result)),
+                result: Value::Object(if quiet { censored(&ending.result) } else { strip(ending.result) }),
             });
             attempt += 1;
             tokio::time::sleep(Duration::from_secs_f64(delay)).await;
@@ -1404,12 +1412,17 @@ impl Runner<'_> {
                 Ok(None) => {}
                 Ok(Some(condition)) => {
                     let mut result = skipped("Conditional result was False", Some(&condition));
-                    result.insert(item.var.clone(), item.value.clone());
-                    result.insert("_ansible_item_label".to_owned(), json!(item.label));
+                    let quiet =
+                        self.setting(cx, &turn, |common| common.no_log.as_ref()).unwrap_or(Some(true)).unwrap_or(false);
+                    let label = if quiet { HIDDEN.to_owned() } else { item.label };
+                    if !quiet {
+                        result.insert(item.var.clone(), item.value.clone());
+                    }
+                    result.insert("_ansible_item_label".to_owned(), json!(label));
                     self.world.events.tell(Event::ItemEnded {
                         task: cx.title.to_owned(),
                         host: cx.host.to_owned(),
-                        item: item.label,
+                        item: label,
                         outcome: Outcome::Skipped,
                         ignored: false,
                         result: Value::Object(result),
@@ -1501,6 +1514,9 @@ fn origin(place: &Place) -> String {
 pub(super) fn strip(result: Map<String, Value>) -> Map<String, Value> {
     result.into_iter().filter(|(name, _)| !name.starts_with("_ansible_")).collect()
 }
+
+/// What stands in the place of an item that is hidden.
+const HIDDEN: &str = "(censored due to no_log)";
 
 /// What is shown of a result that is hidden.
 fn censored(result: &Map<String, Value>) -> Map<String, Value> {

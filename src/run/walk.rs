@@ -22,7 +22,7 @@ use crate::template::Scope;
 /// A frame around everything of the play.
 fn root(run: &PlayRun<'_>) -> Arc<Frame> {
     let common = Common { name: None, vars: Vec::new(), ..run.play.play.common.clone() };
-    Arc::new(Frame { common, params: false, data: Map::new(), rescuable: false, up: None })
+    Arc::new(Frame { common, params: false, data: Map::new(), rescuable: false, deferred: false, up: None })
 }
 
 /// One batch of a play.
@@ -160,12 +160,13 @@ impl Runner<'_> {
         if hosts.is_empty() {
             return;
         }
-        let frame = |rescuable: bool| {
+        let frame = |rescuable: bool, deferred: bool| {
             Arc::new(Frame {
                 common: Common { name: None, ..block.common.clone() },
                 params: matches!(block.stands, Stands::File | Stands::Role(..)),
                 data: Map::new(),
                 rescuable: rescuable || outer.rescuable,
+                deferred: deferred || outer.deferred,
                 up: Some(Arc::clone(outer)),
             })
         };
@@ -183,7 +184,13 @@ impl Runner<'_> {
             }
             before
         };
-        self.items(run, &hosts, &block.block, &frame(!block.rescue.is_empty())).await;
+        self.items(
+            run,
+            &hosts,
+            &block.block,
+            &frame(!block.rescue.is_empty(), !block.rescue.is_empty() || !block.always.is_empty()),
+        )
+        .await;
         shared.state().mended = mended_before;
         let failed = |among: &[String]| -> Vec<String> {
             let state = shared.state();
@@ -196,7 +203,7 @@ impl Runner<'_> {
                 for host in &broken {
                     shared.stand(host, |standing| standing.failed = false);
                 }
-                self.items(run, &broken, &block.rescue, &frame(false)).await;
+                self.items(run, &broken, &block.rescue, &frame(false, !block.always.is_empty())).await;
                 let still = failed(&broken);
                 let saved: Vec<String> = broken.iter().filter(|host| !still.contains(host)).cloned().collect();
                 if !saved.is_empty() {
@@ -211,7 +218,7 @@ impl Runner<'_> {
                 shared.stand(host, |standing| standing.failed = false);
             }
             let before = shared.state().clearings;
-            self.items(run, &hosts, &block.always, &frame(false)).await;
+            self.items(run, &hosts, &block.always, &frame(false, false)).await;
             if shared.state().clearings == before {
                 for host in &broken {
                     shared.stand(host, |standing| standing.failed = true);
@@ -471,13 +478,11 @@ impl Runner<'_> {
             Some(flag) => truth(&shared.templater, flag, scope).unwrap_or(false),
             None => false,
         };
-        if for_all && active.len() > 1 {
-            run.for_all.store(true, Ordering::SeqCst);
-        }
         if for_all || fatal {
             let mut state = shared.state();
             for host in active {
                 let standing = state.standing.entry(host.clone()).or_default();
+                standing.direct |= !standing.unreachable && !standing.failed;
                 standing.failed |= !standing.unreachable;
             }
             if fatal && !frame.rescuable {
@@ -487,13 +492,19 @@ impl Runner<'_> {
         if let Some(most) = run.max_fail
             && run.strategy == Strategy::Linear
         {
-            let gone = self.gone(&run.batch);
-            if gone as f64 / run.batch.len().max(1) as f64 * 100.0 > most {
+            let direct = {
+                let state = shared.state();
+                run.batch.iter().filter(|host| state.standing.get(host).is_some_and(|standing| standing.direct)).count()
+            };
+            if direct as f64 / run.batch.len().max(1) as f64 * 100.0 > most {
+                // The play ends here, for whoever waits elsewhere too.
                 let mut state = shared.state();
-                for host in active {
+                for host in &run.batch {
                     let standing = state.standing.entry(host.clone()).or_default();
                     standing.failed |= !standing.unreachable;
+                    standing.ended = true;
                 }
+                run.exceeded.store(true, Ordering::SeqCst);
                 run.broken.store(true, Ordering::SeqCst);
             }
         }
@@ -647,6 +658,7 @@ impl Runner<'_> {
             shared.stand(host, |standing| {
                 standing.failed |= !unreachable;
                 standing.unreachable |= unreachable;
+                standing.direct |= !unreachable && !frame.deferred;
             });
             let mut about = Map::new();
             // Without the role that stands before it in titles.
@@ -960,8 +972,11 @@ impl Runner<'_> {
                 state.clearings += 1;
                 for host in &run.batch {
                     let standing = state.standing.entry(host.clone()).or_default();
+                    // Who failed for good comes back with the next play; who is in an `always` goes on.
+                    standing.ended |= standing.failed;
                     standing.failed = false;
                     standing.unreachable = false;
+                    standing.direct = false;
                 }
             }
             "clear_facts" => {
@@ -1072,8 +1087,14 @@ impl Runner<'_> {
             };
             common.vars = [common.vars, task.common.vars.clone()].concat();
             common.name = None;
-            let around =
-                Arc::new(Frame { common, params: true, data, rescuable: frame.rescuable, up: Some(Arc::clone(frame)) });
+            let around = Arc::new(Frame {
+                common,
+                params: true,
+                data,
+                rescuable: frame.rescuable,
+                deferred: frame.deferred,
+                up: Some(Arc::clone(frame)),
+            });
             if let Action::IncludeRole(query, _) = &task.action {
                 let mut query = query.as_ref().clone();
                 let scope = match hosts.first().map(|host| self.scope(run, &around, Some(task), host)) {

@@ -1010,10 +1010,7 @@ pub(super) fn add(env: &mut Environment<'static>) {
             match pairs.iter_mut().find(|(known, _)| *known == member) {
                 Some((_, old)) if overwrite => *old = item,
                 Some(_) => {
-                    return Err(wrong(format!(
-                        "Key {} is not unique, cannot correctly turn into dict",
-                        text(&member)?
-                    )));
+                    return Err(wrong(format!("Key {} is not unique, cannot convert to dict", text(&member)?)));
                 }
                 None => pairs.push((member, item)),
             }
