@@ -529,8 +529,10 @@ impl Runner<'_> {
             ending.notify = Some(scope.clone());
         }
         // What was kept before this of the place stays: the task's own is where it is called.
+        // A command line has no place that would help.
         if let Some(failure) = &mut ending.failure
             && failure.place.is_none()
+            && task.module_place.file != "-a"
         {
             failure.place = Some(task.module_place.clone());
         }

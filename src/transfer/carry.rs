@@ -19,6 +19,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::task::JoinSet;
 
+use super::apart::apart;
 use super::direct::{self, Direct, Fare};
 use super::ends::{Answer, End, Place, Post, is_full};
 use super::prove::{Ask, Landed, Proof, Side, prover};
@@ -616,7 +617,8 @@ async fn proved(
                     let begin = first as u64 * found.chunk;
                     let end = ((last as u64 + 1) * found.chunk).min(found.bytes);
                     let span = Span { name: names.to_string(), begin, end, landed: begin, sent: begin, attempts: 0 };
-                    spans.spawn(carry_span(Arc::clone(&job), span, whole.as_ref().map(|whole| whole.pieces.clone())));
+                    let (job, whole) = (Arc::clone(&job), whole.as_ref().map(|whole| whole.pieces.clone()));
+                    spans.spawn(async move { apart("ferry-span", move || carry_span(job, span, whole)).await? });
                 }
             } else if chunks.iter().all(|chunk| chunk.proven) {
                 break;

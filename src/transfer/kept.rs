@@ -7,12 +7,14 @@
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::{Order, PIECE, Pipe, Source, Trouble, WAITING, local, note_path, walk_pieces};
-use crate::digest::{Hasher, Sha256};
+use super::slab::Pool;
+use super::{Far, Order, PIECE, Pipe, Source, Trouble, hash, local, note_path, taking, thread, walk_pieces};
+use crate::digest::Sha256;
 use crate::failure::{Failure, Kind};
 use crate::volume::{self, Journal, Keep, Left, Reader, Volume, Writer};
 
@@ -24,11 +26,11 @@ pub(super) fn archive_name(destination: &Path) -> String {
 
 /// Opens the volumes: going on where the journal names the same file, from nothing else.
 pub(super) async fn begin(
-    pull: &Order<'_>,
+    pull: &Order,
     keep: &Keep,
     seen: Source,
     here: &mut Option<Pipe>,
-    progress: &mut impl FnMut(u64, u64),
+    far: &Far,
 ) -> Result<u64, Trouble> {
     let archive = archive_name(&pull.destination);
     let source = serde_json::to_value(seen).map_err(|error| Failure::new(Kind::Bug, error.to_string()))?;
@@ -52,11 +54,13 @@ pub(super) async fn begin(
     let mut again = Reader::new(folder, &all, keep.recipients.is_some(), keep.identities.clone());
     let mut pipe = start(pull, keep, &archive, source, seen.bytes, left)?;
     while pipe.received < present {
-        let most = PIECE.min(usize::try_from(present - pipe.received).unwrap_or(PIECE));
-        let mut piece = BytesMut::zeroed(most);
-        again.read_exact(&mut piece).map_err(|error| local("could not read", &pull.destination, &error))?;
-        pipe.give(piece.freeze()).await?;
-        progress(pipe.received, seen.bytes);
+        let mut slab = pipe.slab();
+        let length = slab.room().len().min(usize::try_from(present - pipe.received).unwrap_or(usize::MAX));
+        let room = slab.room().get_mut(..length).unwrap_or_default();
+        again.read_exact(room).map_err(|error| local("could not read", &pull.destination, &error))?;
+        slab.holds(length);
+        pipe.give(slab.freeze()).await?;
+        far.here.store(pipe.received, Ordering::Relaxed);
     }
     let offset = pipe.received;
     *here = Some(pipe);
@@ -64,7 +68,7 @@ pub(super) async fn begin(
 }
 
 fn start(
-    pull: &Order<'_>,
+    pull: &Order,
     keep: &Keep,
     archive: &str,
     source: serde_json::Value,
@@ -77,47 +81,39 @@ fn start(
     let again = path.clone();
     let writer = Writer::begin(&path, archive, source, keep, left, Some(total), steps)
         .map_err(|error| local("could not write", &path, &error))?;
-    let spawn_error =
-        |error: std::io::Error| Failure::new(Kind::Failed, "could not start a thread").saw(error.to_string());
-    let (to_writer, pieces) = mpsc::channel(WAITING);
-    let writer = std::thread::Builder::new()
-        .name("ferry-write".to_owned())
-        .spawn(move || {
-            write(writer, present, total, pieces)
-                .map_err(|error| local("could not write the volumes of", &path, &error))
-        })
-        .map_err(spawn_error)?;
-    let rereader = std::thread::Builder::new()
-        .name("ferry-reread".to_owned())
-        .spawn(move || volume::prove(&asked).map_err(|error| local("could not read back", &again, &error)))
-        .map_err(spawn_error)?;
-    let (to_walker, pieces) = mpsc::channel(WAITING);
+    let (to_hasher, hasher) = taking("ferry-hash", hash)?;
+    let (to_writer, writer) = taking("ferry-write", move |pieces| {
+        write(writer, present, total, pieces).map_err(|error| local("could not write the volumes of", &path, &error))
+    })?;
+    let rereader = thread("ferry-reread", move || {
+        volume::prove(&asked).map_err(|error| local("could not read back", &again, &error))
+    })?;
     let required = pull.required.clone();
-    let walker = std::thread::Builder::new()
-        .name("ferry-walk".to_owned())
-        .spawn(move || walk_pieces(pieces, required))
-        .map_err(spawn_error)?;
+    let (to_walker, walker) = taking("ferry-walk", move |pieces| walk_pieces(pieces, required))?;
     Ok(Pipe {
         received: 0,
-        to_writer: Some(to_writer),
-        to_walker: Some(to_walker),
+        pool: Pool::new(PIECE),
+        to_hasher,
+        to_writer,
+        to_walker,
+        hasher,
         writer,
         rereader,
         walker: Some(walker),
     })
 }
 
-/// Hashes all and writes what no volume has yet. The last volume is closed only behind the last byte: a stream that ended
+/// Writes what no volume has yet. The last volume is closed only behind the last byte: a stream that ended
 /// before leaves it to the next attempt.
-fn write(mut to: Writer, present: u64, total: u64, mut pieces: mpsc::Receiver<Bytes>) -> std::io::Result<Sha256> {
-    let mut hasher = Hasher::new();
+fn write(mut to: Writer, present: u64, total: u64, mut pieces: mpsc::Receiver<Bytes>) -> std::io::Result<()> {
+    let mut at = 0;
     while let Some(piece) = pieces.blocking_recv() {
-        let skip = usize::try_from(present.saturating_sub(hasher.bytes())).unwrap_or(usize::MAX).min(piece.len());
+        let skip = usize::try_from(present.saturating_sub(at)).unwrap_or(usize::MAX).min(piece.len());
         to.write_all(piece.get(skip..).unwrap_or_default())?;
-        hasher.update(&piece);
+        at += piece.len() as u64;
     }
-    if hasher.bytes() == total {
+    if at == total {
         to.finish()?;
     }
-    Ok(hasher.finish())
+    Ok(())
 }

@@ -4,32 +4,38 @@
 //! What lives here: the one pass over the bytes and what proves that they arrived. What does not:
 //! what an archive must contain (archive), where it is kept (catalog), whether it may be sealed.
 //!
-//! The way of a byte: bulk connection → pieces of 256 KiB → a writer thread (hash, write, sync) and
-//! a walker thread, through bounded queues, so that memory is constant and a slow disk slows the
-//! source. A third thread re-reads the destination behind the writer, part by part as they are
-//! synced: that is the only second pass. What it reads is held against the tags of what was written (`echo`).
+//! The way of a byte: bulk connection, on a thread of its own (`apart`) → pieces (`slab`) → a thread that hashes, one that
+//! writes (`disk`) and one that walks, through bounded queues, so that memory is constant and a slow disk slows the
+//! source. One more thread syncs and re-reads the destination behind the writer, part by part: that is the only second
+//! pass. What it reads is held against the tags of what was written (`echo`).
 
+mod apart;
 mod authorized;
 pub mod carry;
 pub mod direct;
+mod disk;
 mod echo;
 pub mod ends;
 mod kept;
 mod prove;
 pub mod push;
+mod slab;
 mod streams;
 mod tree;
 
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
+use futures::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use self::disk::Disk;
+use self::slab::{Pool, Slab};
 use crate::archive::{Fault, Limits, Walk, Walker};
 use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
@@ -38,13 +44,15 @@ use crate::remote::{Exit, Piece, Session, Way, quote};
 use crate::volume::Keep;
 
 /// Size of the pieces that go through the queues, in bytes: what one thread leaves of it in the cache, the next one finds there.
-const PIECE: usize = 256 << 10;
+const PIECE: usize = 512 << 10;
 /// How many pieces may wait for a thread.
-const WAITING: usize = 16;
+const WAITING: usize = 8;
 /// A disk on a node that reads fewer bytes a second counts as hanging.
 const SLOWEST: u64 = 20 << 20;
-/// After so many bytes the destination is synced and re-read.
-const PART: u64 = 64 << 20;
+/// So many bytes that were written are synced and re-read together at the least.
+const PART: u64 = 16 << 20;
+/// How often whoever waits hears how far it is.
+const TELLING: Duration = Duration::from_millis(100);
 
 /// Which file it is: if any of this changes while we read, it is another file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,15 +86,16 @@ pub struct Pull {
 }
 
 /// What is wanted, and how it is kept.
-struct Order<'a> {
-    pull: &'a Pull,
-    keep: Option<&'a Keep>,
+#[derive(Clone)]
+struct Order {
+    pull: Pull,
+    keep: Option<Keep>,
 }
 
-impl std::ops::Deref for Order<'_> {
+impl std::ops::Deref for Order {
     type Target = Pull;
     fn deref(&self) -> &Pull {
-        self.pull
+        &self.pull
     }
 }
 
@@ -173,7 +182,7 @@ pub async fn pull_kept(
     keep: Option<&Keep>,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Arrived, Trouble> {
-    let pull = &Order { pull, keep };
+    let pull = &Order { pull: pull.clone(), keep: keep.cloned() };
     let began = Instant::now();
     let mut resumed_at = 0;
     match once(way, control, pull, &mut progress, began, &mut resumed_at).await {
@@ -198,14 +207,14 @@ fn empty(destination: &Path) -> Result<(), Failure> {
 async fn once(
     way: &Way,
     control: &Session,
-    pull: &Order<'_>,
+    pull: &Order,
     progress: &mut impl FnMut(u64, u64),
     began: Instant,
     resumed_at: &mut u64,
 ) -> Result<Arrived, Trouble> {
     let mut digesting =
         tokio::spawn(node_digest(way.clone(), control.clone(), pull.host.clone(), pull.source.clone(), pull.patience));
-    let result = fetch(way, pull, progress, began, resumed_at).await;
+    let result = fetch_apart(way, pull, progress, began, resumed_at).await;
     let (mut arrived, streamed) = match result {
         Ok(done) => done,
         Err(trouble) => {
@@ -244,13 +253,51 @@ async fn once(
     Ok(arrived)
 }
 
-async fn fetch(
+/// How far a transfer is, for whoever shows it.
+#[derive(Default)]
+struct Far {
+    here: AtomicU64,
+    total: AtomicU64,
+    resumed_at: AtomicU64,
+}
+
+/// [`fetch`] on a thread of its own.
+async fn fetch_apart(
     way: &Way,
-    pull: &Order<'_>,
+    pull: &Order,
     progress: &mut impl FnMut(u64, u64),
     began: Instant,
     resumed_at: &mut u64,
 ) -> Result<(Arrived, Sha256), Trouble> {
+    let far = Arc::new(Far::default());
+    let work = {
+        let (way, pull, far) = (way.clone(), pull.clone(), Arc::clone(&far));
+        move || async move { fetch(&way, &pull, &far, began).await }
+    };
+    let mut fetching = std::pin::pin!(apart::apart("ferry-wire", work));
+    let mut tick = tokio::time::interval(TELLING);
+    let done = loop {
+        tokio::select! {
+            biased;
+            done = &mut fetching => break done,
+            _ = tick.tick() => {}
+        }
+        match far.total.load(Ordering::Acquire) {
+            0 => {}
+            total => progress(far.here.load(Ordering::Relaxed), total),
+        }
+    };
+    *resumed_at = far.resumed_at.load(Ordering::Acquire);
+    match done? {
+        Ok(done) => {
+            progress(done.0.source.bytes, done.0.source.bytes);
+            Ok(done)
+        }
+        other => other,
+    }
+}
+
+async fn fetch(way: &Way, pull: &Order, far: &Far, began: Instant) -> Result<(Arrived, Sha256), Trouble> {
     let mut here: Option<Pipe> = None;
     let mut source: Option<Source> = None;
     let mut cuts = 0;
@@ -258,7 +305,7 @@ async fn fetch(
     let mut pause = Duration::from_millis(200);
     loop {
         let before = here.as_ref().map_or(0, |pipe| pipe.received);
-        let attempt = stream(way, pull, &mut here, &mut source, resumed_at, progress).await;
+        let attempt = stream(way, pull, &mut here, &mut source, far).await;
         let failure = match attempt {
             Ok(()) => break,
             Err(Trouble::Failure(failure)) if failure.again => failure,
@@ -293,7 +340,7 @@ async fn fetch(
         node_digest: None,
         walk: ended.walk,
         cuts,
-        resumed_at: *resumed_at,
+        resumed_at: far.resumed_at.load(Ordering::Acquire),
         started_over: false,
         took: began.elapsed(),
     };
@@ -343,17 +390,20 @@ fn changed(host: &str, before: &Source, after: &Source) -> Failure {
 /// One attempt: connects, streams from where the pipe stands to the end.
 async fn stream(
     way: &Way,
-    pull: &Order<'_>,
+    pull: &Order,
     here: &mut Option<Pipe>,
     source: &mut Option<Source>,
-    resumed_at: &mut u64,
-    progress: &mut impl FnMut(u64, u64),
+    far: &Far,
 ) -> Result<(), Trouble> {
     let session = way.connect(Lane::Bulk).await?;
     // The first attempt asks which file it is before it decides where to begin.
     let offset = match here.as_ref() {
         Some(pipe) => pipe.received,
-        None => begin(&session, pull, here, source, progress).await.inspect(|offset| *resumed_at = *offset)?,
+        None => {
+            let offset = begin(&session, pull, here, source, far).await?;
+            far.resumed_at.store(offset, Ordering::Release);
+            offset
+        }
     };
     let (Some(pipe), Some(known)) = (here.as_mut(), source.as_ref()) else {
         return Err(Failure::new(Kind::Bug, "a transfer began without a pipe").into());
@@ -365,7 +415,7 @@ async fn stream(
     let mut tail = Vec::new();
     let mut said = Vec::new();
     let mut started = false;
-    let mut gathered = BytesMut::with_capacity(PIECE);
+    let mut slab = pipe.slab();
     // A node that answers keepalives while its disk hangs would be waited for without end. Some
     // tails read all that they skip.
     let skipping = Duration::from_secs(offset / SLOWEST);
@@ -375,7 +425,12 @@ async fn stream(
     let mut heard = tokio::time::Instant::now();
     loop {
         let limit = if started { silence } else { silence + skipping };
-        let piece = match tokio::time::timeout_at(heard + limit, child.next()).await {
+        // What is here already needs no clock.
+        let piece = match child.next().now_or_never() {
+            Some(piece) => Ok(piece),
+            None => tokio::time::timeout_at(heard + limit, child.next()).await,
+        };
+        let piece = match piece {
             Ok(Some(piece)) => piece,
             Ok(None) => break,
             Err(_) => {
@@ -420,7 +475,7 @@ async fn stream(
             bytes = Bytes::copy_from_slice(head.get(at + end + 1..).unwrap_or_default());
             started = true;
         }
-        let left = known.bytes - pipe.received - gathered.len() as u64;
+        let left = known.bytes - pipe.received - slab.len() as u64;
         let take = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
         let rest = bytes.split_off(take);
         tail.extend_from_slice(&rest);
@@ -432,17 +487,20 @@ async fn stream(
                 .why("something else writes to it, or the host lies")
                 .into());
         }
-        gathered.extend_from_slice(&bytes);
-        while gathered.len() >= PIECE {
-            pipe.give(gathered.split_to(PIECE).freeze()).await?;
-            progress(pipe.received, known.bytes);
+        while !bytes.is_empty() {
+            bytes.advance(slab.take(&bytes));
+            if slab.is_full() {
+                pipe.give(slab.freeze()).await?;
+                far.here.store(pipe.received, Ordering::Relaxed);
+                slab = pipe.slab();
+            }
         }
         // After the wait for a disk here, which is no silence of the host.
         heard = tokio::time::Instant::now();
     }
-    if !gathered.is_empty() {
-        pipe.give(gathered.freeze()).await?;
-        progress(pipe.received, known.bytes);
+    if slab.len() > 0 {
+        pipe.give(slab.freeze()).await?;
+        far.here.store(pipe.received, Ordering::Relaxed);
     }
     let exit = child.exit().await;
     session.close().await;
@@ -481,10 +539,10 @@ fn missing(pull: &Pull, seen: &str) -> Failure {
 /// same file, from nothing else.
 async fn begin(
     session: &Session,
-    pull: &Order<'_>,
+    pull: &Order,
     here: &mut Option<Pipe>,
     source: &mut Option<Source>,
-    progress: &mut impl FnMut(u64, u64),
+    far: &Far,
 ) -> Result<u64, Trouble> {
     let file = quote(&pull.source).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
     let mark = format!("@@{:032x}", rand::random::<u128>());
@@ -498,10 +556,11 @@ async fn begin(
     let text = said.text();
     let line = text.lines().find_map(|line| line.strip_prefix(&mark)).unwrap_or_default().trim().to_owned();
     let seen = parse_source(&line).ok_or_else(|| missing(pull, &line))?;
-    if let Some(keep) = pull.keep {
+    if let Some(keep) = &pull.keep {
         if keep.wraps(seen.bytes) {
             *source = Some(seen);
-            return kept::begin(pull, keep, seen, here, progress).await;
+            far.total.store(seen.bytes, Ordering::Release);
+            return kept::begin(pull, keep, seen, here, far).await;
         }
         // What an attempt left that kept it in another form.
         let folder = pull.destination.parent().unwrap_or(Path::new("/"));
@@ -511,7 +570,7 @@ async fn begin(
     let note = note_path(&pull.destination);
     let noted: Option<Source> = std::fs::read(&note).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let destination = pull.destination.clone();
-    let mut file = std::fs::OpenOptions::new()
+    let file = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
         .open(&destination)
@@ -523,17 +582,19 @@ async fn begin(
         let json = serde_json::to_vec(&seen).map_err(|error| Failure::new(Kind::Bug, error.to_string()))?;
         write_synced(&note, &json).map_err(|error| local("could not write", &note, &error))?;
     }
+    far.total.store(seen.bytes, Ordering::Release);
     let mut pipe = Pipe::start(&destination, pull.required.clone(), pull.walk)?;
     if resume {
         // What an earlier attempt left goes through the same hash and walk first.
-        file.seek(SeekFrom::Start(0)).map_err(|error| local("could not read", &destination, &error))?;
-        let mut left = present;
-        while left > 0 {
-            let mut piece = BytesMut::zeroed(PIECE.min(usize::try_from(left).unwrap_or(PIECE)));
-            file.read_exact(&mut piece).map_err(|error| local("could not read", &destination, &error))?;
-            left -= piece.len() as u64;
-            pipe.give(piece.freeze()).await?;
-            progress(pipe.received, seen.bytes);
+        let unread = |error: std::io::Error| local("could not read", &destination, &error);
+        let mut from = Disk::open(&destination, false).map_err(unread)?;
+        while pipe.received < present {
+            let mut slab = pipe.slab();
+            let length = slab.room().len().min(usize::try_from(present - pipe.received).unwrap_or(usize::MAX));
+            from.read_at(pipe.received, length, slab.room()).map_err(unread)?;
+            slab.holds(length);
+            pipe.give(slab.freeze()).await?;
+            far.here.store(pipe.received, Ordering::Relaxed);
         }
     }
     *source = Some(seen);
@@ -621,87 +682,94 @@ type Thread<T> = std::thread::JoinHandle<T>;
 /// The threads behind the stream.
 struct Pipe {
     received: u64,
+    pool: Pool,
+    to_hasher: Option<mpsc::Sender<Bytes>>,
     to_writer: Option<mpsc::Sender<Bytes>>,
     to_walker: Option<mpsc::Sender<Bytes>>,
-    writer: Thread<Result<Sha256, Failure>>,
+    hasher: Thread<Sha256>,
+    writer: Thread<Result<(), Failure>>,
     rereader: Thread<Result<Option<u64>, Failure>>,
     walker: Option<Thread<Result<Walk, Fault>>>,
 }
 
+/// A thread that is given pieces, and the way to it.
+fn taking<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce(mpsc::Receiver<Bytes>) -> T + Send + 'static,
+) -> Result<(Option<mpsc::Sender<Bytes>>, Thread<T>), Failure> {
+    let (sender, pieces) = mpsc::channel(WAITING);
+    Ok((Some(sender), thread(name, move || work(pieces))?))
+}
+
+fn thread<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<Thread<T>, Failure> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .map_err(|error| Failure::new(Kind::Failed, "could not start a thread").saw(error.to_string()))
+}
+
 impl Pipe {
     fn start(destination: &Path, required: Vec<String>, walk: bool) -> Result<Self, Failure> {
-        let open = |write: bool| {
-            std::fs::OpenOptions::new()
-                .read(!write)
-                .write(write)
-                .open(destination)
-                .map_err(|error| local("could not open", destination, &error))
-        };
+        let open = |write| Disk::open(destination, write).map_err(|error| local("could not open", destination, &error));
         let (mut to, mut from) = (open(true)?, open(false)?);
-        let present = to.metadata().map_err(|error| local("could not look at", destination, &error))?.len();
-        let (to_writer, writer_pieces) = mpsc::channel(WAITING);
-        let (synced, parts) = std::sync::mpsc::channel();
+        let present = to.length().map_err(|error| local("could not look at", destination, &error))?;
+        let (written, parts) = std::sync::mpsc::channel();
         let path: Arc<Path> = Arc::from(destination);
         let write_path = Arc::clone(&path);
         let echo = echo::Echo::new().map_err(|error| Failure::new(Kind::Bug, error.to_string()))?;
         let again = echo.clone();
-        let spawn_error =
-            |error: std::io::Error| Failure::new(Kind::Failed, "could not start a thread").saw(error.to_string());
-        let writer = std::thread::Builder::new()
-            .name("ferry-write".to_owned())
-            .spawn(move || {
-                write(&mut to, present, writer_pieces, &synced, &echo)
-                    .map_err(|error| local("could not write", &write_path, &error))
-            })
-            .map_err(spawn_error)?;
-        let rereader = std::thread::Builder::new()
-            .name("ferry-reread".to_owned())
-            .spawn(move || {
-                reread(&mut from, &parts, &again).map_err(|error| local("could not read back", &path, &error))
-            })
-            .map_err(spawn_error)?;
+        let (to_hasher, hasher) = taking("ferry-hash", hash)?;
+        let (to_writer, writer) = taking("ferry-write", move |pieces| {
+            write(&mut to, present, pieces, &written, &echo)
+                .map_err(|error| local("could not write", &write_path, &error))
+        })?;
+        let rereader = thread("ferry-reread", move || {
+            reread(&mut from, &parts, &again).map_err(|error| local("could not read back", &path, &error))
+        })?;
         let (to_walker, walker) = if walk {
-            let (sender, pieces) = mpsc::channel(WAITING);
-            let walker = std::thread::Builder::new()
-                .name("ferry-walk".to_owned())
-                .spawn(move || walk_pieces(pieces, required))
-                .map_err(spawn_error)?;
-            (Some(sender), Some(walker))
+            let (to_walker, walker) = taking("ferry-walk", move |pieces| walk_pieces(pieces, required))?;
+            (to_walker, Some(walker))
         } else {
             (None, None)
         };
-        Ok(Self { received: 0, to_writer: Some(to_writer), to_walker, writer, rereader, walker })
+        let pool = Pool::new(PIECE);
+        Ok(Self { received: 0, pool, to_hasher, to_writer, to_walker, hasher, writer, rereader, walker })
+    }
+
+    /// An empty piece. It takes what is missing to the next whole one: after a resume somewhere in between all that
+    /// follow begin where the disk wants them to.
+    fn slab(&self) -> Slab {
+        let past = usize::try_from(self.received % PIECE as u64).unwrap_or_default();
+        self.pool.slab(PIECE - past)
     }
 
     /// Hands one piece to every thread; waits while they are behind.
     async fn give(&mut self, piece: Bytes) -> Result<(), Trouble> {
         let stopped = || Trouble::Failure(Failure::new(Kind::Failed, "the archive could not be taken in"));
-        let length = piece.len() as u64;
+        self.received += piece.len() as u64;
         if let Some(walker) = &self.to_walker {
             walker.send(piece.clone()).await.map_err(|_| stopped())?;
         }
-        match &self.to_writer {
-            Some(writer) => writer.send(piece).await.map_err(|_| stopped())?,
-            None => return Err(stopped()),
-        }
-        self.received += length;
-        Ok(())
+        let (Some(hasher), Some(writer)) = (&self.to_hasher, &self.to_writer) else { return Err(stopped()) };
+        writer.send(piece.clone()).await.map_err(|_| stopped())?;
+        hasher.send(piece).await.map_err(|_| stopped())
     }
 
     async fn finish(mut self) -> Result<Ended, Trouble> {
-        (self.to_writer, self.to_walker) = (None, None);
+        (self.to_hasher, self.to_writer, self.to_walker) = (None, None, None);
         let joined = tokio::task::spawn_blocking(move || self.join()).await;
         joined.map_err(|error| Failure::new(Kind::Bug, error.to_string()))?
     }
 
     fn join(self) -> Result<Ended, Trouble> {
-        drop((self.to_writer, self.to_walker));
+        drop((self.to_hasher, self.to_writer, self.to_walker));
         let broken = || Failure::new(Kind::Bug, "a thread of the transfer panicked");
         let walk = match self.walker {
             Some(walker) => Some(walker.join().map_err(|_| broken())?.map_err(Trouble::NotWhole)?),
             None => None,
         };
-        let streamed = self.writer.join().map_err(|_| broken())??;
+        self.writer.join().map_err(|_| broken())??;
+        let streamed = self.hasher.join().map_err(|_| broken())?;
         let differs_at = self.rereader.join().map_err(|_| broken())??;
         Ok(Ended { streamed, differs_at, walk })
     }
@@ -712,7 +780,7 @@ impl Pipe {
     fn why_stopped(self) -> Option<Trouble> {
         let ended = |queue: &Option<mpsc::Sender<Bytes>>| queue.as_ref().is_some_and(mpsc::Sender::is_closed);
         let (walker_ended, writer_ended) = (ended(&self.to_walker), ended(&self.to_writer));
-        drop((self.to_writer, self.to_walker));
+        drop((self.to_hasher, self.to_writer, self.to_walker));
         let wrote = self.writer.join().ok();
         let _ = self.rereader.join();
         let walked = self.walker.filter(|_| walker_ended).and_then(|walker| walker.join().ok());
@@ -731,55 +799,62 @@ fn walk_pieces(mut pieces: mpsc::Receiver<Bytes>, required: Vec<String>) -> Resu
     walker.finish()
 }
 
-/// A part of the destination that is on the disk: its pieces in order, each with its length.
+fn hash(mut pieces: mpsc::Receiver<Bytes>) -> Sha256 {
+    let mut hasher = Hasher::new();
+    while let Some(piece) = pieces.blocking_recv() {
+        hasher.update(&piece);
+    }
+    hasher.finish()
+}
+
+/// A part of the destination that was written: its pieces in order, each with its length.
 type Part = Vec<(usize, echo::Tag)>;
 
-/// Hashes and writes; what is already there (`present` bytes of an earlier attempt) is hashed only.
+/// Writes; what is already there (`present` bytes of an earlier attempt) is passed by.
 fn write(
-    to: &mut File,
+    to: &mut Disk,
     present: u64,
     mut pieces: mpsc::Receiver<Bytes>,
-    synced: &std::sync::mpsc::Sender<Part>,
+    written: &std::sync::mpsc::Sender<Part>,
     echo: &echo::Echo,
-) -> std::io::Result<Sha256> {
-    let mut hasher = Hasher::new();
-    let mut last = 0;
+) -> std::io::Result<()> {
+    let (mut at, mut last) = (0, 0);
     let mut part = Part::new();
     while let Some(piece) = pieces.blocking_recv() {
-        let at = hasher.bytes();
         let skip = usize::try_from(present.saturating_sub(at)).unwrap_or(usize::MAX).min(piece.len());
         if let Some(new) = piece.get(skip..).filter(|new| !new.is_empty()) {
-            to.seek(SeekFrom::Start(at + skip as u64))?;
-            to.write_all(new)?;
+            to.write_at(at + skip as u64, new)?;
         }
-        hasher.update(&piece);
         part.push((piece.len(), echo.tag(at, &piece)?));
-        if hasher.bytes() - last >= PART {
-            last = hasher.bytes();
-            to.sync_data()?;
-            let _ = synced.send(std::mem::take(&mut part));
+        at += piece.len() as u64;
+        if at - last >= PART {
+            last = at;
+            let _ = written.send(std::mem::take(&mut part));
         }
     }
     to.sync_all()?;
-    let _ = synced.send(part);
-    Ok(hasher.finish())
+    let _ = written.send(part);
+    Ok(())
 }
 
-/// Reads back what was synced, and says where the first piece begins that is not what was written. The kernel is asked to
-/// forget the pages first, so that the bytes come from the disk where the file system heeds that.
-fn reread(from: &mut File, parts: &std::sync::mpsc::Receiver<Part>, echo: &echo::Echo) -> std::io::Result<Option<u64>> {
+/// Syncs and reads back what was written, and says where the first piece begins that is not what was written. The bytes come
+/// from the disk: past the kernel's pages, or after it was asked to forget them, where the file system heeds that. The writer
+/// does not wait for it.
+fn reread(from: &mut Disk, parts: &std::sync::mpsc::Receiver<Part>, echo: &echo::Echo) -> std::io::Result<Option<u64>> {
     let mut at = 0;
     let mut differs = None;
-    let mut buffer = vec![0; PIECE];
-    while let Ok(part) = parts.recv() {
-        let length = part.iter().map(|(length, _)| *length as u64).sum();
-        if let Some(length) = std::num::NonZeroU64::new(length) {
-            let _ = rustix::fs::fadvise(&*from, at, Some(length), rustix::fs::Advice::DontNeed);
+    let pool = Pool::new(PIECE);
+    let mut slab = pool.slab(PIECE);
+    while let Ok(mut part) = parts.recv() {
+        // One sync for all that has come meanwhile.
+        while let Ok(more) = parts.try_recv() {
+            part.extend(more);
         }
+        from.sync()?;
+        from.forget(at, part.iter().map(|(length, _)| *length as u64).sum());
         for (length, tag) in part {
-            buffer.resize(length.max(buffer.len()), 0);
-            let piece = buffer.get_mut(..length).unwrap_or_default();
-            from.read_exact(piece)?;
+            from.read_at(at, length, slab.room())?;
+            let piece = slab.room().get(..length).unwrap_or_default();
             if differs.is_none() && echo.tag(at, piece)? != tag {
                 differs = Some(at);
             }
@@ -811,16 +886,15 @@ mod tests {
             let (synced, parts) = std::sync::mpsc::channel();
             let (ours, to) = (echo.clone(), path.clone());
             let wrote = tokio::task::spawn_blocking(move || {
-                let mut to = std::fs::OpenOptions::new().write(true).open(to).unwrap();
-                write(&mut to, 0, pieces, &synced, &ours).unwrap()
+                write(&mut Disk::open(&to, true).unwrap(), 0, pieces, &synced, &ours).unwrap();
             });
-            assert_eq!(wrote.await.unwrap(), Sha256::of(&content));
+            wrote.await.unwrap();
             if let Some(at) = flip {
                 let mut bytes = std::fs::read(&path).unwrap();
                 bytes[at] ^= 4;
                 std::fs::write(&path, bytes).unwrap();
             }
-            let found = reread(&mut File::open(&path).unwrap(), &parts, &echo).unwrap();
+            let found = reread(&mut Disk::open(&path, false).unwrap(), &parts, &echo).unwrap();
             assert_eq!(found, flip.map(|at| (at / PIECE * PIECE) as u64));
         }
     }

@@ -75,6 +75,24 @@ impl Lane {
         };
         u32::try_from(wanted).unwrap_or(u32::MAX)
     }
+
+    /// The largest packet that a peer may send, in bytes. What a packet costs beside its bytes is paid half as often with
+    /// larger ones, and sshd makes them where there is enough to send. russh warns of more.
+    fn packet(self) -> u32 {
+        match self {
+            Self::Control => 32 << 10,
+            Self::Bulk => 65535,
+        }
+    }
+
+    /// So many packets wait for whoever takes them before the connection is no longer read. With few the next one is
+    /// copied into memory that is still in the processor's cache.
+    fn waiting(self) -> usize {
+        match self {
+            Self::Control => 100,
+            Self::Bulk => 16,
+        }
+    }
 }
 
 /// Everything that is needed to reach one host.
@@ -468,7 +486,7 @@ pub async fn introduce(target: &Target, ask: Decide<'_>) -> Result<(), Failure> 
     }
     let Ok(road) = road(target, Lane::Control).await else { return Ok(()) };
     let met = Arc::new(Mutex::new(None));
-    let config = config(2 << 20, target, known.algorithms(name, port), Vec::new());
+    let config = config(Lane::Control, None, target, known.algorithms(name, port), Vec::new());
     let client = Client {
         target: target.clone(),
         known: known.clone(),
@@ -611,19 +629,20 @@ async fn over(
     round_trip: Option<Duration>,
     through: Option<SshSession>,
 ) -> Result<SshSession, Failure> {
-    let window = lane.window(round_trip);
-    handshake(stream, target, window, through).await.map_err(|failure| failure.within(target.step()))
+    handshake(stream, target, lane, round_trip, through).await.map_err(|failure| failure.within(target.step()))
 }
 
 async fn handshake(
     stream: impl Stream,
     target: &Target,
-    window: u32,
+    lane: Lane,
+    round_trip: Option<Duration>,
     through: Option<SshSession>,
 ) -> Result<SshSession, Failure> {
     let known = KnownHosts::load(&target.known_hosts)?;
     let (name, port) = target.lookup();
-    let config = config(window, target, known.algorithms(name, port), known.certificate_algorithms(name, port));
+    let (keys, certificates) = (known.algorithms(name, port), known.certificate_algorithms(name, port));
+    let config = config(lane, round_trip, target, keys, certificates);
     let refusal = Arc::new(Mutex::new(None));
     let ended = Arc::new(Mutex::new(None));
     let banner = Arc::new(Mutex::new(Vec::new()));
@@ -787,13 +806,19 @@ impl Algorithms {
     }
 }
 
-fn config(window: u32, target: &Target, keys: Vec<Algorithm>, certificates: Vec<Algorithm>) -> Config {
+fn config(
+    lane: Lane,
+    round_trip: Option<Duration>,
+    target: &Target,
+    keys: Vec<Algorithm>,
+    certificates: Vec<Algorithm>,
+) -> Config {
     // 10 s times 3, and whatever the socket notices: a dead peer is known within a minute.
     let (interval, count) = target.alive.unwrap_or((10, 3));
     let mut config = Config {
-        window_size: window,
-        maximum_packet_size: 32 << 10,
-        channel_buffer_size: 100,
+        window_size: lane.window(round_trip),
+        maximum_packet_size: lane.packet(),
+        channel_buffer_size: lane.waiting(),
         keepalive_interval: Some(Duration::from_secs(interval.clamp(1, 10))),
         keepalive_max: usize::try_from(count.clamp(1, 3)).unwrap_or(3),
         inactivity_timeout: Some(Duration::from_secs(55)),

@@ -1,0 +1,79 @@
+//! Work that gets a thread and a runtime of its own: a stream of bytes, its connection, and nothing else.
+//!
+//! Where the connection's task and the one that takes its bytes share a thread, a packet is handed over by a queue alone.
+//! On ferry's common runtime each packet woke another thread, which cost more than its decryption.
+
+use std::future::Future;
+
+use tokio::sync::oneshot;
+
+use crate::failure::{Failure, Kind};
+
+/// Does `work` on a thread of its own, and waits for it. It ends with this future: dropped here, dropped there.
+///
+/// # Errors
+/// When no thread could be started; [`Kind::Bug`] when the work panicked.
+pub(super) async fn apart<T, F>(name: &str, work: impl FnOnce() -> F + Send + 'static) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    F: Future<Output = T>,
+{
+    let (tell, told) = oneshot::channel();
+    let (_held, dropped) = oneshot::channel::<()>();
+    let start = |error: std::io::Error| {
+        Failure::new(Kind::Failed, "could not start a thread for a stream of bytes").saw(error.to_string())
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start)?;
+    let body = move || {
+        let done = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = dropped => None,
+                done = work() => Some(done),
+            }
+        });
+        // Before the runtime is gone: the answer does not wait for what still hangs in it.
+        if let Some(done) = done {
+            let _ = tell.send(done);
+        }
+        runtime.shutdown_background();
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(body).map_err(start)?;
+    told.await.map_err(|_| Failure::new(Kind::Bug, "a thread of the transfer panicked"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_ends_with_whoever_waits() {
+        assert_eq!(apart("ferry-test", || async { 7 }).await.unwrap(), 7);
+        struct Seen(Arc<AtomicBool>);
+        impl Drop for Seen {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Release);
+            }
+        }
+        let gone = Arc::new(AtomicBool::new(false));
+        let seen = Seen(Arc::clone(&gone));
+        let work = move || async move {
+            let _seen = seen;
+            std::future::pending::<()>().await;
+        };
+        let cut = tokio::time::timeout(Duration::from_millis(50), apart("ferry-test", work)).await;
+        assert!(cut.is_err());
+        for _ in 0..500 {
+            if gone.load(Ordering::Acquire) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the work went on without anybody");
+    }
+}

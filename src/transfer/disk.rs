@@ -1,0 +1,148 @@
+//! A file here that is written, or read back, without the kernel's page cache where that is possible: that spares a copy
+//! and what the kernel does for each page, which together cost as much as decrypting the bytes; and what is read back comes
+//! from the disk. Where the file system or a piece does not allow it, the bytes go the usual way.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use super::slab::ALIGN;
+
+/// One file, opened for one of the two.
+pub(super) struct Disk {
+    direct: Option<File>,
+    plain: File,
+}
+
+fn direct(options: &mut OpenOptions, path: &Path) -> Option<File> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let flags = rustix::fs::OFlags::DIRECT | rustix::fs::OFlags::NOFOLLOW;
+        options.custom_flags(i32::try_from(flags.bits()).ok()?).open(path).ok()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (options, path);
+        None
+    }
+}
+
+impl Disk {
+    /// Opens a file that is there.
+    pub(super) fn open(path: &Path, write: bool) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(!write).write(write);
+        let plain = options.open(path)?;
+        Ok(Self { direct: direct(&mut options, path), plain })
+    }
+
+    /// Its length in bytes.
+    pub(super) fn length(&self) -> io::Result<u64> {
+        Ok(self.plain.metadata()?.len())
+    }
+
+    /// Writes a piece to its place, all of it.
+    pub(super) fn write_at(&mut self, at: u64, piece: &[u8]) -> io::Result<()> {
+        let mut done = 0;
+        if let Some(direct) = &self.direct
+            && at.is_multiple_of(ALIGN as u64)
+            && piece.len().is_multiple_of(ALIGN)
+            && piece.as_ptr().align_offset(ALIGN) == 0
+        {
+            done = match direct.write_at(piece, at) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+                // Not for this file system, or not with pages of this size.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    self.direct = None;
+                    0
+                }
+                Err(error) => return Err(error),
+            };
+        }
+        // All of it, or what a full disk did not take: that one says so.
+        self.plain.write_all_at(piece.get(done..).unwrap_or_default(), at + done as u64)
+    }
+
+    /// What was written is on the disk, with the length that the file has.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.plain.sync_data()
+    }
+
+    /// As [`Disk::sync`], times and owner as well.
+    pub(super) fn sync_all(&self) -> io::Result<()> {
+        self.plain.sync_all()
+    }
+
+    /// Asks the kernel to forget what it keeps of these bytes in memory.
+    pub(super) fn forget(&self, at: u64, length: u64) {
+        if let Some(length) = std::num::NonZeroU64::new(length) {
+            let _ = rustix::fs::fadvise(&self.plain, at, Some(length), rustix::fs::Advice::DontNeed);
+        }
+    }
+
+    /// Reads `length` bytes from their place into the beginning of `room`, which holds as many in whole pages.
+    pub(super) fn read_at(&mut self, at: u64, length: usize, room: &mut [u8]) -> io::Result<()> {
+        let mut done = 0;
+        let pages = length.next_multiple_of(ALIGN);
+        if let Some(direct) = &self.direct
+            && at.is_multiple_of(ALIGN as u64)
+            && let Some(room) = room.get_mut(..pages)
+            && room.as_ptr().align_offset(ALIGN) == 0
+        {
+            done = match direct.read_at(room, at) {
+                Ok(count) => count.min(length),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    self.direct = None;
+                    0
+                }
+                Err(error) => return Err(error),
+            };
+        }
+        let rest = room.get_mut(done..length).unwrap_or_default();
+        self.plain.read_exact_at(rest, at + done as u64)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::slab::Pool;
+    use super::*;
+
+    /// Pieces of every alignment and length come back as they were written, with and without the page cache.
+    #[test]
+    fn what_is_written_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let lengths = [4096, 1, 8191, 4096, 4095, 12288, 4097, 65536, 3];
+        let pool = Pool::new(65536);
+        std::fs::write(&path, []).unwrap();
+        let (mut to, mut from) = (Disk::open(&path, true).unwrap(), Disk::open(&path, false).unwrap());
+        let mut at = 0;
+        let mut all = Vec::new();
+        for length in lengths {
+            let bytes: Vec<u8> = (0..length).map(|byte| (byte * 7 + length) as u8).collect();
+            let mut slab = pool.slab(65536);
+            slab.take(&bytes);
+            to.write_at(at, slab.as_ref()).unwrap();
+            all.extend_from_slice(&bytes);
+            at += length as u64;
+        }
+        to.sync().unwrap();
+        assert_eq!((to.length().unwrap(), std::fs::read(&path).unwrap()), (at, all.clone()));
+        for (at, length) in [(0, 4096), (0, all.len()), (4096, 5000), (4097, 1), (8192, all.len() - 8192)] {
+            let mut room = pool.slab(65536 - 65536 % ALIGN);
+            let mut big = vec![0; all.len().next_multiple_of(ALIGN)];
+            let room = if length <= 65536 { room.room() } else { big.as_mut_slice() };
+            from.forget(at as u64, length as u64);
+            from.read_at(at as u64, length, room).unwrap();
+            assert_eq!(room[..length], all[at..at + length], "{length} bytes from {at}");
+        }
+        let mut room = vec![0; 8192];
+        assert!(from.read_at(at - 1, 2, &mut room).is_err(), "behind the end there is nothing");
+    }
+}
