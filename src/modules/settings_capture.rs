@@ -66,10 +66,10 @@ fn shape(facts: &[NodeFacts], targets: &BTreeMap<String, TargetFacts>) -> Shape 
     for facts in facts {
         put(
             "disks",
+            // A disk is there whether or not a folder of ours is on it at the moment.
             facts
                 .disks
                 .values()
-                .filter(|disk| disk.exists)
                 .map(|disk| format!("{}: {} GiB", disk.mount, disk.total_kib >> 20))
                 .collect(),
         );
