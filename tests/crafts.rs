@@ -512,6 +512,7 @@ fn a_drill_is_measured_and_needs_a_cluster_that_is_there_for_it() {
         "{}",
         backup.said
     );
+    assert!(!backup.said.contains("disks:") && !backup.said.contains("nodes:"), "{}", backup.said);
     let verified = cluster.run(&["points", "verify"], SOON);
     assert_eq!(verified.code, Some(0), "{}", verified.said);
 }
@@ -765,6 +766,87 @@ fn an_nfs_export_is_equal_after_backup_and_restore() {
     let out = restore(&["--nfs-into", "/srv/nfs/never"]);
     assert_eq!(out.status.code(), Some(7), "{}", said(&out));
     assert!(!target.path().join("never").exists());
+}
+
+/// What is left out on purpose, what lies on another file system, and what changed under the reader's eyes.
+#[test]
+fn an_nfs_backup_tells_what_changed_and_what_it_left_out() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use support::pce::{self, Desk, inventory_of, said};
+    use support::real::{Opts, Sudo};
+    let memory = |name: &str| tempfile::Builder::new().prefix(name).tempdir_in("/dev/shm").unwrap();
+    let exported = memory("nfs-prod");
+    // On another file system than the export.
+    let other = tempfile::tempdir().unwrap();
+    std::fs::write(other.path().join("elsewhere"), "not of this file system").unwrap();
+    let at = |name: &str| exported.path().join(name);
+    for folder in ["mounted", "cache", "keep"] {
+        std::fs::create_dir(at(folder)).unwrap();
+    }
+    for name in ["keep/wanted", "keep/draft.tmp", "cache/unwanted"] {
+        std::fs::write(at(name), name).unwrap();
+    }
+    std::fs::write(at("busy.log"), vec![b'x'; 48 << 20]).unwrap();
+    std::fs::write(at("calm.log"), "said once").unwrap();
+    let desk = Desk::new();
+    let opts = Opts {
+        binds: vec![
+            (exported.path().to_owned(), "/srv/nfs".to_owned()),
+            (other.path().to_owned(), "/srv/nfs/mounted".to_owned()),
+        ],
+        ..Opts::sudo(Sudo::NoPasswd)
+    };
+    let prod = pce::Cluster::start_as(&desk, "prod", 1, &opts, |_| ());
+    let mut inventory = inventory_of(&desk, &[&prod], &[], |_| Vec::new());
+    inventory += "    nfs:\n      vars: { pce_nfs_export: /srv/nfs }\n      hosts: { prod-1: {} }\n";
+    desk.put("inventory.yml", &inventory);
+    // The operator's own copy of the playbook names what is not wanted.
+    let playbook = std::fs::read_to_string("playbooks/backup.yml").unwrap();
+    let wanted = "              nfs_backup:\n";
+    assert!(playbook.contains(wanted));
+    let changed = format!("{wanted}                exclude: ['*.tmp', ./cache]\n");
+    std::fs::create_dir(desk.at("playbooks")).unwrap();
+    std::fs::write(desk.at("playbooks/backup.yml"), playbook.replace(wanted, &changed)).unwrap();
+
+    let stop = AtomicBool::new(false);
+    let out = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut file = std::fs::OpenOptions::new().append(true).open(at("busy.log")).unwrap();
+            while !stop.load(Ordering::Relaxed) {
+                std::io::Write::write_all(&mut file, b"one more line\n").unwrap();
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let out = desk.run(&["backup", "prod", "--only", "nfs", "--output", "plain", "--waive", SPACE]);
+        stop.store(true, Ordering::Relaxed);
+        out
+    });
+    assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    assert!(said(&out).contains("1 changed while they were read"), "{}", said(&out));
+    assert!(said(&out).contains("logs/nfs-changed.txt"), "{}", said(&out));
+    let shelf = desk.at("work/catalog/prod");
+    let point = std::fs::read_dir(&shelf).unwrap().flatten().find(|entry| entry.path().join("nfs.tar.gz").exists());
+    let point = point.unwrap().path();
+    let listed = std::fs::read_to_string(point.join("logs/nfs-changed.txt")).unwrap();
+    assert!(listed.contains("busy.log") && !listed.contains("calm.log"), "{listed}");
+    let members = std::process::Command::new("tar").arg("-tzf").arg(point.join("nfs.tar.gz")).output().unwrap();
+    assert!(members.status.success());
+    let members = String::from_utf8_lossy(&members.stdout).into_owned();
+    for (name, there) in [
+        ("./keep/wanted", true),
+        ("./busy.log", true),
+        ("./calm.log", true),
+        ("./mounted/", true),
+        ("./mounted/elsewhere", false),
+        ("./keep/draft.tmp", false),
+        ("./cache/unwanted", false),
+    ] {
+        assert_eq!(members.lines().any(|member| member == name), there, "{name}\n{members}");
+    }
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(point.join("manifest.json")).unwrap()).unwrap();
+    let text = manifest.to_string();
+    assert!(text.contains("changed while they were read") && text.contains("*.tmp"), "{manifest:#}");
 }
 
 // ── hooks, schedules ──
@@ -1046,6 +1128,14 @@ fn certificates_in_files_and_exports_are_kept_and_what_changed_is_told() {
         assert!(ended.said.contains(says), "{says}\n{}", ended.said);
     }
     assert!(!ended.said.contains("apiserver.cert ends on"), "{}", ended.said);
+    // Nothing changed since: nothing is told, also where ferry's own folder on the node has come and gone.
+    for node in &cluster.up.nodes {
+        let _ = std::fs::remove_dir(node.root.join("var/lib/ferry/jobs"));
+        let _ = std::fs::remove_dir(node.root.join("var/lib/ferry"));
+    }
+    let ended = backup(&[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert!(!ended.said.contains("settings changed"), "{}", ended.said);
     // The point is whole with them.
     let verified = cluster.run(&["points", "verify"], SOON);
     assert_eq!(verified.code, Some(0), "{}", verified.said);

@@ -436,3 +436,33 @@ fn through_a_real_sshd_and_sudo() {
     assert!(said.out.lines().all(|line| line.strip_prefix("node-1 | ") == Some(LINE)));
     assert!(said.peak_kib < 64 << 10, "{} KiB", said.peak_kib);
 }
+
+/// Whoever stops ferry is told the truth: what was under way may go on, and nothing comes after it.
+#[test]
+fn what_was_under_way_when_ferry_was_stopped_is_named() {
+    let bed = bed();
+    std::fs::write(
+        bed.aside("slow.yml"),
+        "- hosts: prod-1\n  gather_facts: false\n  tasks:\n    - shell: echo begun >>/tmp/went; sleep 2; echo end >>/tmp/went\n    - shell: echo next >>/tmp/went\n",
+    )
+    .unwrap();
+    let went = || bed.ferry(&["exec", "prod-1", "-m", "shell", "-a", "cat /tmp/went 2>/dev/null || :"]).out;
+    let child = bed::ferry(Some(&bed.up.config), &bed.aside(""))
+        .args(["run", "slow.yml"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let begun = Instant::now();
+    while !went().contains("begun") {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it does not begin");
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let out = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(99), "{said}");
+    assert!(said.contains("a command was under way on prod-1") && !said.contains("nothing of ferry runs"), "{said}");
+    std::thread::sleep(Duration::from_millis(2500));
+    assert!(!went().contains("next"), "{}", went());
+}

@@ -326,6 +326,12 @@ fn a_browser_shows_the_page_and_nothing_leaves_it() {
         {"size": [1200, 1600], "open": url(&catalog), "eval": "document.body.innerText", "shot": shot("points")},
         {"scheme": "dark", "shot": shot("points-dark"), "eval": "document.querySelectorAll('.day').length"},
         {"size": [400, 900], "eval": wide},
+        // What the page of a catalog is for, as a browser has it.
+        {"size": [1200, 1600], "scheme": "light", "eval": "[...document.querySelectorAll('#newest tbody tr')].map(r => [...r.cells].map(c => c.innerText.trim()))"},
+        {"eval": "[...document.querySelectorAll('#days h3')].map(h => [h.innerText, [...h.nextElementSibling.children].map(d => [d.className, d.innerText.replace(/\\s+/g, ' ')])])"},
+        {"eval": "[...document.querySelectorAll('#sizes svg')].map(s => [s.getAttribute('aria-label'), s.querySelector('polyline').getAttribute('points').split(' ').length, s.getBoundingClientRect().height > 50])"},
+        {"eval": "[...document.querySelectorAll('#drills tbody tr')].map(r => [...r.cells].map(c => c.innerText.trim()))"},
+        {"eval": "[...document.querySelectorAll('#retention tbody tr')].map(r => [...r.cells].map(c => c.innerText.trim()))"},
     ]);
     let seen = browse(&steps);
     let out = seen["out"].as_array().unwrap();
@@ -375,6 +381,47 @@ fn a_browser_shows_the_page_and_nothing_leaves_it() {
     assert!(catalog.contains(HOSTILE[0]), "{catalog}");
     assert!(out[16].as_u64().unwrap() >= 5);
     assert_eq!(out[17], true, "wider than a narrow window");
+    // The age of the newest of each cluster and kind; one without a verified one says so.
+    assert_eq!(
+        out[18],
+        json!([
+            ["dr", "amv", "none is verified", "", ""],
+            ["dr", "gravity", "none is verified", "", ""],
+            ["prod", "amv", "none is verified", "", ""],
+            ["prod", "gravity", "4 h (2026-11-26 04:00:00 UTC)", "40.0 GiB", "20261126T041500Z-7f3a"],
+        ])
+    );
+    // Points by day and verdict, newest first, days without one too.
+    assert_eq!(out[19][1][0], "prod");
+    let days: Vec<&str> = out[19][1][1].as_array().unwrap().iter().map(|day| day[1].as_str().unwrap()).collect();
+    assert_eq!(days, ["11-26 1", "11-25 1", "11-24 1", "11-23 1", "11-22 1"]);
+    assert!(
+        out[19][1][1].as_array().unwrap().iter().all(|day| day[0].as_str().unwrap().trim() == "day good"),
+        "{}",
+        out[19]
+    );
+    let dr: Vec<(&str, &str)> = out[19][0][1]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|day| (day[0].as_str().unwrap().trim(), day[1].as_str().unwrap()))
+        .collect();
+    assert_eq!(dr[..3], [("day", "11-26 –"), ("day", "11-25 –"), ("day bad", "11-24 1")]);
+    // Sizes of each kind and durations over time, a spot for each point.
+    assert_eq!(
+        out[20],
+        json!([
+            ["prod: size of amv", 5, true],
+            ["prod: size of gravity", 5, true],
+            ["prod: time that gravity took", 5, true],
+        ])
+    );
+    // The last drill with what it measured, and what goes next.
+    assert_eq!(
+        out[21],
+        json!([["2026-11-26 08:00:00 UTC", "prod/20261125T041500Z-7f3a", "dr", "drill", "1 h 12 min", "1 d 1 h"]])
+    );
+    assert_eq!(out[22], json!([["prod", "20261122T041500Z-7f3a", "kept by no rule"]]));
     let away: Vec<&str> = seen["requests"]
         .as_array()
         .unwrap()

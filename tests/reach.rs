@@ -1072,3 +1072,56 @@ fn kerberos_and_pkcs11_are_named_with_the_way_round() {
         expect(&desk, &way(node.port, &desk.key, &format!("{trust} {args}")), &[], &expected);
     }
 }
+
+/// With `use_pty`, sudo stands between with a terminal of its own, and reads on when the connection is gone. What was sent ahead
+/// must not run for nobody, and what is said must arrive all the same.
+#[test]
+fn where_sudo_reads_on_for_nobody_nothing_more_runs() {
+    let case = |lines: &str| {
+        let desk = Desk::new();
+        let mut opts = pce::with_key(Opts::default(), &desk);
+        opts.setup.push(format!("echo '{lines}' >/etc/sudoers.d/pty; chmod 440 /etc/sudoers.d/pty"));
+        let node = RealNode::start(opts);
+        let mut vars =
+            way(node.port, &desk.key, &format!("-o IdentityAgent=none {}", pce::trusting(&node.known_hosts_path)));
+        vars.push("ansible_become: true".to_owned());
+        one_host(&desk, &vars);
+        let book = |name: &str, tasks: &[&str]| {
+            let mut text = "- hosts: prod-1\n  gather_facts: false\n  tasks:\n".to_owned();
+            tasks.iter().for_each(|task| text.push_str(&format!("    - shell: {task}\n")));
+            std::fs::write(desk.at("work").join(name), text).unwrap();
+        };
+        let ran = || text(&node.exec_in("cat /root/ran 2>/dev/null").stdout);
+        book(
+            "all.yml",
+            &["id -un; echo 1 >>/root/ran", "printf 'a\\001b'; echo e >&2", "echo 2 >>/root/ran", "echo 3 >>/root/ran"],
+        );
+        let out = desk.run(&["run", "all.yml"]);
+        assert_eq!(out.status.code(), Some(0), "{lines}: {}", said(&out));
+        assert_eq!(ran(), "1\n2\n3\n", "{lines}");
+        assert!(said(&out).contains("prod-1 | root") && said(&out).contains("a\\x01b"), "{lines}: {}", said(&out));
+        node.exec_in("rm -f /root/ran");
+        book("cut.yml", &["true", "echo 4 >>/root/ran; sleep 0.9", "echo 5 >>/root/ran"]);
+        let mut child = desk.ferry().args(["run", "cut.yml"]).spawn().unwrap();
+        let begun = Instant::now();
+        while ran() != "4\n" {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{lines}: it does not begin");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        std::thread::sleep(Duration::from_millis(1500));
+        assert_eq!(ran(), "4\n", "{lines}: what was sent ahead ran for nobody");
+        let left: Vec<String> = node
+            .processes()
+            .iter()
+            .map(|process| String::from_utf8_lossy(&process.cmdline).replace('\0', " "))
+            .filter(|line| line.contains("ferry-") || line.contains("sudo "))
+            .collect();
+        assert!(left.is_empty(), "{lines}: {left:#?}");
+    };
+    std::thread::scope(|scope| {
+        for lines in ["Defaults !use_pty", "Defaults use_pty"] {
+            scope.spawn(move || case(lines));
+        }
+    });
+}

@@ -503,10 +503,8 @@ fn nothing_is_sent_ahead_that_another_word_may_stop_or_change() {
             "1",
         ),
         (
-            "a slow one, and one that says nothing in the loop's own names",
-            format!(
-                "    - shell: {one}; sleep 2.5\n    - shell: {two}; up; test -z \"$n$s$r\"\n    - shell: {three}\n"
-            ),
+            "the loop's own names",
+            format!("    - shell: {one}\n    - shell: {two}; up; test -z \"$n$s$r\"\n    - shell: {three}\n"),
             0,
             "1 2 3",
         ),

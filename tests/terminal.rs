@@ -379,6 +379,14 @@ fn a_run_fits_its_window_and_leaves_the_terminal_as_it_was() {
         assert!(shown.busiest() <= 10, "{:?}", shown.frames);
         assert!(shown.raw.contains("\x1b[32m"), "no colours");
     }
+    // What destroys, in the narrow one: gates, questions that were answered, the list of what stays to be done by hand.
+    let words = ["migrate", "prod", "dr", "--only", "gravity", "--confirm", "dr", "--waive", "safety_backup=a test"];
+    let shown = at_terminal(&bed, (15, 40), &[], &words, json!([]));
+    shown.must(0, &["restored", "by hand", "runtimes", SEALED[1]]);
+    assert!(shown.busiest() <= 10, "{:?}", shown.frames);
+    let text = shown.screen.text();
+    let (_, end) = text.rsplit_once("\n  restored").unwrap();
+    assert!(!end.contains("/32]") && !text.contains("ferry-restore-"), "{text}");
 }
 
 #[test]

@@ -713,6 +713,58 @@ fn nobody_is_asked_without_a_terminal() {
     );
     bed.ferry(&["ping", "prod", "-k"])
         .must(1, &["there is no terminal to ask at", "--connection-password-file FILE", "F101"]);
+    std::fs::write(
+        bed.aside("asks.yml"),
+        "- hosts: prod-1\n  gather_facts: false\n  vars_prompt:\n    - name: ticket\n      prompt: Which ticket\n  tasks:\n    - debug: { msg: x }\n",
+    )
+    .unwrap();
+    std::fs::write(bed.aside("vault.yml"), "$ANSIBLE_VAULT;1.1;AES256\n6161\n").unwrap();
+    let locked = bed.aside("locked");
+    std::fs::copy(&bed.up.key, &locked).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&locked, mode).unwrap();
+    let changed =
+        Command::new("ssh-keygen").args(["-q", "-p", "-P", "", "-N", "open sesame", "-f"]).arg(&locked).output();
+    assert!(changed.unwrap().status.success());
+    let inventory = bed.inventory("locked.yml", &[(bed.up.key.to_str().unwrap(), locked.to_str().unwrap())]);
+    let questions: &[(&[&str], &[&str])] = &[
+        (&["ping", "prod", "-K"], &["--become-password-file FILE", "FERRY_BECOME_PASSWORD_FILE=FILE"]),
+        (&["backup", "prod", "-K"], &["--become-password-file FILE", "FERRY_BECOME_PASSWORD_FILE=FILE"]),
+        (&["ping", "prod", "-k"], &["--connection-password-file FILE", "FERRY_CONNECTION_PASSWORD_FILE=FILE"]),
+        (&["ping", "prod", "-J"], &["--vault-password-file FILE", "FERRY_VAULT_PASSWORD_FILE=FILE"]),
+        (&["vault", "view", "vault.yml"], &["--vault-password-file FILE", "FERRY_VAULT_PASSWORD_FILE=FILE"]),
+        (&["run", "asks.yml"], &["-e ticket=VALUE", "-e @FILE"]),
+        (&["run", "asks.yml", "--step"], &["leave --step out"]),
+        (&["ping", "-i", &inventory], &["--key-passphrase-file FILE", "FERRY_KEY_PASSPHRASE_FILE=FILE"]),
+        (&["backup", "prod", "-i", &inventory], &["--key-passphrase-file FILE", "FERRY_KEY_PASSPHRASE_FILE=FILE"]),
+    ];
+    for (words, says) in questions {
+        // Somebody holds the other end of standard input, and says nothing: nobody waits for them.
+        let mut command = ferry(Some(&bed.up.config), &bed.aside(""));
+        command.args(*words).stdin(std::process::Stdio::piped());
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let held = child.stdin.take();
+        let began = Instant::now();
+        while child.try_wait().unwrap().is_none() {
+            assert!(began.elapsed() < Duration::from_secs(20), "ferry {words:?} waits for an answer");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let out = child.wait_with_output().unwrap();
+        drop(held);
+        let said = format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert_eq!(out.status.code(), Some(1), "ferry {words:?}\n{said}");
+        for sentence in *says {
+            assert!(said.contains(sentence), "ferry {words:?} does not say {sentence:?}\n{said}");
+        }
+    }
+    // And these answers are taken.
+    let passphrase = bed.aside("passphrase");
+    std::fs::write(&passphrase, "open sesame\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&passphrase, mode).unwrap();
+    let file = [("FERRY_KEY_PASSPHRASE_FILE", passphrase.to_str().unwrap())];
+    bed.ferry_with(&["ping", "prod", "-i", &inventory], &file).must(0, &["prod-3"]);
     let said = bed.ferry(&["jobs", "clean", "--staging", "prod"]);
     assert!(said.code == 0 || said.code == 1, "{}", said.all());
     let secret = bed.aside("secret");

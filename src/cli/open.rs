@@ -244,7 +244,10 @@ fn become_password(
 /// # Errors
 /// The file that was named cannot be used.
 fn ask_passphrase(common: &Common, masker: &Masker) -> Result<AskPassphrase, Failure> {
-    let given = common.key_passphrase_file.as_deref().map(prompt::secret_file).transpose()?;
+    let file = common.key_passphrase_file.clone().or_else(|| {
+        std::env::var_os("FERRY_KEY_PASSPHRASE_FILE").filter(|path| !path.is_empty()).map(std::path::PathBuf::from)
+    });
+    let given = file.as_deref().map(prompt::secret_file).transpose()?;
     if let Some(secret) = &given {
         masker.learn(secret);
     }
@@ -262,7 +265,7 @@ fn ask_passphrase(common: &Common, masker: &Masker) -> Result<AskPassphrase, Fai
 /// How a passphrase is given where nobody is there to be asked: the flag is this roof's own.
 fn with_flag(failure: Failure) -> Failure {
     if keys::wants_passphrase(&failure) {
-        failure.mend("--key-passphrase-file FILE; or at a terminal, where ferry asks; or load the key: ssh-add")
+        failure.mend("--key-passphrase-file FILE, or FERRY_KEY_PASSPHRASE_FILE=FILE; or at a terminal, where ferry asks; or load the key: ssh-add")
     } else {
         failure
     }

@@ -467,7 +467,20 @@ async fn signalled() -> &'static str {
 /// Before a job is started, a signal stops; after, it detaches: the job goes on.
 fn interrupted(world: &World, signal: &str) -> Failure {
     match world.running_job() {
-        None => Failure::new(Kind::Interrupted, format!("stopped by {signal}; nothing of ferry runs on a node")),
+        None => {
+            let failure =
+                Failure::new(Kind::Interrupted, format!("stopped by {signal}; nothing of ferry runs on a node"));
+            let hosts = world.under_way();
+            if hosts.is_empty() {
+                return failure;
+            }
+            // As over `ssh`: a command without a terminal does not hear that nobody waits any more.
+            let what = format!("stopped by {signal}; no job of ferry's runs on a node");
+            Failure { what, ..failure }
+                .saw(format!("a command was under way on {}", hosts.join(", ")))
+                .why("it may run on there to its end: only what was to come after it does not run")
+                .mend("look there with ps; a limit that the host itself keeps: --timeout of ferry exec, or the program timeout")
+        }
         Some(job) => Failure::new(Kind::Unknown, format!("detached by {signal}; the job goes on"))
             .on(&job.host)
             .saw(format!("job {}", job.id))

@@ -394,15 +394,16 @@ pub(super) async fn carry_out(
     let began = std::time::Instant::now();
     let kept_most = world.limits.kept;
     let mut cut = false;
+    world.begins(call.on);
     let mut child = match &stdin {
         Some(text) => {
-            let mut child = call.open(line).await?;
+            let mut child = call.open(line).await.inspect_err(|_| world.seen_to_end(call.on))?;
             // A command that does not read its input to the end is no failure.
             let _ = child.write(text.as_bytes()).await;
             child.close_input().await;
             child
         }
-        None => call.start_task(line).await?,
+        None => call.start_task(line).await.inspect_err(|_| world.seen_to_end(call.on))?,
     };
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let masker = world.events.masker();
@@ -424,6 +425,9 @@ pub(super) async fn carry_out(
     out_lines.end(|line| world.events.line(host, Stream::Out, line));
     err_lines.end(|line| world.events.line(host, Stream::Err, line));
     let exit = child.exit().await.as_a_shell_says();
+    if !matches!(exit, Exit::Lost(_)) {
+        world.seen_to_end(call.on);
+    }
     for kept in [&mut out, &mut err] {
         if kept.len() >= kept_most {
             kept.truncate(masker.cut(kept));

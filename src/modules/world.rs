@@ -348,6 +348,8 @@ pub struct World {
     /// What a script says of itself, where it must not be taken for what a command says: new in each run.
     pub mark: String,
     shells: Mutex<BTreeMap<String, Shell>>,
+    /// Hosts on which a command of the operator's was begun and its end was not seen.
+    under_way: Mutex<Vec<String>>,
     sessions: tokio::sync::Mutex<BTreeMap<String, Arc<tokio::sync::Mutex<Option<Session>>>>>,
     started: Mutex<Option<Running>>,
     job_state: Mutex<String>,
@@ -387,6 +389,7 @@ impl World {
             handed: Mutex::default(),
             mark: super::node::mark(),
             shells: Mutex::default(),
+            under_way: Mutex::default(),
             sessions: tokio::sync::Mutex::default(),
             started: Mutex::default(),
             job_state: Mutex::default(),
@@ -502,6 +505,27 @@ impl World {
             return None;
         }
         self.started.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A command begins on a host: until [`World::seen_to_end`] it may run there, whoever waits for it.
+    pub(super) fn begins(&self, host: &str) {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).push(host.to_owned());
+    }
+
+    /// A command's end was seen.
+    pub(super) fn seen_to_end(&self, host: &str) {
+        let mut hosts = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = hosts.iter().position(|known| known == host) {
+            hosts.swap_remove(at);
+        }
+    }
+
+    /// The hosts on which a command was begun and its end was not seen, sorted.
+    pub fn under_way(&self) -> Vec<String> {
+        let mut hosts = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        hosts.sort_unstable();
+        hosts.dedup();
+        hosts
     }
 
     /// Asks the person at the terminal; `None` when there is nobody or nothing was typed. Question and
