@@ -57,6 +57,7 @@ fn oracle(home: &Path, args: &[&str]) -> Option<Said> {
     assert!(program.is_file(), "{}: run tests/conformance/run ping once, which makes it", program.display());
     let mut command = Command::new(program);
     clean(&mut command, home);
+    command.env("ANSIBLE_PYTHON_INTERPRETER", cache.join("venv/bin/python"));
     Some(said(command.args(["-i", "a,b,c", "-c", "local"]).args(args)))
 }
 
@@ -86,6 +87,8 @@ fn story(out: &str) -> Vec<String> {
         }
     }
     flush(&mut of_task, &mut all);
+    // Ansible has a title for each host of a meta task (docs/ansible.md).
+    all.retain(|line| !line.starts_with("TASK [meta"));
     all
 }
 
@@ -193,6 +196,48 @@ const CASES: &[Case] = &[
         [2, 1, 0, 0, 0, 0, 0],
     ),
     (
+        "items_are_hidden",
+        &[],
+        "- hosts: a\n  gather_facts: false\n  tasks:\n    - debug: msg=x\n      loop: [hidden-word, hidden-word-2]\n      when: \"'2' in item\"\n      no_log: true\n    - debug: msg=x\n      loop: [hidden-word]\n      no_log: true\n      register: r\n      until: r is failed\n      retries: 1\n      delay: 0\n      ignore_errors: true\n",
+        0,
+        [2, 0, 0, 0, 0, 0, 1],
+    ),
+    (
+        "max_fail_percentage_and_a_rescue",
+        &[],
+        "- hosts: all\n  gather_facts: false\n  max_fail_percentage: 30\n  tasks:\n    - block:\n        - fail:\n          when: inventory_hostname != 'a'\n      rescue:\n        - debug: msg=mended\n    - debug: msg=after\n    - fail:\n      when: inventory_hostname == 'b'\n    - debug: msg=never\n- hosts: all\n  gather_facts: false\n  tasks: [{debug: {msg: second}}]\n",
+        2,
+        [1, 0, 0, 0, 2, 0, 0],
+    ),
+    (
+        "who_failed_for_good_and_was_cleared_is_in_the_next_play",
+        &[],
+        "- hosts: all\n  gather_facts: false\n  tasks:\n    - fail:\n      when: inventory_hostname == 'a'\n    - meta: clear_host_errors\n    - debug: msg=others\n- hosts: all\n  gather_facts: false\n  tasks: [{debug: {msg: second}}]\n",
+        0,
+        [1, 0, 0, 1, 0, 0, 0],
+    ),
+    (
+        "always_wins_over_never",
+        &[],
+        "- hosts: a\n  gather_facts: false\n  tasks:\n    - tags: always\n      block:\n        - debug: msg=x\n          tags: never\n    - debug: msg=y\n      tags: never\n",
+        0,
+        [1, 0, 0, 0, 0, 0, 0],
+    ),
+    (
+        "what_debug_shows",
+        &[],
+        "- hosts: a\n  gather_facts: false\n  vars: {x: y, y: 1}\n  tasks:\n    - debug: {var: '{{ x }}'}\n      register: r\n    - command: echo y\n      register: said\n    - debug: {var: '{{ said.stdout }}'}\n      ignore_errors: true\n    - debug: {var: nowhere}\n      register: nope\n    - assert: {that: [r.y == 1, \"'is undefined' in nope.nowhere\"]}\n",
+        0,
+        [5, 1, 0, 0, 0, 0, 1],
+    ),
+    (
+        "lines_that_go_on",
+        &[],
+        "- hosts: a\n  gather_facts: false\n  tasks:\n    - shell: |\n        echo one \\\n          two\n        echo \"a \\\n        b\"\n      register: r\n    - assert: {that: [\"r.stdout_lines == ['one two', 'a b']\", \"r.cmd.endswith('\\n')\"]}\n    - command: 'true'\n      register: t\n      until: false\n      retries: 2\n      delay: 0\n      failed_when: t.attempts > 5\n",
+        0,
+        [3, 2, 0, 0, 0, 0, 0],
+    ),
+    (
         "free",
         &[],
         "- hosts: a\n  gather_facts: false\n  strategy: free\n  tasks:\n    - command: 'true'\n      notify: h\n    - debug:\n  handlers: [{name: h, debug: }]\n",
@@ -216,6 +261,7 @@ fn recap_of(out: &str, host: &str) -> Vec<u64> {
 
 #[test]
 fn playbooks_mean_what_they_mean_to_ansible() {
+    let mut wrong: Vec<String> = Vec::new();
     let long = std::env::var_os("FERRY_LONG").is_some();
     let home = tempfile::tempdir().unwrap();
     for (name, args, text, code, recap) in CASES {
@@ -229,9 +275,13 @@ fn playbooks_mean_what_they_mean_to_ansible() {
         assert!(!mine.out.contains("hidden-word"), "{name}: {}", mine.out);
         if long {
             let theirs = oracle(home.path(), &all).unwrap();
-            assert_eq!((mine.code, story(&mine.out)), (theirs.code, story(&theirs.out)), "{name}: {}", theirs.err);
+            let (ours, theirs) = ((mine.code, story(&mine.out)), (theirs.code, story(&theirs.out)));
+            if ours != theirs {
+                wrong.push(format!("{name}:\nferry   {ours:?}\nansible {theirs:?}\n"));
+            }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 fn write(home: &Path, files: &[(&str, &str)]) {
@@ -299,6 +349,60 @@ fn roles_includes_and_the_order_of_variables() {
     // What is asked for with -e wins over everything.
     let mine = ferry(home.path(), true, &["site.yml", "-e", "www=7"]);
     assert_eq!(mine.code, 2, "{}", mine.out);
+}
+
+/// All that lies in a folder and below it.
+fn everything_in(folder: &Path) -> String {
+    let mut out = String::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            out.push_str(&everything_in(&path));
+        } else {
+            out.push_str(&String::from_utf8_lossy(&std::fs::read(&path).unwrap()));
+        }
+    }
+    out
+}
+
+#[test]
+fn what_is_hidden_stands_nowhere() {
+    let home = tempfile::tempdir().unwrap();
+    write(
+        home.path(),
+        &[
+            (
+                "p.yml",
+                "- hosts: a\n  gather_facts: false\n  no_log: true\n  tasks:\n    - command: echo {{ item }}\n      loop: [hidden-word]\n    - debug: msg=x\n      loop: [hidden-word]\n      when: false\n    - include_tasks: more.yml\n      loop: [hidden-word]\n      when: false\n    - shell: echo {{ item }}; exit 1\n      loop: [hidden-word]\n      register: r\n      until: r is success\n      retries: 1\n      delay: 0\n",
+            ),
+            ("more.yml", "- debug: msg=x\n"),
+            ("password", "pw\n"),
+            // No mapping, and no YAML: what they are instead is not said either.
+            ("sealed/group_vars/all/list.yml", "hidden-word\n"),
+            ("broken/group_vars/all/broken.yml", "a: hidden-word\n- another hidden-word\n"),
+            ("sealed/p.yml", "- hosts: a\n  gather_facts: false\n  tasks: [{debug: }]\n"),
+            ("broken/p.yml", "- hosts: a\n  gather_facts: false\n  tasks: [{debug: }]\n"),
+            (
+                "vars.yml",
+                "- hosts: a\n  gather_facts: false\n  tasks: [{include_vars: sealed/group_vars/all/list.yml}]\n",
+            ),
+        ],
+    );
+    for file in ["sealed/group_vars/all/list.yml", "broken/group_vars/all/broken.yml"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ferry"));
+        clean(&mut command, home.path());
+        let done = said(command.args(["vault", "encrypt", "--vault-password-file", "password", file]));
+        assert_eq!(done.code, 0, "{}", done.err);
+    }
+    for compat in [true, false] {
+        for name in ["p.yml", "vars.yml", "sealed/p.yml", "broken/p.yml"] {
+            let mine = ferry(home.path(), compat, &[name, "-vvv", "--vault-password-file", "password"]);
+            assert!(mine.code != 0, "{name}: {}{}", mine.out, mine.err);
+            let all = mine.out + &mine.err;
+            assert!(!all.contains("hidden-word"), "{name}, compat {compat}: {all}");
+        }
+    }
+    assert!(!everything_in(&home.path().join("data")).contains("hidden-word"), "a run keeps it");
 }
 
 #[test]

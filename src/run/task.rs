@@ -406,13 +406,13 @@ impl Runner<'_> {
                 failed = failed.or(ending.failure.clone());
             }
             notify = notify.or(ending.notify.take());
-            hidden |= ending.shown.contains_key("censored");
+            let quiet =
+                self.setting(cx, &scope, |common| common.no_log.as_ref()).unwrap_or(Some(true)).unwrap_or(false);
+            hidden |= quiet || ending.shown.contains_key("censored");
             if let Some(diff) = ending.result.get("diff") {
                 diffs.push(diff.clone());
             }
             // What is hidden is hidden in the item too.
-            let quiet =
-                self.setting(cx, &scope, |common| common.no_log.as_ref()).unwrap_or(Some(true)).unwrap_or(false);
             if quiet || ending.shown.contains_key("censored") {
                 item.label = HIDDEN.to_owned();
                 ending.shown = censored(&ending.result);
