@@ -512,6 +512,7 @@ fn a_drill_is_measured_and_needs_a_cluster_that_is_there_for_it() {
         "{}",
         backup.said
     );
+    assert!(!backup.said.contains("disks:") && !backup.said.contains("nodes:"), "{}", backup.said);
     let verified = cluster.run(&["points", "verify"], SOON);
     assert_eq!(verified.code, Some(0), "{}", verified.said);
 }
@@ -1127,6 +1128,14 @@ fn certificates_in_files_and_exports_are_kept_and_what_changed_is_told() {
         assert!(ended.said.contains(says), "{says}\n{}", ended.said);
     }
     assert!(!ended.said.contains("apiserver.cert ends on"), "{}", ended.said);
+    // Nothing changed since: nothing is told, also where ferry's own folder on the node has come and gone.
+    for node in &cluster.up.nodes {
+        let _ = std::fs::remove_dir(node.root.join("var/lib/ferry/jobs"));
+        let _ = std::fs::remove_dir(node.root.join("var/lib/ferry"));
+    }
+    let ended = backup(&[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert!(!ended.said.contains("settings changed"), "{}", ended.said);
     // The point is whole with them.
     let verified = cluster.run(&["points", "verify"], SOON);
     assert_eq!(verified.code, Some(0), "{}", verified.said);

@@ -66,12 +66,8 @@ fn shape(facts: &[NodeFacts], targets: &BTreeMap<String, TargetFacts>) -> Shape 
     for facts in facts {
         put(
             "disks",
-            facts
-                .disks
-                .values()
-                .filter(|disk| disk.exists)
-                .map(|disk| format!("{}: {} GiB", disk.mount, disk.total_kib >> 20))
-                .collect(),
+            // A disk is there whether or not a folder of ours is on it at the moment.
+            facts.disks.values().map(|disk| format!("{}: {} GiB", disk.mount, disk.total_kib >> 20)).collect(),
         );
         let Some(gravity) = &facts.gravity else { continue };
         put("versions", gravity.version.iter().map(|version| format!("gravity {version}")).collect());

@@ -265,6 +265,15 @@ impl Child {
 pub const SHORT: usize = 4 << 20;
 
 impl Session {
+    /// The least that a question and its answer took at this host so far, where that was seen: the way there and back, and
+    /// what the server itself takes.
+    pub fn round_trip(&self) -> Option<Duration> {
+        match self {
+            Self::Ssh(session) => session.round_trip(),
+            Self::Local(_) | Self::Fake(_) => None,
+        }
+    }
+
     /// Starts a command through the login shell of the user that we are there, without sudo.
     ///
     /// # Errors

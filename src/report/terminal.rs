@@ -506,8 +506,9 @@ fn live_run(
     }
     let time = format!("{} in all", elapsed_of(elapsed, last));
     let with_node = [play, node, &time].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(", ");
-    let tries = [with_node, format!("{play}, {time}"), play.to_owned()];
-    let fits = tries.iter().find(|text| render::text_width(text) + 2 <= width).unwrap_or(&tries[2]);
+    let short = format!("{play}, {} in all", elapsed_of(elapsed, None));
+    let tries = [with_node, format!("{play}, {time}"), short, play.to_owned()];
+    let fits = tries.iter().find(|text| render::text_width(text) + 2 <= width).unwrap_or(&tries[3]);
     Some(format!("  {}", cut(fits, width.saturating_sub(2), style)))
 }
 
@@ -579,6 +580,10 @@ mod tests {
         assert_eq!(
             live_run("Back up prod", "prod-1", after, None, 40, style).unwrap(),
             "  Back up prod, prod-1, 2 min 5 s in all"
+        );
+        assert_eq!(
+            live_run("Restore into dr", "dr-1", after, Some(900.0), 39, style).unwrap(),
+            "  Restore into dr, 2 min 5 s in all"
         );
         for width in 39..120 {
             for style in [style, Style::BARE] {

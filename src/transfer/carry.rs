@@ -26,7 +26,7 @@ use super::prove::{Ask, Landed, Proof, Side, prover};
 use super::streams::{CHANGED, Feed, Sink, changed};
 use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
-use crate::remote::{Command, Piece, Way};
+use crate::remote::{Command, Piece, Session, Way};
 
 const MIB: u64 = 1 << 20;
 /// The largest chunk, in bytes.
@@ -92,6 +92,8 @@ pub struct Survey {
     identity: String,
     /// What a transfer from node to node needs.
     direct: Option<direct::Found>,
+    /// The connections to the source and the target that it was found by.
+    sessions: [Option<Session>; 2],
 }
 
 impl Survey {
@@ -140,7 +142,9 @@ fn chunk_size(bytes: u64) -> u64 {
 /// left-over that nobody said what to do with; [`Kind::Failed`] when there is no such file; [`Kind::Unreachable`].
 pub async fn survey(order: &Order) -> Result<Survey, Failure> {
     let (mut source, mut target) = (Post::new(&order.from, order.patience), Post::new(&order.to, order.patience));
-    look(order, &mut source, &mut target).await
+    let mut found = look(order, &mut source, &mut target).await?;
+    found.sessions = [source.into_session(), target.into_session()];
+    Ok(found)
 }
 
 async fn look(order: &Order, source: &mut Post, target: &mut Post) -> Result<Survey, Failure> {
@@ -205,6 +209,7 @@ async fn look(order: &Order, source: &mut Post, target: &mut Post) -> Result<Sur
         None => how_many(order, bytes, target).await,
     };
     Ok(Survey {
+        sessions: [None, None],
         bytes,
         folder: false,
         chunk,
@@ -261,6 +266,7 @@ async fn look_at_folder(order: &Order, source: &mut Post, to: &Answer) -> Result
             .mend("make room there, or name another place"));
     }
     Ok(Survey {
+        sessions: [None, None],
         bytes,
         folder: true,
         chunk: MOST_CHUNK,
@@ -352,6 +358,12 @@ fn same_source(head: &str, order: &Order, identity: &str, chunk: u64) -> bool {
     head == header(id, order, identity, chunk)
 }
 
+/// Both ends, by the connections that are there already.
+fn posts(order: &Order, found: &mut Survey) -> [Post; 2] {
+    let [from, to] = std::mem::take(&mut found.sessions);
+    [(&order.from, from), (&order.to, to)].map(|(end, session)| Post::new(end, order.patience).with(session))
+}
+
 /// How many connections the way to the target asks for.
 async fn how_many(order: &Order, bytes: u64, target: &mut Post) -> (usize, String) {
     let most = usize::try_from(bytes / (2 * WINDOW)).unwrap_or(usize::MAX).clamp(1, MOST_STREAMS);
@@ -373,6 +385,10 @@ async fn how_many(order: &Order, bytes: u64, target: &mut Post) -> (usize, Strin
 /// How long a word to the target and back takes.
 async fn round_trip(target: &mut Post) -> Option<Duration> {
     let session = target.session().await.ok()?;
+    // From here on the connections are as many as there may be, and what the server itself takes is little beside it.
+    if let Some(long) = session.round_trip().filter(|time| *time >= Duration::from_millis(50)) {
+        return Some(long);
+    }
     let mut child = session.open(&Command::shell("exec cat".to_owned())).await.ok()?;
     let mut least = Duration::MAX;
     for turn in 0..3 {
@@ -410,8 +426,7 @@ pub async fn carry(order: &Order, survey: &Survey, mut progress: impl FnMut(u64,
     let mut found = survey.clone();
     let mut started_over = false;
     loop {
-        let mut source = Post::new(&order.from, order.patience);
-        let mut target = Post::new(&order.to, order.patience);
+        let [mut source, mut target] = posts(&order, &mut found);
         match once(&order, &found, &mut source, &mut target, &mut progress).await {
             Ok(mut moved) => {
                 (moved.took, moved.started_over) = (began.elapsed(), started_over);

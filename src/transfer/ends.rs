@@ -156,6 +156,17 @@ impl Post {
         Self { end: end.clone(), session: None, patience }
     }
 
+    /// Goes on by a connection to that end which is there already.
+    pub(super) fn with(mut self, session: Option<Session>) -> Self {
+        self.session = session;
+        self
+    }
+
+    /// The connection for questions, if one was made.
+    pub(super) fn into_session(self) -> Option<Session> {
+        self.session
+    }
+
     /// The connection for questions, made when there is none.
     pub(super) async fn session(&mut self) -> Result<Session, Failure> {
         if let Some(session) = &self.session {

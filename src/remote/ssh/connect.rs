@@ -318,10 +318,22 @@ pub async fn connect(target: &Target, lane: Lane) -> Result<SshSession, Failure>
     }
 }
 
+/// How far away a server is, by the time that its way took to make and by what the server itself took to answer before.
+/// Whatever ends TCP on the way (a load balancer, a forwarded port) makes the first too short; the second holds what the server
+/// does before it answers, most for the first channel of a connection.
+fn distance(way: Option<Duration>, answer: Option<Duration>) -> Option<Duration> {
+    const SERVER: Duration = Duration::from_millis(20);
+    match (way, answer) {
+        (Some(way), Some(answer)) => Some(way.max(answer.saturating_sub(SERVER))),
+        (way, answer) => way.or(answer),
+    }
+}
+
 async fn connect_once(target: &Target, lane: Lane) -> Result<SshSession, Failure> {
     let road = road(target, lane).await?;
     let through = road.through.is_some();
-    let made = over(road.stream, target, lane, road.round_trip, road.through).await;
+    let round_trip = distance(road.round_trip, target.hub.round_trip(target));
+    let made = over(road.stream, target, lane, round_trip, road.through).await;
     match made {
         Err(failure) if through => Err(failure.within(target.through())),
         Err(failure) => Err(match road.said {
@@ -1104,5 +1116,15 @@ mod tests {
         assert_eq!(Lane::Bulk.window(None), 32 << 20);
         assert_eq!(Lane::Bulk.window(Some(Duration::MAX)), 32 << 20);
         assert_eq!(Lane::Control.window(Some(Duration::from_secs(1))), 2 << 20);
+    }
+
+    #[test]
+    fn a_proxy_that_is_near_does_not_bring_its_server_nearer() {
+        let ms = Duration::from_millis;
+        assert_eq!(distance(Some(ms(0)), Some(ms(80))), Some(ms(60)));
+        assert_eq!(distance(Some(ms(5)), Some(ms(18))), Some(ms(5)), "the server took its time");
+        assert_eq!(distance(Some(ms(90)), Some(ms(80))), Some(ms(90)));
+        assert_eq!((distance(None, Some(ms(7))), distance(Some(ms(3)), None)), (Some(ms(7)), Some(ms(3))));
+        assert_eq!(distance(None, None), None);
     }
 }

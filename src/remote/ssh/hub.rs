@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -30,6 +31,7 @@ pub struct Hub {
 struct Shared {
     bastions: Vec<(Target, Slot)>,
     doors: HashMap<String, Arc<Semaphore>>,
+    trips: HashMap<String, Duration>,
 }
 
 impl Hub {
@@ -73,5 +75,17 @@ impl Hub {
             Arc::clone(door)
         };
         door.acquire_owned().await.ok()
+    }
+
+    /// A question and its answer took so long at this server: the shortest counts.
+    pub(super) fn heard(&self, target: &Target, took: Duration) {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let least = shared.trips.entry(target.chain()).or_insert(took);
+        *least = took.min(*least);
+    }
+
+    /// The shortest that was [`Hub::heard`] of; `None` where nothing was asked yet.
+    pub(super) fn round_trip(&self, target: &Target) -> Option<Duration> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).trips.get(&target.chain()).copied()
     }
 }

@@ -25,7 +25,7 @@ mod short_ecdsa;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use russh::client::Msg;
@@ -160,10 +160,17 @@ impl SshSession {
         }
     }
 
+    /// As [`super::Session::round_trip`].
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.inner.target.hub.round_trip(&self.inner.target)
+    }
+
     /// Starts a command on this very connection.
     async fn open_here(&self, command: &Command, terminal: bool) -> Result<SshChild, Unopened> {
         let opening = async {
+            let began = Instant::now();
             let channel = self.inner.handle.channel_open_session().await?;
+            self.inner.target.hub.heard(&self.inner.target, began.elapsed());
             if terminal {
                 // OpenSSH takes what is not named from the host's defaults: all that would change a byte is named.
                 let raw = [
