@@ -26,6 +26,7 @@ use super::prove::{Ask, Landed, Proof, Side, prover};
 use super::streams::{CHANGED, Feed, Sink, changed};
 use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
+use crate::remote::ssh::connect::Lane;
 use crate::remote::{Command, Piece, Session, Way};
 
 const MIB: u64 = 1 << 20;
@@ -366,7 +367,9 @@ fn posts(order: &Order, found: &mut Survey) -> [Post; 2] {
 
 /// How many connections the way to the target asks for.
 async fn how_many(order: &Order, bytes: u64, target: &mut Post) -> (usize, String) {
-    let most = usize::try_from(bytes / (2 * WINDOW)).unwrap_or(usize::MAX).clamp(1, MOST_STREAMS);
+    // Between two hosts each is two connections, and their windows are memory here.
+    let room = if order.from.is_here() || order.to.is_here() { MOST_STREAMS } else { MOST_STREAMS / 2 };
+    let most = usize::try_from(bytes / (2 * WINDOW)).unwrap_or(usize::MAX).clamp(1, room);
     if let Some(asked) = order.streams {
         return (asked.clamp(1, most), "as asked for".to_owned());
     }
@@ -467,6 +470,7 @@ pub(super) struct Job {
     pub(super) identity: String,
     pub(super) header: String,
     chunk: u64,
+    lane: Lane,
     bytes: u64,
     pub(super) passed: AtomicU64,
     pub(super) again: AtomicU64,
@@ -568,6 +572,7 @@ async fn proved(
         identity: found.identity.clone(),
         header: header.to_owned(),
         chunk: found.chunk,
+        lane: if found.streams > 1 { Lane::Strand } else { Lane::Bulk },
         bytes: found.bytes,
         passed: AtomicU64::new(0),
         again: AtomicU64::new(0),
@@ -823,11 +828,12 @@ async fn attempt(job: &Job, span: &mut Span, whole: Option<&mpsc::Sender<(u64, B
     let sinking = Sink::open(to, &job.header, &span.name, span.landed, span.sent);
     // Only after a cut it is not known where the target begins.
     let (mut sink, mut feed) = if first {
-        let (sink, feed) = tokio::join!(sinking, Feed::open(from, &job.identity, span.begin, span.end, patience));
+        let (sink, feed) =
+            tokio::join!(sinking, Feed::open(from, &job.identity, span.begin, span.end, job.lane, patience));
         (sink?, feed?)
     } else {
         let sink = sinking.await?;
-        let feed = Feed::open(from, &job.identity, sink.at(), span.end, patience).await?;
+        let feed = Feed::open(from, &job.identity, sink.at(), span.end, job.lane, patience).await?;
         (sink, feed)
     };
     let back = span.sent - sink.at();

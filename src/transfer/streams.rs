@@ -21,7 +21,9 @@ use crate::remote::{Child, Exit, Piece, Session};
 /// Pieces that are read here, in bytes.
 const PIECE: u64 = 256 << 10;
 /// Pieces that wait for a thread of this machine.
-const WAITING: usize = 16;
+const WAITING: usize = 128;
+/// So many pieces of a file here are read ahead, on each stream.
+const AHEAD: usize = 4;
 /// So long a piece may take to be taken over before the link counts as dead.
 const STALL: Duration = Duration::from_secs(60);
 /// The slowest disk that is waited for where a source has to be read up to the first byte, in bytes a second.
@@ -103,12 +105,13 @@ impl Feed {
         identity: &str,
         from: u64,
         to: u64,
+        lane: Lane,
         patience: Duration,
     ) -> Result<Self, Failure> {
         let left = to - from;
         if end.is_here() {
             let path = path_here(end, Side::Source);
-            let (sender, pieces) = mpsc::channel(WAITING);
+            let (sender, pieces) = mpsc::channel(AHEAD);
             let failed = |error: std::io::Error| end.failed("the file could not be read", &error.to_string());
             let mut file =
                 std::fs::OpenOptions::new().read(true).custom_flags(no_follow()).open(path).map_err(failed)?;
@@ -116,7 +119,7 @@ impl Feed {
             thread("ferry-read", move || read_here(file, left, &sender))?;
             return Ok(Self::Here { end: end.clone(), pieces, left });
         }
-        let session = end.way().connect(Lane::Bulk).await?;
+        let session = end.way().connect(lane).await?;
         let mark = mark();
         let values = [("O", from.to_string()), ("L", left.to_string())];
         let mut child = session.open_root(&script(end, &mark, &values, "source_read")?).await?;
@@ -264,7 +267,7 @@ impl Sink {
                 .open(path_here(end, Side::Target))
                 .map_err(failed)?;
             file.seek(SeekFrom::Start(from)).map_err(failed)?;
-            let (pieces, taken) = mpsc::channel(WAITING * 8);
+            let (pieces, taken) = mpsc::channel(WAITING);
             let landed = Arc::new(AtomicU64::new(from));
             let position = Arc::clone(&landed);
             let thread = thread("ferry-write", move || write_here(&mut file, taken, &position))?;

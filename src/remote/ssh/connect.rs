@@ -52,6 +52,8 @@ pub enum Lane {
     Control,
     /// One stream of an archive: a window that fills a long link.
     Bulk,
+    /// One of several such streams, which fill the link together.
+    Strand,
 }
 
 impl Lane {
@@ -64,13 +66,17 @@ impl Lane {
     fn window(self, round_trip: Option<Duration>) -> u32 {
         const LEAST: u64 = 2 << 20;
         const MOST: u64 = 32 << 20;
+        // A window is memory here where what comes is taken away more slowly: each of eight may have this.
+        const SHARE: u64 = 4 << 20;
         const BYTES_A_MICROSECOND: u64 = 1250;
         let wanted = match (self, round_trip) {
             (Self::Control, _) => LEAST,
             (Self::Bulk, None) => MOST,
-            (Self::Bulk, Some(time)) => {
+            (Self::Strand, None) => SHARE,
+            (Self::Bulk | Self::Strand, Some(time)) => {
                 let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-                micros.saturating_mul(2 * BYTES_A_MICROSECOND).clamp(LEAST, MOST)
+                let most = if self == Self::Strand { SHARE } else { MOST };
+                micros.saturating_mul(2 * BYTES_A_MICROSECOND).clamp(LEAST, most)
             }
         };
         u32::try_from(wanted).unwrap_or(u32::MAX)
@@ -81,7 +87,7 @@ impl Lane {
     fn packet(self) -> u32 {
         match self {
             Self::Control => 32 << 10,
-            Self::Bulk => 65535,
+            Self::Bulk | Self::Strand => 65535,
         }
     }
 
@@ -90,7 +96,7 @@ impl Lane {
     fn waiting(self) -> usize {
         match self {
             Self::Control => 100,
-            Self::Bulk => 16,
+            Self::Bulk | Self::Strand => 16,
         }
     }
 }
@@ -403,7 +409,7 @@ async fn road(target: &Target, lane: Lane) -> Result<Road, Failure> {
     let reached = Box::pin(connect(hop, lane));
     let bastion = match lane {
         Lane::Control => target.hub.bastion(hop, reached).await,
-        Lane::Bulk => reached.await,
+        Lane::Bulk | Lane::Strand => reached.await,
     };
     let bastion = bastion.map_err(|failure| failure.on(&target.host).within(target.through()))?;
     let _door = target.hub.door(target).await;
@@ -1115,6 +1121,7 @@ mod tests {
         assert_eq!((window(50), window(800), window(4_200), window(80_000)), (2, 2, 10, 32));
         assert_eq!(Lane::Bulk.window(None), 32 << 20);
         assert_eq!(Lane::Bulk.window(Some(Duration::MAX)), 32 << 20);
+        assert_eq!(Lane::Strand.window(Some(Duration::MAX)), 4 << 20);
         assert_eq!(Lane::Control.window(Some(Duration::from_secs(1))), 2 << 20);
     }
 
