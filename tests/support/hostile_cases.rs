@@ -133,7 +133,7 @@ fn nonce(script: &str) -> String {
 
 /// The mark that the answers of a script begin with; the shell's own nonce is another.
 fn mark(script: &str) -> String {
-    let nonce = between(script, "\nn=", "\n");
+    let nonce = between(script, "\n_n=", "\n");
     let at =
         script.match_indices("@@").map(|(at, _)| at).find(|at| nonce.is_empty() || !script[*at..].starts_with(&nonce));
     let at = at.unwrap_or(script.len());
@@ -1580,7 +1580,7 @@ fn program() -> Vec<Case> {
         case("run: two ends that differ", Drive::Ferry(TWO), &["exit Some(8)"], |w| {
             let line = w.running()?;
             let script = w.shell(&line)?;
-            let nonce = between(&script, "\nn=", "\n");
+            let nonce = between(&script, "\n_n=", "\n");
             w.out(format!("{nonce} 0\n").as_bytes())?;
             w.err(format!("{nonce} 1\n").as_bytes())?;
             w.serve()

@@ -628,7 +628,7 @@ impl Wire {
 
     /// The end of a script: of the channel, or, where the script runs in a shell that stays open, as its loop tells it.
     pub fn done(&mut self, script: &str) -> io::Result<()> {
-        let nonce = between(script, "\nn=", "\n");
+        let nonce = between(script, "\n_n=", "\n");
         if nonce.starts_with("@@") {
             let end = format!("{nonce} 0\n");
             self.out(end.as_bytes())?;
