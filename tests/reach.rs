@@ -1040,8 +1040,7 @@ fn settings_of_ansible_lead_to_the_host_and_say_whom_to_become() {
 #[test]
 fn kerberos_and_pkcs11_are_named_with_the_way_round() {
     let desk = Desk::new();
-    let mut opts = Opts::default();
-    opts.sshd_lines = [
+    let sshd_lines = [
         "PubkeyAuthentication no",
         "GSSAPIAuthentication yes",
         "PasswordAuthentication no",
@@ -1049,7 +1048,7 @@ fn kerberos_and_pkcs11_are_named_with_the_way_round() {
     ]
     .map(str::to_owned)
     .to_vec();
-    let kerberos = RealNode::start(opts);
+    let kerberos = RealNode::start(Opts { sshd_lines, ..Opts::default() });
     let trust = pce::trusting(&kerberos.known_hosts_path);
     let expected = Expect {
         name: "Kerberos",
