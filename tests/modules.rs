@@ -720,7 +720,6 @@ async fn what_is_sent_passes_shellcheck() {
         }
         scripts.insert(argument);
     }
-    println!("{} scripts", scripts.len());
     assert!(scripts.len() > 30, "only {} scripts were seen", scripts.len());
     let mut wrong = Vec::new();
     for (number, script) in scripts.iter().enumerate() {
