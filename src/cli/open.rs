@@ -376,7 +376,9 @@ impl Opened {
         for (host, name) in hosts.iter().zip(names) {
             let made = Ok(()).and_then(|()| {
                 let mut vars = self.inventory.rendered_vars(&name, &self.extra)?;
-                passed_over.extend(crate::remote::reach::passed_over(&vars));
+                if self.verbose > 0 {
+                    passed_over.extend(crate::remote::reach::passed_over(&vars));
+                }
                 vars.insert("groups".to_owned(), self.inventory.groups_value().clone());
                 let way = self.reach.way(host, &vars).map_err(|failure| {
                     // The variable's name opens the sentence: its place is known to the inventory.
@@ -405,11 +407,8 @@ impl Opened {
                 Err(failure) => failures.push(failure),
             }
         }
-        if self.verbose > 0 {
-            let said: Vec<String> =
-                passed_over.iter().map(|(name, why)| format!("{name} is not used: {why}")).collect();
-            warn(&said);
-        }
+        let said: Vec<String> = passed_over.iter().map(|(name, why)| format!("{name} is not used: {why}")).collect();
+        warn(&said);
         match Failure::all(failures) {
             Some(failure) => Err(failure),
             None => Ok((ways, all)),

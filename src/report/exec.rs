@@ -179,7 +179,7 @@ impl Show {
     /// Columns of standard output or standard error: asked anew each time, windows are resized.
     fn width(&self, of_out: bool) -> usize {
         let term = if of_out { console::Term::stdout() } else { console::Term::stderr() };
-        if self.fits && term.is_term() { usize::from(term.size().1).max(render::NARROWEST) } else { usize::MAX }
+        if self.fits { super::columns(&term).max(render::NARROWEST) } else { usize::MAX }
     }
 
     /// Shows events until nothing more comes.

@@ -160,10 +160,14 @@ impl std::fmt::Debug for Sink {
     }
 }
 
+/// Columns of a terminal; where there is none the text may be as wide as it likes.
+fn columns(term: &console::Term) -> usize {
+    if term.is_term() { usize::from(term.size().1) } else { usize::MAX }
+}
+
 /// Columns of the terminal behind standard output; without one the text may be as wide as it likes.
 pub fn stdout_width() -> usize {
-    let term = console::Term::stdout();
-    if term.is_term() { usize::from(term.size().1) } else { usize::MAX }
+    columns(&console::Term::stdout())
 }
 
 /// Writes lines to standard output; at a terminal what is longer than it is wide goes on under it, two blanks in.
@@ -173,8 +177,7 @@ pub fn say(text: &str) {
 
 /// Writes lines to standard error, as [`say`] does.
 pub fn say_aside(text: &str) {
-    let term = console::Term::stderr();
-    Sink::stderr().put(&fitted(text, if term.is_term() { usize::from(term.size().1) } else { usize::MAX }));
+    Sink::stderr().put(&fitted(text, columns(&console::Term::stderr())));
 }
 
 fn fitted(text: &str, width: usize) -> String {

@@ -77,9 +77,7 @@ pub fn failure(failure: &Failure, width: usize, style: Style) -> Vec<String> {
 
 /// Tells a failure on standard error: for those that happen before a run exists.
 pub fn print_failure(what: &Failure, style: Style) {
-    let term = console::Term::stderr();
-    let width = if term.is_term() { usize::from(term.size().1) } else { usize::MAX };
-    Sink::stderr().lines(&failure(what, width, style));
+    Sink::stderr().lines(&failure(what, super::columns(&console::Term::stderr()), style));
 }
 
 /// What an exit code means, in product words.

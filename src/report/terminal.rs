@@ -38,11 +38,8 @@ pub fn spawn(window: Window, memory: Option<Memory>) -> std::io::Result<JoinHand
             Box::new(Calm { term: console::Term::buffered_stderr(), row_ended: AtomicBool::new(false) }),
             hz,
         );
-        let width = || {
-            // A terminal of its own for either: a pipe behind stdout wraps nothing.
-            let columns = |term: console::Term| if term.is_term() { usize::from(term.size().1) } else { usize::MAX };
-            (columns(console::Term::stdout()), columns(console::Term::stderr()))
-        };
+        // A terminal of its own for either: a pipe behind stdout wraps nothing.
+        let width = || (super::stdout_width(), super::columns(&console::Term::stderr()));
         let styles = (Style::stdout(), Style::stderr());
         let mut screen = Screen::new(target, (Sink::stdout(), Sink::stderr()), styles, Box::new(width));
         screen.memory = memory;

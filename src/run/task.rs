@@ -247,6 +247,11 @@ impl Runner<'_> {
         }
     }
 
+    /// Whether what the task says is hidden; also where `no_log` cannot be told.
+    fn hides(&self, cx: &Cx<'_>, scope: &Scope) -> bool {
+        self.setting(cx, scope, |common| common.no_log.as_ref()).unwrap_or(Some(true)).unwrap_or(false)
+    }
+
     fn count_of(&self, written: Option<&crate::playbook::Written>, scope: &Scope) -> Result<Option<f64>, Failure> {
         let Some(written) = written else { return Ok(None) };
         let value = self.shared.templater.render_value(&written.value, Some(&written.place), scope)?;
@@ -406,8 +411,7 @@ impl Runner<'_> {
                 failed = failed.or(ending.failure.clone());
             }
             notify = notify.or(ending.notify.take());
-            let quiet =
-                self.setting(cx, &scope, |common| common.no_log.as_ref()).unwrap_or(Some(true)).unwrap_or(false);
+            let quiet = self.hides(cx, &scope);
             hidden |= quiet || ending.shown.contains_key("censored");
             if let Some(diff) = ending.result.get("diff") {
                 diffs.push(diff.clone());
@@ -515,8 +519,7 @@ impl Runner<'_> {
                 ending.result.insert("ignore_unreachable".to_owned(), json!(true));
             }
         }
-        let no_log = self.setting(cx, scope, |common| common.no_log.as_ref()).unwrap_or(Some(true)).unwrap_or(false);
-        let no_log = no_log || ending.result.get("_ansible_no_log") == Some(&json!(true));
+        let no_log = self.hides(cx, scope) || ending.result.get("_ansible_no_log") == Some(&json!(true));
         if no_log && ending.outcome != Outcome::Skipped {
             ending.shown = censored(&ending.result);
             ending.message.clear();
@@ -962,7 +965,7 @@ impl Runner<'_> {
         };
         let delay = self.count_of(task.delay.as_ref(), &scope)?.unwrap_or(5.0).clamp(0.0, 86_400.0);
         let mut attempt = 1;
-        let quiet = self.setting(cx, &scope, |common| common.no_log.as_ref()).unwrap_or(Some(true)).unwrap_or(false);
+        let quiet = self.hides(cx, &scope);
         loop {
             let (mut ending, after) = self.once(cx, &scope, (tries > 1).then_some(attempt)).await?;
             if tries <= 1 {
@@ -1412,8 +1415,7 @@ impl Runner<'_> {
                 Ok(None) => {}
                 Ok(Some(condition)) => {
                     let mut result = skipped("Conditional result was False", Some(&condition));
-                    let quiet =
-                        self.setting(cx, &turn, |common| common.no_log.as_ref()).unwrap_or(Some(true)).unwrap_or(false);
+                    let quiet = self.hides(cx, &turn);
                     let label = if quiet { HIDDEN.to_owned() } else { item.label };
                     if !quiet {
                         result.insert(item.var.clone(), item.value.clone());

@@ -912,20 +912,17 @@ pub(super) struct Whole {
 impl Whole {
     pub(super) fn start() -> Result<Self, Failure> {
         let (pieces, mut taken) = mpsc::channel::<(u64, Bytes)>(64);
-        let thread = std::thread::Builder::new()
-            .name("ferry-hash".to_owned())
-            .spawn(move || {
-                let mut hasher = Hasher::new();
-                while let Some((at, piece)) = taken.blocking_recv() {
-                    // After a cut some come twice.
-                    let known = usize::try_from(hasher.bytes().saturating_sub(at)).unwrap_or(usize::MAX);
-                    if at <= hasher.bytes() {
-                        hasher.update(piece.get(known.min(piece.len())..).unwrap_or_default());
-                    }
+        let thread = super::thread("ferry-hash", move || {
+            let mut hasher = Hasher::new();
+            while let Some((at, piece)) = taken.blocking_recv() {
+                // After a cut some come twice.
+                let known = usize::try_from(hasher.bytes().saturating_sub(at)).unwrap_or(usize::MAX);
+                if at <= hasher.bytes() {
+                    hasher.update(piece.get(known.min(piece.len())..).unwrap_or_default());
                 }
-                hasher
-            })
-            .map_err(|error| Failure::new(Kind::Failed, "could not start a thread").saw(error.to_string()))?;
+            }
+            hasher
+        })?;
         Ok(Self { pieces, thread })
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::ends::{End, mark, meant, script};
 use super::prove::{Landed, Side, path_here};
+use super::thread;
 use crate::failure::{Failure, Kind};
 use crate::remote::ssh::connect::Lane;
 use crate::remote::{Child, Exit, Piece, Session};
@@ -206,16 +207,6 @@ impl Feed {
 
 fn no_follow() -> i32 {
     i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0)
-}
-
-fn thread<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<std::thread::JoinHandle<T>, Failure> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work)
-        .map_err(|error| Failure::new(Kind::Failed, "could not start a thread").saw(error.to_string()))
 }
 
 fn read_here(file: std::fs::File, mut left: u64, to: &mpsc::Sender<std::io::Result<Vec<u8>>>) {
