@@ -422,6 +422,10 @@ async fn cut_anywhere_it_arrives_and_little_is_sent_again() {
     put(&pair.a, "/var/lib/x/source", &content);
     let rounds = if long() { 334 } else { 5 };
     let (mut cuts, mut happened) = (0, 0);
+    let began = std::time::Instant::now();
+    // Bytes that a transfer sent again, for each of its cuts, in KiB: how many transfers had up to so many.
+    let mut again: std::collections::BTreeMap<u64, u32> = std::collections::BTreeMap::new();
+    let (mut transfers, mut most) = (0, 0);
     for round in 0..rounds {
         let local = dir.path().join(format!("down-{round}"));
         let remote = format!("/var/lib/x/arrived-{round}");
@@ -467,13 +471,21 @@ async fn cut_anywhere_it_arrives_and_little_is_sent_again() {
                 moved.sent_again,
                 moved.cuts
             );
+            if let Some(each) = moved.sent_again.checked_div(u64::from(moved.cuts)) {
+                *again.entry(each.div_ceil(1024).next_power_of_two()).or_default() += 1;
+                most = most.max(each);
+            }
+            transfers += 1;
             cuts += moved.cuts;
             happened += after - before;
         }
         let _ = std::fs::remove_file(&local);
         pair.b.exec_in("rm -f /var/lib/x/arrived*");
     }
-    println!("{happened} cuts made, {cuts} of them while a stream ran");
+    println!(
+        "{transfers} transfers, {happened} cuts made, {cuts} of them while a stream ran, in {:.0} s; sent again for a cut: {most} bytes at most, by KiB {again:?}",
+        began.elapsed().as_secs_f64()
+    );
     assert!(happened >= rounds, "{happened} cuts");
     assert!(String::from_utf8(pair.b.exec_in("ls -A /var/lib/x").stdout).unwrap().is_empty());
 }

@@ -20,6 +20,7 @@ mod kept;
 mod prove;
 pub mod push;
 mod slab;
+pub mod straight;
 mod streams;
 mod tree;
 
