@@ -173,7 +173,7 @@ say 'done' "$s" "$t"
 /// What cannot be finished is not left in the way.
 const DROP: &str = r#"
 alone
-if [ ! -L "$d" ] && [ ! -L "$p" ] && [ -f "$p" ]; then rm -f "$p"; fi
+if [ ! -L "$d" ] && [ ! -L "$p" ] && [ -f "$p" ]; then rm -f "$p"; rmdir "$d" 2>/dev/null || :; fi
 say gone
 "#;
 
