@@ -46,7 +46,7 @@ async fn collect(world: &World, amv: bool) -> Result<Done, Failure> {
         (job, point.open_archive(file)?)
     };
     // What an AMV archive must contain nobody has written down.
-    let required = if amv { Vec::new() } else { required(world, &job.host) };
+    let required = if amv { Vec::new() } else { world.words(&job.host, "pce_required_members") };
     let pull = Pull {
         host: job.host.clone(),
         source: job.meta.archive.clone(),
@@ -161,15 +161,4 @@ async fn collect(world: &World, amv: bool) -> Result<Done, Failure> {
     }
     drop(work);
     Ok(Done::changed(message, result))
-}
-
-/// `pce_required_members`.
-pub(super) fn required(world: &World, host: &str) -> Vec<String> {
-    match world.vars.get(host).and_then(|vars| vars.get("pce_required_members")) {
-        Some(serde_json::Value::Array(names)) => {
-            names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
-        }
-        Some(serde_json::Value::String(name)) => vec![name.clone()],
-        _ => Vec::new(),
-    }
 }
