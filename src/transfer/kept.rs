@@ -85,7 +85,8 @@ fn start(
     let (to_hasher, hasher) = taking("ferry-hash", hash)?;
     let key = key.clone();
     let (to_writer, writer) = taking("ferry-write", move |pieces| {
-        write(writer, present, total, &key, pieces).map_err(|error| local("could not write the volumes of", &path, &error))
+        write(writer, present, total, &key, pieces)
+            .map_err(|error| local("could not write the volumes of", &path, &error))
     })?;
     let rereader = thread("ferry-reread", move || {
         volume::prove(&asked).map_err(|error| local("could not read back", &again, &error))
