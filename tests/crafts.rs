@@ -832,15 +832,8 @@ fn an_nfs_backup_tells_what_changed_and_what_it_left_out() {
     };
     let prod = pce::Cluster::start_as(&desk, "prod", 1, &opts, |_| ());
     let mut inventory = inventory_of(&desk, &[&prod], &[], |_| Vec::new());
-    inventory += "    nfs:\n      vars: { pce_nfs_export: /srv/nfs }\n      hosts: { prod-1: {} }\n";
+    inventory += "    nfs:\n      vars: { pce_nfs_export: /srv/nfs, pce_nfs_exclude: ['*.tmp', ./cache] }\n      hosts: { prod-1: {} }\n";
     desk.put("inventory.yml", &inventory);
-    // The operator's own copy of the playbook names what is not wanted.
-    let playbook = std::fs::read_to_string("playbooks/backup.yml").unwrap();
-    let wanted = "              nfs_backup:\n";
-    assert!(playbook.contains(wanted));
-    let changed = format!("{wanted}                exclude: ['*.tmp', ./cache]\n");
-    std::fs::create_dir(desk.at("playbooks")).unwrap();
-    std::fs::write(desk.at("playbooks/backup.yml"), playbook.replace(wanted, &changed)).unwrap();
 
     let stop = AtomicBool::new(false);
     let out = std::thread::scope(|scope| {
@@ -881,6 +874,21 @@ fn an_nfs_backup_tells_what_changed_and_what_it_left_out() {
         serde_json::from_slice(&std::fs::read(point.join("manifest.json")).unwrap()).unwrap();
     let text = manifest.to_string();
     assert!(text.contains("changed while they were read") && text.contains("*.tmp"), "{manifest:#}");
+
+    // What the operator's own copy of the playbook names goes before what the inventory names.
+    let playbook = std::fs::read_to_string("playbooks/backup.yml").unwrap();
+    let wanted = "              nfs_backup:\n";
+    assert!(playbook.contains(wanted));
+    let changed = format!("{wanted}                exclude: [calm.log]\n");
+    std::fs::create_dir(desk.at("playbooks")).unwrap();
+    std::fs::write(desk.at("playbooks/backup.yml"), playbook.replace(wanted, &changed)).unwrap();
+    let out = desk.run(&["backup", "prod", "--only", "nfs", "--output", "plain", "--waive", SPACE]);
+    assert_eq!(out.status.code(), Some(0), "{}", said(&out));
+    let newer = std::fs::read_dir(&shelf).unwrap().flatten().map(|entry| entry.path());
+    let newer = newer.filter(|path| *path != point).find(|path| path.join("nfs.tar.gz").exists()).unwrap();
+    let members = std::process::Command::new("tar").arg("-tzf").arg(newer.join("nfs.tar.gz")).output().unwrap();
+    let members = String::from_utf8_lossy(&members.stdout).into_owned();
+    assert!(members.contains("./cache/unwanted") && !members.contains("./calm.log"), "{members}");
 }
 
 // ── hooks, schedules ──

@@ -52,7 +52,7 @@ async fn collect(world: &World, amv: bool) -> Result<Done, Failure> {
         }
     };
     // What an AMV archive must contain nobody has written down.
-    let required = if amv { Vec::new() } else { required(world, &job.host) };
+    let required = if amv { Vec::new() } else { world.words(&job.host, "pce_required_members") };
     let pulled = match &part {
         Some(part) => bring_here(world, &job, file, part, required).await,
         None => straight::bring(world, &job, file, amv, required).await.map(|landed| landed.arrived),
@@ -184,15 +184,4 @@ async fn bring_here(
         }
     })
     .await
-}
-
-/// `pce_required_members`.
-pub(super) fn required(world: &World, host: &str) -> Vec<String> {
-    match world.vars.get(host).and_then(|vars| vars.get("pce_required_members")) {
-        Some(serde_json::Value::Array(names)) => {
-            names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
-        }
-        Some(serde_json::Value::String(name)) => vec![name.clone()],
-        _ => Vec::new(),
-    }
 }

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::archive_collect::{AMV_FILE, FILE, required};
+use super::archive_collect::{AMV_FILE, FILE};
 use super::gravity_backup::{already_sealed, remove_from_node};
 use super::{Done, OurJob, World, straight};
 use crate::catalog::{
@@ -71,7 +71,7 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
     }
     let mut archives = Vec::new();
     if let (Some(arrived), Some(job)) = (&work.arrived, &work.job) {
-        let required = required(world, &job.host);
+        let required = world.words(&job.host, "pce_required_members");
         let mut archive = archive_of("gravity", ArchiveKind::Gravity, FILE, arrived, job, &work.history, &required)?;
         if let Some(point) = &work.point {
             wrap(point, &mut archive);

@@ -462,6 +462,15 @@ impl World {
         }
     }
 
+    /// A host's variable as a list of texts; one text is a list of one.
+    pub fn words(&self, host: &str, name: &str) -> Vec<String> {
+        match self.vars.get(host).and_then(|vars| vars.get(name)) {
+            Some(Value::Array(items)) => items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect(),
+            Some(Value::String(text)) => vec![text.clone()],
+            _ => Vec::new(),
+        }
+    }
+
     /// A host's variable as true or false; false when it is not set.
     pub fn flag(&self, host: &str, name: &str) -> bool {
         matches!(self.var(host, name).map(|word| word.to_lowercase()).as_deref(), Some("true" | "yes" | "on" | "1"))

@@ -17,7 +17,10 @@ use bytes::{Buf as _, Bytes};
 use tokio::sync::mpsc;
 
 use super::push::{Local, Push};
-use super::{Arrived, Source, Thread, Trouble, changed, node_digest, parse_source, stream_script, taking, walk_pieces};
+use super::{
+    Arrived, NodeDigest, Source, Thread, Trouble, changed, node_digest, parse_source, stream_script, taking,
+    walk_pieces,
+};
 use crate::archive::{Fault, Walk};
 use crate::digest::Sha256;
 use crate::failure::{Failure, Kind};
@@ -141,8 +144,8 @@ pub(super) struct Far {
     to_walker: Option<mpsc::Sender<Bytes>>,
     walker: Option<Thread<Result<Walk, Fault>>>,
     walk: Option<Walk>,
-    digesting: Option<tokio::task::JoinHandle<Result<Option<(String, Sha256)>, Failure>>>,
-    node_digest: Option<Option<(String, Sha256)>>,
+    digesting: Option<tokio::task::JoinHandle<Result<Option<(String, NodeDigest)>, Failure>>>,
+    node_digest: Option<Option<(String, NodeDigest)>>,
     began: Instant,
     trouble: Option<Trouble>,
 }
@@ -173,6 +176,8 @@ impl Far {
             from.1.clone(),
             order.from.clone(),
             order.source.clone(),
+            // Whether the target has the same bytes is told by SHA-256, which it makes as well.
+            None,
             order.patience,
         ));
         Ok(Self {
@@ -388,7 +393,7 @@ impl Far {
             self.node_digest = Some(digest?);
         }
         match &self.node_digest {
-            Some(Some((tool, digest))) if *digest != streamed => {
+            Some(Some((tool, digest))) if *digest != NodeDigest::Sha256(streamed) => {
                 let failure =
                     Failure::new(Kind::Failed, "the source's digest is not that of the bytes that came from it")
                         .on(&self.order.from)
