@@ -92,6 +92,7 @@ pub const KNOWN: &[Known] = &[
     known("pce_amv_restore_answer", VarKind::Text, "answer to the script's question; y"),
     known("pce_nfs_export", VarKind::AbsolutePath, "exported directory on a host of group nfs"),
     known("pce_nfs_every", VarKind::Duration, "how often NFS is backed up; 1d"),
+    known("pce_nfs_exclude", VarKind::Words, "patterns of tar for what is left out of the NFS archive"),
     known("pce_certificate_source", VarKind::Text, "where the platform certificate's private key is kept"),
     known("pce_drill_ok", VarKind::Bool, "this cluster may be overwritten by a drill; false"),
     known("pce_gravity", VarKind::AbsolutePath, "the gravity program; /usr/bin/gravity"),

@@ -151,9 +151,10 @@ async fn save(world: &World, args: &Map<String, Value>, host: &str, dir: String)
     if !opened {
         open_point(world, &id).await?;
     }
+    // What the playbook says goes before what the inventory says, as with any argument.
     let exclude: Vec<String> = match args.get("exclude") {
         Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        _ => Vec::new(),
+        _ => world.words(host, "pce_nfs_exclude"),
     };
     let order = Export { host: host.to_owned(), dir: dir.clone(), exclude: exclude.clone() };
     let started = jiff::Timestamp::now();

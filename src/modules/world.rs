@@ -223,6 +223,8 @@ pub struct Work {
     pub log_sha256: Option<Sha256>,
     /// The archive as it arrived.
     pub arrived: Option<crate::transfer::Arrived>,
+    /// Archives that lie at the target of a migration instead of here, by their name in the point.
+    pub landed: BTreeMap<String, super::straight::OnTarget>,
     /// The sealed point.
     pub sealed: Option<crate::catalog::Point>,
     /// Gravity's status afterwards, redacted.
@@ -279,8 +281,13 @@ pub struct Works {
 }
 
 impl Works {
-    fn at_source(&self) -> bool {
+    pub(super) fn at_source(&self) -> bool {
         self.at_source.load(Ordering::SeqCst)
+    }
+
+    /// Gives the turn to a migration's source, or to its target, for a part of a step that is about both.
+    pub(super) fn turn(&self, to_source: bool) {
+        self.at_source.store(to_source, Ordering::SeqCst);
     }
 
     fn current(&self) -> &tokio::sync::Mutex<Work> {
@@ -455,6 +462,15 @@ impl World {
         }
     }
 
+    /// A host's variable as a list of texts; one text is a list of one.
+    pub fn words(&self, host: &str, name: &str) -> Vec<String> {
+        match self.vars.get(host).and_then(|vars| vars.get(name)) {
+            Some(Value::Array(items)) => items.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect(),
+            Some(Value::String(text)) => vec![text.clone()],
+            _ => Vec::new(),
+        }
+    }
+
     /// A host's variable as true or false; false when it is not set.
     pub fn flag(&self, host: &str, name: &str) -> bool {
         matches!(self.var(host, name).map(|word| word.to_lowercase()).as_deref(), Some("true" | "yes" | "on" | "1"))
@@ -592,7 +608,7 @@ impl World {
     /// # Errors
     /// [`Kind::Refused`] when they are not all of one cluster of a migration.
     pub fn turn_to(&self, hosts: &[String]) -> Result<(), Failure> {
-        self.work.at_source.store(self.are_source(hosts)?, Ordering::SeqCst);
+        self.work.turn(self.are_source(hosts)?);
         Ok(())
     }
 

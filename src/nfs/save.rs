@@ -347,7 +347,7 @@ pub async fn save_kept(
             .on(&export.host)
             .saw(format!("exit code {code}; {}", said.other.join("; ")))
             .why("what tar could not read is not in the archive")
-            .mend("mend it there, or leave it out: exclude of nfs_backup in the playbook"));
+            .mend("mend it there, or leave it out: name it in pce_nfs_exclude"));
     }
     let path = destination.to_owned();
     let (walk, same) = match walked {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::slab::Pool;
-use super::{Far, Order, PIECE, Pipe, Source, Trouble, hash, local, note_path, taking, thread, walk_pieces};
+use super::{Far, Order, PIECE, Pipe, Source, Trouble, gmac, hash, local, note_path, taking, thread, walk_pieces};
 use crate::digest::Sha256;
 use crate::failure::{Failure, Kind};
 use crate::volume::{self, Journal, Keep, Left, Reader, Volume, Writer};
@@ -52,7 +52,7 @@ pub(super) async fn begin(
         plain_bytes: *bytes,
     }));
     let mut again = Reader::new(folder, &all, keep.recipients.is_some(), keep.identities.clone());
-    let mut pipe = start(pull, keep, &archive, source, seen.bytes, left)?;
+    let mut pipe = start(pull, keep, &archive, source, seen.bytes, left, &far.key)?;
     while pipe.received < present {
         let mut slab = pipe.slab();
         let length = slab.room().len().min(usize::try_from(present - pipe.received).unwrap_or(usize::MAX));
@@ -74,6 +74,7 @@ fn start(
     source: serde_json::Value,
     total: u64,
     left: Left,
+    key: &gmac::Key,
 ) -> Result<Pipe, Failure> {
     let (steps, asked) = std::sync::mpsc::channel();
     let present = left.plain_bytes();
@@ -82,8 +83,10 @@ fn start(
     let writer = Writer::begin(&path, archive, source, keep, left, Some(total), steps)
         .map_err(|error| local("could not write", &path, &error))?;
     let (to_hasher, hasher) = taking("ferry-hash", hash)?;
+    let key = key.clone();
     let (to_writer, writer) = taking("ferry-write", move |pieces| {
-        write(writer, present, total, pieces).map_err(|error| local("could not write the volumes of", &path, &error))
+        write(writer, present, total, &key, pieces)
+            .map_err(|error| local("could not write the volumes of", &path, &error))
     })?;
     let rereader = thread("ferry-reread", move || {
         volume::prove(&asked).map_err(|error| local("could not read back", &again, &error))
@@ -105,15 +108,23 @@ fn start(
 
 /// Writes what no volume has yet. The last volume is closed only behind the last byte: a stream that ended
 /// before leaves it to the next attempt.
-fn write(mut to: Writer, present: u64, total: u64, mut pieces: mpsc::Receiver<Bytes>) -> std::io::Result<()> {
+fn write(
+    mut to: Writer,
+    present: u64,
+    total: u64,
+    key: &gmac::Key,
+    mut pieces: mpsc::Receiver<Bytes>,
+) -> std::io::Result<gmac::Share> {
     let mut at = 0;
+    let mut whole = gmac::Running::new(key);
     while let Some(piece) = pieces.blocking_recv() {
         let skip = usize::try_from(present.saturating_sub(at)).unwrap_or(usize::MAX).min(piece.len());
         to.write_all(piece.get(skip..).unwrap_or_default())?;
+        whole.update(&piece)?;
         at += piece.len() as u64;
     }
     if at == total {
         to.finish()?;
     }
-    Ok(())
+    Ok(whole.share()?)
 }

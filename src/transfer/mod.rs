@@ -7,19 +7,21 @@
 //! The way of a byte: bulk connection, on a thread of its own (`apart`) → pieces (`slab`) → a thread that hashes, one that
 //! writes (`disk`) and one that walks, through bounded queues, so that memory is constant and a slow disk slows the
 //! source. One more thread syncs and re-reads the destination behind the writer, part by part: that is the only second
-//! pass. What it reads is held against the tags of what was written (`echo`).
+//! pass. What it reads is held against the tags of what was written (`gmac`); the same tags together are what the node's own proof of
+//! its file is held against.
 
 mod apart;
 mod authorized;
 pub mod carry;
 pub mod direct;
 mod disk;
-mod echo;
 pub mod ends;
+mod gmac;
 mod kept;
 mod prove;
 pub mod push;
 mod slab;
+pub mod straight;
 mod streams;
 mod tree;
 
@@ -51,6 +53,8 @@ const WAITING: usize = 8;
 const SLOWEST: u64 = 20 << 20;
 /// So many bytes that were written are synced and re-read together at the least.
 const PART: u64 = 16 << 20;
+/// What is here of an archive that is not whole ends behind so many bytes, or twice, three times as many.
+const BLOCK: usize = 16;
 /// How often whoever waits hears how far it is.
 const TELLING: Duration = Duration::from_millis(100);
 
@@ -104,9 +108,10 @@ impl std::ops::Deref for Order {
 pub struct Arrived {
     /// The source as it was before and after.
     pub source: Source,
-    /// Equal in the stream, re-read from the destination and, where the node has a tool, on the node.
+    /// Of the stream. What was re-read from the destination, and where the node has a tool what the node read of its own
+    /// file, is equal to the stream by this digest or by a keyed one (GMAC).
     pub sha256: Sha256,
-    /// The tool that made the node's digest; `None` when the node has none.
+    /// What made the node's digest: `openssl (GMAC)`, `openssl` or `sha256sum`, the latter two SHA-256; `None` when the node has none.
     pub node_digest: Option<String>,
     /// What the walk found; `None` when it was switched off.
     pub walk: Option<Walk>,
@@ -212,10 +217,17 @@ async fn once(
     began: Instant,
     resumed_at: &mut u64,
 ) -> Result<Arrived, Trouble> {
-    let mut digesting =
-        tokio::spawn(node_digest(way.clone(), control.clone(), pull.host.clone(), pull.source.clone(), pull.patience));
-    let result = fetch_apart(way, pull, progress, began, resumed_at).await;
-    let (mut arrived, streamed) = match result {
+    let key = gmac::Key::new().map_err(|error| Failure::new(Kind::Bug, error.to_string()))?;
+    let mut digesting = tokio::spawn(node_digest(
+        way.clone(),
+        control.clone(),
+        pull.host.clone(),
+        pull.source.clone(),
+        Some(key.clone()),
+        pull.patience,
+    ));
+    let result = fetch_apart(way, pull, &key, progress, began, resumed_at).await;
+    let (mut arrived, tag) = match result {
         Ok(done) => done,
         Err(trouble) => {
             digesting.abort();
@@ -238,6 +250,10 @@ async fn once(
         }
     };
     if let Some((tool, digest)) = on_node {
+        let streamed = match digest {
+            NodeDigest::Sha256(_) => NodeDigest::Sha256(arrived.sha256),
+            NodeDigest::Gmac(_) => NodeDigest::Gmac(tag),
+        };
         if digest != streamed {
             return Err(Trouble::Differs(
                 Failure::new(Kind::Failed, "the node's digest is not that of the bytes that arrived")
@@ -253,23 +269,31 @@ async fn once(
     Ok(arrived)
 }
 
-/// How far a transfer is, for whoever shows it.
-#[derive(Default)]
+/// What a transfer is proved by, and how far it is, for whoever shows it.
 struct Far {
+    key: gmac::Key,
     here: AtomicU64,
     total: AtomicU64,
     resumed_at: AtomicU64,
+}
+
+impl Far {
+    fn new(key: &gmac::Key) -> Self {
+        let [here, total, resumed_at] = [const { AtomicU64::new(0) }; 3];
+        Self { key: key.clone(), here, total, resumed_at }
+    }
 }
 
 /// [`fetch`] on a thread of its own.
 async fn fetch_apart(
     way: &Way,
     pull: &Order,
+    key: &gmac::Key,
     progress: &mut impl FnMut(u64, u64),
     began: Instant,
     resumed_at: &mut u64,
-) -> Result<(Arrived, Sha256), Trouble> {
-    let far = Arc::new(Far::default());
+) -> Result<(Arrived, gmac::Tag), Trouble> {
+    let far = Arc::new(Far::new(key));
     let work = {
         let (way, pull, far) = (way.clone(), pull.clone(), Arc::clone(&far));
         move || async move { fetch(&way, &pull, &far, began).await }
@@ -297,7 +321,7 @@ async fn fetch_apart(
     }
 }
 
-async fn fetch(way: &Way, pull: &Order, far: &Far, began: Instant) -> Result<(Arrived, Sha256), Trouble> {
+async fn fetch(way: &Way, pull: &Order, far: &Far, began: Instant) -> Result<(Arrived, gmac::Tag), Trouble> {
     let mut here: Option<Pipe> = None;
     let mut source: Option<Source> = None;
     let mut cuts = 0;
@@ -344,7 +368,7 @@ async fn fetch(way: &Way, pull: &Order, far: &Far, began: Instant) -> Result<(Ar
         started_over: false,
         took: began.elapsed(),
     };
-    Ok((arrived, ended.streamed))
+    Ok((arrived, far.key.whole(ended.share)))
 }
 
 /// A walker or writer that stopped makes the queue fail: its own word is the reason.
@@ -498,6 +522,10 @@ async fn stream(
         // After the wait for a disk here, which is no silence of the host.
         heard = tokio::time::Instant::now();
     }
+    if pipe.received + (slab.len() as u64) < known.bytes {
+        // It goes on where a block of the tags begins.
+        slab.holds(slab.len() - slab.len() % BLOCK);
+    }
     if slab.len() > 0 {
         pipe.give(slab.freeze()).await?;
         far.here.store(pipe.received, Ordering::Relaxed);
@@ -575,15 +603,18 @@ async fn begin(
         .write(true)
         .open(&destination)
         .map_err(|error| local("could not open", &destination, &error))?;
-    let present = file.metadata().map_err(|error| local("could not look at", &destination, &error))?.len();
+    let mut present = file.metadata().map_err(|error| local("could not look at", &destination, &error))?.len();
     let resume = noted == Some(seen) && present <= seen.bytes;
-    if !resume {
+    if resume && present < seen.bytes {
+        present -= present % BLOCK as u64;
+        file.set_len(present).map_err(|error| local("could not shorten", &destination, &error))?;
+    } else if !resume {
         file.set_len(0).map_err(|error| local("could not empty", &destination, &error))?;
         let json = serde_json::to_vec(&seen).map_err(|error| Failure::new(Kind::Bug, error.to_string()))?;
         write_synced(&note, &json).map_err(|error| local("could not write", &note, &error))?;
     }
     far.total.store(seen.bytes, Ordering::Release);
-    let mut pipe = Pipe::start(&destination, pull.required.clone(), pull.walk)?;
+    let mut pipe = Pipe::start(&destination, &far.key, pull.required.clone(), pull.walk)?;
     if resume {
         // What an earlier attempt left goes through the same hash and walk first.
         let unread = |error: std::io::Error| local("could not read", &destination, &error);
@@ -610,19 +641,48 @@ fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// The digest that the node itself makes, by the fastest tool it has. Asked anew when the connection is lost.
+/// A digest that a node made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NodeDigest {
+    Sha256(Sha256),
+    Gmac(gmac::Tag),
+}
+
+impl std::fmt::Display for NodeDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sha256(digest) => digest.fmt(f),
+            Self::Gmac(tag) => tag.fmt(f),
+        }
+    }
+}
+
+/// The digest that the node itself makes, by the fastest tool it has; SHA-256 without a key for another one. Asked anew when the connection is lost.
 async fn node_digest(
     way: Way,
     control: Session,
     host: String,
     source: String,
+    key: Option<gmac::Key>,
     patience: Duration,
-) -> Result<Option<(String, Sha256)>, Failure> {
+) -> Result<Option<(String, NodeDigest)>, Failure> {
     let file = quote(&source).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
     let mark = format!("@@{:032x}", rand::random::<u128>());
+    let keyed = key.map_or_else(
+        || "false".to_owned(),
+        |key| {
+            let (hex, nonce) = key.words();
+            format!(
+                "command -v openssl >/dev/null 2>&1 \\\n\
+                 && d=$(openssl mac -cipher AES-128-GCM -macopt hexkey:{hex} -macopt hexiv:{nonce} GMAC < \"$f\" 2>/dev/null) \\\n\
+                 && [ ${{#d}} = 32 ]"
+            )
+        },
+    );
     let script = format!(
         "f={file}\n\
-         if command -v openssl >/dev/null 2>&1 && d=$(openssl dgst -sha256 -r < \"$f\" 2>/dev/null); then t=openssl\n\
+         if {keyed}; then t=gmac\n\
+         elif command -v openssl >/dev/null 2>&1 && d=$(openssl dgst -sha256 -r < \"$f\" 2>/dev/null); then t=openssl\n\
          elif command -v sha256sum >/dev/null 2>&1 && d=$(sha256sum < \"$f\"); then t=sha256sum\n\
          else t=none d=none; fi\n\
          printf '%s %s %s\\n' {mark} \"$t\" \"${{d%% *}}\""
@@ -659,9 +719,14 @@ async fn node_digest(
             Err(failure) => return Err(failure.on(&host)),
         };
         let mut words = text.lines().find_map(|line| line.strip_prefix(&mark)).unwrap_or_default().split_whitespace();
-        return match (words.next(), words.next().map(str::parse)) {
+        return match (words.next(), words.next()) {
             (Some("none"), _) => Ok(None),
-            (Some(tool), Some(Ok(digest))) => Ok(Some((tool.to_owned(), digest))),
+            (Some("gmac"), Some(tag)) if let Ok(tag) = tag.parse() => {
+                Ok(Some(("openssl (GMAC)".to_owned(), NodeDigest::Gmac(tag))))
+            }
+            (Some(tool @ ("openssl" | "sha256sum")), Some(digest)) if let Ok(digest) = digest.parse() => {
+                Ok(Some((tool.to_owned(), NodeDigest::Sha256(digest))))
+            }
             _ => Err(Failure::new(Kind::Failed, "the node's digest could not be read")
                 .on(&host)
                 .saw(text.chars().take(200).collect::<String>())),
@@ -672,6 +737,8 @@ async fn node_digest(
 /// What the threads found when all bytes had passed.
 struct Ended {
     streamed: Sha256,
+    /// What the stream was to the tag of the whole.
+    share: gmac::Share,
     /// Where the first piece begins that the disk gave back as something else.
     differs_at: Option<u64>,
     walk: Option<Walk>,
@@ -687,7 +754,7 @@ struct Pipe {
     to_writer: Option<mpsc::Sender<Bytes>>,
     to_walker: Option<mpsc::Sender<Bytes>>,
     hasher: Thread<Sha256>,
-    writer: Thread<Result<(), Failure>>,
+    writer: Thread<Result<gmac::Share, Failure>>,
     rereader: Thread<Result<Option<u64>, Failure>>,
     walker: Option<Thread<Result<Walk, Fault>>>,
 }
@@ -709,18 +776,17 @@ fn thread<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'stat
 }
 
 impl Pipe {
-    fn start(destination: &Path, required: Vec<String>, walk: bool) -> Result<Self, Failure> {
+    fn start(destination: &Path, key: &gmac::Key, required: Vec<String>, walk: bool) -> Result<Self, Failure> {
         let open = |write| Disk::open(destination, write).map_err(|error| local("could not open", destination, &error));
         let (mut to, mut from) = (open(true)?, open(false)?);
         let present = to.length().map_err(|error| local("could not look at", destination, &error))?;
         let (written, parts) = std::sync::mpsc::channel();
         let path: Arc<Path> = Arc::from(destination);
         let write_path = Arc::clone(&path);
-        let echo = echo::Echo::new().map_err(|error| Failure::new(Kind::Bug, error.to_string()))?;
-        let again = echo.clone();
+        let (key, again) = (key.clone(), key.clone());
         let (to_hasher, hasher) = taking("ferry-hash", hash)?;
         let (to_writer, writer) = taking("ferry-write", move |pieces| {
-            write(&mut to, present, pieces, &written, &echo)
+            write(&mut to, present, pieces, &written, &key)
                 .map_err(|error| local("could not write", &write_path, &error))
         })?;
         let rereader = thread("ferry-reread", move || {
@@ -768,10 +834,10 @@ impl Pipe {
             Some(walker) => Some(walker.join().map_err(|_| broken())?.map_err(Trouble::NotWhole)?),
             None => None,
         };
-        self.writer.join().map_err(|_| broken())??;
+        let share = self.writer.join().map_err(|_| broken())??;
         let streamed = self.hasher.join().map_err(|_| broken())?;
         let differs_at = self.rereader.join().map_err(|_| broken())??;
-        Ok(Ended { streamed, differs_at, walk })
+        Ok(Ended { streamed, share, differs_at, walk })
     }
 
     /// The word of the thread that stopped early, if one did: a walker that has nothing to
@@ -808,7 +874,7 @@ fn hash(mut pieces: mpsc::Receiver<Bytes>) -> Sha256 {
 }
 
 /// A part of the destination that was written: its pieces in order, each with its length.
-type Part = Vec<(usize, echo::Tag)>;
+type Part = Vec<(usize, gmac::Tag)>;
 
 /// Writes; what is already there (`present` bytes of an earlier attempt) is passed by.
 fn write(
@@ -816,16 +882,19 @@ fn write(
     present: u64,
     mut pieces: mpsc::Receiver<Bytes>,
     written: &std::sync::mpsc::Sender<Part>,
-    echo: &echo::Echo,
-) -> std::io::Result<()> {
+    key: &gmac::Key,
+) -> std::io::Result<gmac::Share> {
     let (mut at, mut last) = (0, 0);
+    let mut whole = gmac::Running::new(key);
     let mut part = Part::new();
     while let Some(piece) = pieces.blocking_recv() {
         let skip = usize::try_from(present.saturating_sub(at)).unwrap_or(usize::MAX).min(piece.len());
         if let Some(new) = piece.get(skip..).filter(|new| !new.is_empty()) {
             to.write_at(at + skip as u64, new)?;
         }
-        part.push((piece.len(), echo.tag(at, &piece)?));
+        let tag = key.tag(at, &piece)?;
+        whole.follow(key.share(at, piece.len(), tag))?;
+        part.push((piece.len(), tag));
         at += piece.len() as u64;
         if at - last >= PART {
             last = at;
@@ -834,13 +903,13 @@ fn write(
     }
     to.sync_all()?;
     let _ = written.send(part);
-    Ok(())
+    Ok(whole.share()?)
 }
 
 /// Syncs and reads back what was written, and says where the first piece begins that is not what was written. The bytes come
 /// from the disk: past the kernel's pages, or after it was asked to forget them, where the file system heeds that. The writer
 /// does not wait for it.
-fn reread(from: &mut Disk, parts: &std::sync::mpsc::Receiver<Part>, echo: &echo::Echo) -> std::io::Result<Option<u64>> {
+fn reread(from: &mut Disk, parts: &std::sync::mpsc::Receiver<Part>, key: &gmac::Key) -> std::io::Result<Option<u64>> {
     let mut at = 0;
     let mut differs = None;
     let pool = Pool::new(PIECE);
@@ -855,7 +924,7 @@ fn reread(from: &mut Disk, parts: &std::sync::mpsc::Receiver<Part>, echo: &echo:
         for (length, tag) in part {
             from.read_at(at, length, slab.room())?;
             let piece = slab.room().get(..length).unwrap_or_default();
-            if differs.is_none() && echo.tag(at, piece)? != tag {
+            if differs.is_none() && key.tag(at, piece)? != tag {
                 differs = Some(at);
             }
             at += length as u64;
@@ -877,14 +946,14 @@ mod tests {
         for flip in [None, Some(0), Some(PIECE - 1), Some(PIECE), Some(content.len() - 1)] {
             let path = dir.path().join("file");
             std::fs::write(&path, []).unwrap();
-            let echo = echo::Echo::new().unwrap();
+            let key = gmac::Key::new().unwrap();
             let (sender, pieces) = mpsc::channel(WAITING);
             for piece in content.chunks(PIECE) {
                 sender.send(Bytes::copy_from_slice(piece)).await.unwrap();
             }
             drop(sender);
             let (synced, parts) = std::sync::mpsc::channel();
-            let (ours, to) = (echo.clone(), path.clone());
+            let (ours, to) = (key.clone(), path.clone());
             let wrote = tokio::task::spawn_blocking(move || {
                 write(&mut Disk::open(&to, true).unwrap(), 0, pieces, &synced, &ours).unwrap();
             });
@@ -894,7 +963,7 @@ mod tests {
                 bytes[at] ^= 4;
                 std::fs::write(&path, bytes).unwrap();
             }
-            let found = reread(&mut Disk::open(&path, false).unwrap(), &parts, &echo).unwrap();
+            let found = reread(&mut Disk::open(&path, false).unwrap(), &parts, &key).unwrap();
             assert_eq!(found, flip.map(|at| (at / PIECE * PIECE) as u64));
         }
     }
