@@ -114,6 +114,9 @@ fn a_migration_puts_the_source_into_the_target() {
     assert_eq!(ended.code, Some(0), "{}", ended.said);
     assert_eq!(sandbox::content(cluster.dir(), "dr").unwrap(), then, "{}", ended.said);
     assert_eq!(cluster.sealed().len(), 1, "{}", ended.said);
+    assert_eq!(hooks(&cluster), (2, 2), "{}", ended.said);
+    assert_eq!(left_over(&cluster), [""; 0], "{}", ended.said);
+    assert!(ended.said.contains("goes straight to dr-"), "{}", ended.said);
     let spooled: Vec<_> = std::fs::read_dir(cluster.dir().join("runs/spool")).unwrap().flatten().collect();
     assert!(spooled.is_empty(), "{spooled:?}");
 }
@@ -122,12 +125,20 @@ fn a_migration_puts_the_source_into_the_target() {
 fn a_migration_whose_backup_fails_touches_nothing() {
     let cluster = Cluster::plain(0.3, 2);
     let dr = sandbox::content(cluster.dir(), "dr").unwrap();
-    for what in ["prod:exit0-empty-archive=on", "prod:hook-fails=on"] {
+    for (what, more) in [
+        ("prod:exit0-empty-archive=on", &[][..]),
+        ("prod:hook-fails=on", &[]),
+        ("prod:exit0-empty-archive=on", &["--no-keep"]),
+        ("prod:truncated-archive=on", &["--no-keep"]),
+    ] {
         fault(&cluster, what);
-        let ended = migrate(&cluster, &[]);
+        let ended = migrate(&cluster, more);
         fault(&cluster, &format!("{}=off", what.split('=').next().unwrap()));
         assert_eq!(ended.code, Some(2), "{what}\n{}", ended.said);
         assert_eq!(hooks(&cluster).1, 0, "{what}\n{}", ended.said);
+        // What was refused on its way does not lie at the target.
+        let left = left_over(&cluster).into_iter().filter(|left| left.starts_with("dr-")).collect::<Vec<_>>();
+        assert_eq!(left, [""; 0], "{what} {more:?}\n{}", ended.said);
     }
     assert_eq!(sandbox::content(cluster.dir(), "dr").unwrap(), dr);
 }
@@ -135,19 +146,35 @@ fn a_migration_whose_backup_fails_touches_nothing() {
 /// kill -9 at lines all over the journal: resumed, the source is backed up once and the target restored once.
 #[test]
 fn a_killed_migration_is_carried_on() {
+    killed_and_carried_on(&[]);
+}
+
+/// The same where its archive goes from node to node, and nothing of it lies here.
+#[test]
+fn a_killed_migration_that_is_not_kept_is_carried_on() {
+    killed_and_carried_on(&["--no-keep"]);
+}
+
+fn killed_and_carried_on(more: &[&str]) {
     let cluster = Cluster::plain(0.4, 2);
     let before = runs(&cluster);
-    let whole = migrate(&cluster, &[]);
+    let whole = migrate(&cluster, more);
     assert_eq!(whole.code, Some(0), "{}", whole.said);
     let journal = runs(&cluster).difference(&before).next().unwrap().join("journal.jsonl");
     let lines = std::fs::read_to_string(journal).unwrap().lines().count();
-    let step = if long() { 1 } else { (lines / 3).max(1) };
+    let (first, step) = match (long(), more.is_empty()) {
+        (true, _) => (3, 1),
+        (false, true) => (3, (lines / 3).max(1)),
+        // While the archive goes, and at the last words.
+        (false, false) => (lines / 2, lines),
+    };
+    let words: Vec<&str> = MIGRATE.iter().chain(more).copied().collect();
     let mut killed = 0;
-    for at in (3..lines).step_by(step).chain(std::iter::once(lines - 2)) {
+    for at in (first..lines).step_by(step).chain(std::iter::once(lines - 2)) {
         sandbox::change(cluster.dir(), "prod", &format!("case {at}")).unwrap();
         let then = sandbox::content(cluster.dir(), "prod").unwrap();
         let (hooked, before) = (hooks(&cluster), runs(&cluster));
-        let mut going = Going::start(&mut cluster.command(&MIGRATE));
+        let mut going = Going::start(&mut cluster.command(&words));
         let mut run = None;
         while !going.over() {
             run = run.or_else(|| runs(&cluster).difference(&before).next().cloned());
@@ -177,9 +204,16 @@ fn a_killed_migration_is_carried_on() {
         assert_eq!((now.0 - hooked.0, now.1 - hooked.1), (1, 1), "line {at}: backups and restores\n{}", last.said);
         assert_eq!(sandbox::content(cluster.dir(), "dr").unwrap(), then, "line {at}\n{}", last.said);
         assert_eq!(left_over(&cluster), [""; 0], "line {at}\n{}", last.said);
+        if !more.is_empty() {
+            let spool = std::fs::read_dir(cluster.dir().join("runs/spool")).into_iter().flatten().flatten();
+            assert_eq!(spool.count(), 0, "line {at}\n{}", last.said);
+            assert_eq!(cluster.sealed().len(), 0, "line {at}\n{}", last.said);
+        }
     }
-    assert!(killed >= 3, "{killed} kills");
-    println!("{killed} migrations killed at lines of a journal of {lines}, each carried on: one backup, one restore");
+    assert!(killed >= if long() || more.is_empty() { 3 } else { 1 }, "{killed} kills");
+    println!(
+        "{more:?}: {killed} migrations killed at lines of a journal of {lines}, each carried on: one backup, one restore"
+    );
 }
 
 // ── status, logs ──

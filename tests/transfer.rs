@@ -8,6 +8,8 @@ mod support;
 
 #[path = "transfer/direct.rs"]
 mod direct;
+#[path = "transfer/straight.rs"]
+mod straight;
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -422,7 +424,15 @@ async fn cut_anywhere_it_arrives_and_little_is_sent_again() {
     put(&pair.a, "/var/lib/x/source", &content);
     let rounds = if long() { 334 } else { 5 };
     let (mut cuts, mut happened) = (0, 0);
+    let began = std::time::Instant::now();
+    // Bytes that a transfer sent again, for each of its cuts, in KiB: how many transfers had up to so many.
+    let mut again: std::collections::BTreeMap<u64, u32> = std::collections::BTreeMap::new();
+    let (mut transfers, mut most) = (0, 0);
     for round in 0..rounds {
+        // A busy machine gets as far as it gets, and says how far.
+        if began.elapsed() > Duration::from_secs(540) {
+            break;
+        }
         let local = dir.path().join(format!("down-{round}"));
         let remote = format!("/var/lib/x/arrived-{round}");
         for (kind, (from, to)) in [
@@ -467,15 +477,84 @@ async fn cut_anywhere_it_arrives_and_little_is_sent_again() {
                 moved.sent_again,
                 moved.cuts
             );
+            if let Some(each) = moved.sent_again.checked_div(u64::from(moved.cuts)) {
+                *again.entry(each.div_ceil(1024).next_power_of_two()).or_default() += 1;
+                most = most.max(each);
+            }
+            transfers += 1;
             cuts += moved.cuts;
             happened += after - before;
         }
         let _ = std::fs::remove_file(&local);
         pair.b.exec_in("rm -f /var/lib/x/arrived*");
     }
-    println!("{happened} cuts made, {cuts} of them while a stream ran");
-    assert!(happened >= rounds, "{happened} cuts");
+    println!(
+        "{transfers} transfers, {happened} cuts made, {cuts} of them while a stream ran, in {:.0} s; sent again for a cut: {most} bytes at most, by KiB {again:?}",
+        began.elapsed().as_secs_f64()
+    );
+    assert!(happened >= transfers / 3, "{happened} cuts in {transfers} transfers");
     assert!(String::from_utf8(pair.b.exec_in("ls -A /var/lib/x").stdout).unwrap().is_empty());
+}
+
+/// The sessions of sshd die when exactly so many bytes have left the source, or lie at the target: each boundary of a chunk,
+/// and a byte before and behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_at_the_boundary_of_a_chunk_it_goes_on_there() {
+    let pair = pair(Harm::Cut, &[]);
+    let dir = tempfile::tempdir().unwrap();
+    let size = 9 * MIB + 4321;
+    let content = bytes(size);
+    std::fs::write(dir.path().join("source"), &content).unwrap();
+    put(&pair.a, "/var/lib/x/source", &content);
+    for node in [&pair.a, &pair.b] {
+        for (tool, when) in [
+            ("cat", "readlink /proc/$$/fd/1 | grep -q 'ferry-part$'"),
+            ("dd", "[ \"$1 ${2%=*}\" = 'bs=262144 count' ]"),
+        ] {
+            let text = format!(
+                "#!/bin/sh\nc=/var/lib/cut-{tool}\nif [ -s $c ] && {when} && mv $c $c.done; then\n\
+                 head -c \"$(/usr/bin/cat $c.done)\"\nsleep 0.2\n\
+                 for p in $(grep -l '^sshd: ops' /proc/[0-9]*/cmdline 2>/dev/null); do p=${{p#/proc/}}; kill -9 ${{p%/*}}; done\n\
+                 sleep 9\nexit 9\nfi\nexec /usr/bin/{tool} \"$@\"\n"
+            );
+            put(node, &format!("/usr/local/bin/{tool}"), text.as_bytes());
+            assert!(node.exec_in(&format!("chmod 755 /usr/local/bin/{tool}")).status.success());
+        }
+    }
+    let boundaries: Vec<u64> = if long() { (1..=9).collect() } else { vec![4] };
+    let (mut cuts, mut transfers, mut most) = (0, 0, 0);
+    for at in boundaries.into_iter().flat_map(|at| [at * MIB - 1, at * MIB, at * MIB + 1]) {
+        for way in if long() { vec![0, 1, 2, 3] } else { vec![usize::try_from(at % 4).unwrap()] } {
+            let local = dir.path().join("down");
+            let (from, to, cut) = match way {
+                0 => (here(&dir.path().join("source")), on("b", &pair.ways[1], "/var/lib/x/up"), (&pair.b, "cat")),
+                1 => (on("a", &pair.ways[0], "/var/lib/x/source"), here(&local), (&pair.a, "dd")),
+                2 => {
+                    let to = on("b", &pair.ways[1], "/var/lib/x/up");
+                    (on("a", &pair.ways[0], "/var/lib/x/source"), to, (&pair.b, "cat"))
+                }
+                _ => {
+                    let to = on("b", &pair.ways[1], "/var/lib/x/up");
+                    (on("a", &pair.ways[0], "/var/lib/x/source"), to, (&pair.a, "dd"))
+                }
+            };
+            put(cut.0, &format!("/var/lib/cut-{}", cut.1), at.to_string().as_bytes());
+            let moved = go(&Order { streams: Some(1), ..order(from, to) }).await;
+            let moved = moved.unwrap_or_else(|failure| panic!("byte {at}, way {way}: {failure:?}"));
+            let arrived = if way == 1 { std::fs::read(&local).ok() } else { there(&pair.b, "/var/lib/x/up") };
+            assert!(arrived.as_ref() == Some(&content), "byte {at}, way {way}: other bytes");
+            assert!(there(cut.0, &format!("/var/lib/cut-{}.done", cut.1)).is_some(), "byte {at}, way {way}: no cut");
+            assert!(moved.cuts >= 1, "byte {at}, way {way}: {moved:?}");
+            most = most.max(moved.sent_again / u64::from(moved.cuts));
+            // What was under way: the server's window of 2 MiB and what the sockets hold.
+            assert!(moved.sent_again <= u64::from(moved.cuts) * 3 * MIB, "byte {at}, way {way}: {moved:?}");
+            (cuts, transfers) = (cuts + moved.cuts, transfers + 1);
+            let _ = std::fs::remove_file(&local);
+            pair.b.exec_in("rm -f /var/lib/x/up* /var/lib/cut-*");
+            pair.a.exec_in("rm -f /var/lib/cut-*");
+        }
+    }
+    println!("{transfers} transfers cut at boundaries, {cuts} cuts; sent again for a cut: {most} bytes at most");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -149,10 +149,19 @@ pub struct Archive {
 impl Archive {
     /// The files that it lies in, in order: what is copied, exported and compared without opening it.
     pub fn stored(&self) -> Vec<Volume> {
+        if self.landed().is_some() {
+            return Vec::new();
+        }
         if !self.volumes.is_empty() {
             return self.volumes.clone();
         }
         vec![Volume { file: self.file.clone(), bytes: self.bytes, sha256: self.sha256, plain_bytes: self.bytes }]
+    }
+
+    /// Where it lies instead of here, `{"host": …, "path": …}`: it went straight to the target of a migration whose point is not
+    /// kept. No catalog has a point with such an archive, only the folder that a migration has until its end.
+    pub fn landed(&self) -> Option<&Value> {
+        self.details.get("landed")
     }
 
     /// Whether it lies in other files than the tool wrote: in volumes, or encrypted.

@@ -4,10 +4,11 @@ use serde_json::json;
 
 use super::follow::go_on;
 use super::gravity_backup::LOG;
-use super::{Done, World};
+use super::{Done, OurJob, World, straight};
+use crate::catalog::ArchivePart;
 use crate::event::Event;
 use crate::failure::{Failure, Kind};
-use crate::transfer::{self, Pull, Trouble};
+use crate::transfer::{self, Arrived, Pull, Trouble};
 
 /// The archive's name in a point.
 pub const FILE: &str = "gravity.tar.gz";
@@ -29,6 +30,7 @@ pub(super) async fn run(world: &World, part: &str) -> Result<Done, Failure> {
 
 async fn collect(world: &World, amv: bool) -> Result<Done, Failure> {
     let (file, log_name) = if amv { (AMV_FILE, super::amv_backup::LOG) } else { (FILE, LOG) };
+    let to_target = straight::is_wanted(world);
     let (job, part) = {
         let work = world.work.lock().await;
         let job = if amv { work.amv.job.clone() } else { work.job.clone() };
@@ -37,41 +39,24 @@ async fn collect(world: &World, amv: bool) -> Result<Done, Failure> {
         };
         // A run that was stopped between the last byte and the seal left the archive under its
         // final name: it goes back to being a part and is proved again.
-        if point.finished_archive(file).is_some() {
-            let (whole, part) = (point.file(file), point.file(&format!("{file}.part")));
-            std::fs::rename(&whole, &part).map_err(|error| {
-                Failure::new(Kind::Failed, format!("could not rename {}", whole.display())).saw(error.to_string())
-            })?;
+        if to_target {
+            (job, None)
+        } else {
+            if point.finished_archive(file).is_some() {
+                let (whole, part) = (point.file(file), point.file(&format!("{file}.part")));
+                std::fs::rename(&whole, &part).map_err(|error| {
+                    Failure::new(Kind::Failed, format!("could not rename {}", whole.display())).saw(error.to_string())
+                })?;
+            }
+            (job, Some(point.open_archive(file)?))
         }
-        (job, point.open_archive(file)?)
     };
     // What an AMV archive must contain nobody has written down.
     let required = if amv { Vec::new() } else { world.words(&job.host, "pce_required_members") };
-    let pull = Pull {
-        host: job.host.clone(),
-        source: job.meta.archive.clone(),
-        destination: part.path.clone(),
-        required,
-        walk: true,
-        patience: world.choices.patience,
+    let pulled = match &part {
+        Some(part) => bring_here(world, &job, file, part, required).await,
+        None => straight::bring(world, &job, file, amv, required).await.map(|landed| landed.arrived),
     };
-    let way = world.way(&job.host)?.clone();
-    let control = world.session(&job.host).await?;
-    let mut last = std::time::Instant::now();
-    let mut told = false;
-    let pulled = transfer::pull_kept(&way, &control, &pull, Some(&world.kept), |done, total| {
-        if !told || done == total || last.elapsed().as_millis() >= 250 {
-            (told, last) = (true, std::time::Instant::now());
-            world.events.tell(Event::Progress {
-                what: format!("collect {file}"),
-                host: job.host.clone(),
-                done,
-                total: Some(total),
-                unit: "bytes".to_owned(),
-            });
-        }
-    })
-    .await;
     let arrived = match pulled {
         Ok(arrived) => arrived,
         Err(Trouble::NotWhole(fault)) => {
@@ -86,6 +71,7 @@ async fn collect(world: &World, amv: bool) -> Result<Done, Failure> {
             if point.is_none()
                 && let Some(point) = &world.work.lock().await.point
             {
+                straight::forget(point, file);
                 point.discard_archive(file)?;
             }
             if let Some(point) = point {
@@ -131,7 +117,9 @@ async fn collect(world: &World, amv: bool) -> Result<Done, Failure> {
     }
     // The note of the source stays until the seal: a run that is stopped in between need not fetch anew.
     // Volumes have their names already.
-    if !world.kept.wraps(arrived.source.bytes) {
+    if let Some(part) = part
+        && !world.kept.wraps(arrived.source.bytes)
+    {
         part.finish().map_err(|failure| {
             failure.mend(format!("the archive is still on the node; go on with: {}", go_on(world, "backup", &job.id)))
         })?;
@@ -161,4 +149,39 @@ async fn collect(world: &World, amv: bool) -> Result<Done, Failure> {
     }
     drop(work);
     Ok(Done::changed(message, result))
+}
+
+/// From the node into the point's folder.
+async fn bring_here(
+    world: &World,
+    job: &OurJob,
+    file: &str,
+    part: &ArchivePart,
+    required: Vec<String>,
+) -> Result<Arrived, Trouble> {
+    let pull = Pull {
+        host: job.host.clone(),
+        source: job.meta.archive.clone(),
+        destination: part.path.clone(),
+        required,
+        walk: true,
+        patience: world.choices.patience,
+    };
+    let way = world.way(&job.host)?.clone();
+    let control = world.session(&job.host).await?;
+    let mut last = std::time::Instant::now();
+    let mut told = false;
+    transfer::pull_kept(&way, &control, &pull, Some(&world.kept), |done, total| {
+        if !told || done == total || last.elapsed().as_millis() >= 250 {
+            (told, last) = (true, std::time::Instant::now());
+            world.events.tell(Event::Progress {
+                what: format!("collect {file}"),
+                host: job.host.clone(),
+                done,
+                total: Some(total),
+                unit: "bytes".to_owned(),
+            });
+        }
+    })
+    .await
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::restore_gates::confirm;
 use super::restoring::{AMV_RESTORE, GRAVITY_RESTORE};
-use super::{Done, World, gravity_preflight};
+use super::{Done, World, gravity_preflight, point_seal};
 use crate::catalog::{Entry, Point, Verdict};
 use crate::event::{Event, Finding, Severity};
 use crate::failure::{Failure, Kind};
@@ -32,10 +32,32 @@ async fn sealed_before(world: &World) -> Result<Option<Point>, Failure> {
     let entries = tokio::task::spawn_blocking(move || catalog.list(Some(&cluster)))
         .await
         .map_err(|error| Failure::new(Kind::Bug, error.to_string()))??;
-    Ok(entries.into_iter().find_map(|entry| match entry {
+    let found = entries.into_iter().find_map(|entry| match entry {
         Entry::Sealed(point) if point.id().as_str() == id => Some(*point),
         _ => None,
+    });
+    // A run that was stopped on its last words had removed it already.
+    Ok(found.or_else(|| {
+        let runs = world.run.dir.parent()?;
+        let earlier = world.before.values().map(|before| runs.join(&before.run).join(MIGRATED));
+        earlier.filter_map(|folder| Point::open(&folder).ok()).find(|point| point.id().as_str() == id)
     }))
+}
+
+/// The folder of a run that has the manifest of a point that was restored and not kept.
+const MIGRATED: &str = "migrated";
+
+/// Keeps the manifest of a point that is about to be removed with the run: what was moved, and how it was proved.
+fn keep_manifest(point: &Point, run: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let folder = run.join(MIGRATED);
+    match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let to = folder.join("manifest.json");
+    std::fs::copy(point.dir.join("manifest.json"), &to)?;
+    std::fs::File::open(&to)?.sync_all()
 }
 
 /// Finds what the run that is carried on has made of the source already.
@@ -202,13 +224,23 @@ pub(super) async fn end(world: &World) -> Result<Done, Failure> {
         }
     }
     let name = format!("{}/{}", point.cluster, point.id());
+    // Until now the source's node had the only other copy of what went straight.
+    if migrate.spool.is_some() {
+        world.work.turn(true);
+        let tidied = point_seal::cleanup_now(world).await;
+        world.work.turn(false);
+        tidied?;
+    }
     let Some(spool) = migrate.spool else {
         return Ok(Done::ok(format!("{name} is kept in the catalog"), json!({"point": point.id(), "kept": true})));
     };
     // The folder is ours alone: its name says which two clusters it is for.
     let gone = tokio::task::spawn_blocking({
-        let spool = spool.clone();
-        move || std::fs::remove_dir_all(spool)
+        let (spool, point, run) = (spool.clone(), point.clone(), world.run.dir.clone());
+        move || match keep_manifest(&point, &run).and_then(|()| std::fs::remove_dir_all(spool)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     })
     .await
     .map_err(|error| Failure::new(Kind::Bug, error.to_string()))?;

@@ -49,6 +49,7 @@ pub mod settings_capture;
 pub mod setup;
 pub mod slurp;
 pub mod stat;
+pub mod straight;
 pub mod tempfile;
 pub mod template;
 pub mod transfer;

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::archive_collect::{AMV_FILE, FILE};
 use super::gravity_backup::{already_sealed, remove_from_node};
-use super::{Done, OurJob, World};
+use super::{Done, OurJob, World, straight};
 use crate::catalog::{
     Archive, ArchiveKind, ClusterFacts, ContentsRow, Disk, Durations, Manifest, Note, Past, PointInProgress, Remark,
     Verdict, Volume, Waiver, contents_rows, judge,
@@ -64,7 +64,10 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
     {
         let message = format!("{} is sealed already", point.id());
         work.sealed = Some(point);
-        return Ok(Done::ok(message, json!({})));
+        let result = json!({"point": meta.point});
+        // Where the run that is carried on was stopped between the seal and its word of it, this is that word.
+        let told = world.before.contains_key("point_seal");
+        return Ok(if told { Done::ok(message, result) } else { Done::changed(message, result) });
     }
     let mut archives = Vec::new();
     if let (Some(arrived), Some(job)) = (&work.arrived, &work.job) {
@@ -73,6 +76,9 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
         if let Some(point) = &work.point {
             wrap(point, &mut archive);
         }
+        if let Some(there) = work.landed.get(FILE) {
+            straight::mark(&mut archive, there);
+        }
         archives.push(archive);
     }
     if let (Some(arrived), Some(job)) = (&work.amv.arrived, &work.amv.job) {
@@ -80,6 +86,9 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
         archive.details.clone_from(&work.amv.details);
         if let Some(point) = &work.point {
             wrap(point, &mut archive);
+        }
+        if let Some(there) = work.landed.get(AMV_FILE) {
+            straight::mark(&mut archive, there);
         }
         archives.push(archive);
     }
@@ -158,6 +167,7 @@ async fn seal_parts(world: &World, safety: bool) -> Result<Done, Failure> {
     let complete = manifest.complete;
     for file in [FILE, AMV_FILE] {
         let _ = std::fs::remove_file(note_path(&point.file(&format!("{file}.part"))));
+        straight::forget(&point, file);
     }
     let recipients = world.kept.recipients.clone();
     let seal = move || {
@@ -284,6 +294,17 @@ fn archive_of(
 }
 
 pub(super) async fn cleanup(world: &World) -> Result<Done, Failure> {
+    let landed = |point: &crate::catalog::Point| point.manifest.archives.iter().any(|one| one.landed().is_some());
+    if straight::is_wanted(world) && world.work.lock().await.sealed.as_ref().is_some_and(landed) {
+        world.job_is_over();
+        let text = "what the source made stays there until it is restored: there is no other copy than the target's";
+        return Ok(Done::ok(text, json!({"later": true})));
+    }
+    cleanup_now(world).await
+}
+
+/// Removes archives and jobs from the nodes of the cluster whose turn it is.
+pub(super) async fn cleanup_now(world: &World) -> Result<Done, Failure> {
     let (jobs, sealed, tool) = {
         let work = world.work.lock().await;
         let gravity = work.job.clone().map(|job| (job, work.log_sha256));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::restoring::{
     can_back_up, digest_of, done_before, erases_amv, evaluate, facts_of, find_point, look_for_jobs, main_kind, tell,
 };
-use super::{Before, Done, World, drill, nfs, settings_capture};
+use super::{Before, Done, World, drill, nfs, settings_capture, straight};
 use crate::catalog::ArchiveKind;
 use crate::event::Severity;
 use crate::failure::{Failure, Kind};
@@ -64,12 +64,17 @@ pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure
         return restored_before(world, before, erases && done_before(world, "amv_restore", &point).is_none()).await;
     }
     if let Some(archive) = gravity {
-        let read = point.clone();
-        world.events.note(None, format!("reading {} again: its digest is the first gate", archive.file));
-        let reader = world.archive_reader(&point, &archive);
-        let digest = tokio::task::spawn_blocking(move || digest_of(&read, &archive, reader))
-            .await
-            .map_err(|error| Failure::new(Kind::Bug, error.to_string()))?;
+        let digest = if let Some(at) = straight::landing(&archive) {
+            world.events.note(Some(&at.host), format!("{} is read again there: its digest is the first gate", at.path));
+            straight::digest_there(world, &archive, &at).await?
+        } else {
+            let read = point.clone();
+            world.events.note(None, format!("reading {} again: its digest is the first gate", archive.file));
+            let reader = world.archive_reader(&point, &archive);
+            tokio::task::spawn_blocking(move || digest_of(&read, &archive, reader))
+                .await
+                .map_err(|error| Failure::new(Kind::Bug, error.to_string()))?
+        };
         world.work.lock().await.restoring.local_digest = Some(digest);
     }
     let safety = match can_back_up(world, hosts).await {

@@ -340,7 +340,7 @@ async fn other_jobs(world: &World) -> Vec<String> {
 }
 
 /// Looks at the target's nodes for the second time: name, certificate, NFS, pods.
-async fn look_at_targets(world: &World) -> Result<(), Failure> {
+pub(super) async fn look_at_targets(world: &World) -> Result<(), Failure> {
     let nodes: Vec<(String, String)> = {
         let work = world.work.lock().await;
         work.facts

@@ -223,6 +223,8 @@ pub struct Work {
     pub log_sha256: Option<Sha256>,
     /// The archive as it arrived.
     pub arrived: Option<crate::transfer::Arrived>,
+    /// Archives that lie at the target of a migration instead of here, by their name in the point.
+    pub landed: BTreeMap<String, super::straight::OnTarget>,
     /// The sealed point.
     pub sealed: Option<crate::catalog::Point>,
     /// Gravity's status afterwards, redacted.
@@ -279,8 +281,13 @@ pub struct Works {
 }
 
 impl Works {
-    fn at_source(&self) -> bool {
+    pub(super) fn at_source(&self) -> bool {
         self.at_source.load(Ordering::SeqCst)
+    }
+
+    /// Gives the turn to a migration's source, or to its target, for a part of a step that is about both.
+    pub(super) fn turn(&self, to_source: bool) {
+        self.at_source.store(to_source, Ordering::SeqCst);
     }
 
     fn current(&self) -> &tokio::sync::Mutex<Work> {
@@ -601,7 +608,7 @@ impl World {
     /// # Errors
     /// [`Kind::Refused`] when they are not all of one cluster of a migration.
     pub fn turn_to(&self, hosts: &[String]) -> Result<(), Failure> {
-        self.work.at_source.store(self.are_source(hosts)?, Ordering::SeqCst);
+        self.work.turn(self.are_source(hosts)?);
         Ok(())
     }
 

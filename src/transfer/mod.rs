@@ -21,6 +21,7 @@ mod kept;
 mod prove;
 pub mod push;
 mod slab;
+pub mod straight;
 mod streams;
 mod tree;
 
@@ -223,7 +224,7 @@ async fn once(
         control.clone(),
         pull.host.clone(),
         pull.source.clone(),
-        key.clone(),
+        Some(key.clone()),
         pull.patience,
     ));
     let result = fetch_apart(way, pull, &key, progress, began, resumed_at).await;
@@ -641,23 +642,31 @@ fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// The digest that the node itself makes, by the fastest tool it has. Asked anew when the connection is lost.
+/// The digest that the node itself makes, by the fastest tool it has; SHA-256 without a key for another one. Asked anew when the connection is lost.
 async fn node_digest(
     way: Way,
     control: Session,
     host: String,
     source: String,
-    key: gmac::Key,
+    key: Option<gmac::Key>,
     patience: Duration,
 ) -> Result<Option<(String, Digest)>, Failure> {
     let file = quote(&source).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
     let mark = format!("@@{:032x}", rand::random::<u128>());
-    let (hex, nonce) = key.words();
+    let keyed = key.map_or_else(
+        || "false".to_owned(),
+        |key| {
+            let (hex, nonce) = key.words();
+            format!(
+                "command -v openssl >/dev/null 2>&1 \\\n\
+                 && d=$(openssl mac -cipher AES-128-GCM -macopt hexkey:{hex} -macopt hexiv:{nonce} GMAC < \"$f\" 2>/dev/null) \\\n\
+                 && [ ${{#d}} = 32 ]"
+            )
+        },
+    );
     let script = format!(
         "f={file}\n\
-         if command -v openssl >/dev/null 2>&1 \\\n\
-         && d=$(openssl mac -cipher AES-128-GCM -macopt hexkey:{hex} -macopt hexiv:{nonce} GMAC < \"$f\" 2>/dev/null) \\\n\
-         && [ ${{#d}} = 32 ]; then t=gmac\n\
+         if {keyed}; then t=gmac\n\
          elif command -v openssl >/dev/null 2>&1 && d=$(openssl dgst -sha256 -r < \"$f\" 2>/dev/null); then t=openssl\n\
          elif command -v sha256sum >/dev/null 2>&1 && d=$(sha256sum < \"$f\"); then t=sha256sum\n\
          else t=none d=none; fi\n\

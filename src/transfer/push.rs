@@ -17,6 +17,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::straight::Far;
 use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
 use crate::remote::ssh::connect::Lane;
@@ -172,13 +173,17 @@ say 'done' "$s" "$t"
 /// What cannot be finished is not left in the way.
 const DROP: &str = r#"
 alone
-if [ ! -L "$d" ] && [ ! -L "$p" ] && [ -f "$p" ]; then rm -f "$p"; fi
+if [ ! -L "$d" ] && [ ! -L "$p" ] && [ -f "$p" ]; then rm -f "$p"; rmdir "$d" 2>/dev/null || :; fi
 say gone
 "#;
 
-fn script(mark: &str, push: &Push, offset: u64, body: &str) -> Result<String, Failure> {
+fn script(mark: &str, push: &Push, sha256: Option<Sha256>, offset: u64, body: &str) -> Result<String, Failure> {
     let file = quote(&push.destination).map_err(|nul| Failure::new(Kind::CouldNotStart, nul.to_string()))?;
-    Ok(format!("M={mark}\nF={file}\nN={}\nA={}\nO={offset}\n{COMMON}{body}", push.bytes, push.sha256))
+    Ok(format!(
+        "M={mark}\nF={file}\nN={}\nA={}\nO={offset}\n{COMMON}{body}",
+        push.bytes,
+        sha256.map_or_else(|| "-".to_owned(), |digest| digest.to_string())
+    ))
 }
 
 fn mark() -> String {
@@ -197,8 +202,8 @@ pub async fn push(
     push: &Push,
     progress: impl FnMut(u64, u64),
 ) -> Result<Delivered, Failure> {
-    let local = Local::open(push).map_err(|failure| failure.on(&push.host))?;
-    push_local(way, control, push, local, progress).await
+    let mut local = Local::open(push).map_err(|failure| failure.on(&push.host))?;
+    push_local(way, control, push, &mut local, progress).await
 }
 
 /// As [`push`], of an archive that lies here in volumes, or encrypted; `push.source` is only its name then.
@@ -212,15 +217,41 @@ pub async fn push_volumes(
     volumes: Reader,
     progress: impl FnMut(u64, u64),
 ) -> Result<Delivered, Failure> {
-    let local = Local::of_volumes(push, volumes).map_err(|failure| failure.on(&push.host))?;
-    push_local(way, control, push, local, progress).await
+    let mut local = Local::of_volumes(push, volumes).map_err(|failure| failure.on(&push.host))?;
+    push_local(way, control, push, &mut local, progress).await
 }
 
-async fn push_local(
+/// What lies there under the name of the file, hashed anew by the node: the digest and the tool; `None`: no whole file.
+///
+/// # Errors
+/// As [`push`].
+pub async fn look(way: &Way, control: &Session, push: &Push) -> Result<Option<(Sha256, String)>, Failure> {
+    let mut asking = Asking { way, control: Some(control.clone()), push, sha256: None };
+    let began = Instant::now();
+    let answer = loop {
+        match asking.ask(LOOK, asking.hashing()).await {
+            Err(failure) if failure.again && began.elapsed() < push.patience => {
+                asking.control = None;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            other => {
+                break other
+                    .map_err(|failure| if failure.host.is_none() { failure.on(&push.host) } else { failure })?;
+            }
+        }
+    };
+    match answer.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["whole", digest, tool] => Ok(digest.parse().ok().map(|digest| (digest, (*tool).to_owned()))),
+        ["other" | "part", ..] => Ok(None),
+        other => Err(asking.failed("the node's answer was not understood", &other.join(" "))),
+    }
+}
+
+pub(super) async fn push_local(
     way: &Way,
     control: &Session,
     push: &Push,
-    local: Local,
+    local: &mut Local,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Delivered, Failure> {
     let began = Instant::now();
@@ -235,9 +266,9 @@ async fn push_local(
             .saw(clean(push.destination.as_bytes()))
             .why("expected: an absolute path without '.' and '..', in a folder of ours"));
     }
+    let sha256 = local.is_known().then_some(push.sha256);
     let mut delivery = Delivery {
-        way,
-        control: Some(control.clone()),
+        node: Asking { way, control: Some(control.clone()), push, sha256 },
         push,
         local,
         cuts: 0,
@@ -253,7 +284,7 @@ async fn push_local(
             Ok(tool) => {
                 return Ok(Delivered {
                     bytes: push.bytes,
-                    sha256: push.sha256,
+                    sha256: delivery.node.sha256.unwrap_or(push.sha256),
                     node_digest_tool: tool,
                     cuts: delivery.cuts,
                     resumed_at: delivery.resumed_at.unwrap_or(0),
@@ -264,14 +295,14 @@ async fn push_local(
             Err(failure) => {
                 // What is not the archive is of no use there.
                 if failure.kind == Kind::Bad && delivery.resumed_at.is_some() {
-                    let _ = delivery.ask(DROP, Duration::from_secs(120)).await;
+                    let _ = delivery.node.ask(DROP, Duration::from_secs(120)).await;
                 }
                 return Err(if failure.host.is_none() { failure.on(&push.host) } else { failure });
             }
         };
         if failure.kind == Kind::Unreachable {
             delivery.cuts += 1;
-            delivery.control = None;
+            delivery.node.control = None;
         }
         if delivery.most > before {
             pause = Duration::from_millis(200);
@@ -287,8 +318,8 @@ async fn push_local(
     }
 }
 
-/// The file here: read once, hashed as far as it was read, the same file at the end as at the beginning.
-struct Local {
+/// What is delivered, a file here as a rule: read once, hashed as far as it was read, the same file at the end as at the beginning.
+pub(super) struct Local {
     file: Origin,
     path: PathBuf,
     which: Vec<Stamp>,
@@ -298,10 +329,12 @@ struct Local {
     kept: Vec<Hasher>,
 }
 
-/// Where its bytes lie here.
+/// Where its bytes come from.
 enum Origin {
     File(File),
     Volumes(Box<Reader>),
+    /// Another node.
+    Far(Box<Far>),
 }
 
 impl Origin {
@@ -309,6 +342,7 @@ impl Origin {
         match self {
             Self::File(file) => file.read(buffer),
             Self::Volumes(volumes) => volumes.read(buffer),
+            Self::Far(_) => Err(std::io::Error::other("what comes from a node is not read here")),
         }
     }
 
@@ -317,6 +351,10 @@ impl Origin {
         match self {
             Self::File(file) => file.seek(SeekFrom::Start(to)),
             Self::Volumes(volumes) => volumes.seek(SeekFrom::Start(to)),
+            Self::Far(far) => {
+                far.seek(to);
+                Ok(to)
+            }
         }
     }
 }
@@ -328,6 +366,8 @@ fn which(origin: &Origin) -> std::io::Result<Vec<Stamp>> {
             Ok(vec![(meta.len(), meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec())])
         }
         Origin::Volumes(volumes) => volumes.stamps(),
+        // It looks for itself.
+        Origin::Far(_) => Ok(Vec::new()),
     }
 }
 
@@ -365,6 +405,32 @@ impl Local {
         Ok(Self { file, path, which, hasher: Hasher::new(), at: 0, kept: Vec::new() })
     }
 
+    /// A file of another node, whose digest is not known before it has passed.
+    pub(super) fn far(far: Far) -> Self {
+        let path = PathBuf::new();
+        Self {
+            file: Origin::Far(Box::new(far)),
+            path,
+            which: Vec::new(),
+            hasher: Hasher::new(),
+            at: 0,
+            kept: Vec::new(),
+        }
+    }
+
+    /// What [`Local::far`] was given.
+    pub(super) fn into_far(self) -> Option<Far> {
+        match self.file {
+            Origin::Far(far) => Some(*far),
+            Origin::File(_) | Origin::Volumes(_) => None,
+        }
+    }
+
+    /// Whether its digest is known before it was read.
+    fn is_known(&self) -> bool {
+        !matches!(self.file, Origin::Far(_))
+    }
+
     /// Goes back, to the last kept digest at or before `offset`.
     fn back(&mut self, offset: u64) -> Result<(), Failure> {
         let last = usize::try_from(offset / CHECKPOINT).unwrap_or(usize::MAX).min(self.kept.len());
@@ -376,12 +442,17 @@ impl Local {
     }
 
     /// The next bytes, at most `most`; empty at the end.
-    fn read(&mut self, buffer: &mut [u8], most: u64) -> Result<usize, Failure> {
+    async fn read(&mut self, buffer: &mut [u8], most: u64) -> Result<usize, Failure> {
         // A piece ends where a digest is to be kept.
         let most = most.min(CHECKPOINT - self.at % CHECKPOINT);
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(buffer.len());
+        let buffer = buffer.get_mut(..most).unwrap_or_default();
         loop {
-            match self.file.read(buffer.get_mut(..most).unwrap_or_default()) {
+            let read = match &mut self.file {
+                Origin::Far(far) => Ok(far.read(buffer).await?),
+                here => here.read(buffer),
+            };
+            match read {
                 Ok(count) => {
                     self.hasher.update(buffer.get(..count).unwrap_or_default());
                     self.at += count as u64;
@@ -403,7 +474,7 @@ impl Local {
         }
         let mut buffer = vec![0; PIECE];
         while self.at < offset {
-            if self.read(&mut buffer, offset - self.at)? == 0 {
+            if self.read(&mut buffer, offset - self.at).await? == 0 {
                 return Err(self.changed());
             }
             tokio::task::yield_now().await;
@@ -418,8 +489,13 @@ impl Local {
             .mend("ferry points verify; take another point")
     }
 
-    /// The whole file was read, it is still the same, and its digest is the one that was promised.
-    fn proved(&self, push: &Push) -> Result<(), Failure> {
+    /// The whole file was read, it is still the same, and its digest is the one that was promised, if one was; the digest.
+    async fn proved(&mut self, push: &Push) -> Result<Sha256, Failure> {
+        if let Origin::Far(far) = &mut self.file {
+            let streamed = self.hasher.clone().finish();
+            far.proved(streamed).await?;
+            return Ok(streamed);
+        }
         let now = which(&self.file).map_err(|error| local_error(&self.path, &error))?;
         if now != self.which || self.at != push.bytes {
             return Err(self.changed());
@@ -431,15 +507,23 @@ impl Local {
                 .why("it was damaged since it was sealed: it is not restored")
                 .mend("ferry points verify; take another point"));
         }
-        Ok(())
+        Ok(digest)
     }
 }
 
-struct Delivery<'a> {
+/// The node that is asked.
+struct Asking<'a> {
     way: &'a Way,
     control: Option<Session>,
     push: &'a Push,
-    local: Local,
+    /// What the file must have there; `None` while that is not known.
+    sha256: Option<Sha256>,
+}
+
+struct Delivery<'a> {
+    node: Asking<'a>,
+    push: &'a Push,
+    local: &'a mut Local,
     cuts: u32,
     resumed_at: Option<u64>,
     restarts: u32,
@@ -449,7 +533,7 @@ struct Delivery<'a> {
     stuck: Option<Instant>,
 }
 
-impl Delivery<'_> {
+impl Asking<'_> {
     async fn control(&mut self) -> Result<Session, Failure> {
         if let Some(session) = &self.control {
             return Ok(session.clone());
@@ -462,7 +546,7 @@ impl Delivery<'_> {
     /// Asks the node; the words behind our mark.
     async fn ask(&mut self, body: &str, patience: Duration) -> Result<Vec<String>, Failure> {
         let mark = mark();
-        let script = script(&mark, self.push, 0, body)?;
+        let script = script(&mark, self.push, self.sha256, 0, body)?;
         let said = self.control().await?.run_root(&script, patience).await?;
         let text = said.text();
         let line = text.lines().rev().find_map(|line| line.strip_prefix(&mark)).map(clean_words);
@@ -491,11 +575,17 @@ impl Delivery<'_> {
     fn hashing(&self) -> Duration {
         Duration::from_secs(120 + self.push.bytes / SLOWEST)
     }
+}
+
+impl Delivery<'_> {
+    fn failed(&self, what: &str, said: &str) -> Failure {
+        self.node.failed(what, said)
+    }
 
     async fn attempt(&mut self, progress: &mut impl FnMut(u64, u64)) -> Result<String, Failure> {
         let push = self.push;
         let asked = Instant::now();
-        let answer = self.ask(LOOK, self.hashing()).await?;
+        let answer = self.node.ask(LOOK, self.node.hashing()).await?;
         // A node that hashes is not stuck.
         self.stuck = self.stuck.and_then(|stuck| stuck.checked_add(asked.elapsed()));
         let words: Vec<&str> = answer.iter().map(String::as_str).collect();
@@ -507,7 +597,19 @@ impl Delivery<'_> {
                 .mend("look at it, then remove it, or set pce_work_dir to another place")
         };
         let (offset, prefix, free) = match words.as_slice() {
-            ["whole", digest, tool] if *digest == push.sha256.to_string() => {
+            ["whole", digest, tool] if self.node.sha256.is_none() => {
+                // An earlier ferry put it in place. What it is shows when the source has been read to its end.
+                let (digest, tool) = ((*digest).to_owned(), (*tool).to_owned());
+                self.resumed_at.get_or_insert(push.bytes);
+                let streamed = self.local.up_to(push.bytes).await?;
+                if streamed.to_string() != digest {
+                    return Err(refuse("another file has the name already", format!("sha256 {digest}")));
+                }
+                self.node.sha256 = Some(self.local.proved(push).await?);
+                progress(push.bytes, push.bytes);
+                return Ok(tool);
+            }
+            ["whole", digest, tool] if self.node.sha256.is_some_and(|known| *digest == known.to_string()) => {
                 self.resumed_at.get_or_insert(push.bytes);
                 progress(push.bytes, push.bytes);
                 return Ok((*tool).to_owned());
@@ -570,7 +672,7 @@ impl Delivery<'_> {
         } else {
             self.local.up_to(offset).await?;
         }
-        self.local.proved(push)?;
+        self.node.sha256 = Some(self.local.proved(push).await?);
         self.finish().await
     }
 
@@ -588,9 +690,9 @@ impl Delivery<'_> {
     async fn stream(&mut self, offset: u64, progress: &mut impl FnMut(u64, u64)) -> Result<(), Failure> {
         let push = self.push;
         self.local.up_to(offset).await?;
-        let session = self.way.connect(Lane::Bulk).await?;
+        let session = self.node.way.connect(Lane::Bulk).await?;
         let mark = mark();
-        let mut child = session.open_root(&script(&mark, push, offset, STREAM)?).await?;
+        let mut child = session.open_root(&script(&mark, push, self.node.sha256, offset, STREAM)?).await?;
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let lost = |why: String| {
             Failure::new(Kind::Unreachable, "the connection was lost while the archive went").saw(why).again()
@@ -626,7 +728,7 @@ impl Delivery<'_> {
         let mut buffer = vec![0; PIECE];
         let mut broken = None;
         while self.local.at < push.bytes {
-            let count = self.local.read(&mut buffer, push.bytes - self.local.at)?;
+            let count = self.local.read(&mut buffer, push.bytes - self.local.at).await?;
             if count == 0 {
                 return Err(self.local.changed());
             }
@@ -666,7 +768,7 @@ impl Delivery<'_> {
             exit => {
                 // A full disk keeps nothing of it: what cannot be finished is in the way.
                 if said.contains("No space left") {
-                    let _ = self.ask(DROP, Duration::from_secs(120)).await;
+                    let _ = self.node.ask(DROP, Duration::from_secs(120)).await;
                 }
                 Err(self.failed("the node could not write the archive", &format!("{exit}; {said}")))
             }
@@ -674,20 +776,23 @@ impl Delivery<'_> {
     }
 
     async fn finish(&mut self) -> Result<String, Failure> {
-        let answer = self.ask(FINISH, self.hashing()).await?;
+        let Some(sha256) = self.node.sha256 else {
+            return Err(Failure::new(Kind::Bug, "a file was to be put in place before its digest was known"));
+        };
+        let answer = self.node.ask(FINISH, self.node.hashing()).await?;
         let words: Vec<&str> = answer.iter().map(String::as_str).collect();
         match words.as_slice() {
-            ["done", digest, tool] if *digest == self.push.sha256.to_string() => Ok((*tool).to_owned()),
+            ["done", digest, tool] if *digest == sha256.to_string() => Ok((*tool).to_owned()),
             ["differs", digest, tool] => {
                 let what = "the node's digest is not that of the bytes that were sent";
-                let seen = format!("{tool} there: {digest}; here: {}", self.push.sha256);
+                let seen = format!("{tool} there: {digest}; here: {sha256}");
                 self.again_from_nothing(what).map_err(|failure| failure.saw(seen.clone()))?;
                 // It is removed there.
                 self.most = None;
                 Err(Failure::new(Kind::Failed, what).saw(seen).again())
             }
             ["done", digest, tool] => Err(Failure::new(Kind::Refused, "another file has the name already")
-                .saw(format!("{tool} there: {digest}; here: {}", self.push.sha256))),
+                .saw(format!("{tool} there: {digest}; here: {sha256}"))),
             ["short", bytes] => Err(Failure::new(Kind::Unreachable, "not all bytes are on the node yet")
                 .saw(format!("{bytes} of {}", self.push.bytes))
                 .again()),
