@@ -80,6 +80,19 @@ pub fn print_failure(what: &Failure, style: Style) {
     Sink::stderr().lines(&failure(what, super::columns(&console::Term::stderr()), style));
 }
 
+/// A text on standard error, its long lines broken at blanks: for a window that is narrower than whoever wrote it thought.
+/// `false`, and nothing is said, where it fits as it is or there is no window.
+pub fn print_narrow(text: &str) -> bool {
+    let terminal = console::Term::stderr();
+    let width = super::columns(&terminal);
+    let narrow = terminal.is_term() && text.lines().any(|line| text_width(line) > width);
+    if narrow {
+        let rows: Vec<String> = text.lines().flat_map(|line| wrap(&clean(line.as_bytes()), width)).collect();
+        Sink::stderr().lines(&rows);
+    }
+    narrow
+}
+
 /// What an exit code means, in product words.
 pub fn exit_meaning(code: u8) -> &'static str {
     match code {
