@@ -26,7 +26,7 @@ use super::apart::apart;
 use super::direct::{self, Direct, Fare};
 use super::ends::{Answer, End, Place, Post, is_full};
 use super::gmac::{Key, NoTag, Running};
-use super::prove::{Ask, Digest, Landed, Proof, Side, prover};
+use super::prove::{Ask, Digest, Landed, Proof, Side, Whose, prover};
 use super::streams::{CHANGED, Feed, Sink, changed};
 use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
@@ -655,8 +655,8 @@ async fn proved(
     for (post, side) in [(&mut *source, Side::Source), (&mut *target, Side::Target)] {
         let (asks, asked) = mpsc::unbounded_channel();
         let session = if post.end.is_here() { None } else { Some(post.session().await?) };
-        let (end, header, key) = (post.end.clone(), header.to_owned(), key.clone());
-        provers.spawn(prover(end, side, header, key, session, asked, proof.clone(), order.patience));
+        let whose = Whose { header: header.to_owned(), key: key.clone() };
+        provers.spawn(prover(post.end.clone(), side, whose, session, asked, proof.clone(), order.patience));
         asking.push(asks);
     }
     let [ask_source, ask_target] = [asking.first().cloned(), asking.pop()];

@@ -99,21 +99,29 @@ pub(super) enum Proof {
     Broken(Failure),
 }
 
+/// Which transfer an end answers for.
+#[derive(Clone)]
+pub(super) struct Whose {
+    /// What its journal begins with.
+    pub(super) header: String,
+    /// What its digests are made by; `None`: SHA-256.
+    pub(super) key: Option<Key>,
+}
+
 /// Answers for one end until nobody asks any more.
 pub(super) async fn prover(
     end: End,
     side: Side,
-    header: String,
-    key: Option<Key>,
+    whose: Whose,
     first: Option<Session>,
     asks: UnboundedReceiver<Ask>,
     tell: UnboundedSender<Proof>,
     patience: Duration,
 ) {
     let result = if end.is_here() {
-        here(&end, side, key.as_ref(), asks, &tell).await
+        here(&end, side, whose.key.as_ref(), asks, &tell).await
     } else {
-        let here = Prover { end: &end, side, header: &header, key: key.as_ref(), tell: &tell };
+        let here = Prover { end: &end, side, header: &whose.header, key: whose.key.as_ref(), tell: &tell };
         here.there(first, asks, patience).await
     };
     if let Err(failure) = result {
