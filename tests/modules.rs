@@ -367,6 +367,74 @@ fn wrong_arguments_are_told_before_any_host() {
     }
 }
 
+/// What an argument spec says of each wrong value, as ansible-core 2.19.14 says it but for the names of Python's types.
+#[tokio::test]
+async fn argument_specs_tell_what_is_wrong() {
+    let top = tempfile::tempdir().unwrap();
+    let world = world("dash", top.path(), false);
+    let spec = json!({
+        "a": {"type": "int", "required": true}, "b": {"type": "list", "elements": "int"}, "c": {"type": "str", "choices": ["x", "y"]},
+        "d": {"type": "dict", "options": {"e": {"type": "int", "required": true}, "f": {"type": "bool"}, "g": {"choices": [1, 2], "type": "int"}},
+              "required_one_of": [["f", "g"]]},
+        "l": {"type": "list", "elements": "dict", "options": {"e": {"type": "int", "required": true}}},
+        "m": {"type": "list", "elements": "str", "choices": ["p", "q"]}, "n": {"type": "float"}, "o": {"type": "path"}, "p": {"type": "json"},
+        "q": {"type": "bytes"}, "r": {"type": "bits"}, "s": {"type": "raw"}, "t": {"type": "bool"}, "u": {"type": "str"},
+        "w": {"type": "str", "aliases": ["ww"]}, "x": {"type": "dict"},
+    });
+    for (given, wanted) in [
+        (
+            json!({"b": [1, "x"], "c": "z", "d": {"e": "q", "f": "maybe", "h": 1, "g": 3}, "l": [{"e": 1}, {}, {"e": "z"}], "m": ["p", "z"],
+                "n": "abc", "o": [1], "p": 1, "q": "1x", "r": "zz", "t": 7, "u": [1], "x": "foo"}),
+            vec![
+                "missing required arguments: a",
+                "Elements value for option 'b' is of type str and we were unable to convert to int: \"'x'\" cannot be converted to an int",
+                "argument 'n' is of type str and we were unable to convert to float: <class 'str'> cannot be converted to a float",
+                "argument 'p' is of type int and we were unable to convert to json: <class 'int'> cannot be converted to a json string",
+                "argument 'q' is of type str and we were unable to convert to bytes: <class 'str'> cannot be converted to a Byte value",
+                "argument 'r' is of type str and we were unable to convert to bits: <class 'str'> cannot be converted to a Bit value",
+                "argument 't' is of type int and we were unable to convert to bool: The value '7' is not a valid boolean.",
+                "argument 'x' is of type str and we were unable to convert to dict: dictionary requested, could not parse JSON or key=value",
+                "value of c must be one of: x, y, got: z",
+                "value of m must be one or more of: p, q. Got no match for: z",
+                "argument 'e' is of type str found in 'd'. and we were unable to convert to int: \"'q'\" cannot be converted to an int",
+                "argument 'f' is of type str found in 'd'. and we were unable to convert to bool: The value 'maybe' is not a valid boolean.",
+                "value of g must be one of: 1, 2, got: 3 found in d",
+                "missing required arguments: e found in l",
+                "argument 'e' is of type str found in 'l'. and we were unable to convert to int: \"'z'\" cannot be converted to an int",
+                "d.h. Supported parameters include: e, f, g.",
+            ],
+        ),
+        (
+            json!({"a": 1, "b": "1,2", "c": "x", "d": {"e": "1"}, "l": {"e": 1}, "n": 1, "q": "1K", "r": "1Kb", "t": "yes", "u": 1, "x": "a=1 b=2", "ww": 1}),
+            vec![
+                "argument 'l' is of type dict and we were unable to convert to list: <class 'dict'> cannot be converted to a list",
+                "one of the following is required: f, g found in d",
+            ],
+        ),
+        (
+            json!({"a": null, "t": null}),
+            vec![
+                "argument 'a' is of type NoneType and we were unable to convert to int: \"None\" cannot be converted to an int",
+            ],
+        ),
+        (json!({"a": "5", "b": 3, "n": "1.5", "d": {"e": 1, "f": "no"}, "q": "3 MB"}), vec![]),
+    ] {
+        let done =
+            call(&world, "validate_argument_spec", json!({"argument_spec": spec, "provided_arguments": given})).await;
+        let errors: Vec<&str> = done.result["argument_errors"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|text| text.as_str().unwrap())
+            .collect();
+        assert_eq!(errors.len(), wanted.len(), "{errors:#?}");
+        for (is, wanted) in errors.iter().zip(&wanted) {
+            assert!(is.starts_with(wanted), "{is}\n{wanted}");
+        }
+        assert_eq!(done.outcome == Outcome::Failed, !wanted.is_empty());
+    }
+}
+
 /// Letters that mean something to some shell, and some that mean nothing.
 fn hostile(seed: u64) -> String {
     const PARTS: &[&str] = &[
@@ -539,6 +607,12 @@ fn others(here: &Path, local: &Path) -> Vec<(&'static str, Value, Outcome, [Outc
         ("slurp", json!({"src": at("a")}), Ok, [Ok, Ok]),
         ("stat", json!({"path": at("a")}), Ok, [Ok, Ok]),
         ("tempfile", json!({"path": at("")}), Skipped, [Changed, Changed]),
+        (
+            "validate_argument_spec",
+            json!({"argument_spec": {"a": {"type": "int"}}, "provided_arguments": {"a": "1"}}),
+            Ok,
+            [Ok, Ok],
+        ),
         ("wait_for", json!({"path": at("a"), "timeout": 5}), Skipped, [Ok, Ok]),
         ("wait_for_connection", json!({"timeout": 5}), Skipped, [Ok, Ok]),
     ]

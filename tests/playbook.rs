@@ -429,6 +429,51 @@ fn what_ferry_has_not_is_refused_before_any_host_is_touched() {
     }
 }
 
+/// What a role says of its arguments is held against them before its own tasks, whatever tags are asked for; a copy in
+/// meta/main counts only where there is no file of its own.
+#[test]
+fn a_role_that_says_what_it_takes_is_asked_for_nothing_else() {
+    let home = tempfile::tempdir().unwrap();
+    write(
+        home.path(),
+        &[
+            (
+                "roles/r/meta/argument_specs.yml",
+                "argument_specs:\n  main:\n    short_description: What r takes\n    options:\n      size: {type: int, required: true}\n      colour: {choices: [red, green]}\n  other: {short_description: nothing}\n",
+            ),
+            ("roles/r/meta/main.yml", "argument_specs: {main: {options: {never: {required: true}}}}\n"),
+            ("roles/r/tasks/main.yml", "- debug: {msg: \"size {{ size }}\"}\n"),
+            ("roles/r/tasks/other.yml", "- debug: {msg: other}\n"),
+            (
+                "good.yml",
+                "- hosts: localhost\n  gather_facts: false\n  roles: [{role: r, size: '7'}]\n  tasks:\n  - import_role: {name: r, tasks_from: other}\n",
+            ),
+            (
+                "bad.yml",
+                "- hosts: localhost\n  gather_facts: false\n  tasks:\n  - block:\n    - include_role: {name: r}\n      vars: {size: many, colour: \"{{ 'blue' }}\"}\n    rescue:\n    - debug: {msg: \"{{ ansible_failed_task.name }}: {{ ansible_failed_result.argument_errors | length }}\"}\n  - include_role: {name: r, rolespec_validate: false}\n    vars: {size: many}\n",
+            ),
+        ],
+    );
+    let good = ferry(home.path(), true, &["good.yml"]);
+    assert_eq!(good.code, 0, "{}{}", good.out, good.err);
+    for said in [
+        "TASK [r : Validating arguments against arg spec 'main' - What r takes]",
+        "size 7",
+        "arg spec 'other' - nothing]",
+    ] {
+        assert!(good.out.contains(said), "{said}: {}", good.out);
+    }
+    let tagged = ferry(home.path(), true, &["good.yml", "--tags", "none"]);
+    assert!(tagged.out.contains("Validating arguments") && !tagged.out.contains("size 7"), "{}", tagged.out);
+    let bad = ferry(home.path(), true, &["bad.yml"]);
+    assert_eq!(bad.code, 0, "{}{}", bad.out, bad.err);
+    for said in
+        ["arg spec 'main' - What r takes: 2", "value of colour must be one of: red, green, got: blue", "size many"]
+    {
+        assert!(bad.out.contains(said) || bad.err.contains(said), "{said}: {}{}", bad.out, bad.err);
+    }
+}
+
 /// Hosts that go on by themselves: nothing of a task that throttles is sent ahead of its turn.
 #[test]
 fn a_task_that_throttles_is_for_one_host_at_a_time_under_free() {

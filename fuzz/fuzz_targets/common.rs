@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The folder for this process's files.
-pub fn folder() -> &'static Path {
+pub(crate) fn folder() -> &'static Path {
     static FOLDER: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
     FOLDER.get_or_init(|| {
         let memory = Path::new("/dev/shm");
@@ -15,7 +15,7 @@ pub fn folder() -> &'static Path {
 }
 
 /// Writes `bytes` to the file `name` in it.
-pub fn file(name: &str, bytes: &[u8]) -> PathBuf {
+pub(crate) fn file(name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder().join(name);
     std::fs::write(&path, bytes).expect("a file of the fuzzer's own");
     path

@@ -1,6 +1,6 @@
 //! An INI inventory: read or refused, and `all` is all of its hosts.
 #![no_main]
-mod common;
+pub(crate) mod common;
 use ferry::inventory::Inventory;
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let path = common::file("hosts.ini", bytes);

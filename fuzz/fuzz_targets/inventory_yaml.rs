@@ -1,6 +1,6 @@
 //! A YAML inventory: read or refused, and every host's variables can be listed.
 #![no_main]
-mod common;
+pub(crate) mod common;
 use ferry::inventory::Inventory;
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let path = common::file("hosts.yml", bytes);

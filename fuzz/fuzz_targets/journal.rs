@@ -1,6 +1,6 @@
 //! A journal: read or refused, and summed up.
 #![no_main]
-mod common;
+pub(crate) mod common;
 use ferry::report::journal;
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let path = common::file("journal.jsonl", bytes);

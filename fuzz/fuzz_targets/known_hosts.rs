@@ -1,6 +1,6 @@
 //! A known_hosts file: whatever stands in it, an answer comes, and a revoked key is never a yes.
 #![no_main]
-mod common;
+pub(crate) mod common;
 use ferry::remote::ssh::known_hosts::{KnownHosts, Offered};
 use std::time::SystemTime;
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";

@@ -1,6 +1,6 @@
 //! An ssh_config: resolved or refused. Match exec would run commands: such texts are left out.
 #![no_main]
-mod common;
+pub(crate) mod common;
 use ferry::remote::ssh::config::{self, Files, Here};
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let lower = bytes.to_ascii_lowercase();

@@ -51,7 +51,7 @@ use std::sync::OnceLock;
 use crate::event;
 use crate::failure::{Failure, Kind};
 use crate::report::Sink;
-use crate::report::render::{Style, print_failure};
+use crate::report::render::{Style, print_failure, print_narrow};
 use crate::secret::Masker;
 use args::{Cli, Command};
 
@@ -66,7 +66,9 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let wrong = error.use_stderr();
-            let _ = error.print();
+            if !wrong || !print_narrow(&error.render().to_string()) {
+                let _ = error.print();
+            }
             if wrong {
                 Sink::stderr().put("code: F500 (ferry explain F500)\n");
             }

@@ -837,8 +837,8 @@ fn listed(frame: &Frame) -> Result<Listed, Failure> {
     })
 }
 
-/// Reads `bytes` as a node's answer, whole and in pieces: both ways must say the same. For `fuzz/` only.
-#[cfg(fuzzing)]
+/// Reads `bytes` as a node's answer, whole and in pieces: both ways must say the same. For `fuzz/` and `tests/fuzz.rs` only.
+#[cfg(any(fuzzing, debug_assertions))]
 pub fn fuzz_frames(bytes: &[u8]) {
     let read = |piece: usize| {
         let mut frames = frame::Frames::new("ab");

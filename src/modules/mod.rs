@@ -11,6 +11,7 @@ pub mod amv_backup;
 pub mod amv_restore;
 pub mod archive_collect;
 pub mod archive_deliver;
+pub mod argument_spec;
 pub mod assert;
 pub mod background;
 pub mod call;
@@ -152,6 +153,7 @@ pub const TABLE: &[ModuleSpec] = &[
     stat::SPEC,
     tempfile::SPEC,
     template::SPEC,
+    argument_spec::SPEC,
     wait_for::SPEC,
     wait_for::CONNECTION,
     // Of scope cluster.
@@ -280,6 +282,7 @@ async fn one(call: &Call<'_>) -> Result<Done, Failure> {
         "stat" => stat::run(call).await,
         "tempfile" => tempfile::run(call).await,
         "template" => template::run(call).await,
+        "validate_argument_spec" => argument_spec::run(call),
         "wait_for" => wait_for::run(call).await,
         "wait_for_connection" => wait_for::connection(call).await,
         other => Err(Failure::new(Kind::Bug, format!("no module of scope host is called {other}"))),

@@ -39,6 +39,8 @@ pub struct RoleQuery {
     pub params: Vec<Var>,
     /// A task includes or imports it.
     pub included: bool,
+    /// Its arguments are not held against what it says of them (`rolespec_validate: false`).
+    pub unvalidated: bool,
 }
 
 impl Default for RoleQuery {
@@ -53,6 +55,7 @@ impl Default for RoleQuery {
             allow_duplicates: None,
             params: Vec::new(),
             included: false,
+            unvalidated: false,
         }
     }
 }
@@ -495,11 +498,6 @@ impl Loader {
                                 || matches!(&entry.value.value, Yaml::Text(text) if ["yes", "true"].contains(&text.to_lowercase().as_str()));
                             allow_duplicates = allow_duplicates.or(Some(truth));
                         }
-                        "argument_specs" if !self.lenient => {
-                            return Err(document
-                                .failure(entry.key.spot, "argument_specs of roles are not built in ferry")
-                                .mend("remove them, or check the arguments with assert"));
-                        }
                         "dependencies" => {
                             let items = match &entry.value.value {
                                 Yaml::List(items) => items.as_slice(),
@@ -556,6 +554,10 @@ impl Loader {
             let within = Within { handlers: true, ..inside.clone() };
             handlers.extend(self.tasks_in(&file, &within, 0)?);
         }
+        if !query.unvalidated {
+            let entry = text(&query.tasks_from).unwrap_or_else(|| "main".to_owned());
+            steps.extend(self.argument_spec(&role, &inside, &entry)?.map(|task| Step::Task(Box::new(task))));
+        }
         if let Some(file) = self.role_file(&path.join("tasks"), text(&query.tasks_from).as_deref())? {
             steps.extend(self.tasks_in(&file, &inside, 0)?);
         }
@@ -578,6 +580,71 @@ impl Loader {
             always: Vec::new(),
         };
         Ok(LoadedRole { block, handlers, roles })
+    }
+
+    /// The task that holds what the role is given against what it says of its arguments, in `meta/argument_specs` or else in
+    /// `meta/main`: before its own tasks, always.
+    fn argument_spec(&self, role: &Arc<Role>, within: &Within, entry: &str) -> Result<Option<super::Task>, Failure> {
+        let meta = role.path.join("meta");
+        let named = ["yml", "yaml", "json"].map(|end| meta.join(format!("argument_specs.{end}")));
+        let file = match named.into_iter().find(|path| path.is_file()) {
+            Some(file) => file,
+            None => match self.role_file(&meta, None)? {
+                Some(file) => file,
+                None => return Ok(None),
+            },
+        };
+        let document = self.document(&file)?;
+        let find = |node: &Node, name: &str| match &node.value {
+            Yaml::Map(entries) => entries.iter().find(|entry| entry.name() == name).map(|entry| entry.value.clone()),
+            _ => None,
+        };
+        let entry = Path::new(entry).with_extension("").display().to_string();
+        let Some(spec) = find(&document.root, "argument_specs").and_then(|specs| find(&specs, &entry)) else {
+            return Ok(None);
+        };
+        let place = document.place(spec.spot);
+        let Yaml::Map(entries) = &spec.value else {
+            return if spec.value == Yaml::Null {
+                Ok(None)
+            } else {
+                Err(document
+                    .failure(
+                        spec.spot,
+                        format!("the argument spec {} is a mapping", crate::settings::yaml::quoted(&entry)),
+                    )
+                    .saw(document.says(&spec)))
+            };
+        };
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        let Some(module) = self.modules.get("validate_argument_spec") else { return Ok(None) };
+        let said = find(&spec, "short_description").map(|node| node.to_json());
+        let said = said.as_ref().and_then(Value::as_str).map(|said| format!(" - {said}")).unwrap_or_default();
+        let options = find(&spec, "options").map(|node| node.to_json()).filter(|options| !options.is_null());
+        let context = serde_json::json!({
+            "type": "role",
+            // A collection's role is called by its own name here.
+            "name": role.own_name(),
+            "argument_spec_name": entry,
+            "path": std::path::absolute(&role.path).unwrap_or_else(|_| role.path.clone()).display().to_string(),
+        });
+        let text = |text: String| Text { text, place: place.clone() };
+        let common = Common {
+            name: Some(text(format!("Validating arguments against arg spec '{entry}'{said}"))),
+            tags: vec![text("always".to_owned())],
+            ..Common::default()
+        };
+        let args = vec![
+            ("argument_spec".to_owned(), place.clone(), options.unwrap_or_else(|| Value::Object(Map::new()))),
+            ("validate_args_context".to_owned(), place.clone(), context),
+        ];
+        let mut task = super::Task::of(module.name, place.clone(), Arc::clone(&within.folder));
+        task.common = common;
+        task.args = args;
+        task.role = Some(Arc::clone(role));
+        Ok(Some(task))
     }
 
     /// Reads a role while a run goes on. `folder` is that of the file which names it, `inside` the role that the file is in.

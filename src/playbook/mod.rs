@@ -229,6 +229,12 @@ pub struct Role {
 }
 
 impl Role {
+    /// Its name without that of its collection.
+    pub fn own_name(&self) -> &str {
+        let collected = self.path.components().any(|part| part.as_os_str() == "ansible_collections");
+        if collected { self.name.rsplit('.').next().unwrap_or(&self.name) } else { &self.name }
+    }
+
     /// The roles whose tasks included this one, nearest first.
     pub fn includers(&self) -> Vec<&Self> {
         let mut out = Vec::new();
@@ -353,6 +359,35 @@ pub struct Task {
     pub role: Option<Arc<Role>>,
     /// Its number in the plan, from 1; 0 for what is included while the run goes on.
     pub number: usize,
+}
+
+impl Task {
+    /// A task that calls `module`, without arguments and keys.
+    pub fn of(module: &'static str, place: Place, folder: Arc<PathBuf>) -> Self {
+        Self {
+            module_place: place.clone(),
+            place,
+            common: Common::default(),
+            action: Action::Module,
+            module,
+            args: Vec::new(),
+            args_template: None,
+            register: None,
+            changed_when: None,
+            failed_when: None,
+            repeat: None,
+            loop_control: LoopControl::default(),
+            until: Vec::new(),
+            retries: None,
+            delay: None,
+            background: None,
+            poll: None,
+            listen: Vec::new(),
+            folder,
+            role: None,
+            number: 0,
+        }
+    }
 }
 
 /// What a block stands for.

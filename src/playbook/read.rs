@@ -916,29 +916,8 @@ impl<'a> Parser<'a> {
     }
 
     fn task(&mut self, node: &'a Node, entries: &'a [Entry], depth: usize) -> Option<Step> {
-        let mut task = Task {
-            place: self.place(node.spot),
-            common: Common::default(),
-            action: Action::Module,
-            module: "",
-            module_place: self.place(node.spot),
-            args: Vec::new(),
-            args_template: None,
-            register: None,
-            changed_when: None,
-            failed_when: None,
-            repeat: None,
-            loop_control: LoopControl::default(),
-            until: Vec::new(),
-            retries: None,
-            delay: None,
-            background: None,
-            poll: None,
-            listen: Vec::new(),
-            folder: Arc::clone(&self.within.folder),
-            role: self.within.role.clone(),
-            number: 0,
-        };
+        let mut task = Task::of("", self.place(node.spot), Arc::clone(&self.within.folder));
+        task.role = self.within.role.clone();
         let mut extra_args: Option<&'a Node> = None;
         // The module's name as written, where, and its arguments.
         let mut named: Option<(String, Spot, Option<&'a Node>, Option<String>)> = None;
@@ -1291,7 +1270,7 @@ impl<'a> Parser<'a> {
                 "handlers_from" if is_role => query.handlers_from = Some(text()),
                 "public" if is_role => query.public = truth(&value),
                 "allow_duplicates" if is_role => query.allow_duplicates = Some(truth(&value)),
-                "rolespec_validate" if is_role => {}
+                "rolespec_validate" if is_role => query.unvalidated = !truth(&value),
                 "apply" if name.starts_with("include_") => {}
                 _ => {
                     let failure = self.failure(key_spot, format!("{name} takes no argument {}", quoted(&key)));

@@ -80,6 +80,19 @@ pub fn print_failure(what: &Failure, style: Style) {
     Sink::stderr().lines(&failure(what, super::columns(&console::Term::stderr()), style));
 }
 
+/// A text on standard error, its long lines broken at blanks: for a window that is narrower than whoever wrote it thought.
+/// `false`, and nothing is said, where it fits as it is or there is no window.
+pub fn print_narrow(text: &str) -> bool {
+    let terminal = console::Term::stderr();
+    let width = super::columns(&terminal);
+    let narrow = terminal.is_term() && text.lines().any(|line| text_width(line) > width);
+    if narrow {
+        let rows: Vec<String> = text.lines().flat_map(|line| wrap(&clean(line.as_bytes()), width)).collect();
+        Sink::stderr().lines(&rows);
+    }
+    narrow
+}
+
 /// What an exit code means, in product words.
 pub fn exit_meaning(code: u8) -> &'static str {
     match code {
@@ -96,6 +109,14 @@ pub fn exit_meaning(code: u8) -> &'static str {
         250 => "a bug in ferry",
         _ => "not one of ferry's own exit codes",
     }
+}
+
+/// The marks by which ferry finds its place in a job's output; the host's log has them, nobody else needs them.
+pub(super) fn is_our_mark(text: &str) -> bool {
+    let marked = text.strip_prefix("ferry-restore-").or_else(|| text.strip_prefix("ferry-amv-"));
+    marked
+        .and_then(|rest| rest.split_once(' '))
+        .is_some_and(|(mark, _)| mark.len() == 32 && mark.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// What a window says when it was too slow.
@@ -538,6 +559,7 @@ pub(super) fn body(event: &Stamped, width: usize, style: Style, output: Output) 
             }
             pen.put(&lead, paint, &text, if *outcome == Outcome::Skipped { Paint::Dim } else { Paint::None });
         }
+        Event::Line { text, .. } if is_our_mark(text) => {}
         Event::Line { host, stream, text } => {
             let paint = match stream {
                 Stream::Err => Paint::Yellow,

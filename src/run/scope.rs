@@ -355,7 +355,7 @@ impl Runner<'_> {
             for role in role.parents.iter().rev().chain([role]) {
                 write_all(&mut scope, &role.params);
             }
-            scope.data("role_name", &json!(role.name));
+            scope.data("role_name", &json!(role.own_name()));
             scope.data("ansible_role_name", &json!(role.name));
             scope.data("role_path", &json!(absolute(&role.path)));
             let includers = role.includers();

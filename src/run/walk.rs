@@ -16,7 +16,7 @@ use super::{PlayRun, Recorded, Runner, Step1, first_number, number_of, shown};
 use crate::event::{Event, Outcome};
 use crate::failure::{Failure, Kind};
 use crate::modules::{self, Done, Scope as ModuleScope};
-use crate::playbook::{Action, Block, Common, Flag, LoopControl, Stands, Step, Strategy, Task, Text};
+use crate::playbook::{Action, Block, Common, Flag, Stands, Step, Strategy, Task, Text};
 use crate::template::Scope;
 
 /// A frame around everything of the play.
@@ -100,29 +100,9 @@ impl Runner<'_> {
             .iter()
             .map(|subset| ("gather_subset".to_owned(), subset.place.clone(), subset.value.clone()))
             .collect();
-        let task = Task {
-            place: play.place.clone(),
-            common,
-            action: Action::Module,
-            module: spec.name,
-            module_place: play.place.clone(),
-            args,
-            args_template: None,
-            register: None,
-            changed_when: None,
-            failed_when: None,
-            repeat: None,
-            loop_control: LoopControl::default(),
-            until: Vec::new(),
-            retries: None,
-            delay: None,
-            background: None,
-            poll: None,
-            listen: Vec::new(),
-            folder: Arc::new(play.folder.clone()),
-            role: None,
-            number: 0,
-        };
+        let mut task = Task::of(spec.name, play.place.clone(), Arc::new(play.folder.clone()));
+        task.common = common;
+        task.args = args;
         Box::pin(self.task(run, &hosts, &task, root, false, None)).await;
     }
 
@@ -761,8 +741,8 @@ impl Runner<'_> {
                 Ok(value) => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
                 Err(_) => name.text.clone(),
             };
-            let full = handler.role.as_ref().map(|role| format!("{} : {name}", role.name));
-            name == wanted || full.as_deref() == Some(wanted)
+            let roles = handler.role.iter().flat_map(|role| [role.name.as_str(), role.own_name()]);
+            name == wanted || roles.into_iter().any(|role| format!("{role} : {name}") == wanted)
         };
         // Of one name, the last file counts, and in it the first.
         let same = |one: &Arc<Task>, other: &Arc<Task>| one.place.file == other.place.file && one.role == other.role;
@@ -776,8 +756,8 @@ impl Runner<'_> {
             end = begin;
         }
         for (at, handler) in handlers.iter().enumerate() {
-            let role = handler.role.as_ref().map(|role| format!("{} : ", role.name));
-            let meant = role.as_deref().and_then(|role| wanted.strip_prefix(role));
+            let mut roles = handler.role.iter().flat_map(|role| [role.name.as_str(), role.own_name()]);
+            let meant = roles.find_map(|role| wanted.strip_prefix(role)?.strip_prefix(" : "));
             let listens = handler.listen.iter().any(|topic| {
                 let is = |text: &str| text == wanted || meant == Some(text);
                 is(&topic.text)
