@@ -188,10 +188,11 @@ fn plan(order: &Order, via: Via, found: &Survey) -> Vec<String> {
         format!("{} to {}, {}", order.from.shown(), order.to.shown(), mib(found.bytes)),
         format!("way: {way}"),
         format!(
-            "connections: {} ({}); chunks of {} MiB, SHA-256 of each by {} there and {} at the target",
+            "connections: {} ({}); chunks of {} MiB, {} of each by {} there and {} at the target",
             found.streams,
             found.why_streams,
             found.chunk >> 20,
+            if found.gmac { "GMAC" } else { "SHA-256" },
             found.tools[0],
             found.tools[1]
         ),

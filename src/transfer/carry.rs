@@ -6,8 +6,10 @@
 //! made in `prove`, what is asked of an end in `ends`.
 //!
 //! The file is a row of chunks. A span of them goes over one connection for each end, several spans at once where the way
-//! is long. Both ends make the digest of each chunk by themselves, the target from its synced file; a chunk whose digests are
-//! equal is written into a journal beside the part. What differs is sent again. The file gets its name when every
+//! is long. The target makes the digest of each chunk from its synced file; it is held against that of the stream, and a chunk whose digests
+//! are equal is written into a journal beside the part. What differs is sent again. The source makes one digest of its whole file meanwhile,
+//! which all of the stream's together must give (`gmac`); if they do not, if an earlier transfer is gone on with, or if an end has no tool for
+//! that, the source makes the digest of each chunk as well. The file gets its name when every
 //! chunk was proved and the source is still the file that it was.
 
 use std::collections::BTreeMap;
@@ -17,12 +19,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::apart::apart;
 use super::direct::{self, Direct, Fare};
 use super::ends::{Answer, End, Place, Post, is_full};
-use super::prove::{Ask, Landed, Proof, Side, prover};
+use super::gmac::{Key, NoTag, Running};
+use super::prove::{Ask, Digest, Landed, Proof, Side, Whose, prover};
 use super::streams::{CHANGED, Feed, Sink, changed};
 use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
@@ -85,6 +89,8 @@ pub struct Survey {
     pub free: Option<u64>,
     /// What makes digests at the source and at the target.
     pub tools: [String; 2],
+    /// Both ends make GMAC, which takes a fraction of SHA-256: chunks are proved by it.
+    pub gmac: bool,
     /// A file is there that will be replaced.
     pub replaces: bool,
     /// Bytes that an earlier transfer of the same file left, that are gone on with.
@@ -110,7 +116,7 @@ impl Survey {
 pub struct Moved {
     /// Its size in bytes.
     pub bytes: u64,
-    /// How many chunks it has, each with equal SHA-256 at both ends.
+    /// How many chunks it has, each with equal digests at both ends.
     pub chunks: usize,
     /// SHA-256 of the whole, made of the stream; `None` where it did not come in one piece and in order.
     pub sha256: Option<Sha256>,
@@ -200,6 +206,8 @@ async fn look(order: &Order, source: &mut Post, target: &mut Post) -> Result<Sur
             }
         }
     }
+    let gmac =
+        [(&order.from, &from), (&order.to, &to)].iter().all(|(end, said)| end.is_here() || said.get("mac").is_some());
     let [from_tool, to_tool] = [tools.first().cloned().unwrap_or_default(), tools.pop().unwrap_or_default()];
     let found = match &order.direct {
         Some(_) => Some(direct::look(order, source, target).await?),
@@ -218,6 +226,7 @@ async fn look(order: &Order, source: &mut Post, target: &mut Post) -> Result<Sur
         why_streams,
         free,
         tools: [from_tool, to_tool],
+        gmac,
         replaces: to.get("exists").is_some(),
         resumes,
         identity,
@@ -275,6 +284,7 @@ async fn look_at_folder(order: &Order, source: &mut Post, to: &Answer) -> Result
         why_streams: "a tar stream has one beginning".to_owned(),
         free,
         tools: [from_tool, to_tool],
+        gmac: false,
         replaces: false,
         resumes,
         identity: String::new(),
@@ -452,8 +462,8 @@ pub async fn carry(order: &Order, survey: &Survey, mut progress: impl FnMut(u64,
 
 #[derive(Debug, Clone, Default)]
 struct Chunk {
-    source: Option<Sha256>,
-    target: Option<Sha256>,
+    source: Option<Digest>,
+    target: Option<Digest>,
     /// The target was asked for its digest and owes an answer.
     asked: bool,
     /// All of it is known to have arrived.
@@ -478,7 +488,11 @@ pub(super) struct Job {
     pub(super) limiter: Limiter,
     fare: Option<Arc<Fare>>,
     sent: UnboundedSender<(usize, Landed)>,
+    /// The target's part is made.
+    part: watch::Receiver<bool>,
 }
+
+type Spans = JoinSet<Result<(), Failure>>;
 
 /// A row of bytes that goes over one connection, whole chunks.
 pub(super) struct Span {
@@ -500,33 +514,11 @@ async fn once(
     progress: &mut impl FnMut(u64, u64),
 ) -> Result<Moved, Failure> {
     let header = header(&format!("{:016x}", rand::random::<u64>()), order, &found.identity, found.chunk);
-    let resumes = order.resume && found.resumes.is_some();
-    let owner = order.owner.clone().unwrap_or_default();
-    let login = match &order.to.place {
-        Place::Host { way: Way::Ssh(target), .. } => target.user.clone(),
-        _ => String::new(),
-    };
-    let begin = [("H", header.clone()), ("R", u8::from(resumes).to_string()), ("W", owner.clone()), ("U", login)];
-    let begun = target.ask(&begin, "target_begin", Duration::from_secs(120)).await?;
-    if begun.get("noowner").is_some() {
-        return Err(Failure::new(Kind::Refused, "the file cannot be given to that owner")
-            .on(order.to.host())
-            .saw(owner)
-            .mend("name a user (and group) that exists there, and become root"));
-    }
-    if begun.get("begun").is_none() {
-        return Err(order.to.failed("the part could not be made", &begun.shown()));
-    }
-    if begun.get("keys").is_some()
-        && let Err(failure) = direct::tidy(&order.to, order.patience).await
-    {
-        tracing::warn!(%failure, "what an earlier transfer from node to node left in authorized_keys is still there");
-    }
     let fare = match (&order.direct, &found.direct) {
         (Some(direct), Some(seen)) => Some(Arc::new(Fare::new(order, direct, seen)?)),
         _ => None,
     };
-    let mut result = proved(order, found, &header, &begun, fare.clone(), source, target, progress).await;
+    let mut result = proved(order, found, &header, fare.clone(), source, target, progress).await;
     if let Some(fare) = fare
         && let Err(left) = fare.end().await
     {
@@ -544,12 +536,37 @@ async fn once(
     result
 }
 
-#[allow(clippy::too_many_lines, clippy::too_many_arguments)]
+/// Makes the part and its journal, or goes on with those that are there.
+async fn begin(order: &Order, header: &str, resumes: bool, target: &mut Post) -> Result<Answer, Failure> {
+    let owner = order.owner.clone().unwrap_or_default();
+    let login = match &order.to.place {
+        Place::Host { way: Way::Ssh(target), .. } => target.user.clone(),
+        _ => String::new(),
+    };
+    let begin = [("H", header.to_owned()), ("R", u8::from(resumes).to_string()), ("W", owner.clone()), ("U", login)];
+    let begun = target.ask(&begin, "target_begin", Duration::from_secs(120)).await?;
+    if begun.get("noowner").is_some() {
+        return Err(Failure::new(Kind::Refused, "the file cannot be given to that owner")
+            .on(order.to.host())
+            .saw(owner)
+            .mend("name a user (and group) that exists there, and become root"));
+    }
+    if begun.get("begun").is_none() {
+        return Err(order.to.failed("the part could not be made", &begun.shown()));
+    }
+    if begun.get("keys").is_some()
+        && let Err(failure) = direct::tidy(&order.to, order.patience).await
+    {
+        tracing::warn!(%failure, "what an earlier transfer from node to node left in authorized_keys is still there");
+    }
+    Ok(begun)
+}
+
+#[allow(clippy::too_many_lines)]
 async fn proved(
     order: &Order,
     found: &Survey,
     header: &str,
-    begun: &Answer,
     fare: Option<Arc<Fare>>,
     source: &mut Post,
     target: &mut Post,
@@ -557,16 +574,16 @@ async fn proved(
 ) -> Result<Moved, Failure> {
     let count = usize::try_from(found.bytes.div_ceil(found.chunk)).unwrap_or(usize::MAX);
     let mut chunks = vec![Chunk::default(); count];
-    for line in begun.all("had") {
-        let (number, digest) = line.split_once(' ').unwrap_or_default();
-        if let (Ok(number), Ok(digest)) = (number.parse::<usize>(), digest.parse::<Sha256>())
-            && let Some(chunk) = chunks.get_mut(number)
-        {
-            *chunk = Chunk { source: Some(digest), certain: true, noted: true, ..Chunk::default() };
-        }
-    }
+    let resumes = order.resume && found.resumes.is_some();
+    let key = match found.gmac {
+        true => Some(Key::new().map_err(|error| Failure::new(Kind::Bug, error.to_string()))?),
+        false => None,
+    };
+    // The stream's digests stand for the source's, until its own of the whole says otherwise.
+    let mut by_stream = key.clone().filter(|_| !resumes && fare.is_none() && count > 0);
     let (sent, mut words) = mpsc::unbounded_channel();
     let (proof, mut proofs) = mpsc::unbounded_channel();
+    let (made, part) = watch::channel(false);
     let job = Arc::new(Job {
         order: order.clone(),
         identity: found.identity.clone(),
@@ -580,25 +597,43 @@ async fn proved(
         limiter: Limiter::new(order.limit_rate),
         fare,
         sent,
+        part,
     });
     // Its bytes do not pass here: the source makes the digest of the whole, beside the stream.
     let mut whole_there = JoinSet::new();
-    if job.fare.is_some() && count > 1 {
+    if job.fare.is_some() && (count > 1 || found.gmac) {
         let mut post = Post::new(&order.from, order.patience);
         let limit = Duration::from_secs(600 + found.bytes / SLOWEST);
         whole_there.spawn(async move { post.ask(&[], "source_digest", limit).await });
     }
-    let mut provers = JoinSet::new();
-    let mut asking = Vec::new();
-    for (post, side) in [(&mut *source, Side::Source), (&mut *target, Side::Target)] {
-        let (asks, asked) = mpsc::unbounded_channel();
-        let session = if post.end.is_here() { None } else { Some(post.session().await?) };
-        provers.spawn(prover(post.end.clone(), side, header.to_owned(), session, asked, proof.clone(), order.patience));
-        asking.push(asks);
-    }
-    let [ask_source, ask_target] = [asking.first().cloned(), asking.pop()];
-    drop((asking, proof));
-    let (Some(ask_source), Some(ask_target)) = (ask_source, ask_target) else { return Err(bug()) };
+    let mut whole: Option<Whole> = None;
+    let mut broken_whole = false;
+    let mut spans = Spans::new();
+    let mut names = 0;
+    let mut launch =
+        |todo: &[usize], spans: &mut Spans, whole: &mut Option<Whole>, broken_whole: bool, by_stream: Option<&Key>| {
+            let cut = cut(todo, found.streams);
+            let in_one = cut.len() == 1 && todo.len() == count;
+            let mut marker = by_stream.map(|key| Marker::new(key, &job, todo.first().copied().unwrap_or(0), &proof));
+            let hashes = in_one && (count > 1 || found.gmac) && whole.is_none() && !broken_whole && job.fare.is_none();
+            if hashes {
+                *whole = Some(Whole::start(marker.take())?);
+            }
+            for (first, last) in cut {
+                names += 1;
+                let begin = first as u64 * found.chunk;
+                let end = ((last as u64 + 1) * found.chunk).min(found.bytes);
+                let span = Span { name: format!("{names}"), begin, end, landed: begin, sent: begin, attempts: 0 };
+                let beside = match (&*whole, by_stream) {
+                    (Some(whole), _) if hashes => Beside::Thread(whole.pieces.clone()),
+                    (_, Some(key)) => Beside::Marker(Box::new(Marker::new(key, &job, first, &proof))),
+                    _ => Beside::Nothing,
+                };
+                let job = Arc::clone(&job);
+                spans.spawn(async move { apart("ferry-span", move || carry_span(job, span, beside)).await? });
+            }
+            Ok::<_, Failure>(())
+        };
     let length = |chunk: usize| found.chunk.min(found.bytes - chunk as u64 * found.chunk);
     let digest_of = |chunk: usize, landed: Landed| Ask::Digest {
         chunk,
@@ -607,16 +642,51 @@ async fn proved(
         landed,
     };
     let mut kept = 0;
+    // A new part holds nothing: what goes into it is brought up to its door meanwhile.
+    let begun = if resumes || job.fare.is_some() {
+        begin(order, header, resumes, target).await?
+    } else {
+        launch(&(0..count).collect::<Vec<_>>(), &mut spans, &mut whole, broken_whole, by_stream.as_ref())?;
+        begin(order, header, resumes, target).await?
+    };
+    let _ = made.send(true);
+    let mut provers = JoinSet::new();
+    let mut asking = Vec::new();
+    for (post, side) in [(&mut *source, Side::Source), (&mut *target, Side::Target)] {
+        let (asks, asked) = mpsc::unbounded_channel();
+        let session = if post.end.is_here() { None } else { Some(post.session().await?) };
+        let whose = Whose { header: header.to_owned(), key: key.clone() };
+        provers.spawn(prover(post.end.clone(), side, whose, session, asked, proof.clone(), order.patience));
+        asking.push(asks);
+    }
+    let [ask_source, ask_target] = [asking.first().cloned(), asking.pop()];
+    drop(asking);
+    let (Some(ask_source), Some(ask_target)) = (ask_source, ask_target) else { return Err(bug()) };
+    if by_stream.is_some() && !order.from.is_here() {
+        let _ = ask_source.send(Ask::Whole { bytes: found.bytes });
+    }
+    let mut whole_source: Option<Digest> = None;
+    for line in begun.all("had") {
+        let (number, digest) = line.split_once(' ').unwrap_or_default();
+        if let Ok(number) = number.parse::<usize>()
+            && let Some(chunk) = chunks.get_mut(number)
+        {
+            // Where the source makes it anew under another key, what was noted says that it has arrived.
+            let source = digest.parse::<Sha256>().ok().filter(|_| key.is_none()).map(Digest::Sha256);
+            *chunk = Chunk { source, certain: true, noted: true, ..Chunk::default() };
+        }
+    }
     for (number, chunk) in chunks.iter_mut().enumerate().filter(|(_, chunk)| chunk.noted) {
         chunk.asked = true;
         kept += length(number);
+        if chunk.source.is_none() {
+            let _ = ask_source.send(digest_of(number, Landed::Certain));
+        }
         let _ = ask_target.send(digest_of(number, Landed::Certain));
     }
     job.passed.fetch_add(kept, Ordering::Relaxed);
-    let mut whole: Option<Whole> = None;
-    let mut broken_whole = false;
-    let mut spans: JoinSet<Result<(), Failure>> = JoinSet::new();
-    let mut names = 0;
+    // The last look at the source, made while the last digests are.
+    let mut still: Option<Answer> = None;
     let mut tick = tokio::time::interval(Duration::from_millis(200));
     loop {
         if spans.is_empty() && words.is_empty() {
@@ -627,21 +697,26 @@ async fn proved(
                 .map(|(at, _)| at)
                 .collect();
             if !todo.is_empty() {
-                let cut = cut(&todo, found.streams);
-                let in_one = cut.len() == 1 && todo.len() == count;
-                if in_one && count > 1 && whole.is_none() && !broken_whole && job.fare.is_none() {
-                    whole = Some(Whole::start()?);
-                }
-                for (first, last) in cut {
-                    names += 1;
-                    let begin = first as u64 * found.chunk;
-                    let end = ((last as u64 + 1) * found.chunk).min(found.bytes);
-                    let span = Span { name: names.to_string(), begin, end, landed: begin, sent: begin, attempts: 0 };
-                    let (job, whole) = (Arc::clone(&job), whole.as_ref().map(|whole| whole.pieces.clone()));
-                    spans.spawn(async move { apart("ferry-span", move || carry_span(job, span, whole)).await? });
-                }
+                still = None;
+                launch(&todo, &mut spans, &mut whole, broken_whole, by_stream.as_ref())?;
             } else if chunks.iter().all(|chunk| chunk.proven) {
-                break;
+                let Some(key) = by_stream.as_ref().filter(|_| !order.from.is_here()) else { break };
+                if let Some(there) = whole_source {
+                    let parts = chunks.iter().enumerate().map(|(number, chunk)| (length(number), chunk.source));
+                    if there == together(key, parts).map_err(|error| Failure::new(Kind::Bug, error.to_string()))? {
+                        break;
+                    }
+                    // What was read there for the stream is not what the file has: each chunk is asked for.
+                    tracing::warn!("the source's digest of its file is not the stream's: it is asked for each chunk");
+                    (by_stream, whole, broken_whole) = (None, None, true);
+                    for (number, chunk) in chunks.iter_mut().enumerate() {
+                        (chunk.source, chunk.proven) = (None, false);
+                        let _ = ask_source.send(digest_of(number, Landed::Certain));
+                    }
+                }
+            } else if still.is_none() {
+                still = Some(source.ask(&[("B", "1".to_owned())], "source_look", Duration::from_secs(60)).await?);
+                continue;
             }
         }
         tokio::select! {
@@ -651,7 +726,7 @@ async fn proved(
                 chunk.certain |= matches!(landed, Landed::Certain);
                 if !chunk.proven && !chunk.asked {
                     chunk.asked = true;
-                    if chunk.source.is_none() {
+                    if chunk.source.is_none() && by_stream.is_none() {
                         let _ = ask_source.send(digest_of(number, Landed::Certain));
                     }
                     let _ = ask_target.send(digest_of(number, landed));
@@ -659,6 +734,7 @@ async fn proved(
             }
             Some(said) = proofs.recv() => match said {
                 Proof::Broken(failure) => return Err(failure),
+                Proof::Whole(digest) => whole_source = Some(digest),
                 Proof::Gone(number) => {
                     if let Some(chunk) = chunks.get_mut(number) {
                         chunk.asked = chunk.certain;
@@ -706,14 +782,14 @@ async fn proved(
     progress(found.bytes, found.bytes);
     let sha256 = match (count, whole) {
         (0, _) => Some(Sha256::of(&[])),
-        (1, _) => chunks.first().and_then(|chunk| chunk.target),
+        (1, _) if let Some(Chunk { target: Some(Digest::Sha256(digest)), .. }) = chunks.first() => Some(*digest),
         (_, Some(whole)) => whole.finish(found.bytes).await?,
         (_, None) => match whole_there.join_next().await {
             Some(Ok(answer)) => answer?.get("digest").and_then(|digest| digest.parse().ok()),
             _ => None,
         },
     };
-    finish(order, found, header, source, target).await?;
+    finish(order, found, header, still, source, target).await?;
     Ok(Moved {
         bytes: found.bytes,
         chunks: count,
@@ -732,10 +808,14 @@ async fn finish(
     order: &Order,
     found: &Survey,
     header: &str,
+    still: Option<Answer>,
     source: &mut Post,
     target: &mut Post,
 ) -> Result<(), Failure> {
-    let still = source.ask(&[], "source_look", Duration::from_secs(60)).await?;
+    let still = match still {
+        Some(still) => still,
+        None => source.ask(&[("B", "1".to_owned())], "source_look", Duration::from_secs(60)).await?,
+    };
     let after = looked_at_source(order, &still)?;
     if after != found.identity {
         return Err(changed(&order.from, &found.identity, &after));
@@ -787,14 +867,14 @@ fn cut(todo: &[usize], streams: usize) -> Vec<(usize, usize)> {
 }
 
 /// Carries a span, over as many connections as it takes.
-async fn carry_span(job: Arc<Job>, mut span: Span, whole: Option<mpsc::Sender<(u64, Bytes)>>) -> Result<(), Failure> {
+async fn carry_span(job: Arc<Job>, mut span: Span, mut beside: Beside) -> Result<(), Failure> {
     let mut pause = Duration::from_millis(200);
     let mut moved = Instant::now();
     loop {
         let before = span.landed;
         let attempted = match &job.fare {
             Some(fare) => fare.attempt(&job, &mut span).await,
-            None => attempt(&job, &mut span, whole.as_ref()).await,
+            None => attempt(&job, &mut span, &mut beside).await,
         };
         let failure = match attempted {
             Ok(()) => return Ok(()),
@@ -821,11 +901,11 @@ async fn carry_span(job: Arc<Job>, mut span: Span, whole: Option<mpsc::Sender<(u
 }
 
 /// One pair of connections' worth of a span.
-async fn attempt(job: &Job, span: &mut Span, whole: Option<&mpsc::Sender<(u64, Bytes)>>) -> Result<(), Failure> {
+async fn attempt(job: &Job, span: &mut Span, beside: &mut Beside) -> Result<(), Failure> {
     let (from, to, patience) = (&job.order.from, &job.order.to, job.order.patience);
     let first = span.attempts == 0;
     span.attempts += 1;
-    let sinking = Sink::open(to, &job.header, &span.name, span.landed, span.sent);
+    let sinking = Sink::open(to, &job.header, &span.name, span.landed, span.sent, job.part.clone());
     // Only after a cut it is not known where the target begins.
     let (mut sink, mut feed) = if first {
         let (sink, feed) =
@@ -846,9 +926,11 @@ async fn attempt(job: &Job, span: &mut Span, whole: Option<&mpsc::Sender<(u64, B
             Ok(Some(bytes)) => {
                 let count = bytes.len() as u64;
                 job.limiter.take(count).await;
-                if let Some(whole) = whole {
+                match beside {
+                    Beside::Nothing => {}
                     // Its end is not ours.
-                    let _ = whole.send((span.sent, bytes.clone())).await;
+                    Beside::Thread(pieces) => drop(pieces.send((span.sent, bytes.clone())).await),
+                    Beside::Marker(marker) => marker.take(span.sent, &bytes),
                 }
                 // Before it is written: a part of it may arrive even if the write fails.
                 span.sent += count;
@@ -903,6 +985,75 @@ impl Job {
     }
 }
 
+/// What is made of a span's bytes beside sending them.
+enum Beside {
+    Nothing,
+    /// All that [`Whole`] makes, on its thread.
+    Thread(mpsc::Sender<(u64, Bytes)>),
+    /// The tags of its chunks.
+    Marker(Box<Marker>),
+}
+
+/// Makes the tags of the chunks of a stream that pass, and tells them as the source's.
+pub(super) struct Marker {
+    key: Key,
+    chunk: u64,
+    bytes: u64,
+    at: u64,
+    running: Running,
+    tell: UnboundedSender<Proof>,
+}
+
+impl Marker {
+    /// Of a stream that begins with this chunk.
+    fn new(key: &Key, job: &Job, first: usize, tell: &UnboundedSender<Proof>) -> Self {
+        let (chunk, bytes) = (job.chunk, job.bytes);
+        let at = first as u64 * chunk;
+        Self { key: key.clone(), chunk, bytes, at, running: Running::new(key), tell: tell.clone() }
+    }
+
+    /// Takes a piece of the stream that begins at byte `at`. After a cut some come twice.
+    fn take(&mut self, at: u64, piece: &[u8]) {
+        if let Err(error) = self.try_take(at, piece) {
+            let _ = self.tell.send(Proof::Broken(Failure::new(Kind::Bug, error.to_string())));
+        }
+    }
+
+    fn try_take(&mut self, at: u64, piece: &[u8]) -> Result<(), NoTag> {
+        let known = self.at.checked_sub(at).ok_or(NoTag)?;
+        let known = usize::try_from(known).unwrap_or(usize::MAX).min(piece.len());
+        let mut piece = piece.get(known..).unwrap_or_default();
+        while !piece.is_empty() {
+            let number = self.at / self.chunk;
+            let end = ((number + 1) * self.chunk).min(self.bytes);
+            let (of_it, rest) = piece.split_at(piece.len().min(usize::try_from(end - self.at).unwrap_or(usize::MAX)));
+            self.running.update(of_it)?;
+            self.at += of_it.len() as u64;
+            piece = rest;
+            if of_it.is_empty() {
+                return Err(NoTag);
+            }
+            if self.at == end {
+                let done = std::mem::replace(&mut self.running, Running::new(&self.key));
+                let digest = Digest::Gmac(self.key.whole(done.share()?));
+                let number = usize::try_from(number).unwrap_or(usize::MAX);
+                let _ = self.tell.send(Proof::Digest(Side::Source, number, digest));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The tag of the whole, from the lengths and tags of its chunks.
+fn together(key: &Key, chunks: impl Iterator<Item = (u64, Option<Digest>)>) -> Result<Digest, NoTag> {
+    let mut running = Running::new(key);
+    for (bytes, digest) in chunks {
+        let Some(Digest::Gmac(tag)) = digest else { return Err(NoTag) };
+        running.follow(key.part(bytes, tag))?;
+    }
+    Ok(Digest::Gmac(key.whole(running.share()?)))
+}
+
 /// The digest of the whole stream, made beside it.
 pub(super) struct Whole {
     pub(super) pieces: mpsc::Sender<(u64, Bytes)>,
@@ -910,11 +1061,15 @@ pub(super) struct Whole {
 }
 
 impl Whole {
-    pub(super) fn start() -> Result<Self, Failure> {
+    /// With a marker, that is fed as well.
+    pub(super) fn start(mut marker: Option<Marker>) -> Result<Self, Failure> {
         let (pieces, mut taken) = mpsc::channel::<(u64, Bytes)>(64);
         let thread = super::thread("ferry-hash", move || {
             let mut hasher = Hasher::new();
             while let Some((at, piece)) = taken.blocking_recv() {
+                if let Some(marker) = &mut marker {
+                    marker.take(at, &piece);
+                }
                 // After a cut some come twice.
                 let known = usize::try_from(hasher.bytes().saturating_sub(at)).unwrap_or(usize::MAX);
                 if at <= hasher.bytes() {

@@ -4,7 +4,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use super::slab::ALIGN;
@@ -18,7 +18,6 @@ pub(super) struct Disk {
 fn direct(options: &mut OpenOptions, path: &Path) -> Option<File> {
     #[cfg(target_os = "linux")]
     {
-        use std::os::unix::fs::OpenOptionsExt as _;
         let flags = rustix::fs::OFlags::DIRECT | rustix::fs::OFlags::NOFOLLOW;
         options.custom_flags(i32::try_from(flags.bits()).ok()?).open(path).ok()
     }
@@ -30,10 +29,11 @@ fn direct(options: &mut OpenOptions, path: &Path) -> Option<File> {
 }
 
 impl Disk {
-    /// Opens a file that is there.
+    /// Opens a file that is there, and is no symbolic link.
     pub(super) fn open(path: &Path, write: bool) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         options.read(!write).write(write);
+        options.custom_flags(i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0));
         let plain = options.open(path)?;
         Ok(Self { direct: direct(&mut options, path), plain })
     }

@@ -125,6 +125,11 @@ impl Key {
         Share { bytes, sum }
     }
 
+    /// What a row of bytes that was tagged as a whole is to a larger one.
+    pub(super) fn part(&self, bytes: u64, tag: Tag) -> Share {
+        Share { bytes, sum: u128::from_be_bytes(tag.0) ^ self.mask(WHOLE) ^ self.length(bytes) }
+    }
+
     /// What the block that tells a length adds.
     fn length(&self, bytes: u64) -> u128 {
         times(u128::from(bytes * 8) << 64, self.0.point)
@@ -282,6 +287,11 @@ mod tests {
                 running.follow(key.share(at, piece.len(), key.tag(at, piece).unwrap())).unwrap();
             }
             assert_eq!(key.whole(running.share().unwrap()), expected, "{length} bytes");
+            let mut running = Running::new(&key);
+            for piece in all.chunks(4096) {
+                running.follow(key.part(piece.len() as u64, key.seal(WHOLE, piece).unwrap())).unwrap();
+            }
+            assert_eq!(key.whole(running.share().unwrap()), expected, "{length} bytes, of parts");
             let (hex, nonce) = key.words();
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), all).unwrap();

@@ -37,6 +37,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use self::disk::Disk;
+use self::prove::Digest;
 use self::slab::{Pool, Slab};
 use crate::archive::{Fault, Limits, Walk, Walker};
 use crate::digest::{Hasher, Sha256};
@@ -251,8 +252,8 @@ async fn once(
     };
     if let Some((tool, digest)) = on_node {
         let streamed = match digest {
-            NodeDigest::Sha256(_) => NodeDigest::Sha256(arrived.sha256),
-            NodeDigest::Gmac(_) => NodeDigest::Gmac(tag),
+            Digest::Sha256(_) => Digest::Sha256(arrived.sha256),
+            Digest::Gmac(_) => Digest::Gmac(tag),
         };
         if digest != streamed {
             return Err(Trouble::Differs(
@@ -641,22 +642,6 @@ fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// A digest that a node made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NodeDigest {
-    Sha256(Sha256),
-    Gmac(gmac::Tag),
-}
-
-impl std::fmt::Display for NodeDigest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Sha256(digest) => digest.fmt(f),
-            Self::Gmac(tag) => tag.fmt(f),
-        }
-    }
-}
-
 /// The digest that the node itself makes, by the fastest tool it has; SHA-256 without a key for another one. Asked anew when the connection is lost.
 async fn node_digest(
     way: Way,
@@ -665,7 +650,7 @@ async fn node_digest(
     source: String,
     key: Option<gmac::Key>,
     patience: Duration,
-) -> Result<Option<(String, NodeDigest)>, Failure> {
+) -> Result<Option<(String, Digest)>, Failure> {
     let file = quote(&source).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
     let mark = format!("@@{:032x}", rand::random::<u128>());
     let keyed = key.map_or_else(
@@ -722,10 +707,10 @@ async fn node_digest(
         return match (words.next(), words.next()) {
             (Some("none"), _) => Ok(None),
             (Some("gmac"), Some(tag)) if let Ok(tag) = tag.parse() => {
-                Ok(Some(("openssl (GMAC)".to_owned(), NodeDigest::Gmac(tag))))
+                Ok(Some(("openssl (GMAC)".to_owned(), Digest::Gmac(tag))))
             }
             (Some(tool @ ("openssl" | "sha256sum")), Some(digest)) if let Ok(digest) = digest.parse() => {
-                Ok(Some((tool.to_owned(), NodeDigest::Sha256(digest))))
+                Ok(Some((tool.to_owned(), Digest::Sha256(digest))))
             }
             _ => Err(Failure::new(Kind::Failed, "the node's digest could not be read")
                 .on(&host)

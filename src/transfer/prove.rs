@@ -12,7 +12,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
+use super::PIECE;
+use super::disk::Disk;
 use super::ends::{End, mark, meant, script};
+use super::gmac::{Key, Running, Tag};
+use super::slab::Pool;
 use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
 use crate::remote::ssh::connect::Lane;
@@ -21,6 +25,37 @@ use crate::remote::{Exit, Piece, Session};
 const MIB: u64 = 1 << 20;
 /// So long an end may say nothing while a digest is owed: a chunk of 64 MiB on a disk that reads 1 MiB a second.
 const SILENCE: Duration = Duration::from_secs(120);
+
+/// The slowest disk that is waited for where a whole file is read, in bytes a second.
+const SLOWEST: u64 = 10 << 20;
+
+/// A digest of bytes, by either of two ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Digest {
+    Sha256(Sha256),
+    /// Under the key of this transfer.
+    Gmac(Tag),
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sha256(digest) => digest.fmt(f),
+            Self::Gmac(tag) => tag.fmt(f),
+        }
+    }
+}
+
+impl std::str::FromStr for Digest {
+    type Err = ();
+    /// From 64 hexadecimal digits, or from 32.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text.len() {
+            32 => text.parse().map(Self::Gmac).map_err(|_| ()),
+            _ => text.parse().map(Self::Sha256).map_err(|_| ()),
+        }
+    }
+}
 
 /// Which end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,34 +81,47 @@ pub(super) enum Ask {
     /// The digest of a chunk: its number, the byte it begins at (whole MiB), its length.
     Digest { chunk: usize, at: u64, length: u64, landed: Landed },
     /// The journal shall hold it.
-    Note { chunk: usize, digest: Sha256 },
+    Note { chunk: usize, digest: Digest },
+    /// The digest of the whole file, of so many bytes.
+    Whole { bytes: u64 },
 }
 
 /// What a prover says.
 #[derive(Debug)]
 pub(super) enum Proof {
     /// The digest of a chunk.
-    Digest(Side, usize, Sha256),
+    Digest(Side, usize, Digest),
+    /// The digest of the whole file.
+    Whole(Digest),
     /// Its writer ended before it stood behind the chunk.
     Gone(usize),
     /// No more digests come from there.
     Broken(Failure),
 }
 
+/// Which transfer an end answers for.
+#[derive(Clone)]
+pub(super) struct Whose {
+    /// What its journal begins with.
+    pub(super) header: String,
+    /// What its digests are made by; `None`: SHA-256.
+    pub(super) key: Option<Key>,
+}
+
 /// Answers for one end until nobody asks any more.
 pub(super) async fn prover(
     end: End,
     side: Side,
-    header: String,
+    whose: Whose,
     first: Option<Session>,
     asks: UnboundedReceiver<Ask>,
     tell: UnboundedSender<Proof>,
     patience: Duration,
 ) {
     let result = if end.is_here() {
-        here(&end, side, asks, &tell).await
+        here(&end, side, whose.key.as_ref(), asks, &tell).await
     } else {
-        let here = Prover { end: &end, side, header: &header, tell: &tell };
+        let here = Prover { end: &end, side, header: &whose.header, key: whose.key.as_ref(), tell: &tell };
         here.there(first, asks, patience).await
     };
     if let Err(failure) = result {
@@ -92,10 +140,12 @@ pub(super) fn path_here(end: &End, side: Side) -> PathBuf {
 async fn here(
     end: &End,
     side: Side,
+    key: Option<&Key>,
     mut asks: UnboundedReceiver<Ask>,
     tell: &UnboundedSender<Proof>,
 ) -> Result<(), Failure> {
     let path = path_here(end, side);
+    let pool = Pool::new(PIECE);
     while let Some(ask) = asks.recv().await {
         match ask {
             Ask::Digest { chunk, at, length, landed } => {
@@ -104,8 +154,10 @@ async fn here(
                         tokio::time::sleep(Duration::from_millis(10)).await;
                     }
                 }
-                let path = path.clone();
-                let made = tokio::task::spawn_blocking(move || digest_here(&path, side, at, length)).await;
+                let (path, pool, key) = (path.clone(), pool.clone(), key.cloned());
+                let made =
+                    tokio::task::spawn_blocking(move || digest_here(&path, side, at, length, key.as_ref(), &pool))
+                        .await;
                 let digest = made
                     .map_err(|error| Failure::new(Kind::Bug, error.to_string()))?
                     .map_err(|error| end.failed("the file could not be read for its digest", &error.to_string()))?;
@@ -113,7 +165,7 @@ async fn here(
             }
             Ask::Note { chunk, digest } => {
                 let journal = format!("{}.journal", path.display());
-                let line = format!("{chunk} {digest}\n");
+                let line = line(&Ask::Note { chunk, digest }, key).split_off(2);
                 // Only for a later --resume: a transfer does not end for it.
                 let noted = tokio::task::spawn_blocking(move || {
                     use std::io::Write as _;
@@ -123,33 +175,49 @@ async fn here(
                     tracing::warn!(%error, "a chunk could not be noted");
                 }
             }
+            // What is read here is hashed as it is read: nobody asks.
+            Ask::Whole { .. } => {}
         }
     }
     Ok(())
 }
 
 /// Reads and hashes a part of a file; of a target from its disk, where the file system lets go of what it keeps in memory.
-fn digest_here(path: &std::path::Path, side: Side, at: u64, length: u64) -> std::io::Result<Sha256> {
-    use std::os::unix::fs::FileExt as _;
-    let file = std::fs::File::open(path)?;
+fn digest_here(
+    path: &std::path::Path,
+    side: Side,
+    at: u64,
+    length: u64,
+    key: Option<&Key>,
+    pool: &Pool,
+) -> std::io::Result<Digest> {
+    let mut file = Disk::open(path, false)?;
     if side == Side::Target {
-        file.sync_data()?;
-        if let Some(length) = std::num::NonZeroU64::new(length) {
-            let _ = rustix::fs::fadvise(&file, at, Some(length), rustix::fs::Advice::DontNeed);
-        }
+        file.sync()?;
+        file.forget(at, length);
     }
     let mut hasher = Hasher::new();
-    let mut buffer = vec![0; 256 << 10];
-    while hasher.bytes() < length {
-        let want = buffer.len().min(usize::try_from(length - hasher.bytes()).unwrap_or(usize::MAX));
-        let count = file.read_at(buffer.get_mut(..want).unwrap_or_default(), at + hasher.bytes())?;
-        if count == 0 {
+    let mut running = key.map(Running::new);
+    let mut slab = pool.slab(PIECE);
+    let mut done = 0;
+    while done < length {
+        let want = PIECE.min(usize::try_from(length - done).unwrap_or(usize::MAX));
+        match file.read_at(at + done, want, slab.room()) {
             // Shorter than it was: its digest is not that of the chunk, and the look at the end says why.
-            break;
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => break,
+            other => other?,
         }
-        hasher.update(buffer.get(..count).unwrap_or_default());
+        let piece = slab.room().get(..want).unwrap_or_default();
+        match &mut running {
+            Some(running) => running.update(piece)?,
+            None => hasher.update(piece),
+        }
+        done += want as u64;
     }
-    Ok(hasher.finish())
+    match (running, key) {
+        (Some(running), Some(key)) => Ok(Digest::Gmac(key.whole(running.share()?))),
+        _ => Ok(Digest::Sha256(hasher.finish())),
+    }
 }
 
 /// One end that is a host.
@@ -157,6 +225,7 @@ struct Prover<'a> {
     end: &'a End,
     side: Side,
     header: &'a str,
+    key: Option<&'a Key>,
     tell: &'a UnboundedSender<Proof>,
 }
 
@@ -195,22 +264,28 @@ impl Prover<'_> {
         owed: &mut VecDeque<Ask>,
         heard: &mut Instant,
     ) -> Result<(), Failure> {
-        let Self { end, side, header, .. } = *self;
+        let Self { end, side, header, key, .. } = *self;
         let session = match first.take() {
             Some(session) => session,
             None => end.way().connect(Lane::Control).await?,
         };
         let mark = mark();
         let path = path_here(end, side).to_string_lossy().into_owned();
-        let values = [("P", path), ("H", header.to_owned())];
+        let (hex, nonce) = key.map(Key::words).unwrap_or_default();
+        let tool = if key.is_some() { "gmac" } else { "" };
+        let values = [("P", path), ("H", header.to_owned()), ("T", tool.to_owned()), ("G", hex), ("V", nonce)];
         let mut child = session.open_root(&script(end, &mark, &values, "prove")?).await?;
         for ask in owed.iter() {
-            child.write(line(ask).as_bytes()).await?;
+            child.write(line(ask, key).as_bytes()).await?;
         }
         let mut text = Vec::new();
         let mut complaint = Vec::new();
         loop {
-            let silence = if owed.is_empty() { Duration::from_secs(86400 * 365) } else { SILENCE };
+            let whole = owed.iter().map(|ask| if let Ask::Whole { bytes } = ask { bytes / SLOWEST } else { 0 });
+            let silence = match whole.max() {
+                None => Duration::from_secs(86400 * 365),
+                Some(longer) => SILENCE + Duration::from_secs(longer),
+            };
             tokio::select! {
                 biased;
                 piece = tokio::time::timeout(silence, child.next()) => match piece {
@@ -258,8 +333,8 @@ impl Prover<'_> {
                         if owed.is_empty() {
                             *heard = Instant::now();
                         }
-                        let line = line(&ask);
-                        if matches!(ask, Ask::Digest { .. }) {
+                        let line = line(&ask, key);
+                        if !matches!(ask, Ask::Note { .. }) {
                             owed.push_back(ask);
                         }
                         child.write(line.as_bytes()).await?;
@@ -277,10 +352,20 @@ impl Prover<'_> {
         match (word, chunk, asked) {
             ("digest", Some(chunk), Some(asked)) => {
                 let digest = digest
-                    .parse::<Sha256>()
-                    .map_err(|_| end.failed("the digest there could not be read", &format!("{word} {rest}")))?;
+                    .parse::<Digest>()
+                    .map_err(|()| end.failed("the digest there could not be read", &format!("{word} {rest}")))?;
                 owed.remove(asked);
                 let _ = tell.send(Proof::Digest(side, chunk, digest));
+            }
+            ("whole", _, _) => {
+                let asked = owed.len();
+                owed.retain(|ask| !matches!(ask, Ask::Whole { .. }));
+                let digest = digest
+                    .parse::<Digest>()
+                    .map_err(|()| end.failed("the digest there could not be read", &format!("{word} {rest}")))?;
+                if owed.len() < asked {
+                    let _ = tell.send(Proof::Whole(digest));
+                }
             }
             ("gone", Some(chunk), Some(asked)) => {
                 owed.remove(asked);
@@ -301,12 +386,17 @@ impl Prover<'_> {
     }
 }
 
-fn line(ask: &Ask) -> String {
+fn line(ask: &Ask, key: Option<&Key>) -> String {
     match ask {
         Ask::Digest { chunk, at, length, landed } => {
             let writer = if let Landed::Writer(pid) = landed { *pid } else { 0 };
             format!("d {chunk} {} {} {writer} {}\n", at / MIB, length.div_ceil(MIB), at + length)
         }
-        Ask::Note { chunk, digest } => format!("j {chunk} {digest}\n"),
+        // A tag says something only beside its key.
+        Ask::Note { chunk, digest } => match (digest, key) {
+            (Digest::Gmac(tag), Some(key)) => format!("j {chunk} gmac:{}:{tag}\n", key.words().0),
+            _ => format!("j {chunk} {digest}\n"),
+        },
+        Ask::Whole { .. } => "a 0\n".to_owned(),
     }
 }

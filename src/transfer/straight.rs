@@ -16,11 +16,9 @@ use std::time::{Duration, Instant};
 use bytes::{Buf as _, Bytes};
 use tokio::sync::mpsc;
 
+use super::prove::Digest;
 use super::push::{Local, Push};
-use super::{
-    Arrived, NodeDigest, Source, Thread, Trouble, changed, node_digest, parse_source, stream_script, taking,
-    walk_pieces,
-};
+use super::{Arrived, Source, Thread, Trouble, changed, node_digest, parse_source, stream_script, taking, walk_pieces};
 use crate::archive::{Fault, Walk};
 use crate::digest::Sha256;
 use crate::failure::{Failure, Kind};
@@ -144,8 +142,8 @@ pub(super) struct Far {
     to_walker: Option<mpsc::Sender<Bytes>>,
     walker: Option<Thread<Result<Walk, Fault>>>,
     walk: Option<Walk>,
-    digesting: Option<tokio::task::JoinHandle<Result<Option<(String, NodeDigest)>, Failure>>>,
-    node_digest: Option<Option<(String, NodeDigest)>>,
+    digesting: Option<tokio::task::JoinHandle<Result<Option<(String, Digest)>, Failure>>>,
+    node_digest: Option<Option<(String, Digest)>>,
     began: Instant,
     trouble: Option<Trouble>,
 }
@@ -393,7 +391,7 @@ impl Far {
             self.node_digest = Some(digest?);
         }
         match &self.node_digest {
-            Some(Some((tool, digest))) if *digest != NodeDigest::Sha256(streamed) => {
+            Some(Some((tool, digest))) if *digest != Digest::Sha256(streamed) => {
                 let failure =
                     Failure::new(Kind::Failed, "the source's digest is not that of the bytes that came from it")
                         .on(&self.order.from)

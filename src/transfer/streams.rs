@@ -3,24 +3,26 @@
 //! Both are bounded: a sink that is slow holds up the loop that feeds it, which stops reading its source, whose window
 //! then stays closed. Nothing is kept beside what is on the way.
 
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::mpsc;
+use bytes::{Buf as _, Bytes};
+use tokio::sync::{mpsc, watch};
 
+use super::disk::Disk;
 use super::ends::{End, mark, meant, script};
 use super::prove::{Landed, Side, path_here};
+use super::slab::Pool;
 use super::thread;
 use crate::failure::{Failure, Kind};
 use crate::remote::ssh::connect::Lane;
 use crate::remote::{Child, Exit, Piece, Session};
 
 /// Pieces that are read here, in bytes.
-const PIECE: u64 = 256 << 10;
+const PIECE: usize = 256 << 10;
 /// Pieces that wait for a thread of this machine.
 const WAITING: usize = 128;
 /// So many pieces of a file here are read ahead, on each stream.
@@ -96,7 +98,7 @@ pub(super) async fn ready(end: &End, child: &mut Child, mark: &str, limit: Durat
 /// Where a span's bytes come from.
 pub(super) enum Feed {
     Host { end: End, session: Session, child: Box<Child>, mark: String, identity: String, left: u64, silence: Duration },
-    Here { end: End, pieces: mpsc::Receiver<std::io::Result<Vec<u8>>>, left: u64 },
+    Here { end: End, pieces: mpsc::Receiver<std::io::Result<Bytes>>, left: u64 },
 }
 
 impl Feed {
@@ -141,7 +143,7 @@ impl Feed {
             Self::Here { end, pieces, left } => match pieces.recv().await {
                 Some(Ok(piece)) => {
                     *left -= (piece.len() as u64).min(*left);
-                    Ok(Some(Bytes::from(piece)))
+                    Ok(Some(piece))
                 }
                 Some(Err(error)) => Err(end.failed("the file could not be read", &error.to_string())),
                 None if *left == 0 => Ok(None),
@@ -209,22 +211,30 @@ fn no_follow() -> i32 {
     i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0)
 }
 
-fn read_here(file: std::fs::File, mut left: u64, to: &mpsc::Sender<std::io::Result<Vec<u8>>>) {
+fn read_here(mut file: std::fs::File, mut left: u64, to: &mpsc::Sender<std::io::Result<Bytes>>) {
+    let pool = Pool::new(PIECE);
     while left > 0 {
-        let want = left.min(PIECE);
-        let mut piece = Vec::with_capacity(usize::try_from(want).unwrap_or_default());
-        let read = (&file).take(want).read_to_end(&mut piece);
-        left -= piece.len() as u64;
-        let over = piece.is_empty();
-        let sent = match read {
-            Err(error) => to.blocking_send(Err(error)),
-            Ok(_) if over => return,
-            Ok(_) => to.blocking_send(Ok(piece)),
+        let mut slab = pool.slab(usize::try_from(left).unwrap_or(usize::MAX));
+        let count = match file.read(slab.room()) {
+            Ok(0) => return,
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                let _ = to.blocking_send(Err(error));
+                return;
+            }
         };
-        if sent.is_err() {
+        slab.holds(count);
+        left -= count as u64;
+        if to.blocking_send(Ok(slab.freeze())).is_err() {
             return;
         }
     }
+}
+
+/// A part that is made.
+pub(super) fn made() -> watch::Receiver<bool> {
+    watch::channel(true).1
 }
 
 /// Where a span's bytes go.
@@ -248,23 +258,27 @@ pub(super) enum Sink {
 
 impl Sink {
     /// Opens the part at byte `from`, or further on where an earlier writer of this span is known to have stood, `to` at
-    /// most. [`Sink::at`] tells.
-    pub(super) async fn open(end: &End, header: &str, span: &str, from: u64, to: u64) -> Result<Self, Failure> {
+    /// most. [`Sink::at`] tells. The connection is made at once; nothing there is touched before `part` says that it is made.
+    pub(super) async fn open(
+        end: &End,
+        header: &str,
+        span: &str,
+        from: u64,
+        to: u64,
+        mut part: watch::Receiver<bool>,
+    ) -> Result<Self, Failure> {
         if end.is_here() {
+            let _ = part.wait_for(|made| *made).await;
             let failed = |error: std::io::Error| end.failed("the part could not be opened", &error.to_string());
-            let mut file = std::fs::OpenOptions::new()
-                .write(true)
-                .custom_flags(no_follow())
-                .open(path_here(end, Side::Target))
-                .map_err(failed)?;
-            file.seek(SeekFrom::Start(from)).map_err(failed)?;
+            let mut file = Disk::open(&path_here(end, Side::Target), true).map_err(failed)?;
             let (pieces, taken) = mpsc::channel(WAITING);
             let landed = Arc::new(AtomicU64::new(from));
             let position = Arc::clone(&landed);
-            let thread = thread("ferry-write", move || write_here(&mut file, taken, &position))?;
+            let thread = thread("ferry-write", move || write_here(&mut file, from, taken, &position))?;
             return Ok(Self::Here { end: end.clone(), pieces: Some(pieces), thread: Some(thread), landed, at: from });
         }
         let session = end.way().connect(Lane::Bulk).await?;
+        let _ = part.wait_for(|made| *made).await;
         let mark = mark();
         let values = [("H", header.to_owned()), ("S", span.to_owned()), ("O", from.to_string()), ("X", to.to_string())];
         let mut child = session.open_root(&script(end, &mark, &values, "target_write")?).await?;
@@ -374,29 +388,35 @@ impl Sink {
     }
 }
 
-/// Writes what comes, several pieces at a time where several wait.
-fn write_here(file: &mut std::fs::File, mut pieces: mpsc::Receiver<Bytes>, landed: &AtomicU64) -> std::io::Result<()> {
-    let mut batch: Vec<Bytes> = Vec::new();
-    while let Some(first) = pieces.blocking_recv() {
-        batch.clear();
-        batch.push(first);
-        while batch.len() < 32
-            && let Ok(more) = pieces.try_recv()
-        {
-            batch.push(more);
+/// Writes what comes from byte `at` on, in pieces that the disk takes without the kernel's page cache where it can.
+fn write_here(
+    file: &mut Disk,
+    mut at: u64,
+    mut pieces: mpsc::Receiver<Bytes>,
+    landed: &AtomicU64,
+) -> std::io::Result<()> {
+    let pool = Pool::new(super::PIECE);
+    // Up to where a whole one begins.
+    let room = |at: u64| super::PIECE - usize::try_from(at % super::PIECE as u64).unwrap_or_default();
+    let mut slab = pool.slab(room(at));
+    loop {
+        let piece = pieces.blocking_recv();
+        let last = piece.is_none();
+        let mut piece = piece.unwrap_or_default();
+        loop {
+            piece.advance(slab.take(&piece));
+            if slab.len() > 0 && (slab.is_full() || last) {
+                file.write_at(at, slab.as_ref())?;
+                at += slab.len() as u64;
+                landed.store(at, Ordering::Release);
+                slab = pool.slab(room(at));
+            }
+            if piece.is_empty() {
+                break;
+            }
         }
-        let mut slices: Vec<std::io::IoSlice<'_>> = batch.iter().map(|piece| std::io::IoSlice::new(piece)).collect();
-        let mut rest = slices.as_mut_slice();
-        while !rest.is_empty() {
-            let count = match file.write_vectored(rest) {
-                Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
-                Ok(count) => count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            landed.fetch_add(count as u64, Ordering::Release);
-            std::io::IoSlice::advance_slices(&mut rest, count);
+        if last {
+            return Ok(());
         }
     }
-    Ok(())
 }
