@@ -657,7 +657,7 @@ fn every_key_and_option_of_ansibles_is_taken_or_refused_by_name() {
         ("any_errors_fatal", "false"),
         ("throttle", "1"),
         ("timeout", "30"),
-        ("collections", "[ns.col]"),
+        ("collections", "[ansible.builtin]"),
         ("debugger", "never"),
     ];
     const INNER: &[(&str, &str)] =
@@ -700,6 +700,7 @@ fn every_key_and_option_of_ansibles_is_taken_or_refused_by_name() {
         ("validate_argspec", "true", "validate_argspec is known to Ansible and not built"),
         ("strategy", "debug", "the strategy debug is not built"),
         ("debugger", "on_failed", "the debugger of Ansible is not built"),
+        ("collections", "[ns.col]", "ns.col\" is not built"),
         ("hosts_", "a", "hosts_"),
     ];
     let mut tried = 0;
