@@ -634,6 +634,9 @@ fn every_key_and_option_of_ansibles_is_taken_or_refused_by_name() {
             ("base.yml", "- hosts: a\n  gather_facts: false\n  tasks:\n  - debug: {msg: x}\n"),
         ],
     );
+    // A secret that others may read is refused.
+    let mine = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(home.path().join("pw"), mine).unwrap();
     const COMMON: &[(&str, &str)] = &[
         ("name", "x"),
         ("vars", "{k: 1}"),

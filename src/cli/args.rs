@@ -120,7 +120,7 @@ pub(super) enum OutputKind {
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Common {
     /// Inventory file, folder or comma list; may be given several times
-    #[arg(short = 'i', long = "inventory", value_name = "PATH")]
+    #[arg(short = 'i', long = "inventory", visible_alias = "inventory-file", value_name = "PATH")]
     pub(super) inventory: Vec<String>,
     /// Only these hosts, an Ansible pattern
     #[arg(short = 'l', long, value_name = "PATTERN")]
@@ -147,7 +147,7 @@ pub(super) struct Common {
     #[arg(short = 'K', long = "ask-become-pass")]
     pub(super) ask_become_pass: bool,
     /// Read sudo's password from this file, or from what it prints where it is a program
-    #[arg(long, value_name = "FILE", conflicts_with = "ask_become_pass")]
+    #[arg(long, visible_alias = "become-pass-file", value_name = "FILE", conflicts_with = "ask_become_pass")]
     pub(super) become_password_file: Option<PathBuf>,
     /// Read sudo's password from this environment variable; commands that ferry starts do not inherit it
     #[arg(long, value_name = "NAME", conflicts_with_all = ["ask_become_pass", "become_password_file"])]

@@ -93,11 +93,12 @@ fn hold(
             values.entry(name.clone()).or_insert_with(|| default.clone());
         }
     }
-    let missing: Vec<&str> = spec
+    let mut missing: Vec<&str> = spec
         .iter()
         .filter(|(name, one)| truth(one.get("required")) && !values.contains_key(*name))
         .map(|(name, _)| name.as_str())
         .collect();
+    missing.sort_unstable();
     if !missing.is_empty() {
         found.errors.push(format!("missing required arguments: {}{within}", missing.join(", ")));
     }

@@ -26,6 +26,7 @@ pub const SPEC: ModuleSpec = ModuleSpec::new(
             .default("/etc/ansible/facts.d"),
     ],
 )
+.aliases(&["gather_facts"])
 .checks();
 
 /// Each line is a key and a value, behind the mark `$M`; a value may hold line feeds.

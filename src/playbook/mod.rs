@@ -177,6 +177,8 @@ pub struct Play {
     pub gather_facts: Option<Flag>,
     /// `gather_subset`.
     pub gather_subset: Option<Written>,
+    /// `gather_timeout` and `fact_path`, as arguments of the module that gathers.
+    pub facts: Vec<Arg>,
     /// `vars_files`: each a path, or several of which the first that is there is taken.
     pub vars_files: Vec<Vec<Text>>,
     /// `vars_prompt`.

@@ -292,6 +292,7 @@ impl<'a> Parser<'a> {
             patterns: Vec::new(),
             gather_facts: None,
             gather_subset: None,
+            facts: Vec::new(),
             vars_files: Vec::new(),
             vars_prompt: Vec::new(),
             serial: None,
@@ -324,8 +325,9 @@ impl<'a> Parser<'a> {
                 "user" => play.common.remote_user = self.text(value, "user"),
                 "gather_facts" => play.gather_facts = self.flag(value, "gather_facts"),
                 "gather_subset" => play.gather_subset = self.written(value),
-                // Facts are gathered by one short script, and there are no local facts: nothing to bound or to find.
-                "gather_timeout" | "fact_path" => {}
+                what @ ("gather_timeout" | "fact_path") => {
+                    play.facts.push((what.to_owned(), self.place(value.spot), value.to_json()));
+                }
                 "validate_argspec" => match &value.value {
                     Yaml::Bool(false) | Yaml::Null => {}
                     _ => {

@@ -563,6 +563,9 @@ impl Runner<'_> {
     fn batches(&self, play: &PlannedPlay, names: &Scope, hosts: &[String]) -> Result<Vec<Vec<String>>, Failure> {
         let Some(written) = &play.play.serial else { return Ok(vec![hosts.to_vec()]) };
         let value = self.shared.templater.render_value(&written.value, Some(&written.place), names)?;
+        if crate::template::is_omit(&value) {
+            return Ok(vec![hosts.to_vec()]);
+        }
         let items = match &value {
             Value::Array(items) => items.clone(),
             one => vec![one.clone()],

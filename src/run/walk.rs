@@ -17,6 +17,7 @@ use crate::event::{Event, Outcome};
 use crate::failure::{Failure, Kind};
 use crate::modules::{self, Done, Scope as ModuleScope};
 use crate::playbook::{Action, Block, Common, Flag, Stands, Step, Strategy, Task, Text};
+use crate::settings::ansible_cfg;
 use crate::template::Scope;
 
 /// A frame around everything of the play.
@@ -99,6 +100,7 @@ impl Runner<'_> {
             .gather_subset
             .iter()
             .map(|subset| ("gather_subset".to_owned(), subset.place.clone(), subset.value.clone()))
+            .chain(play.facts.iter().cloned())
             .collect();
         let mut task = Task::of(spec.name, play.place.clone(), Arc::new(play.folder.clone()));
         task.common = common;
@@ -720,6 +722,11 @@ impl Runner<'_> {
                     let what = format!(
                         "The requested handler '{wanted}' was not found in either the main handlers list nor in the listening handlers list"
                     );
+                    let setting = ansible_cfg::in_force("defaults.error_on_missing_handler");
+                    if setting.is_some_and(|text| ansible_cfg::truth(&text) == Some(false)) {
+                        self.world.events.tell(Event::Warning { host: None, text: what });
+                        continue;
+                    }
                     let failure = Failure::new(Kind::Failed, what).on(host).at(name.place.clone());
                     shared.stand(host, |standing| standing.failed = true);
                     self.world.events.tell(Event::Failed { failure });

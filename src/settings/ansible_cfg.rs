@@ -122,7 +122,6 @@ const WITHOUT_USE: &[(&str, &str)] = &[
 
 /// Keys whose other value would change what happens, and is not built: section.key, the value that is as ferry does it.
 const ONE_WAY: &[(&str, &[&str])] = &[
-    ("defaults.error_on_missing_handler", &["true"]),
     ("defaults.error_on_undefined_vars", &["true"]),
     ("defaults.inject_facts_as_vars", &["true"]),
     ("defaults.retry_files_enabled", &["false"]),
