@@ -111,6 +111,14 @@ pub fn exit_meaning(code: u8) -> &'static str {
     }
 }
 
+/// The marks by which ferry finds its place in a job's output; the host's log has them, nobody else needs them.
+pub(super) fn is_our_mark(text: &str) -> bool {
+    let marked = text.strip_prefix("ferry-restore-").or_else(|| text.strip_prefix("ferry-amv-"));
+    marked
+        .and_then(|rest| rest.split_once(' '))
+        .is_some_and(|(mark, _)| mark.len() == 32 && mark.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 /// What a window says when it was too slow.
 pub(super) fn skipped(count: u64) -> String {
     format!("{} lines were not shown, they came too fast; the hosts' logs have them all", human_count(count))
@@ -551,6 +559,7 @@ pub(super) fn body(event: &Stamped, width: usize, style: Style, output: Output) 
             }
             pen.put(&lead, paint, &text, if *outcome == Outcome::Skipped { Paint::Dim } else { Paint::None });
         }
+        Event::Line { text, .. } if is_our_mark(text) => {}
         Event::Line { host, stream, text } => {
             let paint = match stream {
                 Stream::Err => Paint::Yellow,

@@ -156,11 +156,7 @@ fn is_result(event: &Event) -> bool {
 /// What a host's log has and a person at a terminal needs not see go by: Gravity's journal of its own commands, which is brought
 /// home by the hundred, and the marks by which ferry finds its place in a job's output.
 fn is_for_the_log(text: &str) -> bool {
-    text.contains(" gravity-cli[") && text.contains("]: [")
-        || text.strip_prefix("ferry-restore-").is_some_and(|rest| {
-            rest.split_once(' ')
-                .is_some_and(|(mark, _)| mark.len() == 32 && mark.bytes().all(|b| b.is_ascii_hexdigit()))
-        })
+    text.contains(" gravity-cli[") && text.contains("]: [") || render::is_our_mark(text)
 }
 
 /// The step that is under way.
