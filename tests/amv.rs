@@ -144,6 +144,75 @@ fn gravity_and_amv_go_from_prod_to_dr() {
     assert!(at("gravity") < at("amv"));
 }
 
+/// A migration of both, encrypted at rest where its point is kept; and straight across, where it is not: AMV's archive goes
+/// from node to node as Gravity's does, and no folder here has either.
+#[test]
+fn both_are_migrated_encrypted_and_straight() {
+    use std::process::Command;
+    let cluster = up();
+    let key = cluster.dir().join("age.key");
+    assert!(Command::new("age-keygen").arg("-o").arg(&key).output().expect("tests/run installs age").status.success());
+    let public = Command::new("age-keygen").arg("-y").arg(&key).output().unwrap().stdout;
+    let text = std::fs::read_to_string(&cluster.config).unwrap();
+    let lines = format!(
+        "recipients = [\"{}\"]\nidentities = [\"{}\"]\nvolume_size = \"400KiB\"\n",
+        String::from_utf8(public).unwrap().trim(),
+        key.display()
+    );
+    std::fs::write(&cluster.config, lines + &text).unwrap();
+    let all = ["migrate", "prod", "dr", "--confirm", "dr", "--erase-amv", "dr", "--output", "plain"];
+    let all: Vec<&str> = all.into_iter().chain(["--waive", SPACE, "--waive", SAFETY, "-e", PATTERN]).collect();
+    let long = std::env::var_os("FERRY_LONG").is_some_and(|value| value == "1");
+    let rounds = if long { vec![&[][..], &["--no-keep"]] } else { vec![&["--no-keep"][..]] };
+    for (round, more) in rounds.into_iter().enumerate() {
+        sandbox::change(cluster.dir(), "prod", &format!("round {round}")).unwrap();
+        let of = |group: &str| {
+            (sandbox::content(cluster.dir(), group).unwrap(), sandbox::amv_content(cluster.dir(), group).unwrap())
+        };
+        let then = of("prod");
+        let before = cluster.sealed();
+        let words: Vec<&str> = all.iter().chain(more).copied().collect();
+        // What lies on this machine while it goes: no archive, in whatever form.
+        let mut going = Going::start(&mut cluster.command(&words));
+        let spool = cluster.dir().join("runs/spool");
+        let mut seen = Vec::new();
+        while !going.over() {
+            let mut folders = vec![spool.clone()];
+            while let Some(folder) = folders.pop() {
+                for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+                    let path = entry.path();
+                    match path.is_dir() {
+                        true => folders.push(path),
+                        false if path.to_string_lossy().contains(".tar.gz") => seen.push(path),
+                        false => {}
+                    }
+                }
+            }
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        let ended = going.end(SOON);
+        assert_eq!(ended.code, Some(0), "{}", ended.said);
+        assert_eq!(of("dr"), then, "{}", ended.said);
+        assert_eq!(amv(&cluster, "restore", "called"), round + 1, "{}", ended.said);
+        assert_eq!((left_over(&cluster, "dr"), left_over(&cluster, "prod")), (vec![], vec![]), "{}", ended.said);
+        let made = cluster.sealed().difference(&before).next().cloned();
+        if more.is_empty() {
+            let made = manifest(&cluster, &format!("prod/{}", made.unwrap()));
+            for at in [0, 1] {
+                assert_eq!(made["archives"][at]["encryption"]["format"], "age", "{made}");
+            }
+            continue;
+        }
+        assert_eq!(made, None);
+        seen.retain(|path| !path.to_string_lossy().ends_with(".landing"));
+        assert!(seen.is_empty(), "{seen:?}");
+        for name in ["gravity.tar.gz goes straight to dr-", "amv.tar.gz goes straight to dr-"] {
+            assert!(ended.said.contains(name), "{name}\n{}", ended.said);
+        }
+        assert!(!spool.exists() || std::fs::read_dir(&spool).unwrap().count() == 0);
+    }
+}
+
 /// Every wording and style: answered by the pattern where it fits, and by nothing else.
 #[test]
 fn every_form_of_the_question_is_answered_or_left_waiting() {

@@ -828,6 +828,136 @@ fn everything_is_flushed_before_the_final_name() {
     assert!(named < parent && parent < lock);
 }
 
+/// As [`make`], in volumes of 64 KiB, flushed and read back; encrypted where there is a key in the folder above the catalog.
+fn make_in_volumes(catalog: &Catalog, point: &str) -> Result<Point, Failure> {
+    use ferry::volume::{Journal, Keep, Writer, prove};
+    let failed = |error: io::Error| Failure::new(Kind::Failed, error.to_string());
+    let bytes: Vec<u8> = b"pretend".iter().copied().chain((0..150_000_u32).map(|at| (at / 3) as u8)).collect();
+    let key = catalog.root().with_file_name("age.key");
+    let ask: ferry::vault::age::AskPassphrase = Arc::new(|_| panic!("nobody is asked"));
+    let mut keep = Keep { volume_size: 64 << 10, ..Keep::default() };
+    if key.exists() {
+        let public = Command::new("age-keygen").arg("-y").arg(&key).output().unwrap();
+        let public = String::from_utf8(public.stdout).unwrap().trim().to_owned();
+        keep.recipients = ferry::vault::age::Recipients::read(&[public], &ask).unwrap().map(Arc::new);
+        let masker = ferry::secret::Masker::new();
+        let identities = ferry::vault::age::Identities::load(&[key], &ask, None, &masker).unwrap();
+        keep.identities = Some(Arc::new(identities));
+    }
+    let part = begin(catalog, point)?;
+    part.write_file("logs/gravity-backup.log", b"said the hook\n")?;
+    let receiving = part.open_archive("gravity.tar.gz")?;
+    let left = Journal::go_on(&receiving.path, "gravity.tar.gz", &json!(1), &keep).map_err(failed)?;
+    let from = usize::try_from(left.plain_bytes()).unwrap();
+    let (steps, asked) = std::sync::mpsc::channel();
+    let total = Some(bytes.len() as u64);
+    let mut writer =
+        Writer::begin(&receiving.path, "gravity.tar.gz", json!(1), &keep, left, total, steps).map_err(failed)?;
+    for piece in bytes[from..].chunks(10_000) {
+        writer.write_all(piece).map_err(failed)?;
+    }
+    let volumes = writer.finish().map_err(failed)?;
+    assert_eq!(prove(&asked).map_err(failed)?, None);
+    let mut manifest = manifest(point, &bytes);
+    assert_eq!(volumes.len(), 3);
+    manifest.archives[0].volumes = volumes;
+    manifest.archives[0].encryption = keep.encryption();
+    part.seal(manifest)
+}
+
+/// In a folder of its own this seals a point in volumes; the test below runs it as a process whose system calls fail.
+#[test]
+fn child_makes_a_point_in_volumes() {
+    match std::env::var_os("CATALOG_OF_THE_TEST") {
+        None => {
+            let shelf = Shelf::new();
+            make_in_volumes(&shelf.open(), NEW).unwrap();
+        }
+        Some(root) => {
+            make_in_volumes(&Catalog::open(Path::new(&root)).unwrap(), NEW).unwrap();
+        }
+    }
+}
+
+/// The n-th of each kind of call fails, or kills: the catalog loads, the older point is whole, and the same again ends in a
+/// point whose volumes are what its manifest says. All of them by `FERRY_LONG=1`.
+#[test]
+fn failing_system_calls_and_kills_leave_volumes_that_are_gone_on_with() {
+    let long = std::env::var_os("FERRY_LONG").is_some_and(|value| value == "1");
+    let me = std::env::current_exe().unwrap();
+    let (mut seen, mut cases) = (std::collections::BTreeMap::new(), 0);
+    let faults = [
+        ("write", "error=ENOSPC"),
+        ("fsync,fdatasync", "error=EIO"),
+        ("fsync,fdatasync", "signal=KILL"),
+        ("rename,renameat,renameat2", "error=ENOSPC"),
+        ("rename,renameat,renameat2", "signal=KILL"),
+        ("unlink,unlinkat", "signal=KILL"),
+        ("pread64", "error=EIO"),
+        ("write", "signal=KILL"),
+    ];
+    for encrypted in [false, true] {
+        for (at, (call, fault)) in faults.into_iter().enumerate() {
+            // A sample: each kind once, in turn in the clear and encrypted.
+            if !long && (at % 2 == 0) == encrypted {
+                continue;
+            }
+            let mut n = if long { 1 } else { 2 + at % 3 };
+            loop {
+                assert!(n < 120, "{call} {fault} never ends");
+                let shelf = Shelf::new();
+                make(&shelf.open(), OLD, BYTES).unwrap();
+                if encrypted {
+                    let made = Command::new("age-keygen").arg("-o").arg(shelf.root.with_file_name("age.key")).output();
+                    assert!(made.expect("age is installed").status.success());
+                }
+                let status = Command::new("strace")
+                    .args(["-f", "-o", "/dev/null", "-e", &format!("trace={call}")])
+                    .args(["-e", &format!("inject={call}:{fault}:when={n}")])
+                    .arg(&me)
+                    .args(["--exact", "child_makes_a_point_in_volumes", "--test-threads=1", "-q"])
+                    .env("CATALOG_OF_THE_TEST", &shelf.root)
+                    .stdout(std::process::Stdio::null())
+                    .stderr(std::process::Stdio::null())
+                    .status()
+                    .expect("strace is installed");
+                let case = format!("{call} {fault} at {n}, encrypted: {encrypted}");
+                let catalog = Catalog::open(&shelf.root).unwrap();
+                let mut old = catalog.find(&format!("prod/{OLD}"), None).unwrap();
+                assert!(verify(&catalog, &mut old).bad.is_empty(), "{case}: the older point");
+                let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
+                let mut state = state(&catalog, NEW);
+                while state == "in progress" && std::time::Instant::now() < until {
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                    state = self::state(&catalog, NEW);
+                }
+                assert!(!status.success() || state == "verified", "{case}: said to be sealed, but {state}");
+                if state != "verified" {
+                    assert!(matches!(state.as_str(), "left over" | "absent"), "{case}: {state}");
+                    assert!(!shelf.dir(NEW).exists(), "{case}");
+                    make_in_volumes(&catalog, NEW).unwrap_or_else(|failure| panic!("{case}: going on: {failure:?}"));
+                }
+                let new = catalog.find(&format!("prod/{NEW}"), None).unwrap();
+                for volume in &new.manifest.archives[0].volumes {
+                    let bytes = std::fs::read(new.dir.join(&volume.file)).unwrap();
+                    assert_eq!((bytes.len() as u64, Sha256::of(&bytes)), (volume.bytes, volume.sha256), "{case}");
+                }
+                let mut names: Vec<_> = std::fs::read_dir(&new.dir).unwrap().flatten().map(|e| e.file_name()).collect();
+                names.retain(|name| name.to_string_lossy().contains("gravity"));
+                assert_eq!(names.len(), 3, "{case}: {names:?}");
+                cases += 1;
+                let over = status.success();
+                *seen.entry((call, fault, state)).or_insert(0) += 1;
+                n += 1;
+                if over || !long {
+                    break;
+                }
+            }
+        }
+    }
+    println!("{cases} cases: {seen:?}");
+}
+
 /// In a folder of its own this seals a point like any other; the test below runs it as a process
 /// of its own whose system calls fail, in a folder that it names.
 #[test]

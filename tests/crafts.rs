@@ -165,12 +165,13 @@ fn killed_and_carried_on(more: &[&str]) {
     let (first, step) = match (long(), more.is_empty()) {
         (true, _) => (3, 1),
         (false, true) => (3, (lines / 3).max(1)),
-        // While the archive goes, and at the last words.
+        // While the archive goes.
         (false, false) => (lines / 2, lines),
     };
     let words: Vec<&str> = MIGRATE.iter().chain(more).copied().collect();
     let mut killed = 0;
-    for at in (first..lines).step_by(step).chain(std::iter::once(lines - 2)) {
+    let last = std::iter::once(lines - 2).filter(|_| long() || more.is_empty());
+    for at in (first..lines).step_by(step).chain(last) {
         sandbox::change(cluster.dir(), "prod", &format!("case {at}")).unwrap();
         let then = sandbox::content(cluster.dir(), "prod").unwrap();
         let (hooked, before) = (hooks(&cluster), runs(&cluster));

@@ -4,6 +4,8 @@
 //! answers (multipart, conditional puts), light enough for every run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
 
+#[path = "support/cluster.rs"]
+mod cluster;
 mod support;
 
 use std::io::Write as _;
@@ -75,6 +77,30 @@ impl Storage {
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
         text.lines().next().map(str::to_owned)
+    }
+
+    /// Changes a bit of an object, as a disk of the storage's might.
+    fn flip(&self, key: &str, at: usize) {
+        use std::io::Read as _;
+        let auth = "Authorization: AWS4-HMAC-SHA256 Credential=AKID/20261126/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
+        let call = |method: &str, body: &[u8]| {
+            let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+            let head = format!(
+                "{method} /shelf/{key} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{auth}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                self.port,
+                body.len()
+            );
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(body).unwrap();
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).unwrap();
+            assert!(all.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&all[..all.len().min(400)]));
+            let end = all.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+            all.split_off(end)
+        };
+        let mut bytes = call("GET", b"");
+        bytes[at] ^= 1;
+        call("PUT", &bytes);
     }
 
     fn endpoint(&self) -> String {
@@ -561,6 +587,48 @@ fn an_operator_works_on_object_storage() {
         .must(1, &["AWS_PROFILE names"]);
     let plain = [("AWS_ENDPOINT_URL", "http://192.0.2.1:9000")];
     desk.ferry(&["points", "list", "--catalog", "s3://shelf/points"], &plain).must(1, &["without TLS"]);
+}
+
+/// A restore whose point lies in object storage only: its archive streams from there to the node, through all gates.
+#[test]
+fn a_restore_streams_from_object_storage() {
+    const SPACE: &str = "space=the disk of a test machine";
+    let storage = Storage::start();
+    let cluster = cluster::Cluster::plain(0.2, 2);
+    let endpoint = storage.endpoint();
+    let run = |words: &[&str]| {
+        let mut command = cluster.command(words);
+        command.env("AWS_ENDPOINT_URL", &endpoint).env("AWS_ACCESS_KEY_ID", "AKID");
+        command.env("AWS_SECRET_ACCESS_KEY", "canary-3f9a-secret").env("AWS_REGION", "eu-1");
+        let ended = cluster::Going::start(&mut command).end(cluster::SOON);
+        assert!(!ended.said.contains("canary-3f9a-secret"));
+        ended
+    };
+    let config = std::fs::read_to_string(&cluster.config).unwrap();
+    let kept: Vec<&str> = config.lines().filter(|line| !line.starts_with("catalog")).collect();
+    let catalogs =
+        |text: &str| std::fs::write(&cluster.config, format!("catalog = {text}\n{}\n", kept.join("\n"))).unwrap();
+    catalogs("[\"catalog\", \"s3://shelf/points\"]");
+    let then = ferry::sandbox::content(cluster.dir(), "prod").unwrap();
+    let ended = run(&["backup", "prod", "--output", "plain", "--waive", SPACE]);
+    assert!(ended.code == Some(0) && ended.said.contains("s3://shelf/points"), "{}", ended.said);
+    let id = cluster.sealed().into_iter().next().unwrap();
+    std::fs::remove_dir_all(cluster.dir().join("catalog/prod").join(&id)).unwrap();
+    catalogs("\"s3://shelf/points\"");
+    let point = format!("prod/{id}");
+    let words =
+        ["restore", &point, "--to", "dr", "--output", "plain", "--waive", SPACE, "--waive", "safety_backup=a test"];
+    let words: Vec<&str> = words.into_iter().chain(["--confirm", "dr"]).collect();
+    let ended = run(&words);
+    assert!(ended.code == Some(0) && ended.said.contains("restored   Gravity"), "{}", ended.said);
+    assert_eq!(ferry::sandbox::content(cluster.dir(), "dr").unwrap(), then, "{}", ended.said);
+    // A byte that changed there is found by the first gate, and nothing is destroyed.
+    storage.flip(&format!("points/prod/{id}/gravity.tar.gz"), 70_000);
+    ferry::sandbox::change(cluster.dir(), "dr", "something of its own").unwrap();
+    let before = ferry::sandbox::content(cluster.dir(), "dr").unwrap();
+    let ended = run(&words);
+    assert!(ended.code == Some(7) && ended.said.contains("gate digest"), "{:?}\n{}", ended.code, ended.said);
+    assert_eq!(ferry::sandbox::content(cluster.dir(), "dr").unwrap(), before, "{}", ended.said);
 }
 
 #[test]

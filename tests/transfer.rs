@@ -523,7 +523,9 @@ async fn cut_at_the_boundary_of_a_chunk_it_goes_on_there() {
     }
     let boundaries: Vec<u64> = if long() { (1..=9).collect() } else { vec![4] };
     let (mut cuts, mut transfers, mut most) = (0, 0, 0);
-    for at in boundaries.into_iter().flat_map(|at| [at * MIB - 1, at * MIB, at * MIB + 1]) {
+    let places = if long() { vec![-1, 0, 1] } else { vec![1] };
+    let places = |at: u64| places.clone().into_iter().map(move |by| (at * MIB).saturating_add_signed(by));
+    for at in boundaries.into_iter().flat_map(places) {
         for way in if long() { vec![0, 1, 2, 3] } else { vec![usize::try_from(at % 4).unwrap()] } {
             let local = dir.path().join("down");
             let (from, to, cut) = match way {
@@ -1145,6 +1147,63 @@ async fn keys_that_are_changed_all_the_time_stall_nothing() {
         let moved =
             tokio::time::timeout(Duration::from_secs(60 + size / MIB * 2), work).await.expect("it hangs").unwrap();
         assert_eq!((moved.cuts, moved.sha256), (0, Some(Sha256::of(&content))), "way {number}");
+    }
+}
+
+/// Gibibytes each way and across, where one side wants new keys after each 64 KiB and the other after a gibibyte. By hand:
+/// `FERRY_LONG=1 FERRY_REKEY_MIB=4096`, with TMPDIR in memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn gibibytes_through_keys_that_change_do_not_stall() {
+    let Some(mib) = std::env::var("FERRY_REKEY_MIB").ok().and_then(|text| text.parse::<u64>().ok()) else { return };
+    let pair = pair(Harm::Cut, &["RekeyLimit 64K"]);
+    let dir = tempfile::tempdir().unwrap();
+    // With holes: the memory of this machine holds one of it at a time.
+    let source = pair.a.root_dir().join("var/lib/x/source");
+    {
+        use std::os::unix::fs::FileExt as _;
+        let file = std::fs::File::create(&source).unwrap();
+        file.set_len(mib * MIB + 77).unwrap();
+        for at in (0..mib).step_by(16) {
+            file.write_all_at(&bytes(100_000 + at), at * MIB + 4321).unwrap();
+        }
+    }
+    let digest = |path: &Path| {
+        let (mut file, mut hasher) = (std::fs::File::open(path).unwrap(), ferry::digest::Hasher::new());
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut buffer).unwrap() {
+                0 => return hasher.finish(),
+                count => hasher.update(&buffer[..count]),
+            }
+        }
+    };
+    let right = digest(&source);
+    let (down, up) = (dir.path().join("down"), pair.b.root_dir().join("var/lib/x/up"));
+    let b = || on("b", &pair.ways[1], "/var/lib/x/up");
+    let a = || on("a", &pair.ways[0], "/var/lib/x/source");
+    for (what, from, to, at) in
+        [("up", here(&source), b(), &up), ("down", a(), here(&down), &down), ("across", a(), b(), &up)]
+    {
+        let order = order(from, to);
+        let (began, mut last, mut longest) = (std::time::Instant::now(), (0, std::time::Instant::now()), 0.0_f64);
+        let found = survey(&order).await.unwrap();
+        let moved = carry(&order, &found, |done, _| {
+            if done > last.0 {
+                longest = longest.max(last.1.elapsed().as_secs_f64());
+                last = (done, std::time::Instant::now());
+            }
+        });
+        let moved = tokio::time::timeout(Duration::from_secs(900), moved).await.expect("it hangs").unwrap();
+        println!(
+            "{what}: {mib} MiB in {:.0} s, {} streams, {} cuts, the longest silence {longest:.1} s",
+            began.elapsed().as_secs_f64(),
+            moved.streams,
+            moved.cuts
+        );
+        assert_eq!(moved.cuts, 0, "{what}");
+        assert!(longest < 30.0, "{what}: nothing came for {longest:.0} s");
+        assert_eq!(digest(at), right, "{what}");
+        std::fs::remove_file(at).unwrap();
     }
 }
 
