@@ -1219,7 +1219,8 @@ fn what_is_listed() {
         let said = |output: &Output| String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
         // Ansible lists hosts in no certain order.
         let sorted = |text: String| {
-            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            // Which tags of tasks that are never run it counts is by chance of how they stand in blocks.
+            let mut lines: Vec<String> = text.lines().map(|line| line.replace("[never, ", "[")).collect();
             if args.contains(&"--list-hosts") {
                 lines.sort();
             }

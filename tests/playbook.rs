@@ -89,6 +89,13 @@ fn story(out: &str) -> Vec<String> {
     flush(&mut of_task, &mut all);
     // Ansible has a title for each host of a meta task (docs/ansible.md).
     all.retain(|line| !line.starts_with("TASK [meta"));
+    let mut play = false;
+    all.retain(|line| {
+        // What stands below a play's title and no task's is of such a task.
+        let meta = play && line.starts_with("skipping: [");
+        play = line.starts_with("PLAY [") || meta;
+        !meta
+    });
     all
 }
 
@@ -429,6 +436,53 @@ fn what_ferry_has_not_is_refused_before_any_host_is_touched() {
     }
 }
 
+/// Every key of an ansible.cfg that ferry knows changes what happens, or is told.
+#[test]
+fn keys_of_ansible_cfg_are_done_or_told() {
+    let home = tempfile::tempdir().unwrap();
+    write(
+        home.path(),
+        &[
+            ("data/cfg/roles/r/tasks/main.yml", "- debug: {msg: from-a-role-of-the-cfg}\n  tags: [one]\n"),
+            (
+                "data/cfg/ansible.cfg",
+                "[defaults]\nroles_path = roles\ngathering = explicit\nlog_path = run.log\nerror_on_undefined_vars = no\nstrategy = mitogen_linear\ntask_timeout = 1\ndisplay_skipped_hosts = no\nremote_tmp = /x\nforce_handlers = yes\nhash_behaviour = merge\n[tags]\nskip = never_this\n[diff]\nalways = yes\n",
+            ),
+            (
+                "p.yml",
+                "- hosts: localhost\n  vars: {a: {x: 1}}\n  roles: [r]\n  tasks:\n  - debug: {msg: skipped-by-tag}\n    tags: [never_this]\n  - debug: {msg: skipped-by-when}\n    when: false\n  - copy: {content: \"new\\n\", dest: data/made}\n  - debug: {msg: \"joined {{ a.x }}{{ a.y }}\"}\n    vars: {a: {y: 2}}\n  - command: sleep 5\n    ignore_errors: true\n  - command: 'true'\n    notify: h\n  - fail: {msg: at-last}\n  handlers:\n  - name: h\n    debug: {msg: handler-although-failed}\n",
+            ),
+        ],
+    );
+    let config = home.path().join("data/cfg/ansible.cfg");
+    let run = |verbose: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ferry"));
+        clean(&mut command, home.path());
+        command.args(["run", verbose, "p.yml"]).env("ANSIBLE_CONFIG", &config).env("FERRY_COMPAT", "ansible");
+        said(&mut command)
+    };
+    let ran = run("--diff");
+    let all = format!("{}{}", ran.out, ran.err);
+    assert_eq!(ran.code, 2, "{all}");
+    for wanted in ["from-a-role-of-the-cfg", "joined 12", "+new", "Timed out after 1 second", "handler-although-failed"]
+    {
+        assert!(ran.out.contains(wanted), "{wanted}: {all}");
+    }
+    for not in ["Gathering Facts", "skipped-by-tag", "skipping:", "remote_tmp"] {
+        assert!(!all.contains(not), "{not}: {all}");
+    }
+    for told in ["error_on_undefined_vars = no is not built", "strategy = mitogen_linear is not built"] {
+        assert!(ran.err.contains(told), "{told}: {}", ran.err);
+    }
+    assert!(run("-v").err.contains("defaults.remote_tmp is not used"));
+    let log = std::fs::read_to_string(home.path().join("data/cfg/run.log")).unwrap();
+    assert!(log.lines().all(|line| line.contains(" n=ferry ") && line.starts_with("20")), "{log}");
+    assert!(
+        log.contains("| TASK [r : debug]") && log.contains("WARNING| [WARNING]: ") && log.contains("PLAY RECAP"),
+        "{log}"
+    );
+}
+
 /// What a role says of its arguments is held against them before its own tasks, whatever tags are asked for; a copy in
 /// meta/main counts only where there is no file of its own.
 #[test]
@@ -563,5 +617,225 @@ fn what_hosts_say_is_no_condition() {
         let mine = ferry(home.path(), compat, &["p.yml"]);
         assert_eq!(mine.code, 0, "{compat}: {}{}", mine.out, mine.err);
         assert!(!mark.exists(), "{}", mine.out);
+    }
+}
+
+/// Every key of a play, a task and a block that ansible-core 2.19 has is taken or refused by its name, and so is every option of
+/// `ansible-playbook`: nothing is passed over.
+#[test]
+fn every_key_and_option_of_ansibles_is_taken_or_refused_by_name() {
+    let home = tempfile::tempdir().unwrap();
+    write(
+        home.path(),
+        &[
+            ("vars.yml", "v: 1\n"),
+            ("roles/r/tasks/main.yml", "- debug: {msg: r}\n"),
+            ("pw", "x\n"),
+            ("base.yml", "- hosts: a\n  gather_facts: false\n  tasks:\n  - debug: {msg: x}\n"),
+        ],
+    );
+    const COMMON: &[(&str, &str)] = &[
+        ("name", "x"),
+        ("vars", "{k: 1}"),
+        ("tags", "[t, u]"),
+        ("become", "false"),
+        ("become_user", "root"),
+        ("become_method", "sudo"),
+        ("become_flags", "-H -S -n"),
+        ("become_exe", "sudo"),
+        ("connection", "local"),
+        ("remote_user", "ops"),
+        ("port", "22"),
+        ("environment", "{A: b}"),
+        ("module_defaults", "{debug: {msg: d}}"),
+        ("no_log", "false"),
+        ("check_mode", "false"),
+        ("diff", "false"),
+        ("run_once", "false"),
+        ("ignore_errors", "false"),
+        ("ignore_unreachable", "false"),
+        ("any_errors_fatal", "false"),
+        ("throttle", "1"),
+        ("timeout", "30"),
+        ("collections", "[ansible.builtin]"),
+        ("debugger", "never"),
+    ];
+    const INNER: &[(&str, &str)] =
+        &[("when", "true"), ("delegate_to", "a"), ("delegate_facts", "false"), ("notify", "h")];
+    const PLAY: &[(&str, &str)] = &[
+        ("gather_subset", "[min]"),
+        ("gather_timeout", "10"),
+        ("fact_path", "/x"),
+        ("vars_files", "[vars.yml]"),
+        ("vars_prompt", "[{name: p, prompt: q, private: true, default: d, confirm: false, unsafe: false}]"),
+        ("pre_tasks", "[{debug: {msg: p}}]"),
+        ("roles", "[r]"),
+        ("post_tasks", "[{debug: {msg: p}}]"),
+        ("serial", "[1, 30%]"),
+        ("strategy", "free"),
+        ("order", "sorted"),
+        ("max_fail_percentage", "30"),
+        ("force_handlers", "true"),
+        ("validate_argspec", "false"),
+    ];
+    const TASK: &[(&str, &str)] = &[
+        ("args", "{verbosity: 0}"),
+        ("register", "r"),
+        ("changed_when", "false"),
+        ("failed_when", "[false]"),
+        ("loop", "[1]"),
+        ("with_items", "[1]"),
+        (
+            "loop_control",
+            "{loop_var: l, index_var: i, label: x, pause: 0, extended: true, extended_allitems: false, break_when: [false]}",
+        ),
+        ("until", "true"),
+        ("retries", "2"),
+        ("delay", "0"),
+        ("async", "0"),
+        ("poll", "5"),
+    ];
+    // What is refused: the key, its value, what is said.
+    const REFUSED: &[(&str, &str, &str)] = &[
+        ("validate_argspec", "true", "validate_argspec is known to Ansible and not built"),
+        ("strategy", "debug", "the strategy debug is not built"),
+        ("debugger", "on_failed", "the debugger of Ansible is not built"),
+        ("collections", "[ns.col]", "ns.col\" is not built"),
+        ("hosts_", "a", "hosts_"),
+    ];
+    let mut tried = 0;
+    let mut check = |what: &str, text: &str, refused: Option<&str>| {
+        std::fs::write(home.path().join("p.yml"), text).unwrap();
+        let mine = ferry(home.path(), false, &["p.yml", "--syntax-check"]);
+        match refused {
+            None => assert_eq!(mine.code, 0, "{what}: {}{}", mine.out, mine.err),
+            Some(said) => {
+                assert_eq!(mine.code, 1, "{what}: {}", mine.out);
+                assert!(mine.err.contains(said) && mine.err.contains("p.yml:"), "{what}: {}", mine.err);
+            }
+        }
+        tried += 1;
+    };
+    let play = |keys: &str| {
+        format!(
+            "- hosts: a\n  gather_facts: false\n{keys}  tasks:\n  - debug: {{msg: x}}\n  handlers:\n  - name: h\n    listen: [l]\n    debug: {{msg: x}}\n"
+        )
+    };
+    let lines = |keys: &[(&str, &str)], pad: &str| {
+        keys.iter().map(|(key, value)| format!("{pad}{key}: {value}\n")).collect::<String>()
+    };
+    // All of them at once, and so each; a list of tasks cannot be given twice.
+    let all: Vec<_> = COMMON.iter().chain(PLAY).copied().collect();
+    check("a play", &play(&lines(&all, "  ")), None);
+    let handlers = "  handlers:\n  - name: h\n    debug: {msg: x}\n";
+    for one in COMMON.iter().chain(INNER).chain(TASK) {
+        let task = format!("- hosts: a\n  tasks:\n  - debug: {{msg: x}}\n{}{handlers}", lines(&[*one], "    "));
+        check(one.0, &task, None);
+    }
+    let all: Vec<_> = COMMON.iter().chain(INNER).copied().collect();
+    let parts = "  - block: [{debug: {msg: x}}]\n    rescue: [{debug: {msg: x}}]\n    always: [{debug: {msg: x}}]\n";
+    check("a block", &format!("- hosts: a\n  tasks:\n{parts}{}{handlers}", lines(&all, "    ")), None);
+    for action in [
+        "action: debug msg=x",
+        "local_action: debug msg=x",
+        "ansible.builtin.debug: {msg: x}",
+        "ansible.legacy.debug: msg=x",
+    ] {
+        check(action, &format!("- hosts: a\n  tasks:\n  - {action}\n"), None);
+    }
+    for (key, value, said) in REFUSED {
+        check(key, &play(&format!("  {key}: {value}\n")), Some(said));
+    }
+    for meta in [
+        "flush_handlers",
+        "end_play",
+        "end_host",
+        "end_batch",
+        "clear_host_errors",
+        "clear_facts",
+        "refresh_inventory",
+        "reset_connection",
+        "noop",
+    ] {
+        check(meta, &format!("- hosts: a\n  tasks:\n  - meta: {meta}\n"), None);
+    }
+    for (words, key) in [("loop: [1]\n    register: r\n    tags: x", "register"), ("frobnicate: 1", "frobnicate")] {
+        check(key, &format!("- hosts: a\n  tasks:\n  - block: [{{debug: {{msg: x}}}}]\n    {words}\n"), Some(key));
+    }
+    // Arguments of modules that ansible-core has and ferry has not.
+    for (module, given, missing) in [
+        ("copy", "content: x, dest: /x", "attributes"),
+        ("copy", "content: x, dest: /x", "seuser"),
+        ("copy", "content: x, dest: /x", "setype"),
+        ("file", "path: /x", "access_time_format"),
+        ("file", "path: /x", "modification_time_format"),
+        ("file", "path: /x", "selevel"),
+        ("template", "src: x, dest: /x", "serole"),
+        ("wait_for", "port: 22", "active_connection_states"),
+        ("wait_for", "port: 22", "exclude_hosts"),
+    ] {
+        check(missing, &format!("- hosts: a\n  tasks:\n  - {module}: {{{given}, {missing}: x}}\n"), Some(missing));
+    }
+    assert!(tried > 60, "{tried}");
+    let options: &[&[&str]] = &[
+        &["-l", "a"],
+        &["--limit", "a"],
+        &["-e", "k=v"],
+        &["-e", "{\"k\": 1}"],
+        &["-e", "@vars.yml"],
+        &["-t", "x"],
+        &["--tags", "x,y"],
+        &["--skip-tags", "x"],
+        &["-f", "3"],
+        &["--forks", "3"],
+        &["-C"],
+        &["--check"],
+        &["-D"],
+        &["--diff"],
+        &["-b"],
+        &["--become"],
+        &["--become-method", "sudo"],
+        &["--become-user", "root"],
+        &["--become-password-file", "pw"],
+        &["--become-pass-file", "pw"],
+        &["--connection-password-file", "pw"],
+        &["--conn-pass-file", "pw"],
+        &["-u", "ops"],
+        &["--user", "ops"],
+        &["--private-key", "pw"],
+        &["--key-file", "pw"],
+        &["-T", "5"],
+        &["--timeout", "5"],
+        &["--ssh-common-args", "-o Port=22"],
+        &["--ssh-extra-args", "-v"],
+        &["--sftp-extra-args", "-v"],
+        &["--scp-extra-args", "-v"],
+        &["--vault-password-file", "pw"],
+        &["--vault-pass-file", "pw"],
+        &["--vault-id", "dev@pw"],
+        &["-M", "x"],
+        &["--module-path", "x"],
+        &["--flush-cache"],
+        &["--force-handlers"],
+        &["--list-hosts"],
+        &["--list-tasks"],
+        &["--list-tags"],
+        &["--step"],
+        &["--start-at-task", "debug"],
+        &["-v"],
+        &["-vvvvvv"],
+        &["--verbose"],
+        &["--inventory-file", "a,"],
+    ];
+    for option in options {
+        let mut args = option.to_vec();
+        args.extend(["--syntax-check", "base.yml"]);
+        let mine = ferry(home.path(), false, &args);
+        assert_eq!(mine.code, 0, "{option:?}: {}{}", mine.out, mine.err);
+    }
+    // Each of these asks: without a terminal that is told, with the option that gives it without.
+    for option in ["-k", "-K", "-J", "--ask-pass", "--ask-become-pass", "--ask-vault-password", "--ask-vault-pass"] {
+        let mine = ferry(home.path(), false, &[option, "--syntax-check", "base.yml"]);
+        assert!(mine.code == 1 && mine.err.contains("-file"), "{option}: {}{}", mine.out, mine.err);
     }
 }

@@ -243,8 +243,9 @@ async fn look(mut args: ExecArgs, compat: bool) -> Result<u8, Failure> {
         Given::Text(text) => format!("{module} {text}").trim_end().to_owned(),
     };
     let background = args.background.map(|seconds| (seconds, args.poll.unwrap_or(15)));
-    let playbook = playbook(&args.pattern, module, given, background)?;
+    let mut playbook = playbook(&args.pattern, module, given, background)?;
     let opened = open::open(&args.common, args.playbook_dir.as_deref())?;
+    super::run::put_settings_into(std::slice::from_mut(&mut playbook));
     if let Err(failure) = opened.select(&args.pattern, args.common.limit.as_deref()) {
         if compat {
             open::warn(opened.inventory.warnings());
@@ -280,7 +281,7 @@ async fn included(mut args: ExecArgs, action: &'static str, compat: bool) -> Res
     let opened = open::open(&args.common, args.playbook_dir.as_deref())?;
     opened.select(&args.pattern, args.common.limit.as_deref())?;
     let mut loader = Loader::new(table_of_all());
-    loader.roles_path = super::run::roles_path();
+    loader.roles_path = super::run::roles_path(&opened.settings);
     loader.lenient = compat;
     loader.extra = opened.extra.clone();
     let vault = std::sync::Arc::clone(&opened.vault);

@@ -66,7 +66,7 @@ impl HookTasks {
         let read = runs::reader(&self.opened.vault, &seen, None);
         let plays = has_plays(&read(path)?);
         let mut loader = Loader::new(modules::table());
-        loader.roles_path = runs::roles_path();
+        loader.roles_path = runs::roles_path(&self.opened.settings);
         loader.extra = self.opened.extra.clone();
         loader.base = path.parent().unwrap_or(Path::new(".")).to_path_buf();
         let first = if plays {

@@ -22,6 +22,7 @@ use crate::remote::ssh::auth::{AskPassphrase, Identities};
 use crate::remote::ssh::config::Here;
 use crate::remote::ssh::keys;
 use crate::secret::{ExposeSecret as _, Masker, SecretString};
+use crate::settings::ansible_cfg;
 use crate::settings::yaml::Document;
 use crate::settings::{Flags, Settings};
 use crate::vault::{self, Vault};
@@ -60,7 +61,9 @@ pub(super) fn settings(
         run_dir: run_dir.map(Path::to_owned),
         forks,
     };
-    Settings::resolve(&flags, &|name| std::env::var(name).ok(), &cwd)
+    let settings = Settings::resolve(&flags, &|name| std::env::var(name).ok(), &cwd)?;
+    ansible_cfg::put_in_force(&settings.ansible);
+    Ok(settings)
 }
 
 /// Who runs ferry, where.
@@ -131,7 +134,7 @@ pub(super) fn vault_for(
         }
         Ok(typed)
     };
-    let sources = vault::Sources { ids, ask: options.ask_vault_pass };
+    let sources = vault::Sources { ids, ask: asks(options.ask_vault_pass, settings, "defaults.ask_vault_pass") };
     let masker = super::MASKER.get_or_init(Masker::new);
     Vault::open(&sources, &vault::Door { ask: &ask, hide, new }, masker)
 }
@@ -342,8 +345,18 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
     let masker = super::MASKER.get_or_init(Masker::new).clone();
     let reach = Arc::new(reach(common, &settings)?);
     let inventory_paths = settings.inventory.clone();
+    warn(&settings.ansible.not_done());
     if common.verbose > 0 {
         warn(&settings.ansible.unknown);
+        warn(&settings.ansible.without_use());
+    }
+    if let Some(path) = ansible_cfg::in_force("defaults.log_path") {
+        let from = settings.ansible.in_file("defaults.log_path").filter(|written| *written == path);
+        let folder = from.and(settings.ansible.folder()).unwrap_or(Path::new("."));
+        let path = folder.join(ansible_cfg::at_home(&path));
+        if let Err(error) = crate::report::log_to(&path, who().user) {
+            warn([&format!("nothing is written to log_path {}: {error}", path.display())]);
+        }
     }
     if let Some(shell) = settings.ansible.get("defaults.executable").filter(|shell| *shell != "/bin/sh") {
         warn([&format!(

@@ -6,8 +6,8 @@
 use clap::Args;
 
 use super::args::Common;
-use super::prompt;
 use super::run::{Manner, tags};
+use super::{compat, prompt};
 use crate::failure::{Failure, Kind};
 use crate::plan::{Plan, Tags};
 
@@ -70,7 +70,7 @@ impl Lists {
     /// The list, where one is asked for.
     pub(super) fn of(self, plan: &Plan) -> Option<String> {
         if self.of_plan() {
-            return Some(plan.listing(self.hosts, self.tasks, self.tags));
+            return Some(plan.listing(self.hosts, self.tasks, self.tags, !compat::on()));
         }
         self.syntax.then(|| "the playbooks can be read\n".to_owned())
     }

@@ -18,6 +18,7 @@ use crate::playbook::{Loader, Playbook};
 use crate::report::Sink;
 use crate::run::{Options, Step1};
 use crate::settings::yaml::Document;
+use crate::settings::{Settings, ansible_cfg};
 use crate::vault::Vault;
 
 /// `ferry run`
@@ -107,12 +108,13 @@ impl Manner {
         Options {
             inventory,
             loader,
-            diff: self.diff || environment_says("ANSIBLE_DIFF_ALWAYS"),
-            force_handlers: self.force_handlers || environment_says("ANSIBLE_FORCE_HANDLERS"),
-            strategy: match std::env::var("ANSIBLE_STRATEGY").as_deref() {
-                Ok("free") => Some(crate::playbook::Strategy::Free),
-                Ok("host_pinned") => Some(crate::playbook::Strategy::HostPinned),
-                Ok("linear") => Some(crate::playbook::Strategy::Linear),
+            diff: self.diff || ansible_cfg::says("diff.always"),
+            force_handlers: self.force_handlers || ansible_cfg::says("defaults.force_handlers"),
+            // The playbooks that ferry brings are written for one order.
+            strategy: match ansible_cfg::in_force("defaults.strategy").filter(|_| self.loader.is_some()).as_deref() {
+                Some("free") => Some(crate::playbook::Strategy::Free),
+                Some("host_pinned") => Some(crate::playbook::Strategy::HostPinned),
+                Some("linear") => Some(crate::playbook::Strategy::Linear),
                 _ => None,
             },
             start_at: self.start_at.clone(),
@@ -124,18 +126,37 @@ impl Manner {
             become_user: self.become_user.clone(),
             gathering: self.loader.is_some()
                 && !self.no_facts
-                && !matches!(std::env::var("ANSIBLE_GATHERING").as_deref(), Ok("explicit")),
-            smart: std::env::var("ANSIBLE_GATHERING").is_ok_and(|given| given == "smart"),
+                && ansible_cfg::in_force("defaults.gathering").as_deref() != Some("explicit"),
+            smart: ansible_cfg::in_force("defaults.gathering").as_deref() == Some("smart"),
             reread: None,
-            poll: std::env::var("ANSIBLE_POLL_INTERVAL").ok().and_then(|text| text.trim().parse().ok()),
+            poll: ansible_cfg::in_force("defaults.poll_interval").and_then(|text| text.trim().parse().ok()),
             prompt: (person || compat::on())
                 .then(|| Arc::new(prompt::answer) as Arc<dyn Fn(&str, bool) -> Option<String> + Send + Sync>),
         }
     }
 }
 
-fn environment_says(name: &str) -> bool {
-    std::env::var(name).is_ok_and(|value| ["1", "true", "yes", "on"].contains(&value.to_lowercase().as_str()))
+/// What Ansible's settings say for plays that do not say it themselves.
+pub(super) fn put_settings_into(playbooks: &mut [Playbook]) {
+    use crate::playbook::{Flag, Written};
+    let written = |name: &str, place: &crate::failure::Place| {
+        let text = ansible_cfg::in_force(name)?;
+        let value = text.trim().parse::<i64>().map_or(serde_json::Value::String(text), Into::into);
+        Some(Written { value, place: place.clone() })
+    };
+    let flag = |name: &str| ansible_cfg::says(name).then_some(Flag::Is(true));
+    for play in playbooks.iter_mut().flat_map(|playbook| &mut playbook.plays) {
+        let place = play.place.clone();
+        let common = &mut play.common;
+        common.any_errors_fatal = common.any_errors_fatal.take().or_else(|| flag("defaults.any_errors_fatal"));
+        common.no_log = common.no_log.take().or_else(|| flag("defaults.no_log"));
+        let timeout = || written("defaults.task_timeout", &place).filter(|given| given.value != 0);
+        common.timeout = common.timeout.take().or_else(timeout);
+        let most = || written("defaults.max_fail_percentage", &place);
+        play.max_fail_percentage = play.max_fail_percentage.take().or_else(most);
+        let subset = || written("defaults.gather_subset", &place);
+        play.gather_subset = play.gather_subset.take().or_else(subset);
+    }
 }
 
 fn ask_step(task: &str) -> Step1 {
@@ -148,16 +169,21 @@ fn ask_step(task: &str) -> Step1 {
 }
 
 /// Where roles are looked for besides beside the playbook.
-pub(super) fn roles_path() -> Vec<PathBuf> {
-    let Some(given) = std::env::var_os("ANSIBLE_ROLES_PATH").or_else(|| std::env::var_os("FERRY_ROLES_PATH")) else {
-        return Vec::new();
+pub(super) fn roles_path(settings: &Settings) -> Vec<PathBuf> {
+    let typed = std::env::var("ANSIBLE_ROLES_PATH").or_else(|_| std::env::var("FERRY_ROLES_PATH")).ok();
+    let typed = typed.filter(|given| !given.is_empty());
+    // In a file, paths begin where the file is.
+    let (given, folder) = match (typed, ansible_cfg::in_force("defaults.roles_path")) {
+        (Some(given), _) => (given, None),
+        (None, Some(given)) => (given, settings.ansible.folder()),
+        (None, None) => return Vec::new(),
     };
     let home = std::env::var_os("HOME").map(PathBuf::from);
     std::env::split_paths(&given)
         .filter(|path| !path.as_os_str().is_empty())
         .map(|path| match (path.strip_prefix("~"), &home) {
             (Ok(rest), Some(home)) => home.join(rest),
-            _ => path.clone(),
+            _ => folder.map_or_else(|| path.clone(), |folder| folder.join(&path)),
         })
         .collect()
 }
@@ -228,13 +254,13 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
     let mut loader = Loader::new(modules::table());
     let twice = opened.as_ref().ok().and_then(|opened| opened.settings.ansible.get("defaults.duplicate_dict_key"));
     loader.read = reader(&vault, &seen, twice);
-    loader.roles_path = roles_path();
+    loader.roles_path = opened.as_ref().map(|opened| roles_path(&opened.settings)).unwrap_or_default();
     loader.lenient = compat::on();
     let opener = Arc::clone(&vault);
     loader.templater.opens_with(Arc::new(move |path, _| opener.read_text(path)));
     loader.extra = extra;
     loader.base = folder.unwrap_or_else(|| PathBuf::from("."));
-    let playbooks = match read(&args.playbooks, &loader) {
+    let mut playbooks = match read(&args.playbooks, &loader) {
         Ok(playbooks) => playbooks,
         Err(failure) => {
             return Err(match opened {
@@ -244,6 +270,9 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
         }
     };
     let opened = opened?;
+    put_settings_into(&mut playbooks);
+    let more = ansible_cfg::in_force("defaults.verbosity").and_then(|text| text.trim().parse::<u8>().ok()).unwrap_or(0);
+    args.common.verbose = args.common.verbose.saturating_add(more.min(6));
     let cluster = match opened.extra.get("ferry_cluster").and_then(|value| value.as_str()) {
         Some(name) => Some(river::cluster(&opened.inventory, name)?),
         None => None,
@@ -266,7 +295,12 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
             return Err(Failure::new(Kind::CouldNotStart, what).saw(limit.to_owned()));
         }
     }
-    let manner = args.playing.manner();
+    let mut manner = args.playing.manner();
+    for (setting, list) in [("tags.run", &mut manner.tags.only), ("tags.skip", &mut manner.tags.skip)] {
+        if list.is_empty() {
+            *list = tags(&ansible_cfg::in_force(setting).into_iter().collect::<Vec<_>>());
+        }
+    }
     if manner.lists.any() {
         let mut plan = Plan::make(
             &opened.inventory,

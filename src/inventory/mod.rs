@@ -22,6 +22,7 @@ use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Kind, Place};
 use crate::name::{GroupName, HostName};
+use crate::settings::ansible_cfg;
 use crate::settings::yaml::showable;
 use crate::template::{Scope, Templater};
 use crate::vault::Vault;
@@ -109,6 +110,11 @@ pub struct Inventory {
 }
 
 impl Inventory {
+    /// The sources as they were named.
+    pub fn given(&self) -> &[PathBuf] {
+        &self.reading.paths
+    }
+
     /// Reads the sources `paths` in order; see [`Reading::paths`].
     ///
     /// # Errors
@@ -196,6 +202,19 @@ impl Inventory {
         }
         if let Some(failure) = Failure::all(std::mem::take(&mut reader.errors)) {
             return Err(failure);
+        }
+        // Names that no expression could name: told as Ansible tells them, where its forms are kept to.
+        let odd = |group: &Group| {
+            let name = group.name.as_str();
+            name.starts_with(|c: char| c.is_ascii_digit())
+                || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        };
+        let names = ansible_cfg::in_force("defaults.force_valid_group_names").map(|text| text.trim().to_lowercase());
+        if reading.lenient && !matches!(names.as_deref(), Some("ignore" | "silently")) && reader.groups.iter().any(odd)
+        {
+            reader.warnings.push(
+                "Invalid characters were found in group names but not replaced, use -vvvv to see details".to_owned(),
+            );
         }
         for host in &reader.hosts {
             if reader.group_at.contains_key(host.name.as_str()) {

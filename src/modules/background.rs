@@ -59,9 +59,7 @@ impl Place {
     async fn find(call: &Call<'_>) -> Result<Self, Failure> {
         let given = match call.templater.render("{{ ansible_async_dir | default('') }}", None, &call.scope) {
             Ok(Value::String(text)) if !text.is_empty() => text,
-            _ => std::env::var("ANSIBLE_ASYNC_DIR")
-                .ok()
-                .filter(|text| !text.is_empty())
+            _ => crate::settings::ansible_cfg::in_force("defaults.async_dir")
                 .unwrap_or_else(|| "~/.ansible_async".to_owned()),
         };
         let mark = node::mark();

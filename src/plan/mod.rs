@@ -325,8 +325,9 @@ impl Plan {
         all
     }
 
-    /// What `ansible-playbook --list-hosts`, `--list-tasks` and `--list-tags` print.
-    pub fn listing(&self, hosts: bool, tasks: bool, tags: bool) -> String {
+    /// What `ansible-playbook --list-hosts`, `--list-tasks` and `--list-tags` print. `whole`: the tasks of `rescue` and `always`
+    /// as well, which Ansible leaves out.
+    pub fn listing(&self, hosts: bool, tasks: bool, tags: bool, whole: bool) -> String {
         let mut out = String::new();
         let mut file = None;
         let mut number = 0;
@@ -364,7 +365,7 @@ impl Plan {
                 let mut shown = String::new();
                 let [pre_tasks, roles, main, post_tasks, _] = play.play.lists();
                 for list in [pre_tasks, roles, main, post_tasks] {
-                    self.list(list, &[&play.play.common.tags], &scope, &mut shown, &mut all);
+                    self.list(list, &[&play.play.common.tags], &scope, whole, &mut shown, &mut all);
                 }
                 if tasks {
                     out.push_str(&shown);
@@ -385,6 +386,7 @@ impl Plan {
         items: &'a [Step],
         outer: &[&'a [Text]],
         scope: &Scope,
+        whole: bool,
         out: &mut String,
         all: &mut Vec<String>,
     ) {
@@ -405,8 +407,9 @@ impl Plan {
                 }
                 Step::Block(block) => {
                     let chain: Vec<&[Text]> = outer.iter().copied().chain([block.common.tags.as_slice()]).collect();
-                    for part in [&block.block, &block.rescue, &block.always] {
-                        self.list(part, &chain, scope, out, all);
+                    self.list(&block.block, &chain, scope, whole, out, all);
+                    for part in [&block.rescue, &block.always].into_iter().filter(|_| whole) {
+                        self.list(part, &chain, scope, whole, out, all);
                     }
                 }
             }

@@ -138,7 +138,7 @@ pub(super) struct Parser<'a> {
 /// Whether what a role has is for the role alone and not for the play's other tasks, where somebody said so
 /// (`ANSIBLE_PRIVATE_ROLE_VARS`).
 fn private_roles() -> Option<bool> {
-    let given = std::env::var("ANSIBLE_PRIVATE_ROLE_VARS").ok().filter(|given| !given.is_empty())?;
+    let given = crate::settings::ansible_cfg::in_force("defaults.private_role_vars")?;
     Some(["1", "true", "yes", "on"].contains(&given.trim().to_lowercase().as_str()))
 }
 

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::Sink;
 use crate::event::{Event, Outcome, Seen, Window};
 use crate::failure::Failure;
+use crate::settings::ansible_cfg;
 
 /// What was typed: a playbook, or one module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,9 +39,19 @@ pub fn spawn(
     verbosity: u8,
     playbooks: Vec<(String, usize)>,
 ) -> std::io::Result<JoinHandle<()>> {
+    let no = |name: &str| ansible_cfg::in_force(name).is_some_and(|value| ansible_cfg::truth(&value) == Some(false));
+    let hides = (no("defaults.display_ok_hosts"), no("defaults.display_skipped_hosts"));
     std::thread::Builder::new().name("ansible".to_owned()).spawn(move || {
-        let mut shown =
-            Shown { form, verbosity, out: Sink::stdout(), err: Sink::stderr(), check: false, told: BTreeSet::new() };
+        let mut shown = Shown {
+            form,
+            verbosity,
+            out: Sink::stdout(),
+            err: Sink::stderr(),
+            check: false,
+            told: BTreeSet::new(),
+            hides,
+            title: None,
+        };
         if verbosity > 1 {
             for (file, plays) in &playbooks {
                 let name = file.rsplit('/').next().unwrap_or(file);
@@ -66,6 +77,10 @@ struct Shown {
     check: bool,
     /// Hosts of which a failure was shown with its task: it comes once more by itself.
     told: BTreeSet<String>,
+    /// Whether lines of hosts on which nothing changed, and of those that were skipped, are left out.
+    hides: (bool, bool),
+    /// The title of a task of which nothing was shown yet.
+    title: Option<String>,
 }
 
 /// A title and the stars behind it.
@@ -157,17 +172,40 @@ fn close(depth: Option<usize>, out: &mut String) {
 }
 
 impl Shown {
+    fn put(&mut self, text: &str) {
+        if let Some(title) = self.title.take() {
+            self.out.put(&title);
+        }
+        self.out.put(text);
+    }
+
+    /// Whether lines about hosts of that outcome are left out (`display_ok_hosts`, `display_skipped_hosts`).
+    fn hidden(&self, outcome: Outcome) -> bool {
+        match outcome {
+            Outcome::Ok => self.hides.0,
+            Outcome::Skipped => self.hides.1,
+            _ => false,
+        }
+    }
+
     fn event(&mut self, event: &Event) {
         match event {
             Event::PlayStarted { play, .. } if self.form == Form::Playbook => {
+                self.title = None;
                 let title = if play.is_empty() { "PLAY".to_owned() } else { format!("PLAY [{play}]") };
-                self.out.put(&banner(&title));
+                self.put(&banner(&title));
             }
-            Event::NoHosts { .. } if self.form == Form::Playbook => self.out.put("skipping: no hosts matched\n"),
-            Event::NoHostsLeft if self.form == Form::Playbook => self.out.put(&banner("NO MORE HOSTS LEFT")),
+            Event::NoHosts { .. } if self.form == Form::Playbook => self.put("skipping: no hosts matched\n"),
+            Event::NoHostsLeft if self.form == Form::Playbook => self.put(&banner("NO MORE HOSTS LEFT")),
             Event::TaskStarted { task, handler, .. } if self.form == Form::Playbook => {
                 let word = if *handler { "RUNNING HANDLER" } else { "TASK" };
-                self.out.put(&banner(&format!("{word} [{task}]")));
+                let title = banner(&format!("{word} [{task}]"));
+                if self.hides == (false, false) {
+                    self.put(&title);
+                } else {
+                    // Shown with the first line of it that is.
+                    self.title = Some(title);
+                }
             }
             Event::ItemEnded { host, item, outcome, result, .. } if self.form == Form::Playbook => {
                 let Value::Object(result) = result else { return };
@@ -185,7 +223,7 @@ impl Shown {
                     }
                     form => {
                         let text = ad_hoc(host, *outcome, result, message, form == Form::OneLine);
-                        self.out.put(&text);
+                        self.put(&text);
                     }
                 }
             }
@@ -196,7 +234,7 @@ impl Shown {
                 {
                     text.push_str(&format!("Result was: {}", dump(result, true)));
                 }
-                self.out.put(&format!("{text}\n"));
+                self.put(&format!("{text}\n"));
             }
             Event::Polled { host, job, finished, failed } if self.form == Form::Playbook => {
                 let text = match (finished, failed) {
@@ -204,14 +242,14 @@ impl Shown {
                     (true, false) => format!("ASYNC OK on {host}: jid={job}\n"),
                     (true, true) => format!("ASYNC FAILED on {host}: jid={job}\n"),
                 };
-                self.out.put(&text);
+                self.put(&text);
             }
             Event::Included { what, label, hosts } if self.form == Form::Playbook => {
                 let label = label.as_ref().map(|label| format!(" => (item={label})")).unwrap_or_default();
-                self.out.put(&format!("included: {what} for {}{label}\n", hosts.join(", ")));
+                self.put(&format!("included: {what} for {}{label}\n", hosts.join(", ")));
             }
             Event::Note { host: None, text } if self.verbosity > 1 && text.starts_with("META: ") => {
-                self.out.put(&format!("{text}\n"));
+                self.put(&format!("{text}\n"));
             }
             // A failure that a rescue takes up is on standard output already.
             Event::Warning { text, .. } if text.starts_with("rescued: ") => {}
@@ -229,7 +267,8 @@ impl Shown {
                 }
             }
             Event::RunEnded { recap, .. } if self.form == Form::Playbook && !self.check => {
-                self.out.put(&banner("PLAY RECAP"));
+                self.title = None;
+                self.put(&banner("PLAY RECAP"));
                 let mut lines = String::new();
                 // Who had nothing to do is not in it.
                 for (host, counts) in recap.iter().filter(|(_, counts)| counts.values().any(|count| *count > 0)) {
@@ -245,7 +284,7 @@ impl Shown {
                         of("ignored"),
                     ));
                 }
-                self.out.put(&format!("{lines}\n"));
+                self.put(&format!("{lines}\n"));
             }
             _ => {}
         }
@@ -254,17 +293,20 @@ impl Shown {
     /// A task without a loop, or the end of one with a loop.
     fn task(&mut self, host: &str, outcome: Outcome, ignored: bool, result: &Map<String, Value>) {
         if result.contains_key("_ansible_loop") {
+            if self.hidden(outcome) {
+                return;
+            }
             if outcome == Outcome::Skipped {
                 let text = format!("skipping: [{host}]{}\n", self.more(result));
-                self.out.put(&text);
+                self.put(&text);
             } else if ignored {
-                self.out.put("...ignoring\n");
+                self.put("...ignoring\n");
             }
             return;
         }
         self.line(host, None, outcome, result);
         if ignored {
-            self.out.put("...ignoring\n");
+            self.put("...ignoring\n");
         }
     }
 
@@ -293,6 +335,9 @@ impl Shown {
     }
 
     fn line(&mut self, host: &str, item: Option<&str>, outcome: Outcome, result: &Map<String, Value>) {
+        if self.hidden(outcome) {
+            return;
+        }
         let who = match result.get("_ansible_delegated").and_then(Value::as_str) {
             Some(on) if on != host => format!("{host} -> {on}"),
             _ => host.to_owned(),
@@ -319,7 +364,7 @@ impl Shown {
                 }
             }
         };
-        self.out.put(&text);
+        self.put(&text);
     }
 
     /// What went wrong and where the task is written: before the result, on standard output, as Ansible 2.19 has it.
@@ -328,9 +373,9 @@ impl Shown {
         let text = |name: &str| result.get(name).and_then(Value::as_str);
         let said = message.as_str().map_or_else(|| message.to_string(), str::to_owned);
         let by = text("_ansible_said_by").map(|by| format!("{by} failed: ")).unwrap_or_default();
-        self.out.put(&format!("[ERROR]: Task failed: {by}{said}\n"));
+        self.put(&format!("[ERROR]: Task failed: {by}{said}\n"));
         if let Some(origin) = text("_ansible_origin") {
-            self.out.put(&format!("{origin}\n"));
+            self.put(&format!("{origin}\n"));
         }
     }
 
@@ -343,7 +388,7 @@ impl Shown {
         for one in &all {
             let text = difference(one);
             if !text.is_empty() {
-                self.out.put(&format!("{text}\n"));
+                self.put(&format!("{text}\n"));
             }
         }
     }

@@ -10,6 +10,8 @@
 //! print macros: those panic when a pipe is closed, and a closed pipe must not stop a run.
 
 use std::io::{IsTerminal as _, Write};
+use std::path::Path;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::event::Window;
@@ -87,22 +89,63 @@ pub struct Sink {
     gone: bool,
     /// Who reads commands out of what is written: nothing but [`command`](Self::command) gives it one.
     ci: Option<ci::Ci>,
+    /// Whether it is written to the log as well ([`log_to`]).
+    logged: bool,
+}
+
+/// Where all that is shown is written to besides (`log_path`), and who runs ferry.
+struct Log {
+    file: std::fs::File,
+    user: String,
+}
+
+static LOG: OnceLock<Mutex<Log>> = OnceLock::new();
+
+/// From here on what goes to standard output and standard error is added to the file at `path` as well, line by line as
+/// Ansible's `log_path` has it. The first call counts. The file is for its owner alone where it is made here.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn log_to(path: &Path, user: String) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let file = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    let _ = LOG.set(Mutex::new(Log { file, user }));
+    Ok(())
+}
+
+impl Log {
+    /// A log that cannot be written is no reason to end the work.
+    fn write(&mut self, text: &str) {
+        let now = jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S,%3f").to_string();
+        let plain = console::strip_ansi_codes(text);
+        let level = if plain.starts_with("[WARNING]") {
+            "WARNING"
+        } else if plain.starts_with("[ERROR]") || plain.starts_with("fatal:") {
+            "ERROR"
+        } else {
+            "INFO"
+        };
+        let head = format!("{now} p={} u={} n=ferry {level}| ", std::process::id(), self.user);
+        let lines: String =
+            plain.lines().filter(|line| !line.trim().is_empty()).map(|line| format!("{head}{line}\n")).collect();
+        let _ = self.file.write_all(lines.as_bytes());
+    }
 }
 
 impl Sink {
     /// Text goes to `to`.
     pub fn new(to: impl Write + Send + 'static) -> Self {
-        Self { to: Box::new(to), gone: false, ci: None }
+        Self { to: Box::new(to), gone: false, ci: None, logged: false }
     }
 
     /// Text goes to this process's standard output.
     pub fn stdout() -> Self {
-        Self { ci: ci::Ci::here(), ..Self::new(std::io::stdout()) }
+        Self { ci: ci::Ci::here(), logged: true, ..Self::new(std::io::stdout()) }
     }
 
     /// Text goes to this process's standard error.
     pub fn stderr() -> Self {
-        Self { ci: ci::Ci::here(), ..Self::new(std::io::stderr()) }
+        Self { ci: ci::Ci::here(), logged: true, ..Self::new(std::io::stderr()) }
     }
 
     /// False once nobody reads any more.
@@ -118,6 +161,9 @@ impl Sink {
 
     /// Writes `text` as it is and flushes it: ferry's own commands to the CI are in it.
     pub fn command(&mut self, text: &str) {
+        if let Some(log) = LOG.get().filter(|_| self.logged) {
+            log.lock().unwrap_or_else(PoisonError::into_inner).write(text);
+        }
         let mut rest = text.as_bytes();
         while !rest.is_empty() && !self.gone {
             match self.to.write(rest) {

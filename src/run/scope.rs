@@ -240,6 +240,12 @@ impl Shared {
         scope.data("ansible_diff_mode", &json!(self.options.diff));
         scope.data("ansible_verbosity", &json!(self.options.verbosity));
         scope.data("ansible_forks", &json!(self.forks));
+        let inventory = self.inventory();
+        // What is a path is one from wherever it is used; a list of hosts stays as it was typed.
+        let given = inventory.given().iter();
+        let given = given.map(|path| if path.exists() { absolute(path) } else { path.display().to_string() });
+        scope.data("ansible_inventory_sources", &json!(given.collect::<Vec<_>>()));
+        drop(inventory);
         if let Some(limit) = &self.limit {
             scope.data("ansible_limit", &json!(limit));
         }

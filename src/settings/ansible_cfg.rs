@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::files::read_text;
 use crate::failure::{Failure, Kind};
@@ -46,6 +47,7 @@ const KNOWN: &[Known] = &[
     Known("defaults", "transport", &["ANSIBLE_TRANSPORT"]),
     Known("defaults", "remote_port", &["ANSIBLE_REMOTE_PORT"]),
     Known("defaults", "executable", &["ANSIBLE_EXECUTABLE"]),
+    Known("defaults", "force_valid_group_names", &["ANSIBLE_TRANSFORM_INVALID_GROUP_CHARS"]),
     Known("defaults", "hash_behaviour", &["ANSIBLE_HASH_BEHAVIOUR"]),
     Known("defaults", "log_path", &["ANSIBLE_LOG_PATH"]),
     Known("defaults", "retry_files_enabled", &["ANSIBLE_RETRY_FILES_ENABLED"]),
@@ -97,6 +99,68 @@ const KNOWN: &[Known] = &[
 /// Sections whose keys are all about looks or plugins that ferry has not: not worth a word.
 const SILENT: [&str; 6] = ["colors", "galaxy", "persistent_connection", "selinux", "jinja2", "connection"];
 
+/// Keys that change nothing here, and why: told at `-v` where they stand in the file.
+const WITHOUT_USE: &[(&str, &str)] = &[
+    ("defaults.gather_timeout", "facts are gathered by one short script"),
+    ("defaults.stdout_callback", "--output human, plain, json or quiet"),
+    ("defaults.display_args_to_stdout", "-v shows results"),
+    ("defaults.nocolor", "NO_COLOR=1 does that"),
+    ("defaults.force_color", "CLICOLOR_FORCE=1 does that"),
+    ("defaults.interpreter_python", "nothing of ferry's needs Python on a host"),
+    ("defaults.module_name", "-m names the module"),
+    ("defaults.remote_tmp", "nothing of ferry's needs it"),
+    ("defaults.local_tmp", "nothing of ferry's needs it"),
+    ("defaults.playbook_dir", "--playbook-dir does that"),
+    ("defaults.show_custom_stats", "set_stats is not built"),
+    ("ssh_connection.pipelining", "commands always go to a shell that stays open"),
+    ("ssh_connection.control_path", "ferry starts no ssh"),
+    ("ssh_connection.transfer_method", "ferry starts no sftp and no scp"),
+    ("inventory.enable_plugins", "ferry has no inventory plugins"),
+    ("inventory.host_pattern_mismatch", "a pattern that names nobody is an error"),
+    ("diff.context", "a diff has three lines around what differs"),
+];
+
+/// Keys whose other value would change what happens, and is not built: section.key, the value that is as ferry does it.
+const ONE_WAY: &[(&str, &[&str])] = &[
+    ("defaults.error_on_missing_handler", &["true"]),
+    ("defaults.error_on_undefined_vars", &["true"]),
+    ("defaults.inject_facts_as_vars", &["true"]),
+    ("defaults.retry_files_enabled", &["false"]),
+    ("defaults.vault_id_match", &["false"]),
+    ("defaults.strategy", &["linear", "free", "host_pinned"]),
+    ("defaults.gathering", &["implicit", "explicit", "smart"]),
+    ("defaults.hash_behaviour", &["replace", "merge"]),
+    ("defaults.force_valid_group_names", &["never", "ignore"]),
+];
+
+/// The settings of this process.
+static IN_FORCE: OnceLock<AnsibleSettings> = OnceLock::new();
+
+/// Puts settings in force for what is read from here on: rooms that are asked deep inside a run ask [`in_force`]. The first ones count.
+pub fn put_in_force(settings: &AnsibleSettings) {
+    let _ = IN_FORCE.set(settings.clone());
+}
+
+/// The value of `section.key` in force; before any is, that of the environment.
+pub fn in_force(name: &str) -> Option<String> {
+    if let Some(settings) = IN_FORCE.get() {
+        return settings.get(name).map(str::to_owned);
+    }
+    let Known(_, _, names) = KNOWN.iter().find(|Known(section, key, _)| format!("{section}.{key}") == name)?;
+    names.iter().find_map(|name| std::env::var(name).ok()).filter(|value| !value.trim().is_empty())
+}
+
+/// As [`in_force`], by the name of its variable.
+pub fn in_force_as(variable: &str) -> Option<String> {
+    let Known(section, key, _) = KNOWN.iter().find(|Known(_, _, names)| names.contains(&variable))?;
+    in_force(&format!("{section}.{key}"))
+}
+
+/// As [`in_force`], as a truth; `false` where it is none.
+pub fn says(name: &str) -> bool {
+    in_force(name).is_some_and(|value| truth(&value) == Some(true))
+}
+
 /// Settings of Ansible by `section.key`, the environment over the file.
 #[derive(Debug, Clone, Default)]
 pub struct AnsibleSettings {
@@ -142,6 +206,29 @@ impl AnsibleSettings {
             ("privilege_escalation.become_exe", "ansible_become_exe"),
         ];
         NAMES.iter().filter_map(|(setting, name)| Some((*name, self.get(setting)?)))
+    }
+
+    /// Keys of the file that change nothing, each with the reason.
+    pub fn without_use(&self) -> Vec<String> {
+        let file = self.file.as_deref().unwrap_or(Path::new("ansible.cfg")).display();
+        WITHOUT_USE
+            .iter()
+            .filter(|(name, _)| self.written.contains_key(*name))
+            .map(|(name, why)| format!("{file}: {name} is not used: {why}"))
+            .collect()
+    }
+
+    /// What the file wants and ferry does not do.
+    pub fn not_done(&self) -> Vec<String> {
+        let file = self.file.as_deref().unwrap_or(Path::new("ansible.cfg")).display();
+        let differs = |name: &str, takes: &[&str]| {
+            let value = self.in_file(name)?;
+            let shown = truth(value).filter(|_| takes.iter().any(|one| truth(one).is_some()));
+            let plain = shown.map_or_else(|| value.trim().to_lowercase(), |truth| truth.to_string());
+            (!takes.contains(&plain.as_str()))
+                .then(|| format!("{file}: {name} = {value} is not built in ferry, which takes {}", takes.join(", ")))
+        };
+        ONE_WAY.iter().filter_map(|(name, takes)| differs(name, takes)).collect()
     }
 
     /// The folder that relative paths in the file start from.
@@ -247,6 +334,11 @@ pub fn truth(text: &str) -> Option<bool> {
         "false" | "no" | "off" | "0" | "f" | "n" => Some(false),
         _ => None,
     }
+}
+
+/// A path with `~/` as the home of who runs ferry.
+pub fn at_home(text: &str) -> PathBuf {
+    home(&|name| std::env::var(name).ok(), text)
 }
 
 fn home(env: &dyn Fn(&str) -> Option<String>, text: &str) -> PathBuf {

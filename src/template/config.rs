@@ -57,6 +57,7 @@ pub(super) fn is_true(text: &str) -> bool {
 pub(super) fn value(name: &str) -> Option<Value> {
     let (_, variable, other) = KNOWN.iter().find(|(known, _, _)| *known == name)?;
     let given = std::env::var(variable).ok().filter(|given| !given.is_empty());
+    let given = given.or_else(|| crate::settings::ansible_cfg::in_force_as(variable));
     let list = |parts: &mut dyn Iterator<Item = &str>| {
         Value::from(parts.map(super::strings::expanduser).collect::<Vec<String>>())
     };

@@ -30,6 +30,7 @@ use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Kind, Place, snippet};
 use crate::name::nearest;
+use crate::settings::ansible_cfg;
 
 /// How many steps one rendering may take; a loop in a template ends there.
 const FUEL: u64 = 2_000_000;
@@ -57,7 +58,7 @@ pub fn has_template(value: &Value) -> bool {
 /// Whether mappings of variables are joined where one overrides another (`ANSIBLE_HASH_BEHAVIOUR=merge`).
 pub fn joins_mappings() -> bool {
     static SAYS: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-    *SAYS.get_or_init(|| std::env::var("ANSIBLE_HASH_BEHAVIOUR").is_ok_and(|given| given == "merge"))
+    *SAYS.get_or_init(|| ansible_cfg::in_force("defaults.hash_behaviour").is_some_and(|given| given == "merge"))
 }
 
 /// `new` over `old`; key by key where both are mappings and [`joins_mappings`].
@@ -578,7 +579,7 @@ impl Templater {
         if let Ok(syntax) = minijinja::syntax::SyntaxConfig::builder().keep_trailing_newline(true).build() {
             env.set_syntax(syntax);
         }
-        let loose = std::env::var("ANSIBLE_ALLOW_BROKEN_CONDITIONALS").is_ok_and(|given| config::is_true(&given));
+        let loose = ansible_cfg::says("defaults.allow_broken_conditionals");
         Self { env: Arc::new(env), rewritten: Arc::default(), trusted: Arc::default(), loose }
     }
 

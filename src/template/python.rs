@@ -698,6 +698,10 @@ fn str_method(text: &str, method: &str, given: &[Value], named: &Kwargs) -> Opti
             list(if method == "split" { split(text, by, most) } else { rsplit(text, by, most) })
         }
         "splitlines" => list(text.lines().map(str::to_owned)),
+        // What is not defined has no items.
+        "join" if given.first().is_some_and(Value::is_undefined) => {
+            return Some(Err(Error::from(ErrorKind::UndefinedError)));
+        }
         "join" => match given.first().map(|all| all.try_iter()) {
             Some(Ok(all)) => {
                 let mut parts = Vec::new();
