@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn pieces_give_the_tag_of_the_whole() {
         let key = Key::of(*b"0123456789abcdef").unwrap();
-        let all: Vec<u8> = (0..40_000_u32).map(|at| (at * 31 >> 3) as u8).collect();
+        let all: Vec<u8> = (0..40_000_u32).map(|at| ((at * 31) >> 3) as u8).collect();
         for length in [0, 1, 15, 16, 17, 31, 32, 4096, 39_999, 40_000] {
             let all = &all[..length];
             let expected = key.seal(WHOLE, all).unwrap();
