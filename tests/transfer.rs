@@ -625,6 +625,165 @@ async fn a_disk_that_changes_bytes_is_found_and_the_chunk_is_sent_again() {
     println!("{found} of {} flips came before the proof of their chunk, and were mended", rounds * 2);
 }
 
+/// A tool of a node's that changes one byte of what it gives, once.
+fn liar(tools: &Path, name: &str, when: &str, flag: &Path) {
+    let real =
+        ["/usr/bin", "/bin"].map(|dir| Path::new(dir).join(name)).into_iter().find(|path| path.exists()).unwrap();
+    let (real, flag) = (real.display(), flag.display());
+    executable(
+        &tools.join(name),
+        &format!(
+            "#!/bin/sh\ncase \"$*\" in {when}) if [ ! -e {flag} ]; then\n: >{flag}\n\
+             {real} \"$@\" | {{ head -c 3000000; head -c 1 | LC_ALL=C tr '\\000-\\377' '\\001-\\377\\000'; /bin/cat; }}\n\
+             exit 0\nfi ;; esac\nexec {real} \"$@\"\n"
+        ),
+    );
+}
+
+/// What a source sends is held against what it has: its own digest of the whole file finds a byte that was read as another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_reads_other_bytes_than_it_has_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let (tools, flag) = (dir.path().join("tools"), dir.path().join("flag"));
+    std::fs::create_dir(&tools).unwrap();
+    liar(&tools, "dd", "*bs=262144*", &flag);
+    let bad = shell_way(dir.path(), "/bin/dash", Some(&tools));
+    let good = shell_way(dir.path(), "/bin/bash", None);
+    let content = bytes(20 * MIB);
+    let (source, path) = (dir.path().join("source"), dir.path().join("arrived"));
+    std::fs::write(&source, &content).unwrap();
+    for (to, streams) in [
+        (here(&path), 1),
+        (on("node-8", &good, path.to_str().unwrap()), 1),
+        (on("node-8", &good, path.to_str().unwrap()), 3),
+    ] {
+        let order = Order { streams: Some(streams), ..order(on("node-9", &bad, source.to_str().unwrap()), to) };
+        assert!(survey(&order).await.unwrap().gmac);
+        let _ = std::fs::remove_file(&flag);
+        let moved = go(&order).await.unwrap();
+        assert!(flag.exists(), "nothing lied");
+        assert!(std::fs::read(&path).unwrap() == content, "{moved:?}");
+        assert_eq!(moved.sent_again, 2 * MIB, "{moved:?}");
+        assert_eq!(moved.sha256, None, "the stream was not the file: {moved:?}");
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+/// Where openssl has no `mac`, SHA-256 it is; and one goes on with what the other left.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_gmac_it_is_sha256() {
+    let dir = tempfile::tempdir().unwrap();
+    let tools = dir.path().join("tools");
+    std::fs::create_dir(&tools).unwrap();
+    executable(&tools.join("openssl"), "#!/bin/sh\n[ \"$1\" = mac ] && exit 1\nexec /usr/bin/openssl \"$@\"\n");
+    let old = shell_way(dir.path(), "/bin/dash", Some(&tools));
+    let new = shell_way(dir.path(), "/bin/bash", None);
+    let content = bytes(32 * MIB);
+    let (source, path) = (dir.path().join("source"), dir.path().join("arrived"));
+    std::fs::write(&source, &content).unwrap();
+    for (first, second) in [(&old, &new), (&new, &old)] {
+        for to_host in [true, false] {
+            if !long() && to_host != std::ptr::eq(first, &new) {
+                continue;
+            }
+            let order = |way: &Way| {
+                let there = |path: &Path| on("node-9", way, path.to_str().unwrap());
+                if to_host { order(here(&source), there(&path)) } else { order(there(&source), here(&path)) }
+            };
+            let slow = Order { limit_rate: Some(16 * MIB), ..order(first) };
+            assert_eq!(survey(&slow).await.unwrap().gmac, std::ptr::eq(first, &new));
+            assert!(tokio::time::timeout(Duration::from_millis(1400), go(&slow)).await.is_err());
+            let journal = std::fs::read_to_string(dir.path().join("arrived.ferry-part.journal")).unwrap();
+            assert_eq!(journal.contains(" gmac:"), std::ptr::eq(first, &new), "{journal}");
+            // A byte of it is another one: that chunk is sent anew, whatever it was noted by.
+            let part = dir.path().join("arrived.ferry-part");
+            let mut left = std::fs::read(&part).unwrap();
+            left[3 << 20] ^= 1;
+            std::fs::write(&part, &left).unwrap();
+            let moved = go(&Order { resume: true, ..order(second) }).await.unwrap();
+            assert!(moved.kept >= 8 * MIB && moved.sent_again >= 2 * MIB, "{moved:?}");
+            assert!(std::fs::read(&path).unwrap() == content);
+            std::fs::remove_file(&path).unwrap();
+            let whole = go(&order(first)).await.unwrap();
+            assert_eq!(whole.sha256, Some(Sha256::of(&content)).filter(|_| whole.streams == 1));
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+}
+
+/// An archive is held against the node's own digest of it, by whatever the node makes one with.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_is_read_wrongly_differs() {
+    use ferry::transfer::{Arrived, Pull, Trouble, pull};
+    let dir = tempfile::tempdir().unwrap();
+    let (tools, flag) = (dir.path().join("tools"), dir.path().join("flag"));
+    std::fs::create_dir(&tools).unwrap();
+    let (source, path) = (dir.path().join("source"), dir.path().join("arrived"));
+    let content = bytes(9 * MIB + 77);
+    std::fs::write(&source, &content).unwrap();
+    let collect = async |way: &Way| -> Result<Arrived, Trouble> {
+        std::fs::write(&path, []).unwrap();
+        let control = way.connect(ferry::remote::ssh::connect::Lane::Control).await.unwrap();
+        let wanted = Pull {
+            host: "node-9".to_owned(),
+            source: source.to_str().unwrap().to_owned(),
+            destination: path.clone(),
+            required: Vec::new(),
+            walk: false,
+            patience: Duration::from_secs(20),
+        };
+        pull(way, &control, &wanted, |_, _| {}).await
+    };
+    let way = shell_way(dir.path(), "/bin/dash", Some(&tools));
+    let arrived = collect(&way).await.unwrap();
+    assert_eq!((arrived.node_digest.as_deref(), arrived.sha256), (Some("openssl (GMAC)"), Sha256::of(&content)));
+    assert!(std::fs::read(&path).unwrap() == content);
+    // What an earlier attempt left ends anywhere.
+    for left in [0, 1, 15, 16, 4097, MIB as usize + 5, content.len() - 1, content.len()] {
+        let stat = std::fs::metadata(&source).unwrap();
+        std::fs::write(&path, &content[..left]).unwrap();
+        let note = format!(
+            "{{\"bytes\":{},\"inode\":{},\"mtime\":{},\"ctime\":{}}}",
+            stat.len(),
+            stat.ino(),
+            stat.mtime(),
+            stat.ctime()
+        );
+        std::fs::write(dir.path().join("arrived.transfer"), note).unwrap();
+        let control = way.connect(ferry::remote::ssh::connect::Lane::Control).await.unwrap();
+        let wanted = Pull {
+            host: "node-9".to_owned(),
+            source: source.to_str().unwrap().to_owned(),
+            destination: path.clone(),
+            required: Vec::new(),
+            walk: false,
+            patience: Duration::from_secs(20),
+        };
+        let arrived = pull(&way, &control, &wanted, |_, _| {}).await.unwrap();
+        let kept = if left == content.len() { left } else { left - left % 16 };
+        assert_eq!((arrived.resumed_at, arrived.started_over), (kept as u64, false), "{left}");
+        assert_eq!(arrived.node_digest.as_deref(), Some("openssl (GMAC)"));
+        assert!(std::fs::read(&path).unwrap() == content, "{left}");
+    }
+    liar(&tools, "cat", "*source*", &flag);
+    for (mac, tool) in [("", "openssl (GMAC)"), ("exit 1", "openssl")] {
+        executable(
+            &tools.join("openssl"),
+            &format!("#!/bin/sh\n[ \"$1\" != mac ] || {{ :; {mac}\n}}\nexec /usr/bin/openssl \"$@\"\n"),
+        );
+        let _ = std::fs::remove_file(&flag);
+        let _ = std::fs::remove_file(dir.path().join("arrived.transfer"));
+        match collect(&way).await {
+            Err(Trouble::Differs(failure)) => {
+                assert!(failure.seen.as_ref().unwrap().starts_with(&format!("{tool} there: ")), "{failure:?}");
+            }
+            other => panic!("{tool}: {other:?}"),
+        }
+        let _ = std::fs::remove_file(dir.path().join("arrived.transfer"));
+        assert_eq!(collect(&way).await.unwrap().node_digest.as_deref(), Some(tool), "once more, it does not lie");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_left_is_gone_on_with_only_when_it_is_the_same() {
     let dir = tempfile::tempdir().unwrap();

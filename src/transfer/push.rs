@@ -130,14 +130,18 @@ if [ -f "$F" ]; then
   if [ "$n" = "$N" ]; then sum "$F"; say whole "$s" "$t"; exit 0; fi
   say other "$n"; exit 0
 fi
+b=$(cat /proc/sys/kernel/random/boot_id 2>/dev/null)
 n=0; s=-
 if [ -f "$p" ]; then
   sync "$p" 2>/dev/null || sync
   count "$p"
-  if [ "$n" -gt 0 ] && [ "$n" -le "$N" ]; then sum "$p"; fi
+  # What this ferry sent since the node started needs no reading before the end, where all of it is hashed.
+  if [ "$n" -gt 0 ] && [ "$n" -le "$N" ]; then
+    if [ -n "$b" ] && [ "$b" = "${B-}" ]; then s=same; else sum "$p"; fi
+  fi
 fi
 free=$(df -Pk "$d" 2>/dev/null | awk 'NR == 2 { print $4 }')
-say part "$n" "$s" "${free:--}"
+say part "$n" "$s" "${free:--}" "${b:--}"
 "#;
 
 const STREAM: &str = r#"
@@ -275,6 +279,7 @@ pub(super) async fn push_local(
         resumed_at: None,
         restarts: 0,
         most: None,
+        boot: None,
         stuck: None,
     };
     let mut pause = Duration::from_millis(200);
@@ -529,6 +534,8 @@ struct Delivery<'a> {
     restarts: u32,
     /// The most that the node was seen to have.
     most: Option<u64>,
+    /// The start of the node's system that all of it was sent to; `None`: what it has must be read before it is gone on with.
+    boot: Option<String>,
     /// Since when no more than that has arrived.
     stuck: Option<Instant>,
 }
@@ -585,7 +592,11 @@ impl Delivery<'_> {
     async fn attempt(&mut self, progress: &mut impl FnMut(u64, u64)) -> Result<String, Failure> {
         let push = self.push;
         let asked = Instant::now();
-        let answer = self.node.ask(LOOK, self.node.hashing()).await?;
+        let look = match &self.boot {
+            Some(boot) => format!("B={boot}\n{LOOK}"),
+            None => LOOK.to_owned(),
+        };
+        let answer = self.node.ask(&look, self.node.hashing()).await?;
         // A node that hashes is not stuck.
         self.stuck = self.stuck.and_then(|stuck| stuck.checked_add(asked.elapsed()));
         let words: Vec<&str> = answer.iter().map(String::as_str).collect();
@@ -596,6 +607,7 @@ impl Delivery<'_> {
                 .why("what is restored from there must be what was put there")
                 .mend("look at it, then remove it, or set pce_work_dir to another place")
         };
+        let same = matches!(words.as_slice(), ["part", _, "same", ..]) && self.boot.is_some();
         let (offset, prefix, free) = match words.as_slice() {
             ["whole", digest, tool] if self.node.sha256.is_none() => {
                 // An earlier ferry put it in place. What it is shows when the source has been read to its end.
@@ -637,7 +649,9 @@ impl Delivery<'_> {
                     .why("the node's disk may hang")
                     .again());
             }
-            ["part", offset, digest, free] => {
+            ["part", offset, digest, free, boot] => {
+                let word = boot.chars().all(|c| c.is_ascii_hexdigit() || c == '-') && boot.len() > 8;
+                self.boot = word.then(|| (*boot).to_owned());
                 let offset = offset.parse::<u64>().unwrap_or(0);
                 (offset, digest.parse::<Sha256>().ok(), free.parse::<u64>().ok())
             }
@@ -646,9 +660,14 @@ impl Delivery<'_> {
         // What is there already is trusted only where it is the beginning of this very file.
         let mut free = free.map(|free| free << 10);
         let offset = match prefix {
+            _ if same && offset <= push.bytes => offset,
             Some(prefix) if offset > 0 && offset <= push.bytes && self.local.up_to(offset).await? == prefix => offset,
             _ => {
                 free = free.map(|free| free.saturating_add(offset));
+                if offset > 0 {
+                    // It may still be there when the next look comes.
+                    self.boot = None;
+                }
                 0
             }
         };
@@ -788,7 +807,7 @@ impl Delivery<'_> {
                 let seen = format!("{tool} there: {digest}; here: {sha256}");
                 self.again_from_nothing(what).map_err(|failure| failure.saw(seen.clone()))?;
                 // It is removed there.
-                self.most = None;
+                (self.most, self.boot) = (None, None);
                 Err(Failure::new(Kind::Failed, what).saw(seen).again())
             }
             ["done", digest, tool] => Err(Failure::new(Kind::Refused, "another file has the name already")
