@@ -3,6 +3,8 @@
 //!
 //! Always 150 executions of each; with FERRY_LONG=1 a million, or as many as 60 seconds hold (`FERRY_FUZZ_SECONDS`). A panic,
 //! an execution of over ten seconds or more than 256 MiB fails, and the input is kept in the target folder.
+// Each target brings its helpers along, since cargo-fuzz makes a program of each.
+#![allow(clippy::duplicate_mod)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
