@@ -17,7 +17,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ferry::digest::Sha256;
@@ -577,16 +577,34 @@ async fn a_flip_on_the_wire_ends_the_connection_and_no_more() {
     assert!(pair.wires.iter().map(|wire| wire.happened.load(Ordering::SeqCst)).sum::<u32>() as usize >= rounds);
 }
 
+/// Changes one byte of a file as soon as it has been written, on a thread of its own: whether it came to that.
+fn flip(path: PathBuf, place: u64, over: Arc<AtomicBool>) -> std::thread::JoinHandle<bool> {
+    use std::os::unix::fs::FileExt as _;
+    std::thread::spawn(move || {
+        let mut byte = [0];
+        while !over.load(Ordering::Relaxed) {
+            let Ok(file) = std::fs::OpenOptions::new().read(true).write(true).open(&path) else { continue };
+            while !over.load(Ordering::Relaxed) {
+                if file.read_exact_at(&mut byte, place).is_ok() && byte[0] != 0 {
+                    return file.write_all_at(&[!byte[0]], place).is_ok();
+                }
+            }
+        }
+        false
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_changes_bytes_is_found_and_the_chunk_is_sent_again() {
     let dir = tempfile::tempdir().unwrap();
     let way = shell_way(dir.path(), "/bin/dash", None);
     let size = 40 * MIB;
-    let content = bytes(size);
+    // No zero, which is what a byte is that was not written yet.
+    let content: Vec<u8> = bytes(size).into_iter().map(|byte| byte | 1).collect();
     let source = dir.path().join("source");
     std::fs::write(&source, &content).unwrap();
     let rounds = if long() { 150 } else { 4 };
-    let mut found = 0;
+    let (mut found, mut late) = (0, 0);
     for round in 0..rounds {
         for to_host in [true, false] {
             let path = dir.path().join("arrived");
@@ -597,32 +615,28 @@ async fn a_disk_that_changes_bytes_is_found_and_the_chunk_is_sent_again() {
             } else {
                 (on("node-9", &way, source.to_str().unwrap()), here(&path))
             };
-            // Slow enough for a hand to come in between.
+            // Slow enough for a hand to come in between: the beginning of a chunk is there before its end.
             let order = Order { limit_rate: Some(60 * MIB), ..order(from, to) };
-            let (mut flipped, place) = (false, chance(20 * MIB));
-            let moved = go_telling(&order, |done, _| {
-                if !flipped && done > place + 4 * MIB {
-                    flipped = true;
-                    let file = std::fs::OpenOptions::new().read(true).write(true).open(&part).unwrap();
-                    use std::os::unix::fs::FileExt as _;
-                    let mut byte = [0];
-                    file.read_exact_at(&mut byte, place).unwrap();
-                    file.write_all_at(&[byte[0] ^ 1], place).unwrap();
-                }
-            })
-            .await;
+            let place = chance(38) * MIB + chance(64 * 1024);
+            let over = Arc::new(AtomicBool::new(false));
+            let flipping = flip(part, place, Arc::clone(&over));
+            let moved = go(&order).await;
+            over.store(true, Ordering::Relaxed);
+            let (moved, flipped) = (moved.unwrap(), flipping.join().unwrap());
+            let same = std::fs::read(&path).unwrap() == content;
             // Before its chunk was proved it is found and mended. Afterwards it is the disk's own fault that no
             // copy can find any more, unless it is read a third time.
-            let moved = moved.unwrap();
-            let same = std::fs::read(&path).unwrap() == content;
             found += u32::from(flipped && moved.sent_again > 0);
-            assert!(same || moved.sent_again == 0, "round {round}");
-            if flipped && moved.sent_again > 0 {
-                assert!(same, "round {round}: a chunk was sent again, and it is still wrong");
-            }
+            late += u32::from(flipped && moved.sent_again == 0);
+            assert!(same || moved.sent_again == 0, "round {round}: a chunk was sent again, and it is still wrong");
+            assert!(same || flipped, "round {round}: nobody changed it, and it is wrong");
         }
     }
-    println!("{found} of {} flips came before the proof of their chunk, and were mended", rounds * 2);
+    println!(
+        "{found} of {} flips came before the proof of their chunk, and were mended; {late} came behind it",
+        rounds * 2
+    );
+    assert!(found > late, "most flips came too late to show anything: {found}, {late}");
 }
 
 /// A tool of a node's that changes one byte of what it gives, once.

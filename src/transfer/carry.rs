@@ -471,6 +471,8 @@ struct Chunk {
     proven: bool,
     /// The journal has it already.
     noted: bool,
+    /// It differed and is to be sent anew: what the stream that brought it still says of it counts no more.
+    waits: bool,
     tries: u32,
 }
 
@@ -698,6 +700,7 @@ async fn proved(
                 .collect();
             if !todo.is_empty() {
                 still = None;
+                chunks.iter_mut().for_each(|chunk| chunk.waits = false);
                 launch(&todo, &mut spans, &mut whole, broken_whole, by_stream.as_ref())?;
             } else if chunks.iter().all(|chunk| chunk.proven) {
                 let Some(key) = by_stream.as_ref().filter(|_| !order.from.is_here()) else { break };
@@ -723,6 +726,9 @@ async fn proved(
             biased;
             Some((number, landed)) = words.recv() => {
                 let Some(chunk) = chunks.get_mut(number) else { continue };
+                if chunk.waits {
+                    continue;
+                }
                 chunk.certain |= matches!(landed, Landed::Certain);
                 if !chunk.proven && !chunk.asked {
                     chunk.asked = true;
@@ -759,7 +765,7 @@ async fn proved(
                     }
                     // Whichever of the two was wrong: both are made anew, of bytes that are sent anew.
                     let tries = chunk.tries + 1;
-                    *chunk = Chunk { tries, ..Chunk::default() };
+                    *chunk = Chunk { tries, waits: true, ..Chunk::default() };
                     (whole, broken_whole) = (None, true);
                     job.passed.fetch_sub(length(number), Ordering::Relaxed);
                     job.again.fetch_add(length(number), Ordering::Relaxed);
