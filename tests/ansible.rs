@@ -5,12 +5,16 @@
 //! always, all with FERRY_LONG=1.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
 
+#[path = "support/dice.rs"]
+mod dice;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
+use dice::Dice;
 use ferry::inventory::Inventory;
 use ferry::name::HostName;
 use ferry::settings::yaml::unmarked;
@@ -61,17 +65,7 @@ fn oracle(cases: &Value) -> Vec<Value> {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Numbers that were drawn once for all: the same inventories every time.
-struct Dice(u64);
-
 impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
     fn below(&mut self, most: u64) -> u64 {
         self.next() % most
     }

@@ -17,11 +17,16 @@
 // What the targets call their fuzzer by.
 extern crate self as libfuzzer_sys;
 
+#[path = "support/dice.rs"]
+mod dice;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use dice::Dice;
 
 /// As libfuzzer's: a function over bytes, or over those bytes that are text.
 #[macro_export]
@@ -66,16 +71,7 @@ const LONGEST: usize = 4096;
 /// What no target may take.
 const MOST_MIB: u64 = 256;
 
-struct Dice(u64);
-
 impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
     fn below(&mut self, most: usize) -> usize {
         usize::try_from(self.next() % most.max(1) as u64).unwrap()
     }
