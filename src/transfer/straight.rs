@@ -1,7 +1,7 @@
 //! An archive from a node to a node, through ferry, with nothing of it on a disk here: hashed and walked while it
 //! passes.
 //!
-//! What lives here: the source's stream as something that is delivered ([`Far`]), and what proves that it arrived. What does
+//! What lives here: the source's stream as something that is delivered (`Far`), and what proves that it arrived. What does
 //! not: the way to the target, which is [`push`](super::push)'s: the part there, going on at the byte, the last step.
 //!
 //! The file gets its name at the target only after the walk has seen the end, the source is the same file as before, and the
