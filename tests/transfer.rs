@@ -414,14 +414,19 @@ fn pair(harm: Harm, lines: &[&str]) -> Pair {
     Pair { a, b, wires, ways }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn cut_anywhere_it_arrives_and_little_is_sent_again() {
+/// Two hosts whose connections are cut, and the file that is moved: its folder here, and what is in it here and at the first.
+fn cut_pair() -> (Pair, tempfile::TempDir, Vec<u8>) {
     let pair = pair(Harm::Cut, &[]);
     let dir = tempfile::tempdir().unwrap();
-    let size = 9 * MIB + 4321;
-    let content = bytes(size);
+    let content = bytes(9 * MIB + 4321);
     std::fs::write(dir.path().join("source"), &content).unwrap();
     put(&pair.a, "/var/lib/x/source", &content);
+    (pair, dir, content)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_anywhere_it_arrives_and_little_is_sent_again() {
+    let (pair, dir, content) = cut_pair();
     let rounds = if long() { 334 } else { 5 };
     let (mut cuts, mut happened) = (0, 0);
     let began = std::time::Instant::now();
@@ -448,7 +453,7 @@ async fn cut_anywhere_it_arrives_and_little_is_sent_again() {
             let place = match chance(3) {
                 0 => chance(60 << 10),
                 1 => (chance(10) * MIB + chance(40 << 10)).saturating_sub(20 << 10),
-                _ => chance(size),
+                _ => chance(content.len() as u64),
             };
             let hit = match kind {
                 0 => 1,
@@ -500,12 +505,7 @@ async fn cut_anywhere_it_arrives_and_little_is_sent_again() {
 /// and a byte before and behind it.
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_at_the_boundary_of_a_chunk_it_goes_on_there() {
-    let pair = pair(Harm::Cut, &[]);
-    let dir = tempfile::tempdir().unwrap();
-    let size = 9 * MIB + 4321;
-    let content = bytes(size);
-    std::fs::write(dir.path().join("source"), &content).unwrap();
-    put(&pair.a, "/var/lib/x/source", &content);
+    let (pair, dir, content) = cut_pair();
     for node in [&pair.a, &pair.b] {
         for (tool, when) in [
             ("cat", "readlink /proc/$$/fd/1 | grep -q 'ferry-part$'"),

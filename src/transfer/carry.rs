@@ -645,12 +645,10 @@ async fn proved(
     };
     let mut kept = 0;
     // A new part holds nothing: what goes into it is brought up to its door meanwhile.
-    let begun = if resumes || job.fare.is_some() {
-        begin(order, header, resumes, target).await?
-    } else {
+    if !resumes && job.fare.is_none() {
         launch(&(0..count).collect::<Vec<_>>(), &mut spans, &mut whole, broken_whole, by_stream.as_ref())?;
-        begin(order, header, resumes, target).await?
-    };
+    }
+    let begun = begin(order, header, resumes, target).await?;
     let _ = made.send(true);
     let mut provers = JoinSet::new();
     let mut asking = Vec::new();

@@ -492,7 +492,7 @@ async fn stream(
             let line =
                 String::from_utf8_lossy(head.get(at + mark.len()..at + end).unwrap_or_default()).trim().to_owned();
             let Some(seen) = line.strip_prefix("SOURCE ").and_then(parse_source) else {
-                return Err(missing(pull, &line).into());
+                return Err(missing(&pull.host, &pull.source, &line).into());
             };
             if seen != *known {
                 return Err(changed(&pull.host, known, &seen).into());
@@ -558,10 +558,24 @@ async fn stream(
     }
 }
 
-fn missing(pull: &Pull, seen: &str) -> Failure {
-    Failure::new(Kind::Failed, format!("there is no regular file {} on the node", pull.source))
-        .on(&pull.host)
-        .saw(seen.to_owned())
+fn missing(host: &str, source: &str, seen: &str) -> Failure {
+    Failure::new(Kind::Failed, format!("there is no regular file {source} on the node")).on(host).saw(seen.to_owned())
+}
+
+/// Asks which file the source is.
+async fn which(session: &Session, host: &str, source: &str) -> Result<Source, Failure> {
+    let file = quote(source).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
+    let mark = format!("@@{:032x}", rand::random::<u128>());
+    let script = format!(
+        "f={file}; if [ -L \"$f\" ] || [ ! -f \"$f\" ]; then echo {mark} MISSING; exit 0; fi; echo {mark} $(stat -c '%s %i %Y %Z' \"$f\")"
+    );
+    let said = session.run_root(&script, Duration::from_secs(60)).await?;
+    if let Exit::Lost(why) = said.exit {
+        return Err(Failure::new(Kind::Unreachable, "the connection was lost").on(host).saw(why).again());
+    }
+    let text = said.text();
+    let line = text.lines().find_map(|line| line.strip_prefix(&mark)).unwrap_or_default().trim();
+    parse_source(line).ok_or_else(|| missing(host, source, line))
 }
 
 /// Asks which file the source is, and opens the destination: going on where the note beside it names the
@@ -573,18 +587,7 @@ async fn begin(
     source: &mut Option<Source>,
     far: &Far,
 ) -> Result<u64, Trouble> {
-    let file = quote(&pull.source).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
-    let mark = format!("@@{:032x}", rand::random::<u128>());
-    let script = format!(
-        "f={file}; if [ -L \"$f\" ] || [ ! -f \"$f\" ]; then echo {mark} MISSING; exit 0; fi; echo {mark} $(stat -c '%s %i %Y %Z' \"$f\")"
-    );
-    let said = session.run_root(&script, Duration::from_secs(60)).await?;
-    if let Exit::Lost(why) = said.exit {
-        return Err(Failure::new(Kind::Unreachable, "the connection was lost").on(&pull.host).saw(why).again().into());
-    }
-    let text = said.text();
-    let line = text.lines().find_map(|line| line.strip_prefix(&mark)).unwrap_or_default().trim().to_owned();
-    let seen = parse_source(&line).ok_or_else(|| missing(pull, &line))?;
+    let seen = which(session, &pull.host, &pull.source).await?;
     if let Some(keep) = &pull.keep {
         if keep.wraps(seen.bytes) {
             *source = Some(seen);

@@ -18,12 +18,15 @@ use tokio::sync::mpsc;
 
 use super::prove::Digest;
 use super::push::{Local, Push};
-use super::{Arrived, Source, Thread, Trouble, changed, node_digest, parse_source, stream_script, taking, walk_pieces};
+use super::{
+    Arrived, Source, Thread, Trouble, changed, missing, node_digest, parse_source, stream_script, taking, walk_pieces,
+    which,
+};
 use crate::archive::{Fault, Walk};
 use crate::digest::Sha256;
 use crate::failure::{Failure, Kind};
 use crate::remote::ssh::connect::Lane;
-use crate::remote::{Child, Exit, Piece, Session, Way, quote};
+use crate::remote::{Child, Exit, Piece, Session, Way};
 
 /// A disk on a node that reads fewer bytes a second counts as hanging.
 const SLOWEST: u64 = 20 << 20;
@@ -66,7 +69,7 @@ pub async fn straight(
     progress: impl FnMut(u64, u64),
 ) -> Result<Landed, Trouble> {
     let began = Instant::now();
-    let known = which(from.1, order).await?;
+    let known = which(from.1, &order.from, &order.source).await?;
     let far = Far::new(from, order, known)?;
     let push = Push {
         host: order.to.clone(),
@@ -104,28 +107,6 @@ pub async fn straight(
         },
         tool: delivered.node_digest_tool,
     })
-}
-
-/// Asks which file the source is.
-async fn which(session: &Session, order: &Straight) -> Result<Source, Failure> {
-    let file = quote(&order.source).map_err(|nul| Failure::new(Kind::Bug, nul.to_string()))?;
-    let mark = format!("@@{:032x}", rand::random::<u128>());
-    let script = format!(
-        "f={file}; if [ -L \"$f\" ] || [ ! -f \"$f\" ]; then echo {mark} MISSING; exit 0; fi; echo {mark} $(stat -c '%s %i %Y %Z' \"$f\")"
-    );
-    let said = session.run_root(&script, Duration::from_secs(60)).await?;
-    if let Exit::Lost(why) = said.exit {
-        return Err(Failure::new(Kind::Unreachable, "the connection was lost").on(&order.from).saw(why).again());
-    }
-    let text = said.text();
-    let line = text.lines().find_map(|line| line.strip_prefix(&mark)).unwrap_or_default().trim();
-    parse_source(line).ok_or_else(|| missing(order, line))
-}
-
-fn missing(order: &Straight, seen: &str) -> Failure {
-    Failure::new(Kind::Failed, format!("there is no regular file {} on the node", order.source))
-        .on(&order.from)
-        .saw(seen.to_owned())
 }
 
 /// A file of another node as something to be delivered.
@@ -253,7 +234,7 @@ impl Far {
             if let Some((from, end)) = line {
                 let text = String::from_utf8_lossy(head.get(from..end).unwrap_or_default()).trim().to_owned();
                 let Some(seen) = text.strip_prefix("SOURCE ").and_then(parse_source) else {
-                    let failure = missing(&self.order, &text);
+                    let failure = missing(&self.order.from, &self.order.source, &text);
                     return Err(self.over(Trouble::Failure(failure)));
                 };
                 if seen != self.known {
@@ -437,7 +418,7 @@ impl Far {
             }
             None => {
                 let session = self.way.connect(Lane::Control).await?;
-                which(&session, &self.order).await?
+                which(&session, &self.order.from, &self.order.source).await?
             }
         };
         if after != self.known {
