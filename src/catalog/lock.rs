@@ -22,7 +22,6 @@ const PAUSE: Duration = Duration::from_millis(25);
 /// A lock that is held until this value is dropped or its process ends, however it ends.
 #[derive(Debug)]
 pub(super) struct Lock {
-    #[expect(dead_code, reason = "held open: the lock ends with this descriptor")]
     file: File,
     path: PathBuf,
 }
@@ -56,6 +55,14 @@ impl Lock {
     pub(super) fn remove(self, disk: &Disk) {
         // A lock file that stays is harmless: nobody holds it.
         let _ = disk.remove(&self.path);
+    }
+}
+
+impl Drop for Lock {
+    /// Closing would not do: a child that is being started at this moment has this descriptor too, until it becomes another
+    /// program, and a lock ends with its last descriptor.
+    fn drop(&mut self) {
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }
 
