@@ -38,6 +38,9 @@ pub(super) struct TransferArgs {
     /// USER or USER:GROUP that it belongs to there
     #[arg(long, value_name = "OWNER")]
     pub(super) owner: Option<String>,
+    /// Make the SHA-256 of the whole as well, and tell it
+    #[arg(long)]
+    pub(super) sha256: bool,
     /// Bytes a second at most: 10M
     #[arg(long, value_name = "RATE")]
     pub(super) limit_rate: Option<String>,
@@ -86,6 +89,7 @@ pub(super) async fn run(args: TransferArgs) -> Result<u8, Failure> {
     }
     task.insert("force".to_owned(), json!(args.force));
     task.insert("resume".to_owned(), json!(args.resume));
+    task.insert("sha256".to_owned(), json!(args.sha256));
     let opened = open::open(&args.common, None)?;
     for host in &hosts {
         let found = opened.select(host, None)?;

@@ -30,6 +30,7 @@ pub const SPEC: ModuleSpec = ModuleSpec::new(
         arg("resume", ArgKind::Bool, "go on with what an earlier transfer left"),
         arg("mode", ArgKind::Str, "permissions of the file there, octal").default("0600"),
         arg("owner", ArgKind::Str, "USER or USER:GROUP that it belongs to there; else who writes it"),
+        arg("sha256", ArgKind::Bool, "make the SHA-256 of the whole as well, which is no part of the proof where both ends have openssl 3"),
         arg("limit_rate", ArgKind::Str, "bytes a second at most: 10M"),
         arg("streams", ArgKind::Str, "connections at once: auto, or 1 to 8").default("auto"),
     ],
@@ -157,6 +158,7 @@ fn order(world: &World, args: &Map<String, Value>) -> Result<(Order, Via), Failu
         mode: mode(text("mode").unwrap_or("0600"))?,
         owner: text("owner").map(owner).transpose()?,
         limit_rate,
+        sha256: flag("sha256"),
         streams,
         patience: world.choices.patience,
         direct,
@@ -279,9 +281,9 @@ pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done
             let spool = Spool::make(&world.run.dir)?;
             let between = End { place: Place::Here, path: spool.0.join("file").display().to_string() };
             let first =
-                Order { to: between.clone(), force: false, resume: false, mode: 0o600, owner: None, ..order.clone() };
+                Order { to: between.clone(), force: false, resume: false, mode: 0o600, owner: None, sha256: true, ..order.clone() };
             let brought = leg(world, &first, &survey(&first).await?, &format!("fetch {name}")).await?;
-            let second = Order { from: between, ..order.clone() };
+            let second = Order { from: between, sha256: true, ..order.clone() };
             let mut moved = leg(world, &second, &survey(&second).await?, &format!("deliver {name}")).await?;
             moved.took += brought.took;
             moved.cuts += brought.cuts;
@@ -307,7 +309,10 @@ pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done
     };
     let proof = match found.folder {
         true => "a tar stream, equal at both ends and in between".to_owned(),
-        false => format!("{} chunks equal at both ends", moved.chunks),
+        false => {
+            let by = if found.gmac { "GMAC" } else { "SHA-256" };
+            format!("{} chunks equal at both ends, by {by}", moved.chunks)
+        }
     };
     let message = format!("{} at {rate:.0} MiB/s{cuts}; {proof}{digest}", mib(moved.bytes));
     let result = json!({

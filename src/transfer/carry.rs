@@ -64,6 +64,8 @@ pub struct Order {
     pub owner: Option<String>,
     /// Bytes a second at most, over all connections.
     pub limit_rate: Option<u64>,
+    /// The SHA-256 of the whole is wanted. It is made where it is the proof as well; else it costs more than the proof.
+    pub sha256: bool,
     /// Connections; `None`: as many as the way there asks for.
     pub streams: Option<usize>,
     /// How long ferry tries to get a lost connection back without a byte of progress.
@@ -118,7 +120,7 @@ pub struct Moved {
     pub bytes: u64,
     /// How many chunks it has, each with equal digests at both ends.
     pub chunks: usize,
-    /// SHA-256 of the whole, made of the stream; `None` where it did not come in one piece and in order.
+    /// SHA-256 of the whole, where it was wanted or was made anyhow.
     pub sha256: Option<Sha256>,
     /// How often a connection was lost.
     pub cuts: u32,
@@ -601,9 +603,10 @@ async fn proved(
         sent,
         part,
     });
+    let named = order.sha256 || key.is_none();
     // Its bytes do not pass here: the source makes the digest of the whole, beside the stream.
     let mut whole_there = JoinSet::new();
-    if job.fare.is_some() && (count > 1 || found.gmac) {
+    if named && job.fare.is_some() && (count > 1 || found.gmac) {
         let mut post = Post::new(&order.from, order.patience);
         let limit = Duration::from_secs(600 + found.bytes / SLOWEST);
         whole_there.spawn(async move { post.ask(&[], "source_digest", limit).await });
@@ -617,9 +620,14 @@ async fn proved(
             let cut = cut(todo, found.streams);
             let in_one = cut.len() == 1 && todo.len() == count;
             let mut marker = by_stream.map(|key| Marker::new(key, &job, todo.first().copied().unwrap_or(0), &proof));
-            let hashes = in_one && (count > 1 || found.gmac) && whole.is_none() && !broken_whole && job.fare.is_none();
+            let hashes = in_one
+                && (count > 1 || found.gmac)
+                && (named || marker.is_some())
+                && whole.is_none()
+                && !broken_whole
+                && job.fare.is_none();
             if hashes {
-                *whole = Some(Whole::start(marker.take())?);
+                *whole = Some(Whole::start(marker.take(), named)?);
             }
             for (first, last) in cut {
                 names += 1;
@@ -784,7 +792,7 @@ async fn proved(
     drop((ask_source, ask_target));
     while provers.join_next().await.is_some() {}
     progress(found.bytes, found.bytes);
-    let sha256 = match (count, whole) {
+    let mut sha256 = match (count, whole) {
         (0, _) => Some(Sha256::of(&[])),
         (1, _) if let Some(Chunk { target: Some(Digest::Sha256(digest)), .. }) = chunks.first() => Some(*digest),
         (_, Some(whole)) => whole.finish(found.bytes).await?,
@@ -793,6 +801,11 @@ async fn proved(
             _ => None,
         },
     };
+    // Many streams, or one that was torn: no part of the proof, so the source alone is asked.
+    if order.sha256 && sha256.is_none() {
+        still = None;
+        sha256 = Some(named_by(&order.from, found.bytes, source).await?);
+    }
     finish(order, found, header, still, source, target).await?;
     Ok(Moved {
         bytes: found.bytes,
@@ -805,6 +818,31 @@ async fn proved(
         started_over: false,
         took: Duration::ZERO,
     })
+}
+
+/// The SHA-256 of the source, read once more.
+async fn named_by(from: &End, bytes: u64, source: &mut Post) -> Result<Sha256, Failure> {
+    let failed = |why: &str| from.failed("no SHA-256 of the file could be made", why);
+    if !from.is_here() {
+        let answer = source.ask(&[], "source_digest", Duration::from_secs(600 + bytes / SLOWEST)).await?;
+        return answer.get("digest").and_then(|digest| digest.parse().ok()).ok_or_else(|| failed(&answer.shown()));
+    }
+    let path = super::prove::path_here(from, Side::Source);
+    let made = tokio::task::spawn_blocking(move || hashed(&path)).await;
+    made.map_err(|error| Failure::new(Kind::Bug, error.to_string()))?.map_err(|error| failed(&error.to_string()))
+}
+
+fn hashed(path: &std::path::Path) -> std::io::Result<Sha256> {
+    use std::io::Read as _;
+    let (mut file, mut hasher, mut piece) = (std::fs::File::open(path)?, Hasher::new(), vec![0; 256 << 10]);
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(count) => hasher.update(piece.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// The source is still the same file: then the part gets its name.
@@ -1062,17 +1100,21 @@ fn together(key: &Key, chunks: impl Iterator<Item = (u64, Option<Digest>)>) -> R
 pub(super) struct Whole {
     pub(super) pieces: mpsc::Sender<(u64, Bytes)>,
     thread: std::thread::JoinHandle<Hasher>,
+    named: bool,
 }
 
 impl Whole {
-    /// With a marker, that is fed as well.
-    pub(super) fn start(mut marker: Option<Marker>) -> Result<Self, Failure> {
+    /// With a marker, that is fed as well. Where it is not to be `named`, the marker alone.
+    pub(super) fn start(mut marker: Option<Marker>, named: bool) -> Result<Self, Failure> {
         let (pieces, mut taken) = mpsc::channel::<(u64, Bytes)>(64);
         let thread = super::thread("ferry-hash", move || {
             let mut hasher = Hasher::new();
             while let Some((at, piece)) = taken.blocking_recv() {
                 if let Some(marker) = &mut marker {
                     marker.take(at, &piece);
+                }
+                if !named {
+                    continue;
                 }
                 // After a cut some come twice.
                 let known = usize::try_from(hasher.bytes().saturating_sub(at)).unwrap_or(usize::MAX);
@@ -1082,14 +1124,14 @@ impl Whole {
             }
             hasher
         })?;
-        Ok(Self { pieces, thread })
+        Ok(Self { pieces, thread, named })
     }
 
     pub(super) async fn finish(self, bytes: u64) -> Result<Option<Sha256>, Failure> {
         drop(self.pieces);
         let hasher = tokio::task::spawn_blocking(move || self.thread.join()).await;
         match hasher {
-            Ok(Ok(hasher)) => Ok((hasher.bytes() == bytes).then(|| hasher.finish())),
+            Ok(Ok(hasher)) => Ok((self.named && hasher.bytes() == bytes).then(|| hasher.finish())),
             _ => Err(Failure::new(Kind::Bug, "a thread of the transfer panicked")),
         }
     }

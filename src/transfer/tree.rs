@@ -196,7 +196,7 @@ async fn once(
     let silence = (order.patience / 4).max(Duration::from_secs(30)) + Duration::from_secs(first / SLOWEST);
     ready(from, &mut child, &mark, silence).await?;
     if pass.whole.is_none() {
-        pass.whole = Some(Whole::start(None)?);
+        pass.whole = Some(Whole::start(None, true)?);
     }
     let limiter = Limiter::new(order.limit_rate);
     let mut said = Vec::new();
