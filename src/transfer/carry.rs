@@ -42,6 +42,10 @@ const WINDOW: u64 = 2 * MIB;
 const MOST_STREAMS: usize = 8;
 /// The rate that connections are made for where nobody limits it, in bytes a second: some 3 Gbit/s.
 const RATE: u64 = 384 * MIB;
+/// A host that answers within this time is as near as can be: the window of one connection is no limit.
+const NEAR: Duration = Duration::from_millis(4);
+/// From this size on a second connection is worth its making, in bytes.
+const LARGE: u64 = 64 * MIB;
 /// So often a chunk is sent again before something is called broken.
 const TRIES: u32 = 3;
 /// The slowest disk that is waited for when it has to sync, in bytes a second.
@@ -217,7 +221,7 @@ async fn look(order: &Order, source: &mut Post, target: &mut Post) -> Result<Sur
     };
     let (streams, why_streams) = match found {
         Some(_) => (1, "the target has one FIFO for it".to_owned()),
-        None => how_many(order, bytes, target).await,
+        None => how_many(order, bytes, source, target).await,
     };
     Ok(Survey {
         sessions: [None, None],
@@ -377,22 +381,29 @@ fn posts(order: &Order, found: &mut Survey) -> [Post; 2] {
     [(&order.from, from), (&order.to, to)].map(|(end, session)| Post::new(end, order.patience).with(session))
 }
 
-/// How many connections the way to the target asks for.
-async fn how_many(order: &Order, bytes: u64, target: &mut Post) -> (usize, String) {
+/// How many connections the way between this machine and the hosts asks for.
+async fn how_many(order: &Order, bytes: u64, source: &mut Post, target: &mut Post) -> (usize, String) {
     // Between two hosts each is two connections, and their windows are memory here.
     let room = if order.from.is_here() || order.to.is_here() { MOST_STREAMS } else { MOST_STREAMS / 2 };
     let most = usize::try_from(bytes / (2 * WINDOW)).unwrap_or(usize::MAX).clamp(1, room);
     if let Some(asked) = order.streams {
         return (asked.clamp(1, most), "as asked for".to_owned());
     }
-    if order.to.is_here() {
-        return (1, "our own window fills the way".to_owned());
-    }
     if most == 1 {
         return (1, "the file is small".to_owned());
     }
-    let Some(time) = round_trip(target).await else { return (1, "the round trip is not known".to_owned()) };
+    let decides = if order.to.is_here() { &mut *source } else { target };
+    let Some(time) = round_trip(decides).await else { return (1, "the round trip is not known".to_owned()) };
     let rate = order.limit_rate.unwrap_or(RATE).min(RATE);
+    let source_near = order.from.is_here() || round_trip(source).await.is_some_and(|time| time < NEAR);
+    if time < NEAR && source_near {
+        let few = if rate < RATE || bytes < LARGE { 1 } else { 2.min(most) };
+        let two = if few == 2 { ", and one sshd encrypts on one core only" } else { "" };
+        return (few, format!("a round trip of {:.1} ms{two}", time.as_secs_f64() * 1000.0));
+    }
+    if order.to.is_here() {
+        return (1, "our own window fills the way".to_owned());
+    }
     let wanted = (rate as f64 * time.as_secs_f64() / WINDOW as f64).ceil() as usize;
     (wanted.clamp(1, most), format!("a round trip of {} ms, and 2 MiB a round trip on each", time.as_millis()))
 }
@@ -400,9 +411,10 @@ async fn how_many(order: &Order, bytes: u64, target: &mut Post) -> (usize, Strin
 /// How long a word to the target and back takes.
 async fn round_trip(target: &mut Post) -> Option<Duration> {
     let session = target.session().await.ok()?;
-    // From here on the connections are as many as there may be, and what the server itself takes is little beside it.
-    if let Some(long) = session.round_trip().filter(|time| *time >= Duration::from_millis(50)) {
-        return Some(long);
+    // The far end: connections are as many as there may be, and what the server itself takes is little beside it. The near
+    // one: no less than what was heard matters.
+    if let Some(time) = session.round_trip().filter(|time| *time < NEAR || *time >= Duration::from_millis(50)) {
+        return Some(time);
     }
     let mut child = session.open(&Command::shell("exec cat".to_owned())).await.ok()?;
     let mut least = Duration::MAX;
