@@ -216,10 +216,14 @@ fn a_killed_migration_that_is_typed_again() {
 fn a_migrated_point_is_copied_to_the_other_places() {
     let cluster = Cluster::plain(0.3, 2);
     let second = cluster.dir().join("second");
-    let places = ["--catalog".to_owned(), cluster.dir().join("catalog").display().to_string(), "--catalog".to_owned()];
     let with = |last: &str, more: &[&str]| {
-        let words: Vec<&str> = places.iter().map(String::as_str).chain([last]).chain(more.iter().copied()).collect();
-        migrate(&cluster, &words)
+        let config = cluster.dir().join("two.toml");
+        let text = std::fs::read_to_string(&cluster.config).unwrap();
+        let places = format!("catalog = [\"{}\", \"{last}\"]", cluster.dir().join("catalog").display());
+        let lines = text.lines().map(|line| if line.starts_with("catalog") { places.as_str() } else { line });
+        std::fs::write(&config, lines.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        let words: Vec<&str> = MIGRATE.iter().chain(more).copied().collect();
+        Going::start(cluster.command(&words).env("FERRY_CONFIG", &config)).end(SOON)
     };
     let ended = with(second.to_str().unwrap(), &[]);
     assert_eq!(ended.code, Some(0), "{}", ended.said);

@@ -1289,14 +1289,18 @@ async fn two_to_one_place_make_one_file() {
     let content = bytes(24 * MIB);
     let (source, path) = (dir.path().join("source"), dir.path().join("arrived"));
     std::fs::write(&source, &content).unwrap();
-    let order = |resume| Order {
-        resume,
-        limit_rate: Some(16 * MIB),
-        ..order(here(&source), on("node-9", &way, path.to_str().unwrap()))
-    };
-    let first = order(false);
+    let order =
+        |resume| Order { resume, ..order(here(&source), on("node-9", &way, path.to_str().unwrap())) };
+    // Slow enough for a machine with much to do: it is in the middle when the others come.
+    let first = Order { limit_rate: Some(2 * MIB), ..order(false) };
     let first = tokio::spawn(async move { go(&first).await });
-    tokio::time::sleep(Duration::from_millis(900)).await;
+    let part = dir.path().join("arrived.ferry-part");
+    for _ in 0..1000 {
+        if part.metadata().is_ok_and(|part| part.len() > MIB / 2) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let failure = go(&order(false)).await.unwrap_err();
     assert!(failure.kind == Kind::Refused && failure.what.contains("was not finished"), "{failure:?}");
     // Told to go on, the second takes over, and the first writes no more.
