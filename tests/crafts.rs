@@ -207,7 +207,11 @@ fn a_killed_migration_that_is_typed_again() {
     let before = hooks(&cluster);
     let ended = again();
     assert_eq!(ended.code, Some(7), "{}", ended.said);
-    assert!(ended.said.contains("a restore of another point") && ended.said.contains("ferry jobs clean"), "{}", ended.said);
+    assert!(
+        ended.said.contains("a restore of another point") && ended.said.contains("ferry jobs clean"),
+        "{}",
+        ended.said
+    );
     assert_eq!(hooks(&cluster), before, "{}", ended.said);
 }
 

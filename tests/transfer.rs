@@ -16,8 +16,8 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ferry::digest::Sha256;
@@ -1289,8 +1289,7 @@ async fn two_to_one_place_make_one_file() {
     let content = bytes(24 * MIB);
     let (source, path) = (dir.path().join("source"), dir.path().join("arrived"));
     std::fs::write(&source, &content).unwrap();
-    let order =
-        |resume| Order { resume, ..order(here(&source), on("node-9", &way, path.to_str().unwrap())) };
+    let order = |resume| Order { resume, ..order(here(&source), on("node-9", &way, path.to_str().unwrap())) };
     // Slow enough for a machine with much to do: it is in the middle when the others come.
     let first = Order { limit_rate: Some(2 * MIB), ..order(false) };
     let first = tokio::spawn(async move { go(&first).await });

@@ -130,9 +130,7 @@ async fn go_on_with(world: &World, source: &ClusterName) -> Result<Done, Failure
     let found = {
         let work = world.work.lock().await;
         let mut jobs = work.found.iter().filter(|(_, job)| job.kind == GRAVITY_RESTORE || job.kind == AMV_RESTORE);
-        jobs.find_map(|(host, job)| {
-            Some(FoundRestore { host: host.clone(), job: job.clone(), meta: meta_of(job)? })
-        })
+        jobs.find_map(|(host, job)| Some(FoundRestore { host: host.clone(), job: job.clone(), meta: meta_of(job)? }))
     };
     // The journal alone knows of it: the steps of the restore look for themselves.
     let Some(found) = found else { return Ok(begun()) };
@@ -159,7 +157,9 @@ async fn go_on_with(world: &World, source: &ClusterName) -> Result<Done, Failure
         "{} is being restored there since {} (job {}, {}): that is gone on with, and nothing is backed up anew",
         name, found.meta.since, found.job.id, found.job.state
     );
-    world.warn(Some(&found.host), format!("{text}; for a fresh one: ferry jobs clean {}, and once more", found.job.id)).await;
+    world
+        .warn(Some(&found.host), format!("{text}; for a fresh one: ferry jobs clean {}, and once more", found.job.id))
+        .await;
     let result = json!({"begun": true, "point": point.id()});
     // At the source as well: its steps find nothing to do.
     world.work.of_source().await.sealed = Some(point);
