@@ -174,6 +174,11 @@ pub enum Event {
     },
     /// All hosts of a play have failed or were not reached.
     NoHostsLeft,
+    /// What tasks counted for the end of the run (`set_stats`): of single hosts, and of the run as a whole.
+    Statistics {
+        hosts: BTreeMap<String, serde_json::Map<String, Value>>,
+        run: serde_json::Map<String, Value>,
+    },
     /// A task ended on a host. `result` is what `register` would hold.
     TaskEnded {
         task: String,

@@ -113,6 +113,7 @@ impl Shown {
             unparsed_fails: settings.inventory_unparsed_fails,
             any_unparsed_fails: settings.inventory_any_unparsed_fails,
             hide: Vec::new(),
+            extra: extra.clone(),
         })?;
         let unknown = settings.ansible.unknown.iter().filter(|_| args.verbose > 0);
         open::warn(settings.ansible.warnings.iter().chain(unknown).chain(vault.warnings()).chain(inventory.warnings()));

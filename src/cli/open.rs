@@ -340,6 +340,7 @@ pub(super) fn open(common: &Common, playbook_folder: Option<&Path>) -> Result<Op
         unparsed_fails: settings.inventory_unparsed_fails,
         any_unparsed_fails: settings.inventory_any_unparsed_fails,
         locked: false,
+        extra: extra.clone(),
     };
     let inventory = Inventory::read(reading.clone())?;
     let masker = super::MASKER.get_or_init(Masker::new).clone();

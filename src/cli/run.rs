@@ -35,7 +35,7 @@ pub(super) struct RunArgs {
     /// Run handlers although a task has failed
     #[arg(long)]
     force_handlers: bool,
-    /// As Ansible's: ferry keeps no facts between runs
+    /// Forget the facts that were kept from earlier runs (fact_caching in ansible.cfg)
     #[arg(long)]
     flush_cache: bool,
     /// As Ansible's: ferry's modules are inside of it
@@ -73,6 +73,7 @@ pub(super) struct RunArgs {
 /// What `run` was told besides what all commands know.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Manner {
+    pub(super) facts: Option<crate::run::FactCache>,
     pub(super) diff: bool,
     pub(super) tags: Tags,
     pub(super) start_at: Option<String>,
@@ -129,6 +130,7 @@ impl Manner {
                 && ansible_cfg::in_force("defaults.gathering").as_deref() != Some("explicit"),
             smart: ansible_cfg::in_force("defaults.gathering").as_deref() == Some("smart"),
             reread: None,
+            facts: self.facts.clone(),
             poll: ansible_cfg::in_force("defaults.poll_interval").and_then(|text| text.trim().parse().ok()),
             prompt: (person || compat::on())
                 .then(|| Arc::new(prompt::answer) as Arc<dyn Fn(&str, bool) -> Option<String> + Send + Sync>),
@@ -358,7 +360,12 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
         ),
     };
     let digest = seen.lock().unwrap_or_else(PoisonError::into_inner).clone().finish();
+    let facts = crate::run::FactCache::in_force()?;
+    if let (true, Some(cache)) = (args.flush_cache, &facts) {
+        cache.flush()?;
+    }
     args.common.manner = Manner {
+        facts,
         force_handlers: args.force_handlers,
         connection: args.connection,
         become_method: args.become_method,

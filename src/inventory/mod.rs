@@ -4,6 +4,7 @@
 //! ([`Inventory::select`]), merging variables as Ansible does, and reading those that ferry knows
 //! ([`vars`]). What does not: connecting, and variables that a playbook sets.
 
+mod constructed;
 mod ini;
 mod literal;
 mod pattern;
@@ -41,6 +42,24 @@ fn read_folders(
     }
     reader.warnings = warnings;
     Failure::all(std::mem::take(&mut reader.errors)).map_or(Ok(()), Err)
+}
+
+/// The folders that have `group_vars` and `host_vars` for these sources.
+fn folders_of(paths: &[PathBuf]) -> Vec<(PathBuf, usize)> {
+    let mut folders: Vec<(PathBuf, usize)> = Vec::new();
+    for path in paths {
+        let folder = if path.is_dir() {
+            path.clone()
+        } else if path.exists() {
+            path.parent().map(Path::to_path_buf).unwrap_or_default()
+        } else {
+            continue;
+        };
+        if !folders.iter().any(|(known, _)| *known == folder) {
+            folders.push((folder, 1));
+        }
+    }
+    folders
 }
 
 /// The variables of all three kinds of source, a later kind over an earlier one.
@@ -84,6 +103,8 @@ pub struct Reading {
     pub unparsed_fails: bool,
     /// With `lenient`: that one source could not be read is an error (`ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED`).
     pub any_unparsed_fails: bool,
+    /// The extra variables (`-e`), for inventories that are made of others and ask for them.
+    pub extra: Map<String, Value>,
 }
 
 /// An inventory: groups, hosts and their merged variables. Nothing in it was ever on a host.
@@ -147,12 +168,13 @@ impl Inventory {
                 .mend("name one with -i, FERRY_INVENTORY or 'inventory' in ferry.toml; 'ferry init' writes one"));
         }
         let vault = reading.vault.clone();
-        let mut reader = Reader::new(&vault, &reading.hide);
+        let mut reader = Reader::new(&vault, &reading.hide, &reading.extra);
         reader.locked = reading.locked;
         reader.lenient = reading.lenient;
         let mut parsed = false;
         for path in &reading.paths {
             reader.source(path);
+            reader.named.push(path.clone());
             if !reading.lenient {
                 continue;
             }
@@ -177,19 +199,7 @@ impl Inventory {
             }
             reader.warnings.push(what.to_owned());
         }
-        let mut folders: Vec<(PathBuf, usize)> = Vec::new();
-        for path in &reading.paths {
-            let folder = if path.is_dir() {
-                path.clone()
-            } else if path.exists() {
-                path.parent().map(Path::to_path_buf).unwrap_or_default()
-            } else {
-                continue;
-            };
-            if !folders.iter().any(|(known, _)| *known == folder) {
-                folders.push((folder, 1));
-            }
-        }
+        let mut folders = folders_of(&reading.paths);
         if let Some(folder) = &reading.playbook_folder {
             let same = |known: &PathBuf| known == folder || same_folder(known, folder);
             if !folders.iter().any(|(known, _)| same(known)) {
@@ -210,7 +220,14 @@ impl Inventory {
                 || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         };
         let names = ansible_cfg::in_force("defaults.force_valid_group_names").map(|text| text.trim().to_lowercase());
-        if reading.lenient && !matches!(names.as_deref(), Some("ignore" | "silently")) && reader.groups.iter().any(odd)
+        if reading.lenient && names.as_deref() == Some("always") && reader.replaced {
+            reader.warnings.push(
+                "Invalid characters were found in group names and automatically replaced, use -vvvv to see details"
+                    .to_owned(),
+            );
+        } else if reading.lenient
+            && !matches!(names.as_deref(), Some("ignore" | "silently"))
+            && reader.groups.iter().any(odd)
         {
             reader.warnings.push(
                 "Invalid characters were found in group names but not replaced, use -vvvv to see details".to_owned(),
@@ -244,11 +261,49 @@ impl Inventory {
         Ok(inventory)
     }
 
+    /// What `reader` has read so far, as an inventory of its own.
+    ///
+    /// # Errors
+    /// Everything wrong in `group_vars` and `host_vars` beside it, which are read `with_folders` only.
+    fn so_far(reader: &Reader<'_>, with_folders: bool) -> Result<Self, Failure> {
+        let none = Map::new();
+        let mut copy = Reader::new(reader.vault, reader.hide, &none);
+        (copy.locked, copy.lenient) = (reader.locked, reader.lenient);
+        (copy.groups, copy.group_at) = (reader.groups.clone(), reader.group_at.clone());
+        (copy.hosts, copy.host_at) = (reader.hosts.clone(), reader.host_at.clone());
+        let mut implicit_vars: [[VarSet; 3]; 3] = Default::default();
+        if with_folders {
+            read_folders(&mut copy, &mut implicit_vars, &folders_of(&reader.named))?;
+        }
+        let Reader { groups, group_at, hosts, host_at, .. } = copy;
+        let mut inventory = Self {
+            groups,
+            group_at,
+            hosts,
+            host_at,
+            merged: Vec::new(),
+            depths: Vec::new(),
+            implicit: Vec::new(),
+            implicit_vars,
+            sources: reader.sources.clone(),
+            folders: Vec::new(),
+            reading: Reading::default(),
+            texts: HashMap::new(),
+            warnings: Vec::new(),
+            groups_value: Value::Null,
+            nothing: Map::new(),
+            templater: Templater::new(),
+        };
+        inventory.reconcile();
+        Ok(inventory)
+    }
+
     /// Runs `work` on the graph of groups and hosts and brings everything that follows from it up to date.
     fn change<T>(&mut self, work: impl FnOnce(&mut Reader<'_>, &mut [[VarSet; 3]; 3], &[(PathBuf, usize)]) -> T) -> T {
         let vault = self.reading.vault.clone();
         let hide = std::mem::take(&mut self.reading.hide);
-        let mut reader = Reader::new(&vault, &hide);
+        let none = Map::new();
+        let mut reader = Reader::new(&vault, &hide, &none);
         reader.locked = self.reading.locked;
         reader.groups = std::mem::take(&mut self.groups);
         reader.group_at = std::mem::take(&mut self.group_at);

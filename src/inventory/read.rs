@@ -16,6 +16,7 @@ use super::ranges;
 use super::vars;
 use crate::failure::{Failure, Kind, Place};
 use crate::name::{GroupName, HostName, nearest};
+use crate::settings::ansible_cfg;
 use crate::settings::yaml::{Document, Entry, Node, Spot, Yaml, quoted, showable};
 use crate::vault::Vault;
 
@@ -67,6 +68,14 @@ pub(super) struct Reader<'a> {
     pub(super) locked: bool,
     /// As Ansible does it where ferry would refuse.
     pub(super) lenient: bool,
+    /// The extra variables, for inventories that are made of others.
+    pub(super) extra: &'a Map<String, Value>,
+    /// The sources that the operator named, as far as they were read: `group_vars` and `host_vars` lie beside them.
+    pub(super) named: Vec<PathBuf>,
+    /// What becomes of characters that no identifier may have.
+    names: OddNames,
+    /// A name was not kept as it was written.
+    pub(super) replaced: bool,
     /// The files that were read, as the operator names them.
     pub(super) sources: Vec<PathBuf>,
     pub(super) groups: Vec<Group>,
@@ -87,13 +96,37 @@ const GROUP_KEYS: [&str; 3] = ["hosts", "vars", "children"];
 /// How deep directories are followed.
 const DEEPEST: usize = 16;
 
+/// What becomes of names of groups that are no identifiers (`force_valid_group_names`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OddNames {
+    Kept,
+    /// Each odd character is an underscore.
+    Replaced,
+}
+
+impl OddNames {
+    fn in_force() -> Self {
+        match ansible_cfg::in_force("defaults.force_valid_group_names")
+            .map(|text| text.trim().to_lowercase())
+            .as_deref()
+        {
+            Some("always" | "silently") => Self::Replaced,
+            _ => Self::Kept,
+        }
+    }
+}
+
 impl<'a> Reader<'a> {
-    pub(super) fn new(vault: &'a Vault, hide: &'a [String]) -> Self {
+    pub(super) fn new(vault: &'a Vault, hide: &'a [String], extra: &'a Map<String, Value>) -> Self {
         let mut reader = Self {
             vault,
             hide,
             locked: false,
             lenient: false,
+            extra,
+            named: Vec::new(),
+            names: OddNames::in_force(),
+            replaced: false,
             sources: Vec::new(),
             groups: Vec::new(),
             group_at: HashMap::new(),
@@ -112,7 +145,21 @@ impl<'a> Reader<'a> {
         reader
     }
 
+    /// Where the group of that name is.
+    fn at_of(&self, name: &str) -> Option<usize> {
+        match self.names {
+            OddNames::Kept => self.group_at.get(name).copied(),
+            OddNames::Replaced => self.group_at.get(&super::constructed::safe_name(name)).copied(),
+        }
+    }
+
     pub(super) fn group(&mut self, name: &GroupName) -> usize {
+        let safe = match self.names {
+            OddNames::Kept => None,
+            OddNames::Replaced => super::constructed::safe_name(name.as_str()).parse::<GroupName>().ok(),
+        };
+        self.replaced |= safe.as_ref().is_some_and(|safe| safe != name);
+        let name = safe.as_ref().unwrap_or(name);
         if let Some(at) = self.group_at.get(name.as_str()) {
             return *at;
         }
@@ -342,7 +389,7 @@ impl<'a> Reader<'a> {
             return;
         }
         // Ansible tries YAML where the name allows it, then INI. A mapping is YAML for certain.
-        let named = YAML_ENDS.contains(&extension);
+        let named = YAML_ENDS.contains(&extension) || extension == "config" && text.contains("plugin:");
         let yaml = if named || extension.is_empty() { Some(Document::read_with_ranges(&name, &text)) } else { None };
         let failure = match yaml {
             Some(Ok((document, repaired))) if named || matches!(document.root.value, Yaml::Map(_)) => {
@@ -407,7 +454,7 @@ impl<'a> Reader<'a> {
                     self.group(&group);
                 }
                 Line::Hosts { group, names, port, vars } => {
-                    let Some(group) = self.group_at.get(&group).copied() else { continue };
+                    let Some(group) = self.at_of(&group) else { continue };
                     let names = self.names(names, |bad| wrong(spot, bad));
                     let mut good = Vec::new();
                     for (name, value, spot) in vars {
@@ -420,7 +467,7 @@ impl<'a> Reader<'a> {
                     self.put_hosts(&names, group, port, &good, &place(spot));
                 }
                 Line::Var { group, name, value } => {
-                    let Some(at) = self.group_at.get(&group).copied() else { continue };
+                    let Some(at) = self.at_of(&group) else { continue };
                     if let Err(problem) = vars::check(&name, &value)
                         && !self.lenient
                     {
@@ -454,7 +501,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Sets a variable of a group; the priority is one of the group itself. The error is a sentence.
-    fn set_group(&mut self, group: usize, name: String, value: Value, place: Place) -> Result<(), String> {
+    pub(super) fn set_group(&mut self, group: usize, name: String, value: Value, place: Place) -> Result<(), String> {
         let Some(group) = self.groups.get_mut(group) else { return Ok(()) };
         if name != "ansible_group_priority" {
             group.vars[0].set(name, value, place);
@@ -623,12 +670,20 @@ impl<'a> Reader<'a> {
             }
         };
         if let Some(plugin) = groups.iter().find(|entry| entry.name() == "plugin") {
-            self.errors.push(
-                document
-                    .failure(plugin.key.spot, "inventory plugins are not built yet in ferry")
+            let named = match &plugin.value.value {
+                Yaml::Text(name) => name.as_str(),
+                _ => "",
+            };
+            let made = match named.trim_start_matches("ansible.builtin.").trim_start_matches("ansible.legacy.") {
+                "constructed" => super::constructed::apply(self, document, groups),
+                "generator" => super::constructed::generate(self, document, groups),
+                _ => Err(document
+                    .failure(plugin.key.spot, "this inventory plugin is not built in ferry")
                     .saw(document.says(&plugin.value))
-                    .mend("write the hosts out, for example with 'ansible-inventory --list -y'"),
-            );
+                    .why("ferry has constructed and generator")
+                    .mend("write the hosts out, for example with 'ansible-inventory --list -y'")),
+            };
+            self.errors.extend(made.err());
             return;
         }
         for entry in groups {

@@ -46,6 +46,7 @@ pub mod restoring;
 pub mod safety_backup;
 pub mod script;
 pub mod set_fact;
+pub mod set_stats;
 pub mod settings_capture;
 pub mod setup;
 pub mod slurp;
@@ -148,6 +149,7 @@ pub const TABLE: &[ModuleSpec] = &[
     ping::SPEC,
     script::SPEC,
     set_fact::SPEC,
+    set_stats::SPEC,
     setup::SPEC,
     slurp::SPEC,
     stat::SPEC,
@@ -277,6 +279,7 @@ async fn one(call: &Call<'_>) -> Result<Done, Failure> {
         "ping" => ping::run(call).await,
         "script" => script::run(call).await,
         "set_fact" => set_fact::run(call).await,
+        "set_stats" => set_stats::run(call).await,
         "setup" => setup::run(call).await,
         "slurp" => slurp::run(call).await,
         "stat" => stat::run(call).await,

@@ -20,6 +20,17 @@ pub const SPEC: ModuleSpec = ModuleSpec::new(
 const WORDS: &[&str] =
     &["true", "false", "none", "True", "False", "None", "and", "or", "not", "in", "is", "if", "else"];
 
+/// The first name that cannot be one of a variable.
+pub(super) fn wrong_name(call: &Call<'_>, facts: &serde_json::Map<String, Value>) -> Option<Failure> {
+    let name = facts.keys().find(|name| {
+        !(name.starts_with(|c: char| c.is_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_alphanumeric() || c == '_'))
+            || WORDS.contains(&name.as_str())
+    })?;
+    let kind = if name.parse::<i64>().is_ok() { " of type 'int'" } else { "" };
+    Some(Failure::new(Kind::Failed, format!("Invalid variable name '{name}'{kind}")).on(call.host))
+}
+
 pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     let mut facts = call.args.clone();
     let cacheable = facts.remove("cacheable") == Some(Value::Bool(true));
@@ -30,14 +41,8 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         )
         .on(call.host));
     }
-    let wrong = facts.keys().find(|name| {
-        !(name.starts_with(|c: char| c.is_alphabetic() || c == '_')
-            && name.chars().all(|c| c.is_alphanumeric() || c == '_'))
-            || WORDS.contains(&name.as_str())
-    });
-    if let Some(name) = wrong {
-        let kind = if name.parse::<i64>().is_ok() { " of type 'int'" } else { "" };
-        return Err(Failure::new(Kind::Failed, format!("Invalid variable name '{name}'{kind}")).on(call.host));
+    if let Some(failure) = wrong_name(call, &facts) {
+        return Err(failure);
     }
     let done = Done::ok(String::new(), json!({ "ansible_facts": facts, "_ansible_facts_cacheable": cacheable }));
     Ok(if cacheable { done.with_effect(Effect::Facts) } else { done })

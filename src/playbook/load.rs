@@ -154,6 +154,14 @@ impl Loader {
         }
     }
 
+    /// Keeps a warning for [`Loader::warnings`].
+    pub(super) fn warn(&self, warning: String) {
+        let mut warned = self.warned.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !warned.contains(&warning) {
+            warned.push(warning);
+        }
+    }
+
     /// What the files that were read so far warn of, each once.
     pub fn warnings(&self) -> Vec<String> {
         self.warned.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()

@@ -433,6 +433,20 @@ impl Play {
     }
 }
 
+/// What is to be said of a variable whose name means something else already; `None` for any other name. `words` are Ansible's.
+pub fn reserved(name: &str, place: &crate::failure::Place, words: bool) -> Option<String> {
+    if !words::RESERVED.contains(&name) {
+        return None;
+    }
+    Some(if words {
+        format!("Found variable using reserved name '{name}'.\nOrigin: {place}")
+    } else {
+        format!(
+            "{place}: the variable {name} has the name of a keyword or function: templates may take one for the other"
+        )
+    })
+}
+
 impl Playbook {
     /// Reads the playbook `text` of `file`. Modules and their arguments are checked against `modules`.
     ///

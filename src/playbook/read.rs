@@ -112,6 +112,11 @@ pub(super) const WITH: &[&str] = &[
     "pipe",
     "varnames",
     "inventory_hostnames",
+    "csvfile",
+    "ini",
+    "unvault",
+    "password",
+    "config",
 ];
 
 /// Where the document belongs.
@@ -802,7 +807,14 @@ impl<'a> Parser<'a> {
             "name" => {
                 common.name = if value.value == Yaml::Null { None } else { self.text(value, "name") };
             }
-            "vars" => common.vars = self.vars(value),
+            "vars" => {
+                common.vars = self.vars(value);
+                for (name, place, _) in &common.vars {
+                    if let Some(warning) = super::reserved(name, place, self.loader.lenient) {
+                        self.loader.warn(warning);
+                    }
+                }
+            }
             "tags" => common.tags = self.texts(value, "a tag", true),
             "become" => common.becoming.wanted = self.flag(value, "become"),
             "become_user" => common.becoming.user = self.text(value, "become_user"),

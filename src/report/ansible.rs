@@ -50,6 +50,7 @@ pub fn spawn(
             check: false,
             told: BTreeSet::new(),
             hides,
+            statistics: String::new(),
             title: None,
         };
         if verbosity > 1 {
@@ -79,6 +80,8 @@ struct Shown {
     told: BTreeSet<String>,
     /// Whether lines of hosts on which nothing changed, and of those that were skipped, are left out.
     hides: (bool, bool),
+    /// What is shown behind the recap (`show_custom_stats`).
+    statistics: String,
     /// The title of a task of which nothing was shown yet.
     title: Option<String>,
 }
@@ -87,6 +90,17 @@ struct Shown {
 fn banner(title: &str) -> String {
     let width = title.chars().count();
     format!("\n{title} {}\n", "*".repeat(COLUMNS.saturating_sub(width).max(3)))
+}
+
+/// JSON as Python writes it with an indent of one, without the line feeds.
+fn on_one_line(counts: &Map<String, Value>) -> String {
+    let text = dump(counts, true);
+    text.lines()
+        .map(|line| {
+            let bare = line.trim_start();
+            format!("{}{bare}", " ".repeat((line.len() - bare.len()) / 4))
+        })
+        .collect()
 }
 
 /// JSON as Python writes it, keys sorted, `changed` first; with `indent` one value a line.
@@ -266,6 +280,16 @@ impl Shown {
                     self.err.put(&text);
                 }
             }
+            Event::Statistics { hosts, run } if ansible_cfg::says("defaults.show_custom_stats") => {
+                let mut text = banner("CUSTOM STATS:");
+                for (host, counts) in hosts {
+                    text.push_str(&format!("\t{host}: {}\n", on_one_line(counts)));
+                }
+                if !run.is_empty() {
+                    text.push_str(&format!("\n\tRUN: {}\n", on_one_line(run)));
+                }
+                self.statistics = text;
+            }
             Event::RunEnded { recap, .. } if self.form == Form::Playbook && !self.check => {
                 self.title = None;
                 self.put(&banner("PLAY RECAP"));
@@ -285,6 +309,10 @@ impl Shown {
                     ));
                 }
                 self.put(&format!("{lines}\n"));
+                if !self.statistics.is_empty() {
+                    let text = format!("{}\n", std::mem::take(&mut self.statistics));
+                    self.put(&text);
+                }
             }
             _ => {}
         }

@@ -819,7 +819,7 @@ impl Iterator for Reader {
 }
 
 /// The kinds of event that this ferry knows, as the journal spells them.
-pub const KINDS: [&str; 28] = [
+pub const KINDS: [&str; 29] = [
     "run_started",
     "plan",
     "play_started",
@@ -830,6 +830,7 @@ pub const KINDS: [&str; 28] = [
     "included",
     "no_hosts",
     "no_hosts_left",
+    "statistics",
     "polled",
     "rescued",
     "line",

@@ -607,6 +607,15 @@ pub(super) fn body(event: &Stamped, width: usize, style: Style, output: Output) 
             pen.put("    ", Paint::None, &format!("{what}{label} for {}", hosts.join(", ")), Paint::Dim);
         }
         Event::NoHosts { pattern } => pen.put("  ", Paint::None, &format!("no host matches {pattern}"), Paint::Yellow),
+        Event::Statistics { hosts, run } => {
+            for (host, counts) in hosts.iter().map(|(host, counts)| (Some(host.as_str()), counts)).chain([(None, run)])
+            {
+                for (name, value) in counts {
+                    let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    pen.put("  ", Paint::None, &format!("{}{name}: {value}", pen.host(host)), Paint::None);
+                }
+            }
+        }
         Event::NoHostsLeft => pen.put("  ", Paint::None, "no host is left", Paint::Red),
         Event::Logged { .. } | Event::Rescued { .. } => {}
         Event::Progress { what, host, done, total, unit } => {

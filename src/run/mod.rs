@@ -11,12 +11,14 @@
 //! gives the same numbers whatever happens, and a journal names a task by its number. What is included while the run goes on has none
 //! (0): a run that is carried on begins it anew.
 
+mod cached;
 mod grow;
 mod resume;
 mod scope;
 mod task;
 mod walk;
 
+pub use cached::FactCache;
 pub use resume::{Recorded, Resume};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -78,6 +80,8 @@ pub struct Options {
     pub gathering: bool,
     /// Facts that are there are not gathered again by a later play (`ANSIBLE_GATHERING=smart`).
     pub smart: bool,
+    /// Where facts are kept for later runs.
+    pub facts: Option<FactCache>,
     /// How often a task in the background is asked for, in seconds, where it does not say.
     pub poll: Option<u64>,
     /// Reads the inventory again (`meta: refresh_inventory`).
@@ -150,6 +154,12 @@ struct State {
     groups: Option<crate::template::Ready>,
     /// Facts of hosts, as they were gathered.
     facts: HashMap<String, Map<String, Value>>,
+    /// Hosts whose facts of earlier runs were looked for.
+    recalled: BTreeSet<String>,
+    /// Files of facts that could not be read, not told yet.
+    unread: Vec<String>,
+    /// What `set_stats` counted: of hosts, of the run.
+    statistics: (BTreeMap<String, Map<String, Value>>, Map<String, Value>),
     /// Inventory and facts of a host, as templates see them; dropped when either changes.
     bases: HashMap<String, Scope>,
     /// What `include_vars` read.
@@ -220,6 +230,7 @@ struct Carried {
     become_user: Option<String>,
     gathering: bool,
     smart: bool,
+    facts: Option<FactCache>,
     poll: Option<u64>,
     reread: Option<Reread>,
     prompt: Option<Arc<dyn Fn(&str, bool) -> Option<String> + Send + Sync>>,
@@ -241,6 +252,38 @@ impl Shared {
 
     fn stand(&self, host: &str, change: impl FnOnce(&mut Standing)) {
         change(self.state().standing.entry(host.to_owned()).or_default());
+    }
+
+    /// Takes up what a task said that is to be counted (`set_stats`).
+    fn count_stats(&self, host: &str, stats: &Value) {
+        let Some(data) = stats.get("data").and_then(Value::as_object) else { return };
+        let is = |name: &str| stats.get(name) == Some(&Value::Bool(true));
+        let mut state = self.state();
+        let (hosts, run) = &mut state.statistics;
+        let into = if is("per_host") { hosts.entry(host.to_owned()).or_default() } else { run };
+        for (name, value) in data {
+            let value = match into.get(name).filter(|_| is("aggregate")) {
+                None => Some(value.clone()),
+                Some(known) => added(known, value),
+            };
+            if let Some(value) = value {
+                into.insert(name.clone(), value);
+            }
+        }
+    }
+
+    /// Keeps what is known of a host for later runs, where that is wanted.
+    fn keep_facts(&self, world: &World, host: &str) {
+        let Some(cache) = &self.options.facts else { return };
+        let facts = self.state().facts.get(host).cloned().unwrap_or_default();
+        match cache.write(host, &facts, world.events.masker()) {
+            Err(what) => world.events.warn(Some(host), what),
+            Ok(secret) => {
+                for name in secret {
+                    world.events.warn(Some(host), format!("the fact {name} has a secret in it and is not kept"));
+                }
+            }
+        }
     }
 
     fn count(&self, host: &str, word: &str) {
@@ -339,6 +382,7 @@ pub async fn carry_on(world: &World, plan: &Plan, options: Options, earlier: Opt
             become_user: options.become_user,
             gathering: options.gathering,
             smart: options.smart,
+            facts: options.facts,
             poll: options.poll,
             reread: options.reread,
             prompt: options.prompt,
@@ -356,7 +400,40 @@ pub async fn carry_on(world: &World, plan: &Plan, options: Options, earlier: Opt
             }
         }
     }
+    let (hosts, run) = std::mem::take(&mut shared.state().statistics);
+    if !hosts.is_empty() || !run.is_empty() {
+        world.events.tell(Event::Statistics { hosts, run });
+    }
     std::mem::take(&mut shared.state().recap)
+}
+
+/// `new` added to what there is: mappings are joined, lists and texts get longer, numbers are summed; what does not fit is left
+/// out, as Ansible does it.
+fn added(old: &Value, new: &Value) -> Option<Value> {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            let mut out = old.clone();
+            for (name, value) in new {
+                let value = match (out.get(name), value) {
+                    (Some(Value::Object(_)), Value::Object(_)) => {
+                        out.get(name).and_then(|known| added(known, value)).unwrap_or_else(|| value.clone())
+                    }
+                    _ => value.clone(),
+                };
+                out.insert(name.clone(), value);
+            }
+            Some(Value::Object(out))
+        }
+        (Value::Array(old), Value::Array(new)) => Some(Value::Array([old.clone(), new.clone()].concat())),
+        (Value::String(old), Value::String(new)) => Some(Value::String(format!("{old}{new}"))),
+        (Value::Number(one), Value::Number(other)) => match (one.as_i64(), other.as_i64()) {
+            (Some(one), Some(other)) => one.checked_add(other).map(Value::from),
+            (None, None) => Some(json!(one.as_f64()? + other.as_f64()?)),
+            _ => None,
+        },
+        (Value::Bool(one), Value::Bool(other)) => Some(json!(i64::from(*one) + i64::from(*other))),
+        _ => None,
+    }
 }
 
 impl Runner<'_> {

@@ -132,6 +132,7 @@ impl Shared {
         if let Some(known) = self.state().bases.get(host) {
             return known.clone();
         }
+        self.recall(host);
         let mut scope = Scope::new();
         {
             let inventory = self.inventory();
@@ -164,6 +165,23 @@ impl Shared {
         scope.data("inventory_hostname_short", &json!(host.split('.').next().unwrap_or(host)));
         state.bases.insert(host.to_owned(), scope.clone());
         scope
+    }
+
+    /// What earlier runs knew of a host, looked for once.
+    pub(super) fn recall(&self, host: &str) {
+        let Some(cache) = &self.options.facts else { return };
+        let mut state = self.state();
+        if !state.recalled.insert(host.to_owned()) || state.facts.contains_key(host) {
+            return;
+        }
+        match cache.read(host) {
+            Ok(Some(facts)) => {
+                state.facts.insert(host.to_owned(), facts);
+                state.bases.remove(host);
+            }
+            Ok(None) => {}
+            Err(what) => state.unread.push(what),
+        }
     }
 
     fn groups(&self) -> Ready {

@@ -1312,8 +1312,18 @@ impl Runner<'_> {
         // What is only shown sets nothing.
         let facts = ending.result.get("ansible_facts").and_then(Value::as_object).cloned();
         let facts = facts.filter(|_| cx.task.module != "debug");
+        if let (Some(facts), "set_fact") = (&facts, cx.task.module) {
+            for name in facts.keys() {
+                let warning = crate::playbook::reserved(name, &cx.task.place, shared.options.compat);
+                warning.into_iter().for_each(|warning| self.world.events.warn(None, warning));
+            }
+        }
         match effect {
             Effect::Vars(vars) => {
+                for (name, place, _) in &vars {
+                    let warning = crate::playbook::reserved(name, place, shared.options.compat);
+                    warning.into_iter().for_each(|warning| self.world.events.warn(None, warning));
+                }
                 let mut state = shared.state();
                 for host in &all {
                     let included = state.included.entry(host.clone()).or_default();
@@ -1352,6 +1362,8 @@ impl Runner<'_> {
                             facts.iter().for_each(|(name, value)| late.data(name, value));
                         }
                     }
+                    drop(state);
+                    all.iter().for_each(|host| shared.keep_facts(self.world, host));
                 }
                 return Ok(());
             }
@@ -1367,6 +1379,10 @@ impl Runner<'_> {
                     state.facts.entry(host.clone()).or_default().extend(facts.clone());
                     state.bases.remove(host);
                 }
+            }
+            drop(state);
+            if cx.task.module != "set_fact" {
+                all.iter().for_each(|host| shared.keep_facts(self.world, host));
             }
         }
         Ok(())

@@ -83,6 +83,12 @@ impl Runner<'_> {
             return;
         }
         let mut hosts = hosts.to_vec();
+        for host in &hosts {
+            self.shared.recall(host);
+        }
+        for what in std::mem::take(&mut self.shared.state().unread) {
+            self.world.events.warn(None, what);
+        }
         if self.shared.options.smart {
             let state = self.shared.state();
             let known = |host: &String| state.facts.get(host).is_some_and(|facts| facts.contains_key("module_setup"));
@@ -682,6 +688,13 @@ impl Runner<'_> {
 
     /// What a task leaves for later ones. Facts were kept when they came, where `facts_kept` says so.
     pub(super) fn keep(&self, task: &Task, host: &str, result: &Map<String, Value>, facts_kept: bool) {
+        // Of each item of a loop too.
+        let items = result.get("results").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object);
+        if task.module == "set_stats" {
+            for stats in items.chain([result]).filter_map(|result| result.get("ansible_stats")) {
+                self.shared.count_stats(host, stats);
+            }
+        }
         let mut state = self.shared.state();
         let late = state.late.entry(host.to_owned()).or_default();
         if !facts_kept
@@ -766,12 +779,8 @@ impl Runner<'_> {
             let mut roles = handler.role.iter().flat_map(|role| [role.name.as_str(), role.own_name()]);
             let meant = roles.find_map(|role| wanted.strip_prefix(role)?.strip_prefix(" : "));
             let listens = handler.listen.iter().any(|topic| {
-                let is = |text: &str| text == wanted || meant == Some(text);
-                is(&topic.text)
-                    || shared
-                        .templater
-                        .render(&topic.text, Some(&topic.place), scope)
-                        .is_ok_and(|value| value.as_str().is_some_and(is))
+                // A topic is never a template: so it is in Ansible.
+                topic.text == wanted || meant == Some(topic.text.as_str())
             });
             if listens && !found.contains(&at) {
                 found.push(at);
@@ -969,7 +978,11 @@ impl Runner<'_> {
             "clear_facts" => {
                 for host in active.iter().filter(|host| holds(host)) {
                     shared.state().facts.remove(host);
+                    shared.state().recalled.insert(host.clone());
                     shared.changed(Some(host));
+                    if let Some(cache) = &shared.options.facts {
+                        cache.remove(host);
+                    }
                 }
             }
             "reset_connection" => {

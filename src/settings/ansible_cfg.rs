@@ -68,6 +68,10 @@ const KNOWN: &[Known] = &[
     Known("defaults", "local_tmp", &["ANSIBLE_LOCAL_TEMP"]),
     Known("defaults", "playbook_dir", &["ANSIBLE_PLAYBOOK_DIR"]),
     Known("defaults", "async_dir", &["ANSIBLE_ASYNC_DIR"]),
+    Known("defaults", "fact_caching", &["ANSIBLE_CACHE_PLUGIN"]),
+    Known("defaults", "fact_caching_connection", &["ANSIBLE_CACHE_PLUGIN_CONNECTION"]),
+    Known("defaults", "fact_caching_timeout", &["ANSIBLE_CACHE_PLUGIN_TIMEOUT"]),
+    Known("defaults", "fact_caching_prefix", &["ANSIBLE_CACHE_PLUGIN_PREFIX"]),
     Known("defaults", "show_custom_stats", &["ANSIBLE_SHOW_CUSTOM_STATS"]),
     Known("defaults", "private_role_vars", &["ANSIBLE_PRIVATE_ROLE_VARS"]),
     Known("defaults", "duplicate_dict_key", &["ANSIBLE_DUPLICATE_YAML_DICT_KEY"]),
@@ -111,7 +115,6 @@ const WITHOUT_USE: &[(&str, &str)] = &[
     ("defaults.remote_tmp", "nothing of ferry's needs it"),
     ("defaults.local_tmp", "nothing of ferry's needs it"),
     ("defaults.playbook_dir", "--playbook-dir does that"),
-    ("defaults.show_custom_stats", "set_stats is not built"),
     ("ssh_connection.pipelining", "commands always go to a shell that stays open"),
     ("ssh_connection.control_path", "ferry starts no ssh"),
     ("ssh_connection.transfer_method", "ferry starts no sftp and no scp"),
@@ -129,7 +132,6 @@ const ONE_WAY: &[(&str, &[&str])] = &[
     ("defaults.strategy", &["linear", "free", "host_pinned"]),
     ("defaults.gathering", &["implicit", "explicit", "smart"]),
     ("defaults.hash_behaviour", &["replace", "merge"]),
-    ("defaults.force_valid_group_names", &["never", "ignore"]),
 ];
 
 /// The settings of this process.

@@ -443,7 +443,20 @@ pub(super) fn add(env: &mut Environment<'static>) {
             Ok(here.is_dir() && (here.dev() != up.dev() || here.ino() == up.ino()))
         });
     }
-    def(env, "vault_encrypted", &[], |v, _| Ok(v.as_str().is_some_and(|text| text.starts_with("$ANSIBLE_VAULT;"))));
+    // Also what was opened: Ansible opens such a value when it is used.
+    def(env, "vault_encrypted", &[], |v, _| {
+        Ok(v.as_str().is_some_and(|text| text.starts_with("$ANSIBLE_VAULT;") || crate::vault::was_sealed(text)))
+    });
+    def(env, "vaulted_file", &[], |v, _| {
+        use std::io::Read as _;
+        let path = text(v)?;
+        let mut head = String::new();
+        let file = std::fs::File::open(&path).map_err(|error| wrong(format!("{path} cannot be read: {error}")))?;
+        let mut bytes = Vec::new();
+        file.take(64).read_to_end(&mut bytes).map_err(|error| wrong(format!("{path} cannot be read: {error}")))?;
+        head.push_str(&String::from_utf8_lossy(&bytes));
+        Ok(crate::vault::is_encrypted(&head))
+    });
     def(env, "uri", &["schemes"], |v, args| {
         let text = text(v)?;
         // Any text may be one: a scheme can be implied.

@@ -4,8 +4,9 @@
 //! not: text (`strings`), tests (`checks`), lookups.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
-use minijinja::value::{Kwargs, Rest, ValueKind};
+use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::dump;
@@ -602,6 +603,28 @@ fn join(value: &Value, by: &str, attribute: Option<&Value>) -> Result<String, Er
     if out.len() > python::LONGEST { Err(wrong("the text that join makes is longer than 4 MiB")) } else { Ok(out) }
 }
 
+/// What `groupby` gives for one value: two items, with names for them.
+#[derive(Debug)]
+struct Grouped(Value, Value);
+
+impl Object for Grouped {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Seq
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        match (key.as_str(), key.as_usize()) {
+            (Some("grouper"), _) | (_, Some(0)) => Some(self.0.clone()),
+            (Some("list"), _) | (_, Some(1)) => Some(self.1.clone()),
+            _ => None,
+        }
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Seq(2)
+    }
+}
+
 fn tuples(all: Vec<Vec<Value>>) -> Value {
     Value::from(all.into_iter().map(Value::from).collect::<Vec<_>>())
 }
@@ -880,7 +903,7 @@ pub(super) fn add(env: &mut Environment<'static>) {
             }
         }
         let all: Vec<Value> =
-            groups.into_iter().map(|(key, group)| Value::from(vec![key, Value::from(group)])).collect();
+            groups.into_iter().map(|(key, group)| Value::from_object(Grouped(key, Value::from(group)))).collect();
         Ok(Value::from(sorted_by(all, |pair| sort_key(&pair.get_item_by_index(0)?, None, false), false)?))
     });
     def(env, "batch", &["linecount", "fill_with"], |_, v, args| {

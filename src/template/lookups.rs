@@ -15,6 +15,7 @@ use super::python::{percent, text, type_name, wrong};
 pub(crate) const NAMES: &[&str] = &[
     "cartesian",
     "config",
+    "csvfile",
     "dict",
     "env",
     "file",
@@ -22,6 +23,7 @@ pub(crate) const NAMES: &[&str] = &[
     "first_found",
     "flattened",
     "indexed_items",
+    "ini",
     "items",
     "lines",
     "list",
@@ -89,7 +91,7 @@ fn folders(around: &dyn Around, kind: &str) -> Vec<PathBuf> {
 }
 
 /// The file that a name means, or `None`.
-fn find(around: &dyn Around, kind: &str, name: &str) -> Option<PathBuf> {
+pub(super) fn find(around: &dyn Around, kind: &str, name: &str) -> Option<PathBuf> {
     let name = super::strings::expanduser(name);
     if name.starts_with('/') {
         return Some(PathBuf::from(&name)).filter(|path| path.exists());
@@ -103,30 +105,37 @@ fn read(path: &Path, around: &dyn Around) -> Result<String, Error> {
     if crate::vault::is_encrypted(&text) { around.unlocked(path, text) } else { Ok(text) }
 }
 
-fn read_as_it_is(path: &Path) -> Result<String, Error> {
+pub(super) fn read_as_it_is(path: &Path) -> Result<String, Error> {
+    String::from_utf8(read_bytes(path)?).map_err(|_| wrong(format!("{} is not text", path.display())))
+}
+
+pub(super) fn read_bytes(path: &Path) -> Result<Vec<u8>, Error> {
     const MOST: u64 = 4 << 20;
     let size = std::fs::metadata(path).map(|data| data.len()).unwrap_or(0);
     if size > MOST {
         return Err(wrong(format!("{} has more than 4 MiB; a lookup is for short texts", path.display())));
     }
-    let bytes = std::fs::read(path).map_err(|error| wrong(format!("{} cannot be read: {error}", path.display())))?;
-    String::from_utf8(bytes).map_err(|_| wrong(format!("{} is not text", path.display())))
+    std::fs::read(path).map_err(|error| wrong(format!("{} cannot be read: {error}", path.display())))
 }
 
-struct Options<'a> {
+pub(super) struct Options<'a> {
     kwargs: &'a Kwargs,
 }
 
 impl Options<'_> {
-    fn get(&self, name: &str) -> Option<Value> {
+    pub(super) fn names(&self) -> Vec<String> {
+        self.kwargs.args().map(str::to_owned).collect()
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<Value> {
         self.kwargs.get::<Option<Value>>(name).ok().flatten()
     }
 
-    fn text(&self, name: &str) -> Option<String> {
+    pub(super) fn text(&self, name: &str) -> Option<String> {
         self.get(name).filter(|value| !value.is_none()).and_then(|value| text(&value).ok())
     }
 
-    fn flag(&self, name: &str, other: bool) -> bool {
+    pub(super) fn flag(&self, name: &str, other: bool) -> bool {
         self.get(name).map_or(other, |value| super::filters::to_bool(&value).is_ok_and(|value| value.is_true()))
     }
 }
@@ -766,14 +775,35 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
             }
             out
         }
+        "csvfile" => super::tables::csvfile(&texts()?, around, &options)?,
+        "ini" => super::tables::ini(&texts()?, around, &options)?,
         "config" => {
+            let missing = options.text("on_missing").unwrap_or_else(|| "error".to_owned());
+            if !["error", "warn", "skip"].contains(&missing.as_str()) {
+                return Err(wrong(format!("config: Invalid value '{missing}' for on_missing: error, warn or skip")));
+            }
+            if let Some(other) = terms.iter().find(|term| term.as_str().is_none()) {
+                return Err(wrong(format!("Invalid setting identifier, '{other}' is not a string")));
+            }
+            let of_plugin = (options.text("plugin_type"), options.text("plugin_name"));
             let mut out = Vec::new();
             for name in texts()? {
-                out.push(
-                    super::config::value(&name)
-                        .or_else(|| options.get("default"))
-                        .ok_or_else(|| wrong(format!("Unable to find setting {name}: ferry does not know it")))?,
-                );
+                let found = match &of_plugin {
+                    (None, None) => super::config::value(&name),
+                    (Some(kind), Some(plugin)) => of_a_plugin(kind, plugin, &name, around)?,
+                    _ => {
+                        return Err(wrong(
+                            "Both plugin_type and plugin_name are required, cannot use one without the other",
+                        ));
+                    }
+                };
+                match found.or_else(|| options.get("default")) {
+                    Some(value) => out.push(value),
+                    None if missing == "error" => {
+                        return Err(wrong(format!("No config definition exists for '{name}': ferry does not know it")));
+                    }
+                    None => {}
+                }
             }
             out
         }
@@ -787,6 +817,33 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
             return Err(wrong(format!("the lookup plugin '{other}' was not found: it is not built in ferry{meant}")));
         }
     })
+}
+
+/// An option of the connection `ssh`, as the variables at hand set it.
+fn of_a_plugin(kind: &str, plugin: &str, name: &str, around: &dyn Around) -> Result<Option<Value>, Error> {
+    const OF_SSH: &[(&str, &[&str], Option<&str>)] = &[
+        ("remote_user", &["ansible_user", "ansible_ssh_user"], None),
+        ("port", &["ansible_port", "ansible_ssh_port"], None),
+        ("host", &["inventory_hostname", "ansible_host", "ansible_ssh_host"], None),
+        ("ssh_transfer_method", &["ansible_ssh_transfer_method"], Some("smart")),
+        ("ssh_args", &["ansible_ssh_args"], Some("-C -o ControlMaster=auto -o ControlPersist=60s")),
+        ("ssh_common_args", &["ansible_ssh_common_args"], Some("")),
+        ("private_key_file", &["ansible_private_key_file", "ansible_ssh_private_key_file"], None),
+        ("host_key_checking", &["ansible_host_key_checking", "ansible_ssh_host_key_checking"], Some("True")),
+    ];
+    let known: &[(&str, &[&str], Option<&str>)] = match (kind, short(plugin)) {
+        ("connection", "ssh") => OF_SSH,
+        ("shell", "sh") => &[("remote_tmp", &["ansible_remote_tmp"], Some("~/.ansible/tmp"))],
+        _ => {
+            return Err(wrong(format!(
+                "Unable to load {kind} plugin '{plugin}': ferry answers for the connection ssh and the shell sh"
+            )));
+        }
+    };
+    let Some((_, variables, other)) = known.iter().find(|(known, _, _)| *known == name) else { return Ok(None) };
+    let set =
+        variables.iter().rev().find_map(|variable| around.variable(variable).filter(|value| !value.is_undefined()));
+    Ok(set.or_else(|| Some(other.map_or(Value::from(()), Value::from))))
 }
 
 /// Runs one lookup. Each term may be any value.

@@ -16,6 +16,7 @@ mod lookups;
 mod python;
 mod rewrite;
 mod strings;
+mod tables;
 mod values;
 
 use std::cell::RefCell;

@@ -108,7 +108,7 @@ pub(super) fn seal(plain: &[u8], password: &[u8], id: &str) -> Option<String> {
     seal_with(plain, password, id, &salt)
 }
 
-fn seal_with(plain: &[u8], password: &[u8], id: &str, salt: &[u8]) -> Option<String> {
+pub(super) fn seal_with(plain: &[u8], password: &[u8], id: &str, salt: &[u8]) -> Option<String> {
     let keys = Keys::of(password, salt);
     let pad = BLOCK - plain.len() % BLOCK;
     let mut text = Zeroizing::new(Vec::with_capacity(plain.len() + pad));

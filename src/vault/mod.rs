@@ -79,6 +79,26 @@ pub fn why_locked(ciphertext: &str) -> String {
     }
 }
 
+/// Digests of what was opened: the values themselves need not be kept for this.
+static SEALED: Mutex<std::collections::BTreeSet<[u8; 32]>> = Mutex::new(std::collections::BTreeSet::new());
+
+fn digest(text: &str) -> [u8; 32] {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(text).into()
+}
+
+fn sealed(secret: &SecretString) {
+    use crate::secret::ExposeSecret as _;
+    if let Ok(mut all) = SEALED.lock() {
+        all.insert(digest(secret.expose_secret()));
+    }
+}
+
+/// Whether this text was the value of a `!vault` value that was opened in this process.
+pub fn was_sealed(text: &str) -> bool {
+    SEALED.lock().is_ok_and(|all| !all.is_empty() && all.contains(&digest(text)))
+}
+
 impl Vault {
     /// No passwords yet. What is opened is taught to `masker`.
     pub fn new(masker: Masker) -> Self {
@@ -142,6 +162,30 @@ impl Vault {
             .ok_or_else(|| Failure::new(Kind::Bug, "the text could not be encrypted"))
     }
 
+    /// A vault text of `plain` with the password `secret`, with this salt where one is named: what the filter `vault` gives.
+    ///
+    /// # Errors
+    /// [`Kind::Failed`] when the id cannot be one, [`Kind::Bug`] when the cipher refuses.
+    pub fn seal(plain: &str, secret: &str, id: &str, salt: Option<&str>) -> Result<String, Failure> {
+        if id.is_empty() || id.contains([';', '\n', '\r']) {
+            return Err(Failure::new(Kind::Failed, format!("{id:?} cannot be a vault id")));
+        }
+        let sealed = match salt {
+            Some(salt) => envelope::seal_with(plain.as_bytes(), secret.as_bytes(), id, salt.as_bytes()),
+            None => envelope::seal(plain.as_bytes(), secret.as_bytes(), id),
+        };
+        sealed.ok_or_else(|| Failure::new(Kind::Bug, "the text could not be encrypted"))
+    }
+
+    /// What the vault text `text` holds, opened with the password `secret`: what the filter `unvault` gives.
+    ///
+    /// # Errors
+    /// Why it stays locked.
+    pub fn unseal(text: &str, secret: &str) -> Result<Zeroizing<Vec<u8>>, Locked> {
+        let envelope = Envelope::read(text).map_err(Locked::Damaged)?;
+        envelope.open(secret.as_bytes()).ok_or(Locked::WrongPassword(envelope.id))
+    }
+
     /// The text of a `!vault` value, opened once and masked from then on; `None` when it stays locked.
     fn value(&self, ciphertext: &str) -> Option<String> {
         use crate::secret::ExposeSecret as _;
@@ -157,6 +201,7 @@ impl Vault {
         let secret = plain.as_ref().map(|plain| SecretString::from(plain.clone()));
         if let Some(secret) = &secret {
             self.masker.learn(secret);
+            sealed(secret);
         }
         if let Ok(mut opened) = self.opened.lock() {
             opened.insert(ciphertext.to_owned(), secret);
