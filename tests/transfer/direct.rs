@@ -34,7 +34,7 @@ fn from_node_to_node_as_it_is_typed() {
         &["direct: from node to node, as asked for (auto never takes it)", "OpenSSH_", "good for an hour only"],
     );
     assert_eq!(keys(&typed.pair.b).unwrap(), before);
-    let said = typed.ferry(&[&words[..], &["--mode", "0640", "--owner", "ops"]].concat());
+    let said = typed.ferry(&[&words[..], &["--mode", "0640", "--owner", "ops", "--sha256"]].concat());
     said.must(0, &[&sha, "6 chunks equal at both ends"]);
     println!("{:?}", said.took);
     assert!(there(&typed.pair.b, "/var/lib/x/archive.tar.gz") == Some(content.clone()));
