@@ -155,6 +155,100 @@ fn a_killed_migration_that_is_not_kept_is_carried_on() {
     killed_and_carried_on(&["--no-keep"]);
 }
 
+/// The same line once more, not `runs resume`: before the restore has begun it is another migration; afterwards it is the same one.
+#[test]
+fn a_killed_migration_that_is_typed_again() {
+    let cluster = Cluster::plain(1.5, 2);
+    let then = sandbox::content(cluster.dir(), "prod").unwrap();
+    let kill_when = |is: &dyn Fn() -> bool| {
+        let mut going = Going::start(&mut cluster.command(&MIGRATE));
+        while !going.over() && !is() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        going.signal(Signal::KILL);
+        let ended = going.end(SOON);
+        assert_eq!(ended.code, None, "it was to be killed\n{}", ended.said);
+    };
+    let again = || {
+        for _ in 0..20 {
+            let ended = migrate(&cluster, &[]);
+            // The killed one's locks live as long as the nodes take to notice.
+            if !(ended.code == Some(7) && ended.said.contains("another ferry")) {
+                return ended;
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        panic!("the locks stay");
+    };
+    kill_when(&|| hooks(&cluster).1 == 1);
+    assert_eq!(cluster.sealed().len(), 1);
+    sandbox::change(cluster.dir(), "prod", "what came after the backup").unwrap();
+    let ended = again();
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert!(ended.said.contains("that is gone on with, and nothing is backed up anew"), "{}", ended.said);
+    assert_eq!((hooks(&cluster), cluster.sealed().len()), ((1, 1), 1), "{}", ended.said);
+    assert_eq!(sandbox::content(cluster.dir(), "dr").unwrap(), then, "{}", ended.said);
+    assert_eq!(left_over(&cluster), [""; 0], "{}", ended.said);
+
+    let then = sandbox::content(cluster.dir(), "prod").unwrap();
+    kill_when(&|| cluster.sealed().len() == 2);
+    let ended = again();
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    // A ferry that dies on its way from the seal to the tidying leaves the job, and is gone on with; later there is none.
+    let (backups, restores) = hooks(&cluster);
+    assert_eq!((backups, restores), (cluster.sealed().len(), 2), "{}", ended.said);
+    assert_eq!(sandbox::content(cluster.dir(), "dr").unwrap(), then, "{}", ended.said);
+    assert_eq!(left_over(&cluster), [""; 0], "{}", ended.said);
+
+    // A restore on the target that is of nothing that was sealed here: refused before the backup.
+    kill_when(&|| hooks(&cluster).1 == 3);
+    let newest = cluster.sealed().into_iter().max().unwrap();
+    std::fs::rename(cluster.dir().join("catalog/prod").join(&newest), cluster.dir().join("elsewhere")).unwrap();
+    let before = hooks(&cluster);
+    let ended = again();
+    assert_eq!(ended.code, Some(7), "{}", ended.said);
+    assert!(
+        ended.said.contains("a restore of another point") && ended.said.contains("ferry jobs clean"),
+        "{}",
+        ended.said
+    );
+    assert_eq!(hooks(&cluster), before, "{}", ended.said);
+}
+
+/// A kept point goes to the other places of the catalog as a backup's does, behind the restore; one that is away is told.
+#[test]
+fn a_migrated_point_is_copied_to_the_other_places() {
+    let cluster = Cluster::plain(0.3, 2);
+    let second = cluster.dir().join("second");
+    let with = |last: &str, more: &[&str]| {
+        let config = cluster.dir().join("two.toml");
+        let text = std::fs::read_to_string(&cluster.config).unwrap();
+        let places = format!("catalog = [\"{}\", \"{last}\"]", cluster.dir().join("catalog").display());
+        let lines = text.lines().map(|line| if line.starts_with("catalog") { places.as_str() } else { line });
+        std::fs::write(&config, lines.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+        let words: Vec<&str> = MIGRATE.iter().chain(more).copied().collect();
+        Going::start(cluster.command(&words).env("FERRY_CONFIG", &config)).end(SOON)
+    };
+    let ended = with(second.to_str().unwrap(), &[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    let id = cluster.sealed().into_iter().next().unwrap();
+    assert!(second.join("prod").join(&id).join("manifest.json").is_file(), "{}", ended.said);
+    let notes = std::fs::read_to_string(cluster.dir().join("catalog/prod").join(&id).join("notes.jsonl")).unwrap();
+    assert!(notes.contains("\"replicated\"") && notes.contains("\"restored\""), "{notes}");
+    // Not kept: nowhere.
+    let ended = with(second.to_str().unwrap(), &["--no-keep"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    assert_eq!(std::fs::read_dir(second.join("prod")).unwrap().count(), 1, "{}", ended.said);
+    // A place that cannot be: restored and kept all the same, and not called done.
+    std::fs::write(cluster.dir().join("file"), b"no folder").unwrap();
+    let then = sandbox::content(cluster.dir(), "prod").unwrap();
+    let ended = with(cluster.dir().join("file/third").to_str().unwrap(), &[]);
+    assert_eq!(ended.code, Some(2), "{}", ended.said);
+    assert!(ended.said.contains("ferry points copy prod/"), "{}", ended.said);
+    assert_eq!((cluster.sealed().len(), hooks(&cluster).1), (2, 3), "{}", ended.said);
+    assert_eq!(sandbox::content(cluster.dir(), "dr").unwrap(), then, "{}", ended.said);
+}
+
 fn killed_and_carried_on(more: &[&str]) {
     let cluster = Cluster::plain(0.4, 2);
     let before = runs(&cluster);

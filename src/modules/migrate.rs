@@ -7,7 +7,7 @@
 use serde_json::{Value, json};
 
 use super::restore_gates::confirm;
-use super::restoring::{AMV_RESTORE, GRAVITY_RESTORE};
+use super::restoring::{AMV_RESTORE, FoundRestore, GRAVITY_RESTORE, look_for_jobs, meta_of};
 use super::{Done, World, gravity_preflight, point_seal};
 use crate::catalog::{Entry, Point, Verdict};
 use crate::event::{Event, Finding, Severity};
@@ -120,6 +120,52 @@ fn compare(source: &ClusterIdentity, target: &ClusterIdentity) -> Vec<Finding> {
     rows
 }
 
+/// A restore is on the target. Where it is of a point that an earlier migration of the same two sealed, that one is gone on with,
+/// and nothing is backed up anew; a restore of anything else refuses now, not after an hour's backup.
+async fn go_on_with(world: &World, source: &ClusterName) -> Result<Done, Failure> {
+    let begun = || Done::ok("the restore has begun already", json!({"begun": true}));
+    if world.work.of_source().await.sealed.is_some() {
+        return Ok(begun());
+    }
+    let found = {
+        let work = world.work.lock().await;
+        let mut jobs = work.found.iter().filter(|(_, job)| job.kind == GRAVITY_RESTORE || job.kind == AMV_RESTORE);
+        jobs.find_map(|(host, job)| Some(FoundRestore { host: host.clone(), job: job.clone(), meta: meta_of(job)? }))
+    };
+    // The journal alone knows of it: the steps of the restore look for themselves.
+    let Some(found) = found else { return Ok(begun()) };
+    look_for_jobs(world, &found.meta.point).await?;
+    let Some(catalog) = world.spool.clone().or_else(|| world.catalog.clone()) else { return Ok(begun()) };
+    let (of, wanted) = (source.clone(), found.meta.point.clone());
+    let entries = tokio::task::spawn_blocking(move || catalog.list(Some(&of)))
+        .await
+        .map_err(|error| Failure::new(Kind::Bug, error.to_string()))??;
+    let point = entries.into_iter().find_map(|entry| match entry {
+        Entry::Sealed(point) if *point.id() == wanted => Some(*point),
+        _ => None,
+    });
+    let Some(point) = point else {
+        return Err(Failure::new(Kind::Refused, format!("a restore of another point ({}) is on the target", found.meta.point))
+            .on(&found.host)
+            .within("gate active")
+            .saw(format!("job {} ({}), {}; {source} has no such point here", found.job.id, found.job.kind, found.job.state))
+            .why("a restore is never begun over another whose end nobody has seen, and nothing is backed up for one that would be refused")
+            .mend(format!("ferry jobs attach {0}; when you know how it ended: ferry jobs clean {0}", found.job.id)));
+    };
+    let name = format!("{source}/{}", point.id());
+    let text = format!(
+        "{} is being restored there since {} (job {}, {}): that is gone on with, and nothing is backed up anew",
+        name, found.meta.since, found.job.id, found.job.state
+    );
+    world
+        .warn(Some(&found.host), format!("{text}; for a fresh one: ferry jobs clean {}, and once more", found.job.id))
+        .await;
+    let result = json!({"begun": true, "point": point.id()});
+    // At the source as well: its steps find nothing to do.
+    world.work.of_source().await.sealed = Some(point);
+    Ok(Done::ok(text, result))
+}
+
 /// Asks what can be asked before the backup, so that no hour is spent on one that cannot be restored, and the
 /// confirmation.
 pub(super) async fn gates(world: &World) -> Result<Done, Failure> {
@@ -149,7 +195,7 @@ pub(super) async fn gates(world: &World) -> Result<Done, Failure> {
             || ["gravity_restore", "amv_restore"].iter().any(|part| world.before.contains_key(*part))
     };
     if begun {
-        return Ok(Done::ok("the restore has begun already", json!({"begun": true})));
+        return go_on_with(world, &source).await;
     }
     if world.choices.check {
         return Ok(Done::ok(

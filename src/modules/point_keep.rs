@@ -27,6 +27,10 @@ pub(super) async fn replicate(world: &World) -> Result<Done, Failure> {
     if world.others.is_empty() {
         return Ok(Done::skipped("the catalog has one place"));
     }
+    let migrate = world.choices.restore.migrate.as_ref();
+    if migrate.is_some_and(|migrate| migrate.spool.is_some()) {
+        return Ok(Done::skipped("the point is not kept"));
+    }
     let from = shelf::folder_place(world.catalog()?.clone());
     let mut all = Vec::new();
     for (place, other) in &world.others {
@@ -62,10 +66,15 @@ pub(super) async fn replicate(world: &World) -> Result<Done, Failure> {
     let message = format!("{} of {} other places: {}", good.len(), all.len(), good.join(", "));
     let result = json!({"places": good});
     let done = if good.is_empty() { Done::ok(message, result) } else { Done::changed(message, result) };
+    let name = format!("{}/{}", point.cluster, point.id());
     let mut work = world.work.lock().await;
     work.sealed = Some(point);
     work.replicas = all;
-    Ok(done)
+    // A backup's summary says it. A migration's was said before the restore, which waits for no copy.
+    match not_replicated(&work.replicas, &name, &world.run.catalog_flag) {
+        Some(failure) if migrate.is_some() => Err(failure),
+        _ => Ok(done),
+    }
 }
 
 /// Applies the rules of the settings to the cluster's points in the first place.

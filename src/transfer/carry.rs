@@ -34,6 +34,9 @@ use crate::remote::ssh::connect::Lane;
 use crate::remote::{Command, Piece, Session, Way};
 
 const MIB: u64 = 1 << 20;
+/// The smallest chunk, in bytes: more than a cut can make of bytes that were given away and did not arrive, which is sshd's
+/// window and what the pipes there hold. So no cut costs more than a chunk.
+const LEAST_CHUNK: u64 = 4 * MIB;
 /// The largest chunk, in bytes.
 const MOST_CHUNK: u64 = 64 * MIB;
 /// sshd's receive window: so much is on its way to it on one connection, in bytes.
@@ -139,7 +142,7 @@ fn number(text: Option<&str>) -> Option<u64> {
 }
 
 fn chunk_size(bytes: u64) -> u64 {
-    (bytes.div_ceil(16).div_ceil(MIB) * MIB).clamp(MIB, MOST_CHUNK)
+    (bytes.div_ceil(16).div_ceil(MIB) * MIB).clamp(LEAST_CHUNK, MOST_CHUNK)
 }
 
 /// Looks at both ends: is there such a file, may its place be taken, is there room. Changes nothing.

@@ -759,6 +759,12 @@ fn on_channels() -> Vec<Case> {
             w.status(0)?;
             w.serve()
         }),
+        // OpenSSH tells the status while output waits for its window: what comes behind it may be most of an archive.
+        case("a status, and the connection ends before the output", Run, LOST, |w| {
+            w.running()?;
+            w.out(b"all is w")?;
+            w.status(0)
+        }),
         case("two statuses", Run, &["exit code 5"], |w| {
             w.running()?;
             w.eof()?;

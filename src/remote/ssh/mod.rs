@@ -5,7 +5,8 @@
 //! children. What does not: what is run on them.
 //!
 //! Three of russh's ways need care, and get it here. A lost connection looks like a clean end of a
-//! channel: only a seen exit status is an exit ([`Exit::Lost`] else). A writer that waits for the
+//! channel: only a seen exit status is an exit ([`Exit::Lost`] else), and only when the output's end was seen as well, since
+//! a server tells the status while output still waits for its window. A writer that waits for the
 //! window is not woken when the connection dies: every write races with the reading half. A channel
 //! that nobody reads stops the whole connection: bulk streams get a connection of their own.
 
@@ -305,6 +306,7 @@ impl SshSession {
             kept_bytes: 0,
             ended: false,
             exit: None,
+            output_ended: false,
             input_closed: false,
             terminal,
         }
@@ -335,6 +337,8 @@ pub struct SshChild {
     kept_bytes: usize,
     ended: bool,
     exit: Option<Exit>,
+    /// The server said that no more output comes.
+    output_ended: bool,
     input_closed: bool,
     /// It runs on a terminal: both its outputs come as one.
     pub(in crate::remote) terminal: bool,
@@ -356,7 +360,7 @@ impl SshChild {
         while !self.ended {
             match self.read.wait().await {
                 Some(message) => {
-                    if let Some(piece) = heed(message, &mut self.exit) {
+                    if let Some(piece) = heed(message, &mut self.exit, &mut self.output_ended) {
                         return Some(piece);
                     }
                 }
@@ -406,7 +410,7 @@ impl SshChild {
                     }
                     message = self.read.wait() => match message {
                         Some(message) => {
-                            if let Some(piece) = heed(message, &mut self.exit) {
+                            if let Some(piece) = heed(message, &mut self.exit, &mut self.output_ended) {
                                 self.kept_bytes += size(&piece) + PIECE_COST;
                                 self.kept.push_back(piece);
                             }
@@ -437,7 +441,8 @@ impl SshChild {
     }
 
     pub(super) fn exit_seen(&mut self) -> Exit {
-        self.exit.clone().unwrap_or_else(|| {
+        // A command that ended may have said more than what came before the connection died.
+        self.exit.clone().filter(|exit| self.output_ended || matches!(exit, Exit::Lost(_))).unwrap_or_else(|| {
             Exit::Lost(if self.session.is_closed() {
                 self.session.why_ended()
             } else {
@@ -464,7 +469,7 @@ impl Drop for SshChild {
 
 /// What a message of the channel means to us: a piece, or a note about the end. The rest is dropped
 /// at once, since a server may send any number of it.
-fn heed(message: ChannelMsg, exit: &mut Option<Exit>) -> Option<Piece> {
+fn heed(message: ChannelMsg, exit: &mut Option<Exit>, output_ended: &mut bool) -> Option<Piece> {
     let end = match message {
         ChannelMsg::Data { data } => return Some(Piece::Out(data)).filter(|piece| size(piece) > 0),
         ChannelMsg::ExtendedData { data, ext: 1 } => return Some(Piece::Err(data)).filter(|piece| size(piece) > 0),
@@ -474,6 +479,10 @@ fn heed(message: ChannelMsg, exit: &mut Option<Exit>) -> Option<Piece> {
         }
         ChannelMsg::ExitSignal { signal_name, .. } => Exit::Signal(format!("{signal_name:?}")),
         ChannelMsg::Failure => Exit::Lost("the server refused to run a command".to_owned()),
+        ChannelMsg::Eof | ChannelMsg::Close => {
+            *output_ended = true;
+            return None;
+        }
         _ => return None,
     };
     // A command ends once. From a server that tells two ends, a success is not believed.
