@@ -1201,12 +1201,14 @@ async fn a_source_whose_bytes_change_while_it_is_read() {
                 .await
                 .unwrap();
                 drop(rot);
-                let what = format!("round {round}, to a host: {to_host}, silent: {silent}, byte {place} at {at:?}: {moved:?}");
+                let what =
+                    format!("round {round}, to a host: {to_host}, silent: {silent}, byte {place} at {at:?}: {moved:?}");
                 let (at, arrived) = (at.unwrap(), std::fs::read(&path).unwrap());
                 assert!(std::fs::read(&source).unwrap() == changed, "{what}: it was not changed");
                 if silent {
                     let after = std::fs::metadata(&source).unwrap();
-                    let times = |meta: &std::fs::Metadata| (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+                    let times =
+                        |meta: &std::fs::Metadata| (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
                     assert_eq!(times(&before), times(&after), "{what}: the times show it");
                     let new = arrived == changed;
                     assert!(new || arrived == content, "{what}: neither the one nor the other");

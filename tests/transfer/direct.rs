@@ -364,11 +364,24 @@ fn killed_at_any_moment_the_next_run_removes_its_key() {
     let secrets = ["one of a's".to_owned(), "another, of b's".to_owned(), "PRIVATE KEY-----".to_owned()];
     let of = |word: &str| {
         let has = |environ: &[u8]| environ.windows(word.len()).any(|window| window == word.as_bytes());
-        b.processes().into_iter().filter(|process| has(&process.environ)).map(|process| process.pid).collect::<Vec<u32>>()
+        b.processes()
+            .into_iter()
+            .filter(|process| has(&process.environ))
+            .map(|process| process.pid)
+            .collect::<Vec<u32>>()
     };
     let (rounds, mut entries, mut held, mut orphans, mut samples) = (if long() { 60 } else { 2 }, 0, 0, 0, 0);
     for round in 0..rounds {
-        let words = ["transfer", "a:/var/lib/x/source", "b:/var/lib/x/arrived", "--via", "direct", "--limit-rate", "8M", "--force"];
+        let words = [
+            "transfer",
+            "a:/var/lib/x/source",
+            "b:/var/lib/x/arrived",
+            "--via",
+            "direct",
+            "--limit-rate",
+            "8M",
+            "--force",
+        ];
         let mut slow = typed.command(&words);
         let mut child = slow.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
         // Mostly while the entry is there, which is the end of what comes before; else before that.
@@ -408,7 +421,9 @@ fn killed_at_any_moment_the_next_run_removes_its_key() {
          run; {samples} samples of all processes"
     );
     assert!(rounds < 20 || orphans >= rounds / 10, "{orphans} entries were left: it shows little");
-    typed.ferry(&["transfer", "a:/var/lib/x/source", "b:/var/lib/x/arrived", "--via", "direct", "--force"]).must(0, &[]);
+    typed
+        .ferry(&["transfer", "a:/var/lib/x/source", "b:/var/lib/x/arrived", "--via", "direct", "--force"])
+        .must(0, &[]);
     nothing_left(a);
     nothing_left(b);
 }
