@@ -405,9 +405,24 @@ fn killed_at_any_moment_the_next_run_removes_its_key() {
         child.kill().unwrap();
         child.wait().unwrap();
         entries += u32::from(entry(b).is_some());
-        until("the end of what ran there", || {
-            Some(()).filter(|()| of("FERRY_DIRECT=").is_empty() && of("FERRY_HOLDS=").is_empty())
-        });
+        let ended = Instant::now();
+        while !(of("FERRY_DIRECT=").is_empty() && of("FERRY_HOLDS=").is_empty()) {
+            let all = || {
+                b.processes()
+                    .into_iter()
+                    .map(|one| format!("{} {}\n", one.pid, String::from_utf8_lossy(&one.cmdline)))
+                    .collect::<String>()
+            };
+            let late = ended.elapsed() > Duration::from_secs(40);
+            assert!(
+                !late,
+                "round {round}, early: {early}, {moment:?}, its holder killed: {with_holder}: FERRY_DIRECT {:?}, FERRY_HOLDS {:?}, of\n{}",
+                of("FERRY_DIRECT="),
+                of("FERRY_HOLDS="),
+                all()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let left = entry(b).is_some();
         held += u32::from(!left && !with_holder);
         orphans += u32::from(left);
