@@ -1421,7 +1421,9 @@ async fn gibibytes_through_keys_that_change_do_not_stall() {
             ours / theirs
         );
         assert!(longest < 30.0, "{what}: nothing came for {longest:.0} s");
-        assert!(ours < 3.0 * theirs + 2.0, "{what}: ferry {ours:.1} s, ssh {theirs:.1} s");
+        // Beside what a debug build takes on a machine with much to do, where no key changes: 20 MiB a second.
+        let own = 2.0 + mib as f64 / 20.0;
+        assert!(ours < 3.0 * theirs + own, "{what}: ferry {ours:.1} s, ssh {theirs:.1} s");
     }
 }
 
