@@ -915,6 +915,11 @@ impl<'a> Parser<'a> {
     }
 
     fn block(&mut self, node: &'a Node, entries: &'a [Entry], depth: usize) -> Option<Block> {
+        if self.within.handlers {
+            let failure = self.failure(node.spot, "Using a block as a handler is not supported.");
+            self.errors.push(failure.mend("take its tasks out of the block"));
+            return None;
+        }
         let mut block = Block {
             place: self.place(node.spot),
             common: Common::default(),
@@ -1278,6 +1283,11 @@ impl<'a> Parser<'a> {
         depth: usize,
         before: usize,
     ) -> Option<Step> {
+        if self.within.handlers && matches!(name, "include_role" | "import_role") {
+            let failure = self.failure(spot, format!("Using '{name}' as a handler is not supported."));
+            self.errors.push(failure.mend("notify a handler of the role, or include_tasks"));
+            return None;
+        }
         let args = self.named_values(value, line, extra, name, true);
         let mut file: Option<Text> = None;
         let mut apply = Common::default();
@@ -1355,6 +1365,10 @@ impl<'a> Parser<'a> {
                         failure.what = format!("invalid meta action requested: {}", what.text);
                     }
                     self.errors.push(failure);
+                    return None;
+                }
+                if what.text == "flush_handlers" && self.within.handlers {
+                    self.errors.push(self.failure(spot, "flush_handlers cannot be used as a handler"));
                     return None;
                 }
                 if what.text == "end_role" {

@@ -23,7 +23,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use minijinja::value::{Enumerator, Object};
@@ -493,14 +493,23 @@ struct Ours {
     /// The name under which the engine keeps it compiled; `None` where it does not, since there are too many, or it must not run a
     /// second time when it fails.
     name: Option<String>,
-    /// An expression that can be read.
+    /// Whether it is an expression that can be read, once that was tried.
     reads: std::sync::OnceLock<bool>,
+    /// It was used before: what comes once is not worth keeping.
+    again: AtomicBool,
+}
+
+impl Ours {
+    /// The name of the compiled form, from the second use on.
+    fn kept(&self) -> Option<&str> {
+        self.again.swap(true, Ordering::Relaxed).then_some(self.name.as_deref()?)
+    }
 }
 
 /// What stands before a text that is a template's name.
 const KEPT: char = '\0';
 /// So many texts are kept compiled, and none that is longer.
-const MOST_KEPT: usize = 2048;
+const MOST_KEPT: usize = 8192;
 const LONGEST_KEPT: usize = 1024;
 /// How many are.
 static KEPT_SO_FAR: AtomicUsize = AtomicUsize::new(0);
@@ -559,7 +568,7 @@ impl Rewritten {
             true => format!("{KEPT}{out}"),
             false => format!("{KEPT}{{{{ {}({out}) }}}}", values::KEEP),
         });
-        let out = Arc::new(Ours { text: out, name, reads: std::sync::OnceLock::new() });
+        let out = Arc::new(Ours { text: out, name, reads: std::sync::OnceLock::new(), again: AtomicBool::new(false) });
         if let Ok(mut known) = self.known.lock() {
             if known.len() > 20_000 {
                 known.clear();
@@ -1006,14 +1015,17 @@ fn strip_braces(text: &str) -> Option<&str> {
 /// The value of an expression. What cannot be told from the compiled form, such as where it fails, is found out by the text.
 fn value_of(context: &Arc<Context>, ours: &Ours) -> Result<minijinja::Value, minijinja::Error> {
     let root = minijinja::Value::from_dyn_object(context.clone());
-    if let Some(name) = &ours.name
-        && *ours.reads.get_or_init(|| context.env.compile_expression(&ours.text).is_ok())
+    let kept = ours.kept();
+    if let Some(name) = kept
+        && ours.reads.get() == Some(&true)
         && let Ok(template) = context.env.get_template(name)
         && let Some(value) = seeing(context, || values::kept(|| template.render(root.clone())))
     {
         return Ok(value);
     }
-    let expression = context.env.compile_expression(&ours.text)?;
+    let expression = context.env.compile_expression(&ours.text);
+    let _ = ours.reads.set(expression.is_ok());
+    let expression = expression?;
     seeing(context, || expression.eval(root))
 }
 
@@ -1026,8 +1038,10 @@ fn evaluate(context: &Arc<Context>, text: &str) -> Result<minijinja::Value, mini
         && let Some(inner) = strip_braces(body)
     {
         let rewritten = context.rewritten.get(inner, false, true);
-        if *rewritten.reads.get_or_init(|| context.env.compile_expression(&rewritten.text).is_ok()) {
-            let value = value_of(context, &rewritten)?;
+        // What cannot be read as one expression is a template of several.
+        let said = if rewritten.reads.get() == Some(&false) { None } else { Some(value_of(context, &rewritten)) };
+        if let (Some(said), Some(true)) = (said, rewritten.reads.get()) {
+            let value = said?;
             let feeds = text.get(body.len()..).unwrap_or_default();
             return Ok(match value.as_str() {
                 Some(said) if !feeds.is_empty() => minijinja::Value::from(format!("{said}{feeds}")),
@@ -1036,7 +1050,7 @@ fn evaluate(context: &Arc<Context>, text: &str) -> Result<minijinja::Value, mini
         }
     }
     let rewritten = context.rewritten.get(text, true, true);
-    let kept = rewritten.name.as_ref().and_then(|name| context.env.get_template(name).ok());
+    let kept = rewritten.kept().and_then(|name| context.env.get_template(name).ok());
     let run =
         |template: &minijinja::Template<'_, '_>| seeing(context, || values::native(|| template.render(root.clone())));
     let out = match kept.map(|template| run(&template)) {
