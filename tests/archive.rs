@@ -928,6 +928,36 @@ fn corpus() -> Vec<Case> {
         add("sparse map", what, bytes, &["sparse-map"]);
     }
 
+    // 10 EiB, by each of the forms that can say so: no file has so many, and no reader counts so far.
+    let claim = "11529215046068469760";
+    let mut real = [0_u8; 12];
+    real[0] = 0x80;
+    real[4..].copy_from_slice(&claim.parse::<u64>().unwrap().to_be_bytes());
+    let mut header = Header::new(b"sparse", b'S', 512).with(257, b"ustar  \0");
+    header.put(386, b"0");
+    header.put(398, b"1000");
+    let bytes = tail(&[entry(&header.with(483, &real), &noise(512, 1))]);
+    add("sparse map", "10 EiB, GNU's header", bytes, &["sparse-map"]);
+    for (what, map, content) in [
+        ("10 EiB, PAX 1.0", None, [padded(b"1\n0\n512\n"), noise(512, 1)].concat()),
+        ("10 EiB, PAX 0.1", Some("0,512"), noise(512, 1)),
+    ] {
+        let mut records = record("GNU.sparse.realsize", claim.as_bytes());
+        match map {
+            None => {
+                records.extend(record("GNU.sparse.major", b"1"));
+                records.extend(record("GNU.sparse.minor", b"0"));
+            }
+            Some(map) => {
+                records.extend(record("GNU.sparse.numblocks", b"1"));
+                records.extend(record("GNU.sparse.map", map.as_bytes()));
+            }
+        }
+        add("sparse map", what, tail(&[special(b'x', &records), file("sparse", &content)]), &["sparse-map"]);
+    }
+    let bytes = tail(&[special(b'x', &record("size", claim.as_bytes())), file("a", b"a")]);
+    add("a member of 10 EiB that is not there", "PAX size", bytes, &["pax-record"]);
+
     let long = vec![b'n'; 2 << 20];
     add("bomb", "a long name of 2 MiB", tail(&[special(b'L', &long), file("a", b"a")]), &["limit"]);
     add(

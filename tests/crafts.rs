@@ -158,7 +158,7 @@ fn a_killed_migration_that_is_not_kept_is_carried_on() {
 /// The same line once more, not `runs resume`: before the restore has begun it is another migration; afterwards it is the same one.
 #[test]
 fn a_killed_migration_that_is_typed_again() {
-    let cluster = Cluster::plain(1.5, 2);
+    let cluster = Cluster::plain(0.8, 2);
     let then = sandbox::content(cluster.dir(), "prod").unwrap();
     let kill_when = |is: &dyn Fn() -> bool| {
         let mut going = Going::start(&mut cluster.command(&MIGRATE));
@@ -190,6 +190,9 @@ fn a_killed_migration_that_is_typed_again() {
     assert_eq!(sandbox::content(cluster.dir(), "dr").unwrap(), then, "{}", ended.said);
     assert_eq!(left_over(&cluster), [""; 0], "{}", ended.said);
 
+    if !long() {
+        return;
+    }
     let then = sandbox::content(cluster.dir(), "prod").unwrap();
     kill_when(&|| cluster.sealed().len() == 2);
     let ended = again();
@@ -236,16 +239,19 @@ fn a_migrated_point_is_copied_to_the_other_places() {
     let notes = std::fs::read_to_string(cluster.dir().join("catalog/prod").join(&id).join("notes.jsonl")).unwrap();
     assert!(notes.contains("\"replicated\"") && notes.contains("\"restored\""), "{notes}");
     // Not kept: nowhere.
-    let ended = with(second.to_str().unwrap(), &["--no-keep"]);
-    assert_eq!(ended.code, Some(0), "{}", ended.said);
-    assert_eq!(std::fs::read_dir(second.join("prod")).unwrap().count(), 1, "{}", ended.said);
+    let more = usize::from(long());
+    if long() {
+        let ended = with(second.to_str().unwrap(), &["--no-keep"]);
+        assert_eq!(ended.code, Some(0), "{}", ended.said);
+        assert_eq!(std::fs::read_dir(second.join("prod")).unwrap().count(), 1, "{}", ended.said);
+    }
     // A place that cannot be: restored and kept all the same, and not called done.
     std::fs::write(cluster.dir().join("file"), b"no folder").unwrap();
     let then = sandbox::content(cluster.dir(), "prod").unwrap();
     let ended = with(cluster.dir().join("file/third").to_str().unwrap(), &[]);
     assert_eq!(ended.code, Some(2), "{}", ended.said);
     assert!(ended.said.contains("ferry points copy prod/"), "{}", ended.said);
-    assert_eq!((cluster.sealed().len(), hooks(&cluster).1), (2, 3), "{}", ended.said);
+    assert_eq!((cluster.sealed().len(), hooks(&cluster).1), (2, 2 + more), "{}", ended.said);
     assert_eq!(sandbox::content(cluster.dir(), "dr").unwrap(), then, "{}", ended.said);
 }
 

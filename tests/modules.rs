@@ -603,6 +603,7 @@ fn others(here: &Path, local: &Path) -> Vec<(&'static str, Value, Outcome, [Outc
             [Changed, Skipped],
         ),
         ("set_fact", json!({"a": 1}), Ok, [Ok, Ok]),
+        ("set_stats", json!({"data": {"a": 1}}), Ok, [Ok, Ok]),
         ("setup", json!({}), Ok, [Ok, Ok]),
         ("slurp", json!({"src": at("a")}), Ok, [Ok, Ok]),
         ("stat", json!({"path": at("a")}), Ok, [Ok, Ok]),

@@ -421,7 +421,7 @@ fn what_ferry_has_not_is_refused_before_any_host_is_touched() {
         ("    - apt: name=x\n", "known to Ansible and not built yet"),
         ("    - community.general.x: {}\n", "is neither a key of a task nor a module"),
         ("    - debug: {msg: x}\n      debugger: always\n", "the debugger of Ansible is not built"),
-        ("    - debug: {msg: x}\n      with_ini: x\n", "with_ini"),
+        ("    - debug: {msg: x}\n      with_url: x\n", "with_url"),
         ("    - import_tasks: nowhere.yml\n", "nowhere.yml"),
         ("    - import_role: {name: nowhere}\n", "the role \"nowhere\" is not there"),
         ("    - meta: dance\n", "there is no meta"),
@@ -774,8 +774,6 @@ fn every_key_and_option_of_ansibles_is_taken_or_refused_by_name() {
         ("file", "path: /x", "modification_time_format"),
         ("file", "path: /x", "selevel"),
         ("template", "src: x, dest: /x", "serole"),
-        ("wait_for", "port: 22", "active_connection_states"),
-        ("wait_for", "port: 22", "exclude_hosts"),
     ] {
         check(missing, &format!("- hosts: a\n  tasks:\n  - {module}: {{{given}, {missing}: x}}\n"), Some(missing));
     }

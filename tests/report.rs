@@ -155,12 +155,6 @@ fn one_of_each() -> Vec<Event> {
         Event::Included { what: "/p/more.yml".into(), label: Some("a".into()), hosts: vec!["prod-1".into()] },
         Event::NoHosts { pattern: "nobody".into() },
         Event::NoHostsLeft,
-        Event::Statistics {
-            hosts: [("prod-1".to_owned(), json!({"n": 1}).as_object().cloned().unwrap_or_default())]
-                .into_iter()
-                .collect(),
-            run: json!({"sum": 25}).as_object().cloned().unwrap_or_default(),
-        },
         line("prod-1", Stream::Log, "Mon Nov 23 04:16:02 UTC\tbackup of 12 databases: datenbank äöü 日本語 done"),
         line("prod-1", Stream::Err, &"long ".repeat(120)),
         Event::Logged { host: "prod-1".into(), from: 0, to: 17 },
@@ -229,6 +223,12 @@ fn one_of_each() -> Vec<Event> {
         Event::Rescued { first: 2, hosts: vec!["prod-2".into()] },
         Event::Asking { question: "Existing data will be erased. Continue?".into() },
         Event::Answered { question: "Continue?".into(), answer: "y".into(), by: "pattern".into() },
+        Event::Statistics {
+            hosts: [("prod-1".to_owned(), json!({"n": 1}).as_object().cloned().unwrap_or_default())]
+                .into_iter()
+                .collect(),
+            run: json!({"sum": 25}).as_object().cloned().unwrap_or_default(),
+        },
         Event::Failed { failure: whole_failure() },
         ended(0),
         ended(8),

@@ -514,7 +514,7 @@ async fn cut_rounds(rounds: u32, until: std::time::Instant, tally: Arc<Mutex<Tal
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn cut_anywhere_it_arrives_and_little_is_sent_again() {
-    let (rounds, at_once) = if long() { (84, 4) } else { (5, 1) };
+    let (rounds, at_once) = if long() { (56, 6) } else { (5, 1) };
     let began = std::time::Instant::now();
     let tally = Arc::new(Mutex::new(Tally::default()));
     let mut all = tokio::task::JoinSet::new();
@@ -1073,7 +1073,7 @@ async fn a_host_that_lies_about_the_size_gives_no_file() {
         executable(
             &tools.join("stat"),
             &format!(
-                "#!/bin/sh\ncase $2 in\n'%s %i %d %Y %Z') set -- $(/usr/bin/stat \"$@\"); s=$(($1 {more})); shift; echo $s $* ;;\n*) exec /usr/bin/stat \"$@\" ;;\nesac\n"
+                "#!/bin/sh\ncase $2 in\n'%s %i %d %y %z') set -- $(/usr/bin/stat \"$@\"); s=$(($1 {more})); shift; echo $s $* ;;\n*) exec /usr/bin/stat \"$@\" ;;\nesac\n"
             ),
         );
         let way = shell_way(dir.path(), "/bin/dash", Some(&tools));
@@ -1093,6 +1093,149 @@ async fn a_host_that_lies_about_the_size_gives_no_file() {
         let _ = std::fs::remove_file(dir.path().join("arrived.ferry-part"));
         let _ = std::fs::remove_file(dir.path().join("arrived.ferry-part.journal"));
     }
+}
+
+/// Ends that claim a file of 10 EiB, and all the room in the world for it: refused, before anything is sent or kept of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_exbibytes_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, path) = (dir.path().join("source"), dir.path().join("arrived"));
+    std::fs::write(&source, bytes(MIB)).unwrap();
+    let (before, mut larger) = (names(dir.path()), 0);
+    for (claim, room) in [
+        ("11529215046068469760", "99999999999999999999"),
+        ("11529215046068469760", "9223372036854775807"),
+        ("18446744073709551615", "x"),
+        ("70368744177665", "9223372036854775807"),
+    ] {
+        let tools = tempfile::tempdir().unwrap();
+        let stat = format!(
+            "#!/bin/sh\ncase $2 in\n'%s %i %d %y %z') set -- $(/usr/bin/stat \"$@\"); shift; echo {claim} $* ;;\n*) exec /usr/bin/stat \"$@\" ;;\nesac\n"
+        );
+        executable(&tools.path().join("stat"), &stat);
+        executable(&tools.path().join("df"), &format!("#!/bin/sh\necho head\necho fs 1 1 {room} 1% /\n"));
+        let way = shell_way(tools.path(), "/bin/dash", Some(tools.path()));
+        for to in [here(&path), on("node-8", &way, path.to_str().unwrap())] {
+            let failure = go(&order(on("node-9", &way, source.to_str().unwrap()), to)).await.unwrap_err();
+            let told = ["larger than what is moved", "there is no room"].iter().any(|what| failure.what.contains(what));
+            assert!(told && failure.kind == Kind::Refused, "{claim}, {room}: {failure:?}");
+            larger += u32::from(failure.what.contains("larger"));
+        }
+    }
+    // Where the room is no reason: it is not known, or is claimed as well.
+    assert!(larger >= 3, "{larger}");
+    assert_eq!(names(dir.path()), before);
+}
+
+/// A byte of a file that changes with no trace in the file's times, as on a disk that rots: through a mapping whose page was
+/// written to before, in a file system in memory.
+struct Rot(std::process::Child);
+
+impl Rot {
+    fn ready(path: &Path, place: u64) -> Self {
+        let script = "import mmap, sys\nf = open(sys.argv[1], 'r+b')\nm = mmap.mmap(f.fileno(), 0)\np = int(sys.argv[2])\nm[p] = m[p]\n\
+                      print(flush=True)\nsys.stdin.readline()\nm[p] = m[p] ^ 0x55\nprint(flush=True)\nsys.stdin.readline()\n";
+        let mut child = Process::new("python3")
+            .args(["-c", script])
+            .arg(path)
+            .arg(place.to_string())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        Self(child)
+    }
+
+    fn now(&mut self) {
+        self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        self.0.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    }
+}
+
+impl Drop for Rot {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A byte of the source that becomes another one at any moment of the transfer. Where the source's times show it, it is found
+/// and all is begun anew. Where nothing shows it, what arrives is what the source had when it was read, each byte of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_whose_bytes_change_while_it_is_read() {
+    let memory = Path::new("/dev/shm");
+    let dir = tempfile::Builder::new().prefix("ferry-rot").tempdir_in(memory).unwrap();
+    let way = shell_way(dir.path(), "/bin/dash", None);
+    let size = 24 * MIB;
+    let (source, path) = (dir.path().join("source"), dir.path().join("arrived"));
+    let content = bytes(size);
+    let rounds = if long() { 50 } else { 1 };
+    let (mut shown, mut ahead, mut behind) = (0, 0, 0);
+    for round in 0..rounds {
+        for to_host in [true, false] {
+            for silent in [true, false] {
+                std::fs::write(&source, &content).unwrap();
+                let (from, to) = if to_host {
+                    (here(&source), on("node-9", &way, path.to_str().unwrap()))
+                } else {
+                    (on("node-9", &way, source.to_str().unwrap()), here(&path))
+                };
+                let order = Order { limit_rate: Some(32 * MIB), ..order(from, to) };
+                let (place, when) = (chance(size), chance(size / 2));
+                let mut changed = content.clone();
+                changed[usize::try_from(place).unwrap()] ^= 0x55;
+                let mut rot = silent.then(|| Rot::ready(&source, place));
+                let before = std::fs::metadata(&source).unwrap();
+                let mut at = None;
+                let moved = go_telling(&order, |done, _| {
+                    // When all was given away, the last look may be over.
+                    if at.is_none() && done >= when && done < size {
+                        match &mut rot {
+                            Some(rot) => rot.now(),
+                            None => {
+                                use std::os::unix::fs::FileExt as _;
+                                let file = std::fs::OpenOptions::new().write(true).open(&source).unwrap();
+                                file.write_all_at(&[changed[usize::try_from(place).unwrap()]], place).unwrap();
+                            }
+                        }
+                        at = Some(done);
+                    }
+                })
+                .await
+                .unwrap();
+                drop(rot);
+                let what =
+                    format!("round {round}, to a host: {to_host}, silent: {silent}, byte {place} at {at:?}: {moved:?}");
+                let arrived = std::fs::read(&path).unwrap();
+                std::fs::remove_file(&path).unwrap();
+                let Some(at) = at else { continue };
+                assert!(std::fs::read(&source).unwrap() == changed, "{what}: it was not changed");
+                if silent {
+                    let after = std::fs::metadata(&source).unwrap();
+                    let times =
+                        |meta: &std::fs::Metadata| (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+                    assert_eq!(times(&before), times(&after), "{what}: the times show it");
+                    let new = arrived == changed;
+                    assert!(new || arrived == content, "{what}: neither the one nor the other");
+                    // What is read ahead here and on the way is less.
+                    assert!(new || place < at + 12 * MIB, "{what}: a byte that was not read yet is the old one");
+                    assert!(!moved.started_over, "{what}");
+                    ahead += u32::from(new);
+                    behind += u32::from(!new);
+                } else {
+                    assert!(moved.started_over && arrived == changed, "{what}: it was not found");
+                    shown += 1;
+                }
+            }
+        }
+    }
+    assert!(shown > 0 && ahead + behind > 0, "nothing was changed in time");
+    println!(
+        "{shown} of {shown} changes that the times show were found; of those that nothing shows {ahead} came before the byte was read and arrived, \
+         {behind} behind it, and what had been read arrived"
+    );
+    assert_eq!(names(dir.path()), ["become--bin-dash", "source"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -1281,7 +1424,9 @@ async fn gibibytes_through_keys_that_change_do_not_stall() {
             ours / theirs
         );
         assert!(longest < 30.0, "{what}: nothing came for {longest:.0} s");
-        assert!(ours < 3.0 * theirs + 2.0, "{what}: ferry {ours:.1} s, ssh {theirs:.1} s");
+        // Beside what a debug build takes on a machine with much to do, where no key changes: 20 MiB a second.
+        let own = 2.0 + mib as f64 / 20.0;
+        assert!(ours < 3.0 * theirs + own, "{what}: ferry {ours:.1} s, ssh {theirs:.1} s");
     }
 }
 

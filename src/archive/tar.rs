@@ -70,6 +70,10 @@ impl SparseMap {
         }
         match real {
             Some(real) if self.end > real => Err(format!("it ends at {}, the file's size is {real}", self.end)),
+            // Go's archive/tar, with which Gravity restores, and GNU tar count in 63 bits.
+            real if real.unwrap_or(self.end) > i64::MAX as u64 => {
+                Err(format!("the file's size is {}, more than any file has", real.unwrap_or(self.end)))
+            }
             _ => Ok(()),
         }
     }

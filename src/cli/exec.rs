@@ -244,6 +244,16 @@ async fn look(mut args: ExecArgs, compat: bool) -> Result<u8, Failure> {
     };
     let background = args.background.map(|seconds| (seconds, args.poll.unwrap_or(15)));
     let mut playbook = playbook(&args.pattern, module, given, background)?;
+    // Ansible's option is the task's own time, and its words are looked for.
+    if let (true, Some(seconds)) = (compat, args.command_timeout) {
+        args.command_timeout = None;
+        for step in playbook.plays.iter_mut().flat_map(|play| &mut play.tasks) {
+            if let Step::Task(task) = step {
+                let place = task.place.clone();
+                task.common.timeout = Some(crate::playbook::Written { value: json!(seconds), place });
+            }
+        }
+    }
     let opened = open::open(&args.common, args.playbook_dir.as_deref())?;
     super::run::put_settings_into(std::slice::from_mut(&mut playbook));
     if let Err(failure) = opened.select(&args.pattern, args.common.limit.as_deref()) {
@@ -268,6 +278,7 @@ async fn look(mut args: ExecArgs, compat: bool) -> Result<u8, Failure> {
     args.common.manner.connection = args.connection.take();
     args.common.manner.become_user = args.become_user.take();
     args.common.manner.become_method = args.become_method.take();
+    args.common.manner.facts = crate::run::FactCache::in_force()?;
     args.common.exec = Some(Speech { form, seconds: args.command_timeout });
     river::flow(Journey::typed(opened, playbook, hasher.finish(), title, args.check, args.common)?).await
 }

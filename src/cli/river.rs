@@ -391,6 +391,15 @@ pub(super) async fn flow(mut journey: Journey) -> Result<u8, Failure> {
     let mut options = journey.common.manner.options(inventory, journey.common.verbose, person);
     options.reread = Some(Arc::new(move || Inventory::read(reading.clone())));
     options.loader.templater.opens_with(Arc::new(move |path, _| vault.read_text(path)));
+    // A command of a lookup is waited for: it has to end before anybody hears of the signal here.
+    // A thread of its own, since all others may be waiting for such commands.
+    std::thread::spawn(|| {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+        runtime.block_on(async {
+            signalled().await;
+            crate::template::end_commands();
+        });
+    });
     let recap = tokio::select! {
         recap = run::carry_on(&world, &plan, options, earlier.as_ref().map(|earlier| &earlier.done)) => recap,
         signal = signalled() => {

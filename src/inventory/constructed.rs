@@ -497,3 +497,102 @@ fn above(
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::PathBuf;
+
+    use serde_json::{Map, json};
+
+    use super::*;
+    use crate::inventory::Reading;
+
+    const HOSTS: &str = "all:\n  hosts:\n    web-1: {tags: {role: web, empty: ''}, zones: [a, ''], os: ''}\n    \
+                         db-1: {tags: {role: db}, zones: [], os: debian, n: 3}\n";
+
+    fn read(made: &str, extra: Map<String, Value>) -> Result<Inventory, Failure> {
+        let folder = tempfile::tempdir().unwrap();
+        let files = [("1.yml", HOSTS), ("2.yml", made)];
+        let paths: Vec<PathBuf> = files
+            .iter()
+            .map(|(name, text)| {
+                let path = folder.path().join(name);
+                std::fs::write(&path, text).unwrap();
+                path
+            })
+            .collect();
+        Inventory::read(Reading { paths, extra, ..Reading::default() })
+    }
+
+    fn of(inventory: &Inventory, group: &str) -> Vec<String> {
+        inventory.hosts_of(group).into_iter().flatten().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn groups_and_variables_come_of_what_hosts_have() {
+        let made = "plugin: ansible.builtin.constructed\ncompose:\n  twice: n * 2\n  said: from_extras\n\
+                    use_extra_vars: true\ngroups:\n  webs: inventory_hostname.startswith('web')\n  odd: n is odd\n\
+                    keyed_groups:\n- {key: tags, prefix: tag}\n- {key: zones, prefix: zone, default_value: none}\n\
+                    - {key: os, separator: '', default_value: 'any-os', parent_group: systems}\n\
+                    - {key: nowhere.at.all, prefix: x}\n";
+        let extra = json!({"from_extras": "hey"}).as_object().cloned().unwrap();
+        let inventory = read(made, extra).unwrap();
+        assert_eq!(of(&inventory, "webs"), ["web-1"]);
+        // Who has no n is in no group, and has no twice: not strict.
+        assert_eq!(of(&inventory, "odd"), ["db-1"]);
+        for (group, hosts) in [
+            ("tag_role_web", vec!["web-1"]),
+            ("tag_role_db", vec!["db-1"]),
+            ("tag_empty_", vec!["web-1"]),
+            ("zone_a", vec!["web-1"]),
+            ("zone_none", vec!["web-1"]),
+            ("any_os", vec!["web-1"]),
+            ("debian", vec!["db-1"]),
+            ("systems", vec!["web-1", "db-1"]),
+        ] {
+            let mut found = of(&inventory, group);
+            found.sort_by(|one, other| other.cmp(one));
+            assert_eq!(found, hosts, "{group}");
+        }
+        let vars = inventory.vars(&"db-1".parse().unwrap());
+        assert_eq!((vars.get("twice"), vars.get("said")), (Some(&json!(6)), Some(&json!("hey"))));
+        assert!(!inventory.vars(&"web-1".parse().unwrap()).contains_key("twice"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        for (made, said, line) in [
+            ("plugin: constructed\nstrict: true\ncompose:\n  x: nowhere + 1\n", "cannot be composed", 4),
+            ("plugin: constructed\nstrict: true\ngroups:\n  g: nowhere\n", "cannot be put into the group g", 4),
+            ("plugin: constructed\nkeyed_groups:\n- {prefix: a}\n", "has no key", 3),
+            (
+                "plugin: constructed\nkeyed_groups:\n- {key: os, default_value: a, trailing_separator: no}\n",
+                "exclude",
+                3,
+            ),
+            ("plugin: constructed\ncomposes: {}\n", "has no word", 2),
+            ("plugin: amazon.aws.aws_ec2\n", "is not built", 1),
+            ("plugin: generator\nhosts: {name: a, parents: [{}]}\nlayers: {o: [1]}\n", "has a parent with no name", 2),
+        ] {
+            let failure = read(made, Map::new()).unwrap_err();
+            assert!(failure.to_string().contains(said), "{made}: {failure}");
+            assert_eq!(failure.place.as_ref().map(|place| place.line), Some(line), "{made}: {failure}");
+        }
+    }
+
+    #[test]
+    fn hosts_come_of_every_choice() {
+        let made = "plugin: generator\nhosts:\n  name: '{{ what }}-{{ where }}'\n  parents:\n  - name: '{{ what }}'\n    \
+                    vars: {kind: '{{ what }}'}\n    parents: [{name: everything}]\nlayers:\n  what: [web, db]\n  where: [dev, prod]\n";
+        let inventory = read(made, Map::new()).unwrap();
+        assert_eq!(of(&inventory, "web"), ["web-dev", "web-prod"]);
+        assert_eq!(of(&inventory, "everything").len(), 4);
+        assert_eq!(inventory.vars(&"db-dev".parse().unwrap()).get("kind"), Some(&json!("db")));
+    }
+
+    #[test]
+    fn names_are_made_safe() {
+        assert_eq!(safe_name("1a b-ü"), "_a_b_ü");
+    }
+}

@@ -38,6 +38,7 @@ fn read(call: &Call<'_>, path: &Path, hidden: &mut bool) -> Result<Vec<Var>, Fai
     *hidden |= locked;
     let text = if locked { call.templater.unlocked(path, text)? } else { text };
     let document = if locked { Document::read_hidden(&shown, &text)? } else { Document::read(&shown, &text)? };
+    trust(call, &document.root);
     match &document.root.value {
         Yaml::Map(entries) => Ok(entries
             .iter()
@@ -45,6 +46,16 @@ fn read(call: &Call<'_>, path: &Path, hidden: &mut bool) -> Result<Vec<Var>, Fai
             .collect()),
         _ if document.root.to_json().is_null() => Ok(Vec::new()),
         _ => Err(wrong(format!("{shown} must be stored as a dictionary/hash"))),
+    }
+}
+
+/// What the operator wrote there may be a condition elsewhere.
+fn trust(call: &Call<'_>, node: &crate::settings::yaml::Node) {
+    match &node.value {
+        Yaml::Text(text) => call.templater.trust(text),
+        Yaml::List(items) => items.iter().for_each(|item| trust(call, item)),
+        Yaml::Map(entries) => entries.iter().for_each(|entry| trust(call, &entry.value)),
+        _ => {}
     }
 }
 

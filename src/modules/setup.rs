@@ -42,7 +42,9 @@ say now "$(date '+%Y|%m|%d|%H|%M|%S|%s|%Z|%z|%A|%u|%V')"; say utc "$(date -u '+%
 say env "$(env)"
 for p in apt-get:apt dnf5:dnf5 dnf:dnf yum:yum zypper:zypper apk:apk pacman:pacman; do if have "${p%%:*}"; then say pkg "${p##*:}"; break; fi; done
 if [ -d /run/systemd/system ]; then say service systemd; elif have openrc; then say service openrc; else say service "$(cat /proc/1/comm 2>/dev/null)"; fi
-say python "$(command -v python3 || command -v python)"
+P=$(command -v python3 || command -v python)
+say python "$P"
+if [ -n "$P" ]; then say python_version "$("$P" -V 2>&1)"; fi
 if have systemctl; then say systemctl 1; fi
 if [ -d /sys/fs/selinux ] && [ -r /sys/fs/selinux/enforce ]; then say selinux "$(cat /sys/fs/selinux/enforce)"; fi
 say dns "$(cat /etc/resolv.conf 2>/dev/null)"
@@ -404,7 +406,15 @@ fn base(said: &BTreeMap<String, String>, facts: &mut Map<String, Value>) {
     facts.insert("fqdn".into(), json!(fqdn));
     facts.insert("domain".into(), json!(fqdn.split_once('.').map_or("", |(_, domain)| domain)));
     if !get("python").is_empty() {
-        facts.insert("python".into(), json!({"executable": get("python"), "type": "cpython"}));
+        let version = get("python_version").trim_start_matches("Python ").trim().to_owned();
+        let mut python = json!({"executable": get("python"), "type": "cpython"});
+        if version.starts_with(|c: char| c.is_ascii_digit()) {
+            let parts: Vec<i64> = version.split('.').map(|part| part.parse().unwrap_or(0)).collect();
+            let part = |at: usize| parts.get(at).copied().unwrap_or(0);
+            python["version"] = json!({"major": part(0), "minor": part(1), "micro": part(2)});
+            facts.insert("python_version".into(), json!(version));
+        }
+        facts.insert("python".into(), python);
     }
     if !get("machine_id").is_empty() {
         facts.insert("machine_id".into(), json!(get("machine_id")));
@@ -610,6 +620,10 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     }
     for name in &subsets {
         let bare = name.trim_start_matches('!');
+        // There is no such subset, and Ansible lets it be left out.
+        if name == "!any" {
+            continue;
+        }
         if !KNOWN.contains(&bare) {
             return Ok(call.failed(
                 format!("Bad subset '{bare}' given to Ansible. gather_subset options allowed: {}", KNOWN.join(", ")),

@@ -373,7 +373,10 @@ impl Loader {
                 }
             }
             let what = if self.lenient {
-                format!("the role '{name}' was not found in {}", list.join(":"))
+                match name.contains(',') {
+                    true => format!("Invalid old style role requirement: {name}"),
+                    false => format!("the role '{name}' was not found in {}", list.join(":")),
+                }
             } else {
                 format!("the role {name:?} is not there")
             };

@@ -174,7 +174,9 @@ impl<'a> Parser<'a> {
         let plays = match &root.value {
             Yaml::List(plays) if !plays.is_empty() => plays,
             Yaml::Null | Yaml::List(_) => {
-                let failure = self.failure(root.spot, "this playbook is empty").mend("begin with '- hosts: …'");
+                let failure = self
+                    .failure(root.spot, "this playbook is empty: A playbook must contain at least one play")
+                    .mend("begin with '- hosts: …'");
                 self.errors.push(failure);
                 return Vec::new();
             }
@@ -327,7 +329,14 @@ impl<'a> Parser<'a> {
                         play.patterns = patterns;
                     }
                 }
-                "user" => play.common.remote_user = self.text(value, "user"),
+                "user" => {
+                    if entries.iter().any(|other| self.key(other) == "remote_user") {
+                        let words = "both 'user' and 'remote_user' are set for this play.";
+                        let failure = self.failure(entry.key.spot, words).why("they mean the same");
+                        self.errors.push(failure.mend("take one of them away"));
+                    }
+                    play.common.remote_user = self.text(value, "user");
+                }
                 "gather_facts" => play.gather_facts = self.flag(value, "gather_facts"),
                 "gather_subset" => play.gather_subset = self.written(value),
                 what @ ("gather_timeout" | "fact_path") => {
@@ -395,7 +404,12 @@ impl<'a> Parser<'a> {
             Yaml::List(items) => items.as_slice(),
             Yaml::Null => return,
             _ => {
-                self.wrong(node, "roles is a list".to_owned(), "begin each role with a dash");
+                let words = if self.loader.lenient {
+                    "A malformed role declaration was encountered."
+                } else {
+                    "roles is a list"
+                };
+                self.wrong(node, words.to_owned(), "begin each role with a dash");
                 return;
             }
         };
@@ -542,7 +556,9 @@ impl<'a> Parser<'a> {
                 }
             }
             if prompt.name.is_empty() {
-                self.wrong(item, "this question has no name".to_owned(), "add name: VARIABLE");
+                let words = "Invalid vars_prompt data structure, missing 'name' key";
+                let what = if self.loader.lenient { words } else { "this question has no name" };
+                self.wrong(item, what.to_owned(), "add name: VARIABLE");
                 continue;
             }
             out.push(prompt);
@@ -651,7 +667,9 @@ impl<'a> Parser<'a> {
             names.push(self.text(item, "an entry of hosts")?.text);
         }
         if names.is_empty() {
-            self.wrong(node, "hosts is an empty list".to_owned(), empty);
+            let words = "Hosts list cannot be empty. Please check your playbook";
+            let what = if self.loader.lenient { words } else { "hosts is an empty list" };
+            self.wrong(node, what.to_owned(), empty);
             return None;
         }
         Some((Text { text: names.join(","), place: self.place(node.spot) }, names))
@@ -668,6 +686,8 @@ impl<'a> Parser<'a> {
             Yaml::Text(text) => match text.to_ascii_lowercase().as_str() {
                 "yes" | "true" | "on" | "y" | "t" | "1" => Some(Flag::Is(true)),
                 "no" | "false" | "off" | "n" | "f" | "0" => Some(Flag::Is(false)),
+                // Told when its task runs, as Ansible does it.
+                _ if self.loader.lenient => self.text(node, what).map(Flag::Template),
                 _ => {
                     self.wrong(node, format!("{what} is true or false"), mend);
                     None
@@ -777,7 +797,13 @@ impl<'a> Parser<'a> {
             Yaml::Null => Vec::new(),
             Yaml::List(items) => items.iter().filter_map(|item| self.step(item, depth)).collect(),
             _ => {
-                self.wrong(node, format!("{what} is a list of tasks"), "begin each task with a dash");
+                let words = if self.loader.lenient {
+                    let seen = node.to_json();
+                    format!("A malformed block was encountered while loading {what}: {seen} should be a list or None")
+                } else {
+                    format!("{what} is a list of tasks")
+                };
+                self.wrong(node, words, "begin each task with a dash");
                 Vec::new()
             }
         }
@@ -889,6 +915,11 @@ impl<'a> Parser<'a> {
     }
 
     fn block(&mut self, node: &'a Node, entries: &'a [Entry], depth: usize) -> Option<Block> {
+        if self.within.handlers {
+            let failure = self.failure(node.spot, "Using a block as a handler is not supported.");
+            self.errors.push(failure.mend("take its tasks out of the block"));
+            return None;
+        }
         let mut block = Block {
             place: self.place(node.spot),
             common: Common::default(),
@@ -1252,6 +1283,11 @@ impl<'a> Parser<'a> {
         depth: usize,
         before: usize,
     ) -> Option<Step> {
+        if self.within.handlers && matches!(name, "include_role" | "import_role") {
+            let failure = self.failure(spot, format!("Using '{name}' as a handler is not supported."));
+            self.errors.push(failure.mend("notify a handler of the role, or include_tasks"));
+            return None;
+        }
         let args = self.named_values(value, line, extra, name, true);
         let mut file: Option<Text> = None;
         let mut apply = Common::default();
@@ -1329,6 +1365,10 @@ impl<'a> Parser<'a> {
                         failure.what = format!("invalid meta action requested: {}", what.text);
                     }
                     self.errors.push(failure);
+                    return None;
+                }
+                if what.text == "flush_handlers" && self.within.handlers {
+                    self.errors.push(self.failure(spot, "flush_handlers cannot be used as a handler"));
                     return None;
                 }
                 if what.text == "end_role" {
@@ -1561,6 +1601,11 @@ impl<'a> Parser<'a> {
                 let failure = self.failure(value_spot, format!("the argument {} is given twice", quoted(name)));
                 self.errors.push(failure);
             }
+        }
+        if let Some((name, _, _)) = args.iter().find(|(name, _, _)| name.starts_with("_ansible_")) {
+            let what = format!("{}: The prefix '_ansible_' is reserved for internal use only.", quoted(name));
+            let failure = self.failure(value_spot, what);
+            self.errors.push(failure.mend("call it otherwise"));
         }
         // A template may give what is missing; so may module_defaults. As Ansible, the task is told when it runs.
         let problems = if self.loader.lenient { Vec::new() } else { module.problems(&args) };

@@ -267,6 +267,10 @@ impl Shown {
             }
             // A failure that a rescue takes up is on standard output already.
             Event::Warning { text, .. } if text.starts_with("rescued: ") => {}
+            // What is no warning but a word of Ansible's own has its head already.
+            Event::Warning { host: None, text } if text.starts_with("[DEPRECATION WARNING]: ") => {
+                self.err.put(&format!("{text}\n"));
+            }
             Event::Warning { host, text } => {
                 let host = host.as_ref().map(|host| format!("{host}: ")).unwrap_or_default();
                 self.err.put(&format!("[WARNING]: {host}{text}\n"));

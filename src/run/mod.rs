@@ -156,6 +156,12 @@ struct State {
     facts: HashMap<String, Map<String, Value>>,
     /// Hosts whose facts of earlier runs were looked for.
     recalled: BTreeSet<String>,
+    /// Where handlers stand whose names cannot be rendered, told once.
+    unusable: BTreeSet<String>,
+    /// Where conditions stand that are templates, told once.
+    braced: BTreeSet<String>,
+    /// Paths from the root of folders that templates are told of.
+    absolutes: HashMap<PathBuf, String>,
     /// Files of facts that could not be read, not told yet.
     unread: Vec<String>,
     /// What `set_stats` counted: of hosts, of the run.

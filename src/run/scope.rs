@@ -65,9 +65,9 @@ pub(super) fn truth(templater: &Templater, flag: &Flag, scope: &Scope) -> Result
         Flag::Template(text) => {
             let value = templater.render(&text.text, Some(&text.place), scope)?;
             truthy(&value).ok_or_else(|| {
-                Failure::new(Kind::CouldNotStart, format!("{:?} is neither true nor false", text.text))
-                    .at(text.place.clone())
-                    .saw(value.to_string())
+                let what =
+                    format!("The value '{}' could not be converted to 'bool': it is neither true nor false", text.text);
+                Failure::new(Kind::CouldNotStart, what).at(text.place.clone()).saw(value.to_string())
             })
         }
     }
@@ -182,6 +182,17 @@ impl Shared {
             Ok(None) => {}
             Err(what) => state.unread.push(what),
         }
+    }
+
+    /// A path from the root, worked out once.
+    fn absolute(&self, path: &Path) -> String {
+        let mut state = self.state();
+        if let Some(known) = state.absolutes.get(path) {
+            return known.clone();
+        }
+        let found = absolute(path);
+        state.absolutes.insert(path.to_owned(), found.clone());
+        found
     }
 
     fn groups(&self) -> Ready {
@@ -381,11 +392,11 @@ impl Runner<'_> {
             }
             scope.data("role_name", &json!(role.own_name()));
             scope.data("ansible_role_name", &json!(role.name));
-            scope.data("role_path", &json!(absolute(&role.path)));
+            scope.data("role_path", &json!(shared.absolute(&role.path)));
             let includers = role.includers();
             if !includers.is_empty() {
                 let parents: Vec<&str> = includers.iter().map(|role| role.name.as_str()).collect();
-                let paths: Vec<String> = includers.iter().map(|role| absolute(&role.path)).collect();
+                let paths: Vec<String> = includers.iter().map(|role| shared.absolute(&role.path)).collect();
                 scope.data("ansible_parent_role_names", &json!(parents));
                 scope.data("ansible_parent_role_paths", &json!(paths));
             }
@@ -411,10 +422,10 @@ impl Runner<'_> {
         }
         scope.merge(&shared.extra_scope);
         shared.magic(&mut scope, host);
-        if shared.options.compat && !scope.knows("ansible_host") {
+        if shared.options.compat && !scope.knows("ansible_host") && !scope.knows("ansible_ssh_host") {
             scope.data("ansible_host", &json!(host));
         }
-        scope.data("playbook_dir", &json!(absolute(&run.play.base)));
+        scope.data("playbook_dir", &json!(shared.absolute(&run.play.base)));
         if let Some(name) = &run.play.play.common.name {
             scope.written("ansible_play_name", &json!(name.text), Some(name.place.clone()));
         } else {
@@ -426,7 +437,7 @@ impl Runner<'_> {
             search.push(task.folder.as_ref().clone());
         }
         search.push(run.play.base.clone());
-        let mut search: Vec<String> = search.iter().map(|folder| absolute(folder)).collect();
+        let mut search: Vec<String> = search.iter().map(|folder| shared.absolute(folder)).collect();
         search.dedup();
         scope.data("ansible_search_path", &json!(search));
         scope.hosts("hostvars", Arc::new(HostVarsOf(Arc::downgrade(shared))));

@@ -16,6 +16,7 @@ use crate::modules::{self, Background, Call, Done, Effect, Folders, Line};
 use crate::playbook::{Action, Arg, ArgKind, Becoming, Common, Flag, Loop, Task, Text};
 use crate::remote::reach::{BECOME, WAY};
 use crate::remote::shell::Ahead;
+use crate::settings::ansible_cfg;
 use crate::template::{Scope, has_template, is_omit, is_template};
 
 /// One task on one host.
@@ -223,6 +224,15 @@ impl Runner<'_> {
     }
 
     fn holds(&self, condition: &Text, scope: &Scope) -> Result<bool, Failure> {
+        if self.shared.options.compat
+            && condition.text.trim_start().starts_with("{{")
+            && ansible_cfg::in_force("defaults.deprecation_warnings")
+                .is_none_or(|text| ansible_cfg::truth(&text) != Some(false))
+            && self.shared.state().braced.insert(condition.place.to_string())
+        {
+            let what = "[DEPRECATION WARNING]: Conditionals should not be surrounded by templating delimiters such as {{ }} or {% %}.";
+            self.world.events.warn(None, format!("{what}\nOrigin: {}", condition.place));
+        }
         self.shared.templater.evaluate_condition(&condition.text, Some(&condition.place), scope)
     }
 
@@ -834,13 +844,17 @@ impl Runner<'_> {
         let mut vars = Map::new();
         for name in WAY.iter().chain(BECOME) {
             if scope.knows(name) {
-                let value =
-                    shared.templater.render(&format!("{{{{ {name} }}}}"), None, scope).map_err(|failure| Failure {
-                        what: format!("{name} cannot be rendered: {}", failure.what),
-                        seen: None,
-                        snippet: None,
-                        ..failure
-                    })?;
+                let value = match scope.plain(name) {
+                    Some(value) => value,
+                    None => shared.templater.render(&format!("{{{{ {name} }}}}"), None, scope).map_err(|failure| {
+                        Failure {
+                            what: format!("{name} cannot be rendered: {}", failure.what),
+                            seen: None,
+                            snippet: None,
+                            ..failure
+                        }
+                    })?,
+                };
                 if !is_omit(&value) {
                     vars.insert((*name).to_owned(), value);
                 }

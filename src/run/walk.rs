@@ -759,7 +759,16 @@ impl Runner<'_> {
             let Some(name) = &handler.common.name else { return false };
             let name = match shared.templater.render(&name.text, Some(&name.place), scope) {
                 Ok(value) => value.as_str().map_or_else(|| value.to_string(), str::to_owned),
-                Err(_) => name.text.clone(),
+                Err(failure) => {
+                    let what = format!(
+                        "Handler '{}' is unusable because it has no listen topics and the name could not be templated: {}",
+                        name.text, failure.what
+                    );
+                    if handler.listen.is_empty() && shared.state().unusable.insert(name.place.to_string()) {
+                        self.world.events.warn(None, what);
+                    }
+                    name.text.clone()
+                }
             };
             let roles = handler.role.iter().flat_map(|role| [role.name.as_str(), role.own_name()]);
             name == wanted || roles.into_iter().any(|role| format!("{role} : {name}") == wanted)

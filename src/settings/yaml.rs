@@ -537,6 +537,20 @@ impl<'a> Reader<'a> {
             .mend("remove the tag")
     }
 
+    /// What `!!binary` holds, where it is text.
+    fn binary(&self, spot: Spot, text: &str) -> Result<Yaml, Failure> {
+        use base64::Engine as _;
+        let bare: String = text.split_whitespace().collect();
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(bare)
+            .map_err(|error| self.failure(spot, "what stands behind !!binary is no base64").saw(error.to_string()))?;
+        String::from_utf8(bytes).map(Yaml::Text).map_err(|_| {
+            self.failure(spot, "what stands behind !!binary is not text")
+                .why("bytes that are no UTF-8 can be no variable")
+                .mend("keep them in a file, and copy that")
+        })
+    }
+
     fn scalar(
         &self,
         spot: Spot,
@@ -551,6 +565,7 @@ impl<'a> Reader<'a> {
             (Some("str"), _) | (None, "!") => return Ok(Yaml::Text(text.to_owned())),
             (None, "!vault" | "!vault-encrypted") => return Ok(Yaml::Vault(text.to_owned())),
             (None, "!unsafe") => return Ok(Yaml::Unsafe(text.to_owned())),
+            (Some("binary"), _) | (None, "!!binary") => return self.binary(spot, text),
             _ => {}
         }
         let Some(core) = core else { return Err(self.unknown_tag(spot, &written)) };

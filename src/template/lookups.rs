@@ -243,13 +243,40 @@ fn sequence(term: &str, options: &Options<'_>) -> Result<Vec<Value>, Error> {
     Ok(out)
 }
 
+/// The commands of `pipe` that run, each the head of a group of its own; `None` once none may begin any more.
+static RUNNING: std::sync::Mutex<Option<Vec<rustix::process::Pid>>> = std::sync::Mutex::new(Some(Vec::new()));
+
+/// Ends the commands that lookups have started, with all that they started, and lets no more begin: ferry was told to stop.
+pub fn end_commands() {
+    let all = RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    for pid in all.into_iter().flatten() {
+        let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::TERM);
+    }
+}
+
 fn pipe(command: &str, folder: Option<&Path>) -> Result<String, Error> {
+    use std::os::unix::process::CommandExt as _;
     let mut child = std::process::Command::new("/bin/sh");
     child.arg("-c").arg(command).stdin(std::process::Stdio::null()).stderr(std::process::Stdio::inherit());
+    child.stdout(std::process::Stdio::piped()).process_group(0);
     if let Some(folder) = folder {
         child.current_dir(folder);
     }
-    let out = child.output().map_err(|error| wrong(format!("/bin/sh cannot be started: {error}")))?;
+    let cannot = |error: std::io::Error| wrong(format!("/bin/sh cannot be started: {error}"));
+    let running = || RUNNING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let (child, pid) = {
+        let mut all = running();
+        let Some(all) = all.as_mut() else { return Err(wrong("ferry was told to stop")) };
+        let child = child.spawn().map_err(cannot)?;
+        let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        all.extend(pid);
+        (child, pid)
+    };
+    let out = child.wait_with_output().map_err(cannot);
+    if let Some(all) = running().as_mut() {
+        all.retain(|known| Some(*known) != pid);
+    }
+    let out = out?;
     if !out.status.success() {
         return Err(wrong(format!("lookup_plugin.pipe({command}) returned {}", out.status.code().unwrap_or(-1))));
     }

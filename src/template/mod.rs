@@ -23,6 +23,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use minijinja::value::{Enumerator, Object};
@@ -116,6 +117,8 @@ pub fn json_text(value: &Value) -> String {
 pub fn lookup_names() -> &'static [&'static str] {
     lookups::NAMES
 }
+
+pub use lookups::end_commands;
 
 /// How the text of a template file is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -232,10 +235,99 @@ impl Object for HostVars {
     }
 }
 
+/// Names with their values, in layers: what is added to names that others share lies above them, and nothing is copied.
+#[derive(Debug, Clone, Default)]
+struct Names {
+    top: Arc<BTreeMap<Arc<str>, Slot>>,
+    under: Option<Arc<Self>>,
+    depth: u8,
+}
+
+impl Names {
+    /// So few names are copied rather than laid over.
+    const FEW: usize = 6;
+    /// More layers than this are made one.
+    const DEEPEST: u8 = 5;
+
+    fn get(&self, name: &str) -> Option<&Slot> {
+        let mut at = self;
+        loop {
+            if let Some(slot) = at.top.get(name) {
+                return Some(slot);
+            }
+            at = at.under.as_deref()?;
+        }
+    }
+
+    fn contains_key(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.top.is_empty() && self.under.is_none()
+    }
+
+    /// All names at once, what is above over what is below.
+    fn flat(&self) -> BTreeMap<Arc<str>, Slot> {
+        let mut out = self.under.as_deref().map(Self::flat).unwrap_or_default();
+        out.extend(self.top.iter().map(|(name, slot)| (name.clone(), slot.clone())));
+        out
+    }
+
+    fn flatten(&mut self) {
+        if self.under.is_some() {
+            *self = Self { top: Arc::new(self.flat()), under: None, depth: 0 };
+        }
+    }
+
+    fn top_mut(&mut self) -> &mut BTreeMap<Arc<str>, Slot> {
+        if Arc::get_mut(&mut self.top).is_none() && self.top.len() > Self::FEW {
+            if self.depth < Self::DEEPEST {
+                let below = std::mem::take(self);
+                self.depth = below.depth + 1;
+                self.under = Some(Arc::new(below));
+            } else {
+                self.flatten();
+            }
+        }
+        Arc::make_mut(&mut self.top)
+    }
+
+    fn insert(&mut self, name: &str, slot: Slot) {
+        let top = self.top_mut();
+        match top.get_mut(name) {
+            Some(known) => *known = slot,
+            None => {
+                top.insert(Arc::from(name), slot);
+            }
+        }
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.flatten();
+        Arc::make_mut(&mut self.top).remove(name);
+    }
+
+    /// The names, sorted, each once.
+    fn keys(&self) -> Vec<&str> {
+        let mut out: Vec<&str> = Vec::new();
+        let mut at = Some(self);
+        while let Some(layer) = at {
+            out.extend(layer.top.keys().map(|name| &**name));
+            at = layer.under.as_deref();
+        }
+        if self.under.is_some() {
+            out.sort_unstable();
+            out.dedup();
+        }
+        out
+    }
+}
+
 /// The names that a template may use. Later additions override earlier ones. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
-    names: Arc<BTreeMap<String, Slot>>,
+    names: Names,
 }
 
 /// A value that many scopes have: made ready once.
@@ -252,7 +344,7 @@ impl Ready {
 impl Scope {
     /// Adds a value that was made ready before.
     pub fn ready(&mut self, name: &str, value: &Ready) {
-        Arc::make_mut(&mut self.names).insert(name.to_owned(), Slot::Data(value.0.clone(), false));
+        self.names.insert(name, Slot::Data(value.0.clone(), false));
     }
 
     /// A scope without names.
@@ -283,19 +375,19 @@ impl Scope {
         } else {
             Slot::Data(values::from_json(value), true)
         };
-        Arc::make_mut(&mut self.names).insert(name.to_owned(), slot);
+        self.names.insert(name, slot);
     }
 
     /// Adds a value that is data, such as what a host said: it is never rendered.
     pub fn data(&mut self, name: &str, value: &Value) {
         let value = values::from_json(value);
-        Arc::make_mut(&mut self.names).insert(name.to_owned(), Slot::Data(value, false));
+        self.names.insert(name, Slot::Data(value, false));
     }
 
     /// Adds a value that came out of what the operator wrote: it is never rendered, and [`Scope::as_written`] knows it.
     pub fn own(&mut self, name: &str, value: &Value) {
         let value = values::from_json(value);
-        Arc::make_mut(&mut self.names).insert(name.to_owned(), Slot::Data(value, true));
+        self.names.insert(name, Slot::Data(value, true));
     }
 
     /// The value of `name` as the operator wrote it, templates not rendered; `None` where it is data, which no expression is read from.
@@ -307,18 +399,34 @@ impl Scope {
         }
     }
 
+    /// The value of `name` where there is nothing to render in it.
+    pub fn plain(&self, name: &str) -> Option<Value> {
+        match self.names.get(name)? {
+            Slot::Data(value, _) => values::to_json(value).ok(),
+            Slot::Written(..) | Slot::Hosts(_) => None,
+        }
+    }
+
     /// Takes over all names of `other`; they win.
     pub fn merge(&mut self, other: &Self) {
         if other.names.is_empty() {
             return;
         }
         let joins = |name: &str| joins_mappings() && other.as_written(name).is_some_and(|value| value.is_object());
-        let names = Arc::make_mut(&mut self.names);
-        for (name, slot) in other.names.iter().filter(|(name, _)| !joins(name)) {
+        let flat;
+        let others = match other.names.under {
+            None => &*other.names.top,
+            Some(_) => {
+                flat = other.names.flat();
+                &flat
+            }
+        };
+        let names = self.names.top_mut();
+        for (name, slot) in others.iter().filter(|(name, _)| !joins(name)) {
             names.insert(name.clone(), slot.clone());
         }
         if joins_mappings() {
-            for name in other.names.keys().filter(|name| joins(name)) {
+            for name in others.keys().filter(|name| joins(name)) {
                 if let Some(value) = other.as_written(name) {
                     self.written(name, &value, None);
                 }
@@ -344,13 +452,13 @@ impl Scope {
     /// Takes a name away.
     pub fn remove(&mut self, name: &str) {
         if self.names.contains_key(name) {
-            Arc::make_mut(&mut self.names).remove(name);
+            self.names.remove(name);
         }
     }
 
     /// Adds the variables of other hosts under this name: they are made when a template asks for them.
     pub fn hosts(&mut self, name: &str, hosts: Arc<dyn HostScopes>) {
-        Arc::make_mut(&mut self.names).insert(name.to_owned(), Slot::Hosts(hosts));
+        self.names.insert(name, Slot::Hosts(hosts));
     }
 
     /// Whether `name` is in this scope.
@@ -360,7 +468,7 @@ impl Scope {
 
     /// All names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.keys().map(String::as_str)
+        self.names.keys().into_iter()
     }
 }
 
@@ -369,7 +477,6 @@ impl Scope {
 pub struct Templater {
     env: Arc<Environment<'static>>,
     rewritten: Arc<Rewritten>,
-    trusted: Arc<Mutex<HashSet<String>>>,
     /// `ANSIBLE_ALLOW_BROKEN_CONDITIONALS`.
     loose: bool,
 }
@@ -380,10 +487,41 @@ const LONGEST_CONDITION: usize = 4096;
 /// Opens what is encrypted: the path and its text.
 pub type Opener = Arc<dyn Fn(&Path, String) -> Result<String, Failure> + Send + Sync>;
 
+/// A text in the engine's words, and what is known of it.
+struct Ours {
+    text: Arc<str>,
+    /// The name under which the engine keeps it compiled; `None` where it does not, since there are too many, or it must not run a
+    /// second time when it fails.
+    name: Option<String>,
+    /// Whether it is an expression that can be read, once that was tried.
+    reads: std::sync::OnceLock<bool>,
+    /// It was used before: what comes once is not worth keeping.
+    again: AtomicBool,
+}
+
+impl Ours {
+    /// The name of the compiled form, from the second use on.
+    fn kept(&self) -> Option<&str> {
+        self.again.swap(true, Ordering::Relaxed).then_some(self.name.as_deref()?)
+    }
+}
+
+/// What stands before a text that is a template's name.
+const KEPT: char = '\0';
+/// So many texts are kept compiled, and none that is longer.
+const MOST_KEPT: usize = 8192;
+const LONGEST_KEPT: usize = 1024;
+/// How many are.
+static KEPT_SO_FAR: AtomicUsize = AtomicUsize::new(0);
+/// The engine with all that it knows: made once, and shared.
+static ENGINE: std::sync::OnceLock<Arc<Environment<'static>>> = std::sync::OnceLock::new();
+
 /// Texts that were rewritten already: the same one comes once per host and item.
 #[derive(Default)]
 struct Rewritten {
-    known: Mutex<HashMap<(bool, bool, String), Arc<str>>>,
+    known: Mutex<HashMap<(bool, bool, String), Arc<Ours>>>,
+    /// Texts that the operator wrote.
+    trusted: Mutex<HashSet<String>>,
     /// Opens files that are encrypted.
     opener: std::sync::OnceLock<Opener>,
 }
@@ -395,6 +533,10 @@ impl fmt::Debug for Rewritten {
 }
 
 impl Rewritten {
+    fn trusts(&self, text: &str) -> bool {
+        self.trusted.lock().unwrap_or_else(PoisonError::into_inner).contains(text)
+    }
+
     fn unlocked(&self, path: &Path, text: String) -> Result<String, Failure> {
         match self.opener.get() {
             Some(open) => open(path, text),
@@ -407,7 +549,7 @@ impl Rewritten {
     }
 
     /// An expression, or a whole template, in the engine's words.
-    fn get(&self, text: &str, whole: bool, keep_backslashes: bool) -> Arc<str> {
+    fn get(&self, text: &str, whole: bool, keep_backslashes: bool) -> Arc<Ours> {
         let key = (whole, keep_backslashes, text.to_owned());
         if let Some(known) = self.known.lock().ok().and_then(|known| known.get(&key).cloned()) {
             return known;
@@ -419,6 +561,14 @@ impl Rewritten {
         } else {
             rewrite::expression(text, ways).into()
         };
+        // A lookup may do something: it runs once.
+        let acts = ["lookup", "query", "q("].iter().any(|word| text.contains(word));
+        let room = text.len() <= LONGEST_KEPT && KEPT_SO_FAR.fetch_add(1, Ordering::Relaxed) < MOST_KEPT;
+        let name = (room && !acts).then(|| match whole {
+            true => format!("{KEPT}{out}"),
+            false => format!("{KEPT}{{{{ {}({out}) }}}}", values::KEEP),
+        });
+        let out = Arc::new(Ours { text: out, name, reads: std::sync::OnceLock::new(), again: AtomicBool::new(false) });
         if let Ok(mut known) = self.known.lock() {
             if known.len() > 20_000 {
                 known.clear();
@@ -559,29 +709,49 @@ impl Default for Templater {
     }
 }
 
+/// The engine with Ansible's filters, tests and functions.
+fn engine() -> Environment<'static> {
+    let mut env = Environment::empty();
+    env.set_undefined_behavior(UndefinedBehavior::Strict);
+    filters::add(&mut env);
+    strings::add(&mut env);
+    checks::add(&mut env);
+    lookups::add(&mut env);
+    env.set_unknown_method_callback(|_, value, method, args| python::method(value, method, args));
+    env.add_global("omit", minijinja::Value::from_object(values::Omit));
+    for (name, value) in [("True", true), ("False", false)] {
+        env.add_global(name, minijinja::Value::from(value));
+    }
+    env.add_function(values::KEEP, values::keep);
+    // Templates that are kept compiled have their text for a name.
+    env.set_loader(|name| Ok(name.strip_prefix(KEPT).map(str::to_owned)));
+    env.set_fuel(Some(FUEL));
+    env.set_recursion_limit(64);
+    env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    env.set_formatter(values::print);
+    if let Ok(syntax) = minijinja::syntax::SyntaxConfig::builder().keep_trailing_newline(true).build() {
+        env.set_syntax(syntax);
+    }
+    // What ansible-core's own tests ask: whether the operator wrote that text.
+    env.add_test(
+        "ansible._protomatter.tagged_with",
+        |value: &minijinja::Value, tag: &str| -> Result<bool, minijinja::Error> {
+            if tag != "TrustedAsTemplate" {
+                let what = format!("ferry marks no values as {tag}");
+                return Err(minijinja::Error::new(ErrorKind::InvalidOperation, what));
+            }
+            let context = SEEN.with_borrow(|all| all.last().cloned());
+            Ok(value.as_str().zip(context).is_some_and(|(text, context)| context.rewritten.trusts(text)))
+        },
+    );
+    env
+}
+
 impl Templater {
     /// A templater with Ansible's filters and tests, strict about names that are not there.
     pub fn new() -> Self {
-        let mut env = Environment::empty();
-        env.set_undefined_behavior(UndefinedBehavior::Strict);
-        filters::add(&mut env);
-        strings::add(&mut env);
-        checks::add(&mut env);
-        lookups::add(&mut env);
-        env.set_unknown_method_callback(|_, value, method, args| python::method(value, method, args));
-        env.add_global("omit", minijinja::Value::from_object(values::Omit));
-        for (name, value) in [("True", true), ("False", false)] {
-            env.add_global(name, minijinja::Value::from(value));
-        }
-        env.set_fuel(Some(FUEL));
-        env.set_recursion_limit(64);
-        env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        env.set_formatter(values::print);
-        if let Ok(syntax) = minijinja::syntax::SyntaxConfig::builder().keep_trailing_newline(true).build() {
-            env.set_syntax(syntax);
-        }
-        let loose = ansible_cfg::says("defaults.allow_broken_conditionals");
-        Self { env: Arc::new(env), rewritten: Arc::default(), trusted: Arc::default(), loose }
+        let env = Arc::clone(ENGINE.get_or_init(|| Arc::new(engine())));
+        Self { env, rewritten: Arc::default(), loose: ansible_cfg::says("defaults.allow_broken_conditionals") }
     }
 
     /// What opens files of the vault from now on, for this templater and all that were cloned from it. The first one stays.
@@ -600,13 +770,13 @@ impl Templater {
     /// Notes a text that the operator wrote: it may be an expression also where it comes out of a template.
     pub fn trust(&self, text: &str) {
         if text.len() <= LONGEST_CONDITION && !is_template(text) {
-            self.trusted.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned());
+            self.rewritten.trusted.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned());
         }
     }
 
     /// Whether the operator wrote exactly this text somewhere ([`Templater::trust`]).
     pub fn trusts(&self, text: &str) -> bool {
-        self.trusted.lock().unwrap_or_else(PoisonError::into_inner).contains(text)
+        self.rewritten.trusts(text)
     }
 
     fn context(&self, scope: &Scope) -> Arc<Context> {
@@ -715,9 +885,8 @@ impl Templater {
         let opened = if whole.is_none() { rewrite::open_texts(bare) } else { None };
         // Backslashes are Jinja's here, not the text's: so it is in Ansible.
         let rewritten = self.rewritten.get(opened.as_deref().unwrap_or(bare), false, false);
-        let root = minijinja::Value::from_dyn_object(context.clone());
         // Several templates in a row are no expression: what they give is text, and text is no condition.
-        if whole.is_some() && bare.contains("}}") && self.env.compile_expression(&rewritten).is_err() {
+        if whole.is_some() && bare.contains("}}") && self.env.compile_expression(&rewritten.text).is_err() {
             let value = self.render(text, place, scope)?;
             return match value {
                 Value::Bool(value) => Ok(value),
@@ -728,10 +897,7 @@ impl Templater {
                 .mend("write one expression, without braces")),
             };
         }
-        let value = self
-            .env
-            .compile_expression(&rewritten)
-            .and_then(|expression| seeing(&context, || expression.eval(root)))
+        let value = value_of(&context, &rewritten)
             .and_then(|value| values::to_json(&value))
             .map_err(|error| explain(&error, bare, place, scope))?;
         match value {
@@ -774,7 +940,7 @@ impl Templater {
         let whole = strip_braces(text);
         let bare = whole.unwrap_or(text);
         let opened = if whole.is_none() { rewrite::open_texts(bare) } else { None };
-        let bare = &*self.rewritten.get(opened.as_deref().unwrap_or(bare), false, false);
+        let bare = &*self.rewritten.get(opened.as_deref().unwrap_or(bare), false, false).text;
         match self.env.compile_expression(bare).map(drop).and_then(|()| self.known_words(bare)) {
             Ok(()) => Ok(()),
             Err(error) => Err(explain(&error, bare, place, &Scope::new())),
@@ -790,13 +956,13 @@ impl Templater {
             return Ok(());
         }
         if let Some(inner) = strip_braces(text)
-            && let inner = &*self.rewritten.get(inner, false, true)
+            && let inner = &*self.rewritten.get(inner, false, true).text
             && self.env.compile_expression(inner).is_ok()
         {
             return self.known_words(inner).map_err(|error| explain(&error, text, place, &Scope::new()));
         }
         let inside = regex::Regex::new(r"(?s)\{\{.*?\}\}|\{%.*?%\}").ok();
-        let text = &*self.rewritten.get(text, true, true);
+        let text = &*self.rewritten.get(text, true, true).text;
         let parsed = self.env.template_from_str(text).map(drop).and_then(|()| {
             if text.contains("endraw") {
                 return Ok(());
@@ -846,6 +1012,23 @@ fn strip_braces(text: &str) -> Option<&str> {
     Some(inner.strip_suffix('-').unwrap_or(inner))
 }
 
+/// The value of an expression. What cannot be told from the compiled form, such as where it fails, is found out by the text.
+fn value_of(context: &Arc<Context>, ours: &Ours) -> Result<minijinja::Value, minijinja::Error> {
+    let root = minijinja::Value::from_dyn_object(context.clone());
+    let kept = ours.kept();
+    if let Some(name) = kept
+        && ours.reads.get() == Some(&true)
+        && let Ok(template) = context.env.get_template(name)
+        && let Some(value) = seeing(context, || values::kept(|| template.render(root.clone())))
+    {
+        return Ok(value);
+    }
+    let expression = context.env.compile_expression(&ours.text);
+    let _ = ours.reads.set(expression.is_ok());
+    let expression = expression?;
+    seeing(context, || expression.eval(root))
+}
+
 fn evaluate(context: &Arc<Context>, text: &str) -> Result<minijinja::Value, minijinja::Error> {
     let root = minijinja::Value::from_dyn_object(context.clone());
     // Line feeds behind it belong to a text only.
@@ -855,8 +1038,10 @@ fn evaluate(context: &Arc<Context>, text: &str) -> Result<minijinja::Value, mini
         && let Some(inner) = strip_braces(body)
     {
         let rewritten = context.rewritten.get(inner, false, true);
-        if let Ok(expression) = context.env.compile_expression(&rewritten) {
-            let value = seeing(context, || expression.eval(root))?;
+        // What cannot be read as one expression is a template of several.
+        let said = if rewritten.reads.get() == Some(&false) { None } else { Some(value_of(context, &rewritten)) };
+        if let (Some(said), Some(true)) = (said, rewritten.reads.get()) {
+            let value = said?;
             let feeds = text.get(body.len()..).unwrap_or_default();
             return Ok(match value.as_str() {
                 Some(said) if !feeds.is_empty() => minijinja::Value::from(format!("{said}{feeds}")),
@@ -865,8 +1050,14 @@ fn evaluate(context: &Arc<Context>, text: &str) -> Result<minijinja::Value, mini
         }
     }
     let rewritten = context.rewritten.get(text, true, true);
-    let template = context.env.template_from_str(&rewritten)?;
-    let out = seeing(context, || values::native(|| template.render(root)))?;
+    let kept = rewritten.kept().and_then(|name| context.env.get_template(name).ok());
+    let run =
+        |template: &minijinja::Template<'_, '_>| seeing(context, || values::native(|| template.render(root.clone())));
+    let out = match kept.map(|template| run(&template)) {
+        Some(Ok(out)) => out,
+        // Where it fails is told by the text.
+        Some(Err(_)) | None => run(&context.env.template_from_str(&rewritten.text)?)?,
+    };
     if out.as_str().is_some_and(|out| out.len() > LONGEST) {
         return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "the rendered text is longer than 4 MiB"));
     }
@@ -976,7 +1167,7 @@ impl Object for Context {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values(self.scope.names.keys().map(|name| minijinja::Value::from(name.as_str())).collect())
+        Enumerator::Values(self.scope.names.keys().into_iter().map(minijinja::Value::from).collect())
     }
 }
 

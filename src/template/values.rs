@@ -129,6 +129,34 @@ fn number(value: &Jinja) -> Result<Value, Error> {
         .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("{value} is not a number that can be kept")))
 }
 
+/// The function that keeps a value: what an expression gives that is run as a template.
+pub(super) const KEEP: &str = "__keeps_the_value";
+
+thread_local! {
+    /// What [`KEEP`] was given, outermost rendering first.
+    static HELD: RefCell<Vec<Option<Jinja>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// [`KEEP`] itself.
+pub(super) fn keep(value: Jinja) -> Jinja {
+    HELD.with_borrow_mut(|all| {
+        if let Some(last) = all.last_mut() {
+            *last = Some(value);
+        }
+    });
+    Jinja::from("")
+}
+
+/// Runs a rendering and gives what it kept; `None` where it failed.
+pub(super) fn kept(render: impl FnOnce() -> Result<String, Error>) -> Option<Jinja> {
+    HELD.with_borrow_mut(|all| all.push(None));
+    PRINTED.with_borrow_mut(|all| all.push((0, None)));
+    let out = render();
+    PRINTED.with_borrow_mut(Vec::pop);
+    let kept = HELD.with_borrow_mut(Vec::pop).flatten();
+    out.is_ok().then_some(kept).flatten()
+}
+
 thread_local! {
     /// What the renderings of this thread printed, outermost first: how many values, and the last one with its text.
     static PRINTED: RefCell<Vec<(usize, Option<(Jinja, String)>)>> = const { RefCell::new(Vec::new()) };

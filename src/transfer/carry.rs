@@ -43,6 +43,8 @@ const MOST_CHUNK: u64 = 64 * MIB;
 const WINDOW: u64 = 2 * MIB;
 /// Connections at most.
 const MOST_STREAMS: usize = 8;
+/// The largest file, in bytes: 64 TiB are a million chunks, and what is known of them is memory here.
+const MOST: u64 = 64 << 40;
 /// The rate that connections are made for where nobody limits it, in bytes a second: some 3 Gbit/s.
 const RATE: u64 = 384 * MIB;
 /// A host that answers within this time is as near as can be: the window of one connection is no limit.
@@ -199,6 +201,13 @@ async fn look(order: &Order, source: &mut Post, target: &mut Post) -> Result<Sur
             .saw(format!("{} MiB free, {} MiB to come", free / MIB, (bytes - resumes.unwrap_or(0)) / MIB))
             .why("nothing was sent")
             .mend("make room there, or name another place"));
+    }
+    if bytes > MOST {
+        return Err(Failure::new(Kind::Refused, "the file is larger than what is moved")
+            .on(order.from.host())
+            .saw(format!("{bytes} bytes, of at most {MOST}"))
+            .why("no archive has as many: it is a sparse file, or the host lies")
+            .mend("look at it there: stat, du"));
     }
     let mut tools = Vec::new();
     for (end, answer) in [(&order.from, &from), (&order.to, &to)] {

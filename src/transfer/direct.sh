@@ -44,7 +44,7 @@ direct_read() {
     trap "exit 5" HUP INT TERM
     trap "" PIPE
     printf "%s\n" "$K" >"$x/known_hosts" || exit 4
-    which_file() { stat -c "%s %i %d %Y %Z" "$F"; }
+    which_file() { TZ=UTC0 stat -c "%s %i %d %y %z" "$F"; }
     exec 3<"$F" 4<&0 5>&1 || exit 5
     dd bs=1048576 skip=$((O / 1048576)) count=0 <&3 2>/dev/null
     [ $((O % 1048576)) = 0 ] || dd bs=1 skip=$((O % 1048576)) count=0 <&3 2>/dev/null

@@ -28,7 +28,8 @@ mac() {
   G=000102030405060708090a0b0c0d0e0f V=ffffffffffffffffffffffff t=gmac
   case $(printf '' | digest 2>/dev/null) in [Cc]2819[Bb]7[Aa]461473723485156496[Ee][Dd][Bb]8[Bb]9) say mac ;; esac
 }
-which_file() { stat -c '%s %i %d %Y %Z' "$F"; }
+# To the nanosecond, where the file system has it: a file may be written to twice in one second.
+which_file() { TZ=UTC0 stat -c '%s %i %d %y %z' "$F"; }
 # Where descriptor $2 of process $1 stands in its file.
 position() {
   a=

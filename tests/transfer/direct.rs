@@ -351,6 +351,98 @@ fn killed_it_leaves_no_key() {
     nothing_left(b);
 }
 
+/// kill -9 of ferry at any moment, now and then of the shell as well that holds the key's entry: the next run to that host leaves no
+/// trace of it, and no password was seen anywhere.
+#[test]
+fn killed_at_any_moment_the_next_run_removes_its_key() {
+    let opts = |password: &str| Opts { password: password.to_owned(), ..Opts::sudo(Sudo::Password) };
+    let typed = Typed::new([opts("one of a's"), opts("another, of b's")]);
+    let (a, b) = (&typed.pair.a, &typed.pair.b);
+    put(a, "/var/lib/x/source", &bytes(24 * MIB));
+    std::fs::write(typed.dir.path().join("small"), b"small").unwrap();
+    let before = keys(b).unwrap();
+    let secrets = ["one of a's".to_owned(), "another, of b's".to_owned(), "PRIVATE KEY-----".to_owned()];
+    let of = |word: &str| {
+        let has = |environ: &[u8]| environ.windows(word.len()).any(|window| window == word.as_bytes());
+        b.processes()
+            .into_iter()
+            .filter(|process| has(&process.environ))
+            .map(|process| process.pid)
+            .collect::<Vec<u32>>()
+    };
+    let (rounds, mut entries, mut held, mut orphans, mut samples) = (if long() { 60 } else { 2 }, 0, 0, 0, 0);
+    for round in 0..rounds {
+        let words = [
+            "transfer",
+            "a:/var/lib/x/source",
+            "b:/var/lib/x/arrived",
+            "--via",
+            "direct",
+            "--limit-rate",
+            "8M",
+            "--force",
+        ];
+        let mut slow = typed.command(&words);
+        let mut child = slow.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        // Mostly while the entry is there, which is the end of what comes before; else before that.
+        let early = chance(4) == 0;
+        if !early {
+            until("the entry", || entry(b));
+        }
+        let (began, moment) = (Instant::now(), Duration::from_millis(chance(if early { 2500 } else { 1500 })));
+        while began.elapsed() < moment {
+            for node in [a, b] {
+                assert_eq!(in_processes(node, &secrets), None, "round {round}");
+                samples += 1;
+            }
+        }
+        // Its holder goes first, so that nobody is there to hear that ferry is gone.
+        let with_holder = chance(2) == 0;
+        for pid in if with_holder { of("FERRY_HOLDS=") } else { Vec::new() } {
+            let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        entries += u32::from(entry(b).is_some());
+        let ended = Instant::now();
+        while !(of("FERRY_DIRECT=").is_empty() && of("FERRY_HOLDS=").is_empty()) {
+            let all = || {
+                b.processes()
+                    .into_iter()
+                    .map(|one| format!("{} {}\n", one.pid, String::from_utf8_lossy(&one.cmdline)))
+                    .collect::<String>()
+            };
+            let late = ended.elapsed() > Duration::from_secs(40);
+            assert!(
+                !late,
+                "round {round}, early: {early}, {moment:?}, its holder killed: {with_holder}: FERRY_DIRECT {:?}, FERRY_HOLDS {:?}, of\n{}",
+                of("FERRY_DIRECT="),
+                of("FERRY_HOLDS="),
+                all()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let left = entry(b).is_some();
+        held += u32::from(!left && !with_holder);
+        orphans += u32::from(left);
+        typed.ferry(&["transfer", "small", "b:/var/lib/x/small", "--force"]).must(0, &[]);
+        assert_eq!(keys(b).unwrap(), before, "round {round}, after {moment:?}, its holder killed: {with_holder}");
+    }
+    let folders = [a.written(), b.written(), vec![typed.dir.path().join("runs")]].concat();
+    assert_eq!(in_files(&folders, &secrets), None);
+    println!(
+        "{rounds} kills: {entries} with the entry there, {held} taken away by its holder or not come yet, {orphans} left and removed by the next \
+         run; {samples} samples of all processes"
+    );
+    assert!(rounds < 20 || orphans >= rounds / 10, "{orphans} entries were left: it shows little");
+    typed
+        .ferry(&["transfer", "a:/var/lib/x/source", "b:/var/lib/x/arrived", "--via", "direct", "--force"])
+        .must(0, &[]);
+    nothing_left(a);
+    nothing_left(b);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_the_file_of_keys_is_it_is_the_same_afterwards() {
     let extra = Opts {
