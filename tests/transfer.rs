@@ -995,8 +995,16 @@ fn as_it_is_typed() {
     let said = typed.ferry(&["transfer", "a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/", "-C"]);
     said.must(0, &["relay: from stream to stream", "would move", "mode 0600", "chunks of 4 MiB", "connections: 1"]);
     assert!(there(&typed.pair.b, "/var/lib/x/archive.tar.gz").is_none());
-    let said =
-        typed.ferry(&["transfer", "a:/var/lib/x/archive.tar.gz", "b:/var/lib/x/", "--mode", "0640", "--owner", "ops", "--sha256"]);
+    let said = typed.ferry(&[
+        "transfer",
+        "a:/var/lib/x/archive.tar.gz",
+        "b:/var/lib/x/",
+        "--mode",
+        "0640",
+        "--owner",
+        "ops",
+        "--sha256",
+    ]);
     said.must(0, &[&sha, "2 chunks equal at both ends"]);
     assert!(there(&typed.pair.b, "/var/lib/x/archive.tar.gz") == Some(content.clone()));
     let stat = typed.pair.b.exec_in("stat -c '%a %U' /var/lib/x/archive.tar.gz; ls -A /var/lib/x").stdout;

@@ -280,8 +280,15 @@ pub(super) async fn run(world: &World, args: &Map<String, Value>) -> Result<Done
         Via::Disk => {
             let spool = Spool::make(&world.run.dir)?;
             let between = End { place: Place::Here, path: spool.0.join("file").display().to_string() };
-            let first =
-                Order { to: between.clone(), force: false, resume: false, mode: 0o600, owner: None, sha256: true, ..order.clone() };
+            let first = Order {
+                to: between.clone(),
+                force: false,
+                resume: false,
+                mode: 0o600,
+                owner: None,
+                sha256: true,
+                ..order.clone()
+            };
             let brought = leg(world, &first, &survey(&first).await?, &format!("fetch {name}")).await?;
             let second = Order { from: between, sha256: true, ..order.clone() };
             let mut moved = leg(world, &second, &survey(&second).await?, &format!("deliver {name}")).await?;
