@@ -363,6 +363,10 @@ async fn forged_and_foreign_process_numbers() {
     node.jobs.manner.boot_id = boot.to_str().unwrap().to_owned();
     assert_eq!(node.jobs.state(&spec.id).await.unwrap(), State::Done { rc: 0 });
     node.jobs.manner.boot_id = manner().boot_id;
+    // Its result is there before its supervisor is gone, which holds the lock until then.
+    while Path::new(&format!("/proc/{}", fields[1])).exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 
     // A forged file: a process that lives, with its true start time, that holds no lock.
     std::fs::remove_file(node.job_file(&spec.id, "rc")).unwrap();

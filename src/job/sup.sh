@@ -46,7 +46,13 @@ s_main() {
         while :; do
             mkdir -p "${s_kind%/*}"
             exec 8>>"$s_kind"
-            if ! flock -x -n 8; then s_leave "busy $(head -c 200 "$s_kind")"; fi
+            # One whose result is there may be on its way out still.
+            s_wait=0
+            until flock -x -n 8; do
+                if [ "$s_wait" -ge 2 ]; then s_leave "busy $(head -c 200 "$s_kind")"; fi
+                s_wait=$((s_wait + 1))
+                sleep 1 8>&- 9>&-
+            done
             # The one before us removes the file when it ends: a lock on a file without a name is none.
             s_one=$(ls -di "$s_kind")
             s_two=$(ls -Ldi "/proc/$$/fd/8")
