@@ -22,6 +22,7 @@ ci:
 long:
     tests/run --long
     tests/fuzz
+    tests/coverage
 
 # ansible-core's own integration targets against ferry. Its result belongs in docs/measured.md.
 conformance:
