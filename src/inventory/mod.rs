@@ -238,27 +238,34 @@ impl Inventory {
                 reader.warnings.push(format!("{} is the name of a group and of a host", host.name));
             }
         }
+        let read = Self::bare(reader, implicit_vars);
+        let implicit = IMPLICIT.iter().filter_map(|name| name.parse().ok()).collect();
+        let mut inventory = Self { implicit, folders, reading, ..read };
+        inventory.reconcile();
+        Ok(inventory)
+    }
+
+    /// What was read, before anything was made of it.
+    fn bare(reader: Reader<'_>, implicit_vars: [[VarSet; 3]; 3]) -> Self {
         let Reader { groups, group_at, hosts, host_at, texts, warnings, sources, .. } = reader;
-        let mut inventory = Self {
+        Self {
             groups,
             group_at,
             hosts,
             host_at,
             merged: Vec::new(),
             depths: Vec::new(),
-            implicit: IMPLICIT.iter().filter_map(|name| name.parse().ok()).collect(),
+            implicit: Vec::new(),
             implicit_vars,
             sources,
-            folders,
-            reading,
+            folders: Vec::new(),
+            reading: Reading::default(),
             texts,
             warnings,
             groups_value: Value::Null,
             nothing: Map::new(),
             templater: Templater::new(),
-        };
-        inventory.reconcile();
-        Ok(inventory)
+        }
     }
 
     /// What `reader` has read so far, as an inventory of its own.
@@ -275,25 +282,8 @@ impl Inventory {
         if with_folders {
             read_folders(&mut copy, &mut implicit_vars, &folders_of(&reader.named))?;
         }
-        let Reader { groups, group_at, hosts, host_at, .. } = copy;
-        let mut inventory = Self {
-            groups,
-            group_at,
-            hosts,
-            host_at,
-            merged: Vec::new(),
-            depths: Vec::new(),
-            implicit: Vec::new(),
-            implicit_vars,
-            sources: reader.sources.clone(),
-            folders: Vec::new(),
-            reading: Reading::default(),
-            texts: HashMap::new(),
-            warnings: Vec::new(),
-            groups_value: Value::Null,
-            nothing: Map::new(),
-            templater: Templater::new(),
-        };
+        copy.sources.clone_from(&reader.sources);
+        let mut inventory = Self::bare(copy, implicit_vars);
         inventory.reconcile();
         Ok(inventory)
     }

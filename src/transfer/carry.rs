@@ -407,9 +407,8 @@ async fn how_many(order: &Order, bytes: u64, source: &mut Post, target: &mut Pos
     let decides = if order.to.is_here() { &mut *source } else { target };
     let Some(time) = round_trip(decides).await else { return (1, "the round trip is not known".to_owned()) };
     let rate = order.limit_rate.unwrap_or(RATE).min(RATE);
-    let source_near = order.from.is_here()
-        || order.to.is_here()
-        || round_trip(source).await.is_some_and(|time| time < NEAR);
+    let source_near =
+        order.from.is_here() || order.to.is_here() || round_trip(source).await.is_some_and(|time| time < NEAR);
     if time < NEAR && source_near {
         let few = if rate < RATE || bytes < LARGE { 1 } else { 2.min(most) };
         let two = if few == 2 { ", and one sshd encrypts on one core only" } else { "" };
