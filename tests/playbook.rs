@@ -446,11 +446,11 @@ fn keys_of_ansible_cfg_are_done_or_told() {
             ("data/cfg/roles/r/tasks/main.yml", "- debug: {msg: from-a-role-of-the-cfg}\n  tags: [one]\n"),
             (
                 "data/cfg/ansible.cfg",
-                "[defaults]\nroles_path = roles\ngathering = explicit\nlog_path = run.log\nerror_on_undefined_vars = no\nstrategy = mitogen_linear\ntask_timeout = 1\ndisplay_skipped_hosts = no\nremote_tmp = /x\nforce_handlers = yes\nhash_behaviour = merge\n[tags]\nskip = never_this\n[diff]\nalways = yes\n",
+                "[defaults]\nroles_path = roles\ngathering = explicit\nlog_path = run.log\nerror_on_undefined_vars = no\nstrategy = mitogen_linear\ntask_timeout = 4\ndisplay_skipped_hosts = no\nremote_tmp = /x\nforce_handlers = yes\nhash_behaviour = merge\n[tags]\nskip = never_this\n[diff]\nalways = yes\n",
             ),
             (
                 "p.yml",
-                "- hosts: localhost\n  vars: {a: {x: 1}}\n  roles: [r]\n  tasks:\n  - debug: {msg: skipped-by-tag}\n    tags: [never_this]\n  - debug: {msg: skipped-by-when}\n    when: false\n  - copy: {content: \"new\\n\", dest: data/made}\n  - debug: {msg: \"joined {{ a.x }}{{ a.y }}\"}\n    vars: {a: {y: 2}}\n  - command: sleep 5\n    ignore_errors: true\n  - command: 'true'\n    notify: h\n  - fail: {msg: at-last}\n  handlers:\n  - name: h\n    debug: {msg: handler-although-failed}\n",
+                "- hosts: localhost\n  vars: {a: {x: 1}}\n  roles: [r]\n  tasks:\n  - debug: {msg: skipped-by-tag}\n    tags: [never_this]\n  - debug: {msg: skipped-by-when}\n    when: false\n  - copy: {content: \"new\\n\", dest: data/made}\n  - debug: {msg: \"joined {{ a.x }}{{ a.y }}\"}\n    vars: {a: {y: 2}}\n  - command: sleep 9\n    ignore_errors: true\n  - command: 'true'\n    notify: h\n  - fail: {msg: at-last}\n  handlers:\n  - name: h\n    debug: {msg: handler-although-failed}\n",
             ),
         ],
     );
@@ -464,7 +464,7 @@ fn keys_of_ansible_cfg_are_done_or_told() {
     let ran = run("--diff");
     let all = format!("{}{}", ran.out, ran.err);
     assert_eq!(ran.code, 2, "{all}");
-    for wanted in ["from-a-role-of-the-cfg", "joined 12", "+new", "Timed out after 1 second", "handler-although-failed"]
+    for wanted in ["from-a-role-of-the-cfg", "joined 12", "+new", "Timed out after 4 second", "handler-although-failed"]
     {
         assert!(ran.out.contains(wanted), "{wanted}: {all}");
     }
