@@ -26,7 +26,8 @@ use super::apart::apart;
 use super::direct::{self, Direct, Fare};
 use super::ends::{Answer, End, Place, Post, is_full};
 use super::gmac::{Key, NoTag, Running};
-use super::prove::{Ask, Digest, Landed, Proof, Side, Whose, prover};
+use super::prove::{Ask, Digest, Landed, Proof, Side, Whose, digest_here, path_here, prover};
+use super::slab::Pool;
 use super::streams::{CHANGED, Feed, Sink, changed};
 use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
@@ -852,21 +853,13 @@ async fn named_by(from: &End, bytes: u64, source: &mut Post) -> Result<Sha256, F
         let answer = source.ask(&[], "source_digest", Duration::from_secs(600 + bytes / SLOWEST)).await?;
         return answer.get("digest").and_then(|digest| digest.parse().ok()).ok_or_else(|| failed(&answer.shown()));
     }
-    let path = super::prove::path_here(from, Side::Source);
-    let made = tokio::task::spawn_blocking(move || hashed(&path)).await;
-    made.map_err(|error| Failure::new(Kind::Bug, error.to_string()))?.map_err(|error| failed(&error.to_string()))
-}
-
-fn hashed(path: &std::path::Path) -> std::io::Result<Sha256> {
-    use std::io::Read as _;
-    let (mut file, mut hasher, mut piece) = (std::fs::File::open(path)?, Hasher::new(), vec![0; 256 << 10]);
-    loop {
-        match file.read(&mut piece) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(count) => hasher.update(piece.get(..count).unwrap_or_default()),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+    let path = path_here(from, Side::Source);
+    let made =
+        tokio::task::spawn_blocking(move || digest_here(&path, Side::Source, 0, bytes, None, &Pool::new(super::PIECE)));
+    match made.await.map_err(|error| Failure::new(Kind::Bug, error.to_string()))? {
+        Ok(Digest::Sha256(digest)) => Ok(digest),
+        Ok(Digest::Gmac(_)) => Err(bug()),
+        Err(error) => Err(failed(&error.to_string())),
     }
 }
 

@@ -183,7 +183,7 @@ async fn here(
 }
 
 /// Reads and hashes a part of a file; of a target from its disk, where the file system lets go of what it keeps in memory.
-fn digest_here(
+pub(super) fn digest_here(
     path: &std::path::Path,
     side: Side,
     at: u64,
