@@ -5,6 +5,8 @@ use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ferry::digest::{Hasher, Sha256};
@@ -1048,6 +1050,45 @@ async fn a_killed_holder_frees_the_watch_at_once() {
         kill("KILL", &pids[0].to_string());
         take_soon(&node, "bert", Duration::from_secs(5)).await.release().await;
         lost(&first).await;
+    }
+}
+
+/// Another ferry that has ended removes the empty folders that both use, between any two steps of ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_another_removes_is_made_again() {
+    for shell in SHELLS {
+        let node = Node::with_shell(shell);
+        let folder = node.path("ferry");
+        let ended = Arc::new(AtomicBool::new(false));
+        let removed = std::thread::spawn({
+            let ended = ended.clone();
+            let folder = folder.clone();
+            move || {
+                let mut removed = 0;
+                while !ended.load(Ordering::Relaxed) {
+                    for name in ["jobs", "locks", ""] {
+                        removed += u32::from(std::fs::remove_dir(folder.join(name)).is_ok());
+                    }
+                    std::thread::sleep(Duration::from_millis(4));
+                }
+                removed
+            }
+        });
+        for _ in 0..15 {
+            take_soon(&node, "anna", Duration::from_secs(15)).await.release().await;
+        }
+        for _ in 0..3 {
+            let spec = node.spec("echo done");
+            node.jobs.start(&spec).await.unwrap();
+            let (state, said) = node.whole(&spec.id).await;
+            assert_eq!(state, State::Done { rc: 0 }, "{shell}");
+            assert_eq!(said, b"done\n");
+            let mut sum = Hasher::default();
+            sum.update(&said);
+            node.jobs.clean(&spec.id, sum.finish()).await.unwrap();
+        }
+        ended.store(true, Ordering::Relaxed);
+        assert!(removed.join().unwrap() > 0, "{shell}: nothing was removed");
     }
 }
 
