@@ -3,7 +3,7 @@
 //! What lives here: the lines that scripts around `ansible-playbook` and `ansible` look for, and their order. Warnings and errors go to
 //! standard error. What does not: the form of ferry's own windows (`render`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ pub fn spawn(
             hides,
             statistics: String::new(),
             title: None,
+            under: None,
+            words: HashMap::new(),
         };
         if verbosity > 1 {
             for (file, plays) in &playbooks {
@@ -84,6 +86,10 @@ struct Shown {
     statistics: String,
     /// The title of a task of which nothing was shown yet.
     title: Option<String>,
+    /// The task whose title was shown last.
+    under: Option<(usize, String)>,
+    /// The titles of this play's tasks that hosts may come back to: where each goes on by itself, they are in different ones.
+    words: HashMap<(usize, String), String>,
 }
 
 /// A title and the stars behind it.
@@ -206,14 +212,22 @@ impl Shown {
         match event {
             Event::PlayStarted { play, .. } if self.form == Form::Playbook => {
                 self.title = None;
+                self.under = None;
+                self.words.clear();
                 let title = if play.is_empty() { "PLAY".to_owned() } else { format!("PLAY [{play}]") };
                 self.put(&banner(&title));
             }
             Event::NoHosts { .. } if self.form == Form::Playbook => self.put("skipping: no hosts matched\n"),
             Event::NoHostsLeft if self.form == Form::Playbook => self.put(&banner("NO MORE HOSTS LEFT")),
-            Event::TaskStarted { task, handler, .. } if self.form == Form::Playbook => {
+            Event::TaskStarted { task, handler, number, .. } if self.form == Form::Playbook => {
                 let word = if *handler { "RUNNING HANDLER" } else { "TASK" };
                 let title = banner(&format!("{word} [{task}]"));
+                let key = (*number, task.clone());
+                if *number > 0 && !handler && self.under.as_ref() == Some(&key) && self.words.contains_key(&key) {
+                    return;
+                }
+                self.words.insert(key.clone(), title.clone());
+                self.under = Some(key);
                 if self.hides == (false, false) {
                     self.put(&title);
                 } else {
@@ -221,11 +235,13 @@ impl Shown {
                     self.title = Some(title);
                 }
             }
-            Event::ItemEnded { host, item, outcome, result, .. } if self.form == Form::Playbook => {
+            Event::ItemEnded { task, host, item, outcome, result, .. } if self.form == Form::Playbook => {
+                self.back_to(None, task, *outcome);
                 let Value::Object(result) = result else { return };
                 self.line(host, Some(item), *outcome, result);
             }
-            Event::TaskEnded { host, outcome, ignored, result, message, .. } => {
+            Event::TaskEnded { task, number, host, outcome, ignored, result, message, .. } => {
+                self.back_to(Some(*number), task, *outcome);
                 let nothing = Map::new();
                 let result = result.as_object().unwrap_or(&nothing);
                 match self.form {
@@ -319,6 +335,22 @@ impl Shown {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The title once more, where the last one was of another task that another host is in.
+    fn back_to(&mut self, number: Option<usize>, task: &str, outcome: Outcome) {
+        let Some(under) = &self.under else { return };
+        if self.form != Form::Playbook || self.hidden(outcome) || under.1 == task {
+            return;
+        }
+        let key = self.words.keys().find(|key| key.1 == task && number.is_none_or(|number| key.0 == number)).cloned();
+        if let Some(key) = key
+            && let Some(title) = self.words.get(&key).cloned()
+        {
+            self.title = None;
+            self.put(&title);
+            self.under = Some(key);
         }
     }
 

@@ -468,9 +468,8 @@ impl Runner<'_> {
         }
         if failed.is_some() {
             result.insert("failed".to_owned(), json!(true));
-        } else if skipped {
-            result.insert("skipped".to_owned(), json!(true));
         }
+        result.insert("skipped".to_owned(), json!(skipped && failed.is_none()));
         let outcome = match (&failed, skipped, changed) {
             (Some(_), _, _) if unreachable => Outcome::Unreachable,
             (Some(failure), _, _) if failure.kind == Kind::Unknown => Outcome::Unknown,
@@ -551,7 +550,7 @@ impl Runner<'_> {
         }
         if matches!(task.module, "debug") || cx.task.module == "assert" && ending.outcome == Outcome::Ok {
             let always = task.module == "debug" || !ending.result.contains_key("quiet");
-            if always && ending.outcome != Outcome::Skipped {
+            if always && !no_log && ending.outcome != Outcome::Skipped {
                 if ending.shown.is_empty() {
                     ending.shown = ending.result.clone();
                 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
+use super::chance::Chance;
 use super::filters::{flat, is_list, items, subelements};
 use super::python::{percent, text, type_name, wrong};
 
@@ -322,22 +323,9 @@ fn password(term: &str, around: &dyn Around, options: &Options<'_>) -> Result<St
     };
     let nowhere = file == Path::new("/dev/null");
     let fresh = || -> String {
-        let seed = option("seed");
-        (0..length.min(4096))
-            .filter_map(|at| {
-                let word = match &seed {
-                    Some(seed) => {
-                        use sha2::Digest as _;
-                        sha2::Sha256::digest(format!("{seed}/{at}"))
-                            .iter()
-                            .take(4)
-                            .fold(0usize, |sum, byte| sum << 8 | usize::from(*byte))
-                    }
-                    None => rand::random::<u32>() as usize,
-                };
-                letters.get(word % letters.len().max(1)).copied()
-            })
-            .collect()
+        let mut chance = option("seed").map_or(Chance::System, |seed| Chance::of_text(&seed));
+        let count = letters.len() as u64;
+        (0..length.min(4096)).filter_map(|_| letters.get(chance.below(count) as usize).copied()).collect()
     };
     let known = if nowhere { None } else { std::fs::read_to_string(&file).ok() };
     let (plain, mut salt) = match &known {
@@ -376,6 +364,19 @@ fn password(term: &str, around: &dyn Around, options: &Options<'_>) -> Result<St
         }
         None => Ok(plain),
     }
+}
+
+/// The pair of an element and an item of its list, the element without that list.
+fn without(pair: &Value, keys: &[&str]) -> Result<Value, Error> {
+    let (mut element, item) =
+        (super::values::to_json(&pair.get_item_by_index(0)?)?, pair.get_item_by_index(1)?);
+    if let Some((last, before)) = keys.split_last() {
+        let inner = before.iter().try_fold(&mut element, |at, key| at.get_mut(key));
+        if let Some(serde_json::Value::Object(map)) = inner {
+            map.shift_remove(*last);
+        }
+    }
+    Ok(Value::from(vec![super::values::from_json(&element), item]))
 }
 
 fn glob(pattern: &str) -> Vec<PathBuf> {
@@ -776,7 +777,10 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
                 _ => items(list)?,
             };
             let kept: Vec<Value> = kept.into_iter().filter(|one| !passed_over(one)).collect();
-            subelements(&Value::from(kept), path, skip)?
+            let pairs = subelements(&Value::from(kept), path, skip)?;
+            // An element comes without the list that was taken out of it; the filter leaves it whole.
+            let keys: Vec<&str> = path.as_str().unwrap_or_default().split('.').collect();
+            pairs.iter().map(|pair| without(pair, &keys)).collect::<Result<_, _>>()?
         }
         "random_choice" => {
             if terms.is_empty() {

@@ -7,6 +7,7 @@
 //! What came from a host is data: it is put into a [`Scope`] with [`Scope::data`] and is never read
 //! as a template, and what a rendering gives is not rendered a second time.
 
+mod chance;
 mod checks;
 mod config;
 mod dates;
@@ -665,7 +666,6 @@ fn render_file(
         .comment_delimiters(marks.comment.0.clone(), marks.comment.1.clone())
         .trim_blocks(style.trim_blocks)
         .lstrip_blocks(style.lstrip_blocks)
-        .keep_trailing_newline(true)
         .build()?;
     env.set_syntax(syntax);
     env.set_fuel(Some(FUEL * 10));
@@ -691,9 +691,15 @@ fn render_file(
             None => Ok(None),
         }
     });
-    let body = rewrite::template(&body.replace("\r\n", "\n"), &marks, ways);
+    let body = body.replace("\r\n", "\n");
+    let ends = |text: &str| text.len() - text.trim_end_matches('\n').len();
+    let wanted = ends(&body);
+    let body = rewrite::template(&body, &marks, ways);
     let root = minijinja::Value::from_dyn_object(context.clone());
-    let out = seeing(context, || env.template_from_str(&body).and_then(|template| template.render(root)))?;
+    let mut out = seeing(context, || env.template_from_str(&body).and_then(|template| template.render(root)))?;
+    // Jinja takes the last line feed away. What is made ends with as many as the file does, or with those of a value that stands last.
+    let lacks = wanted.saturating_sub(ends(&out));
+    out.extend(std::iter::repeat_n('\n', lacks));
     Ok(if style.newline == "\n" { out } else { out.replace('\n', &style.newline) })
 }
 
@@ -857,14 +863,8 @@ impl Templater {
                     let value = self.render_value(value, place, scope)?;
                     // What is omitted inside of a mapping was never there.
                     if !is_omit(&value) {
-                        let key = match is_template(key) {
-                            true => match self.render(key, place, scope)? {
-                                Value::String(key) => key,
-                                other => other.to_string(),
-                            },
-                            false => key.clone(),
-                        };
-                        out.insert(key, value);
+                        // A key is no template, as in Ansible.
+                        out.insert(key.clone(), value);
                     }
                 }
                 Value::Object(out)
