@@ -80,7 +80,13 @@ fn template_files_are_read_as_ansible_reads_them() {
     let templater = Templater::new();
     let cases = [
         ("a\n{% if n == 5 %}\nb\n{% endif %}\nc\n", "a\nb\nc\n"),
-        ("#jinja2: trim_blocks: False\n{% if true %}\nb\n{% endif %}\n", "\nb\n\n"),
+        ("#jinja2: trim_blocks: False\n{% if true %}\nb\n{% endif %}\n", "\nb\n"),
+        // As many line feeds at the end as the file has, or as the value that stands last.
+        ("{{ 'a\\n' }}\n", "a\n"),
+        ("{{ 'a\\n\\n' }}\n", "a\n\n"),
+        ("{{ {'a': [1]} | to_nice_yaml }}\n", "a:\n- 1\n"),
+        ("x\n\n\n", "x\n\n\n"),
+        ("{% for i in [1, 2, 3] %}{% if i == 2 %}{% continue %}{% endif %}{{ i }}{% endfor %}\n", "13\n"),
         ("#jinja2:lstrip_blocks:True\n  {% if true %}\nb\n  {% endif %}\n", "b\n"),
         ("#jinja2:variable_start_string:'[%', variable_end_string:'%]'\n[% n %] {{ n }}\n", "5 {{ n }}\n"),
         ("{% include 'part.j2' %}x\n", "part 5x\n"),

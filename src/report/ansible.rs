@@ -112,15 +112,19 @@ fn on_one_line(counts: &Map<String, Value>) -> String {
 /// JSON as Python writes it, keys sorted, `changed` first; with `indent` one value a line.
 pub fn dump(result: &Map<String, Value>, indent: bool) -> String {
     let mut map = Map::new();
-    if let Some(changed) = result.get("changed") {
-        map.insert("changed".to_owned(), changed.clone());
+    // What is hidden is told first.
+    for name in ["censored", "changed"] {
+        if let Some(value) = result.get(name) {
+            map.insert(name.to_owned(), value.clone());
+        }
     }
     let mut names: Vec<&String> = result
         .keys()
         // How it came out stands before the result.
         .filter(|name| {
             !name.starts_with("_ansible_")
-                && !["changed", "failed", "skipped", "exception", "warnings", "deprecations"].contains(&name.as_str())
+                && !["censored", "changed", "failed", "skipped", "exception", "warnings", "deprecations"]
+                    .contains(&name.as_str())
         })
         .collect();
     names.sort();
@@ -549,14 +553,16 @@ pub fn difference(diff: &Value) -> String {
     let one: Vec<&str> = before.lines().collect();
     let two: Vec<&str> = after.lines().collect();
     let mut out = format!("--- {}\n+++ {}\n", header("before_header", "before"), header("after_header", "after"));
-    for hunk in hunks(&one, &two) {
+    let around = ansible_cfg::in_force("diff.context").and_then(|text| text.trim().parse().ok()).unwrap_or(3);
+    for hunk in hunks(&one, &two, around) {
         out.push_str(&hunk);
     }
     out
 }
 
-/// Hunks with three lines around each change.
-fn hunks(one: &[&str], two: &[&str]) -> Vec<String> {
+/// Hunks with `around` lines before and behind each change.
+fn hunks(one: &[&str], two: &[&str], around: usize) -> Vec<String> {
+    let around = around.min(1 << 20);
     // What is the same at both ends needs no table.
     let head = one.iter().zip(two).take_while(|(a, b)| a == b).count();
     let tail = one.iter().skip(head).rev().zip(two.iter().skip(head).rev()).take_while(|(a, b)| a == b).count();
@@ -610,16 +616,16 @@ fn hunks(one: &[&str], two: &[&str]) -> Vec<String> {
             line_two += 1;
             continue;
         }
-        let begin = at.saturating_sub(3);
+        let begin = at.saturating_sub(around);
         let back = at - begin;
         let (first_one, first_two) = (line_one - back, line_two - back);
-        // A hunk ends where seven lines are the same.
+        // A hunk ends where more lines are the same than stand around two changes.
         let (mut end, mut same) = (at, 0_usize);
-        while end < all.len() && same <= 6 {
+        while end < all.len() && same <= 2 * around {
             same = if all.get(end).is_some_and(|(sign, _)| *sign == ' ') { same + 1 } else { 0 };
             end += 1;
         }
-        let end = end - same.saturating_sub(3);
+        let end = end - same.saturating_sub(around);
         let part = all.get(begin..end).unwrap_or_default();
         let count = |sign: char| part.iter().filter(|(seen, _)| *seen == ' ' || *seen == sign).count();
         let range = |first: usize, count: usize| match count {

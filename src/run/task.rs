@@ -529,7 +529,9 @@ impl Runner<'_> {
             }
         }
         let no_log = self.hides(cx, scope) || ending.result.get("_ansible_no_log") == Some(&json!(true));
-        if no_log && ending.outcome != Outcome::Skipped {
+        if no_log && ending.outcome == Outcome::Skipped {
+            ending.shown = censored(&ending.result);
+        } else if no_log {
             ending.shown = censored(&ending.result);
             ending.message.clear();
             if let Some(failure) = &mut ending.failure {

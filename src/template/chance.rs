@@ -108,7 +108,13 @@ impl Chance {
             (Some(text), _) => return Ok(Self::of_text(text)),
             (None, Some(number)) => words(&number.unsigned_abs().to_be_bytes()),
             _ if seed.kind() == minijinja::value::ValueKind::Bool => vec![u32::from(seed.is_true())],
-            _ => return Err(wrong(format!("a seed is a text or a whole number, not {} ({})", type_name(seed), text(seed)?))),
+            _ => {
+                return Err(wrong(format!(
+                    "a seed is a text or a whole number, not {} ({})",
+                    type_name(seed),
+                    text(seed)?
+                )));
+            }
         };
         Ok(Self::Seeded(Box::new(Twister::new(&key))))
     }

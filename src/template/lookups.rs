@@ -302,7 +302,16 @@ fn password(term: &str, around: &dyn Around, options: &Options<'_>) -> Result<St
     let length = option("length")
         .map_or(Ok(20), |length| length.parse::<usize>().map_err(|_| wrong("password: length is a number")))?;
     let mut letters = String::new();
-    for set in option("chars").unwrap_or_else(|| "ascii_letters,digits,.,:-_".to_owned()).split(',') {
+    let chars = option("chars");
+    let sets: Vec<&str> = match &chars {
+        None => vec!["ascii_letters", "digits", ".,:-_"],
+        // Two commas are one letter, and come first.
+        Some(text) => {
+            let comma = text.contains(",,").then_some("");
+            comma.into_iter().chain(text.split(',').filter(|set| !set.is_empty())).collect()
+        }
+    };
+    for set in sets {
         letters.push_str(match set {
             "ascii_letters" => "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ",
             "ascii_lowercase" => "abcdefghijklmnopqrstuvwxyz",
@@ -368,8 +377,7 @@ fn password(term: &str, around: &dyn Around, options: &Options<'_>) -> Result<St
 
 /// The pair of an element and an item of its list, the element without that list.
 fn without(pair: &Value, keys: &[&str]) -> Result<Value, Error> {
-    let (mut element, item) =
-        (super::values::to_json(&pair.get_item_by_index(0)?)?, pair.get_item_by_index(1)?);
+    let (mut element, item) = (super::values::to_json(&pair.get_item_by_index(0)?)?, pair.get_item_by_index(1)?);
     if let Some((last, before)) = keys.split_last() {
         let inner = before.iter().try_fold(&mut element, |at, key| at.get_mut(key));
         if let Some(serde_json::Value::Object(map)) = inner {

@@ -666,16 +666,21 @@ fn titled(text: &str) -> String {
     let mut begins = true;
     let mut out = String::new();
     for c in text.chars() {
-        if begins { out.extend(c.to_uppercase()) } else { out.extend(c.to_lowercase()) }
+        if begins {
+            out.extend(c.to_uppercase())
+        } else {
+            out.extend(c.to_lowercase())
+        }
         begins = c.is_whitespace() || "-({[<".contains(c);
     }
     out
 }
 
 /// A text's bytes in one of the encodings that scripts of other systems want.
-fn encoded(text: &str, name: &str) -> Result<Vec<u8>, Error> {
+pub(super) fn encoded(text: &str, name: &str) -> Result<Vec<u8>, Error> {
     let cannot = |c: char| wrong(format!("the encoding {name} has no {c:?}"));
-    let wide = |big: bool| text.encode_utf16().flat_map(move |unit| if big { unit.to_be_bytes() } else { unit.to_le_bytes() });
+    let wide =
+        |big: bool| text.encode_utf16().flat_map(move |unit| if big { unit.to_be_bytes() } else { unit.to_le_bytes() });
     Ok(match name.to_lowercase().replace(['-', '_'], "").as_str() {
         "utf8" => text.as_bytes().to_vec(),
         "utf16le" => wide(false).collect(),
@@ -688,7 +693,11 @@ fn encoded(text: &str, name: &str) -> Result<Vec<u8>, Error> {
         "latin1" | "iso88591" => {
             text.chars().map(|c| u8::try_from(u32::from(c)).map_err(|_| cannot(c))).collect::<Result<_, _>>()?
         }
-        _ => return Err(wrong(format!("the encoding {name} is not built in ferry: utf-8, utf-16, ascii and latin-1 are"))),
+        _ => {
+            return Err(wrong(format!(
+                "the encoding {name} is not built in ferry: utf-8, utf-16, ascii and latin-1 are"
+            )));
+        }
     })
 }
 
@@ -973,7 +982,7 @@ pub(super) fn add(env: &mut Environment<'static>) {
             .then(|| Value::from_pairs(args.named.iter().map(|(key, value)| (key.clone(), value.clone()))));
         Ok(Value::from(python::percent(&text(v)?, &args.rest, named.as_ref())?))
     });
-    for name in ["escape", "e"] {
+    for name in ["escape", "e", "forceescape"] {
         def(env, name, &[], |_, v, _| Ok(Value::from(html(&text(v)?))));
     }
     def(env, "safe", &[], |_, v, _| Ok(v.clone()));
