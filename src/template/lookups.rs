@@ -305,9 +305,10 @@ fn password(term: &str, around: &dyn Around, options: &Options<'_>) -> Result<St
     let chars = option("chars");
     let sets: Vec<&str> = match &chars {
         None => vec!["ascii_letters", "digits", ".,:-_"],
-        // Two commas are one letter, and come first.
+        // Two commas in a term are one letter, and come first.
         Some(text) => {
-            let comma = text.contains(",,").then_some("");
+            let in_term = named.iter().any(|(name, _)| name == "chars");
+            let comma = (in_term && text.contains(",,")).then_some("");
             comma.into_iter().chain(text.split(',').filter(|set| !set.is_empty())).collect()
         }
     };

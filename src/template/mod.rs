@@ -720,7 +720,8 @@ fn render_file(
     let root = minijinja::Value::from_dyn_object(context.clone());
     let mut out = seeing(context, || env.template_from_str(&body).and_then(|template| template.render(root)))?;
     // Jinja takes the last line feed away. What is made ends with as many as the file does, or with those of a value that stands last.
-    let lacks = wanted.saturating_sub(ends(&out));
+    // Nothing stays nothing.
+    let lacks = if out.is_empty() { 0 } else { wanted.saturating_sub(ends(&out)) };
     out.extend(std::iter::repeat_n('\n', lacks));
     Ok(if style.newline == "\n" { out } else { out.replace('\n', &style.newline) })
 }

@@ -94,9 +94,6 @@ pub(super) fn to_json(value: &Jinja) -> Result<Value, Error> {
         }
         ValueKind::Invalid => return Err(broken(value)),
         _ if value.downcast_object_ref::<Omit>().is_some() => Value::String(OMITTED.to_owned()),
-        _ if value.downcast_object_ref::<super::dates::Date>().is_some() => Value::String(
-            value.downcast_object_ref::<super::dates::Date>().map(|date| date.0.to_string()).unwrap_or_default(),
-        ),
         _ if value.downcast_object_ref::<super::dates::Span>().is_some() => {
             return Err(Error::new(
                 ErrorKind::InvalidOperation,
