@@ -152,6 +152,20 @@ fn mark(script: &str) -> String {
     }
 }
 
+/// What is said, with the script's own word in it.
+fn marked(said: &[u8], mark: &str) -> Vec<u8> {
+    const PLACE: &[u8] = b"{mark}";
+    let (mut all, mut rest) = (Vec::with_capacity(said.len()), said);
+    while let Some(at) = rest.windows(PLACE.len()).position(|window| window == PLACE) {
+        let (before, behind) = rest.split_at(at);
+        all.extend_from_slice(before);
+        all.extend_from_slice(mark.as_bytes());
+        rest = behind.get(PLACE.len()..).unwrap_or_default();
+    }
+    all.extend_from_slice(rest);
+    all
+}
+
 impl FakeChild {
     /// The reply to this text, if there is one.
     fn reply(&mut self, text: &str) -> Option<Exit> {
@@ -164,10 +178,7 @@ impl FakeChild {
         let (at, reply) = same.clone().find(|(at, _)| !given.contains(at)).or_else(|| same.last())?;
         given.push(at);
         for (said, wrap) in [(&reply.out, Piece::Out as fn(Bytes) -> Piece), (&reply.err, Piece::Err)] {
-            let mut said = said.clone();
-            while let Some(at) = said.windows(6).position(|window| window == b"{mark}") {
-                said.splice(at..at + 6, self.mark.bytes());
-            }
+            let said = marked(said, &self.mark);
             if !said.is_empty() {
                 self.pieces.push_back(wrap(Bytes::from(said)));
             }
