@@ -174,8 +174,8 @@ impl FakeChild {
         let mut given = held(&inner.given);
         let all = inner.replies.iter().enumerate();
         let when = &all.clone().find(|(_, reply)| text.contains(&reply.when))?.1.when;
-        let same = all.filter(|(_, reply)| reply.when == *when);
-        let (at, reply) = same.clone().find(|(at, _)| !given.contains(at)).or_else(|| same.last())?;
+        let mut same = all.filter(|(_, reply)| reply.when == *when);
+        let (at, reply) = same.clone().find(|(at, _)| !given.contains(at)).or_else(|| same.next_back())?;
         given.push(at);
         for (said, wrap) in [(&reply.out, Piece::Out as fn(Bytes) -> Piece), (&reply.err, Piece::Err)] {
             let said = marked(said, &self.mark);
