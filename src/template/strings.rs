@@ -705,7 +705,7 @@ pub(super) fn encoded(text: &str, name: &str) -> Result<Vec<u8>, Error> {
 fn decoded(bytes: &[u8], name: &str) -> Result<String, Error> {
     let no = || wrong(format!("the bytes are not text in the encoding {name}"));
     let wide = |bytes: &[u8], big: bool| -> Result<String, Error> {
-        if bytes.len() % 2 != 0 {
+        if !bytes.len().is_multiple_of(2) {
             return Err(no());
         }
         let unit = |pair: &[u8]| match pair {
