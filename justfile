@@ -21,6 +21,7 @@ ci:
 # The hundreds of kills and cuts, by hand. Its result belongs in docs/measured.md.
 long:
     tests/run --long
+    FERRY_LONG=1 FERRY_FUZZ_SECONDS=3600 cargo test --locked --profile fuzz --test fuzz -- --nocapture
     tests/fuzz
     tests/coverage
 
