@@ -818,14 +818,15 @@ fn on_channels() -> Vec<Case> {
             }
             w.end(0)
         }),
-        case("ten million lines", Run, &["exit code 0", "cut true"], |w| {
+        case("ten million lines", Drive::Long, &["exit code 0", "cut true"], |w| {
             w.running()?;
             let lines = b"a line\n".repeat(4_096);
             for _ in 0..10_000_000 / 4_096 {
                 w.out(&lines)?;
             }
             w.end(0)
-        }),
+        })
+        .limit(60),
         case("a line of a gibibyte", Drive::Long, &["cut true"], |w| {
             w.running()?;
             let piece = vec![b'x'; 1 << 20];
@@ -904,7 +905,7 @@ fn on_channels() -> Vec<Case> {
             w.note(format!("{refused} refused, {confirmed} confirmed"));
             w.end(0)
         }),
-        case("ten thousand channels of its own", Run, FINE, |w| {
+        case("ten thousand channels of its own", Drive::Long, FINE, |w| {
             w.running()?;
             for _ in 0..100 {
                 for _ in 0..100 {
@@ -915,8 +916,9 @@ fn on_channels() -> Vec<Case> {
                 }
             }
             w.end(0)
-        }),
-        case("questions to all, ten thousand that want an answer", Run, FINE, |w| {
+        })
+        .limit(60),
+        case("questions to all, ten thousand that want an answer", Drive::Long, FINE, |w| {
             w.running()?;
             for _ in 0..100 {
                 for _ in 0..100 {
@@ -927,7 +929,8 @@ fn on_channels() -> Vec<Case> {
                 }
             }
             w.end(0)
-        }),
+        })
+        .limit(60),
         case("questions without end, and no answer is read", Run, NOT_FOR_EVER, |w| {
             w.running()?;
             loop {
