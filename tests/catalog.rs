@@ -719,6 +719,55 @@ fn what_is_no_point_is_shown_and_counts_for_nothing() {
     assert!(why.contains("gravity.tar.gz: size: expected"), "{why}");
 }
 
+/// Half a stream and then an error, as a connection that is lost.
+struct Cut<'a>(&'a [u8], fn() -> io::Error);
+
+impl io::Read for Cut<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.0.is_empty() { Err((self.1)()) } else { self.0.read(buffer) }
+    }
+}
+
+/// What the other place says of itself is told as it is, not as a disk here that could not be written; and a file that got
+/// the name meanwhile is left as it is.
+#[test]
+fn an_export_that_loses_its_source_or_its_name_leaves_nothing() {
+    use ferry::catalog::export::export;
+    use ferry::volume::Fetch;
+    let shelf = Shelf::new();
+    let mut point = make(&shelf.open(), NEW, BYTES).unwrap();
+    let to = shelf.root.with_file_name("out.tar");
+    let left =
+        || std::fs::read_dir(to.parent().unwrap()).unwrap().flatten().filter(|one| one.path() != shelf.root).count();
+    let lost = || io::Error::other(Failure::new(Kind::Unreachable, "the connection to the shelf was lost").again());
+    let broken = || io::Error::other("Input/output error");
+    let cases: [(&str, fn() -> io::Error, Kind, &str); 4] = [
+        ("gravity.tar.gz", lost, Kind::Unreachable, "the connection to the shelf was lost"),
+        ("gravity.tar.gz", broken, Kind::Bad, "could not read"),
+        ("manifest.json", lost, Kind::Unreachable, "the connection to the shelf was lost"),
+        ("logs/gravity-backup.log", broken, Kind::Bad, "could not read"),
+    ];
+    for (file, error, kind, says) in cases {
+        let dir = point.dir.clone();
+        let fetch: Fetch = Arc::new(move |name, _| {
+            let bytes: &'static [u8] = std::fs::read(dir.join(name))?.leak();
+            if name == file {
+                return Ok(Box::new(Cut(&bytes[..bytes.len() / 2], error)));
+            }
+            Ok(Box::new(bytes))
+        });
+        let failure = export(&point, Some(&fetch), &to, &mut |_| {}).unwrap_err();
+        assert!(failure.kind == kind && failure.what.contains(says), "{file}: {failure:?}");
+        assert_eq!((failure.again, left()), (kind == Kind::Unreachable, 0), "{file}: {failure:?}");
+    }
+    let failure = export(&point, None, &to, &mut |_| std::fs::write(&to, "theirs").unwrap()).unwrap_err();
+    assert!(failure.kind == Kind::Refused && failure.mend.unwrap().contains("--to"));
+    assert_eq!((std::fs::read_to_string(&to).unwrap().as_str(), left()), ("theirs", 1));
+    std::fs::remove_file(&to).unwrap();
+    point.sizes = Some(std::collections::BTreeMap::new());
+    assert_eq!(export(&point, None, &to, &mut |_| {}).unwrap_err().kind, Kind::Bug);
+}
+
 /// Notes and manifests that are not what they should be: the point is there, or is none, and says why.
 #[test]
 fn odd_notes_and_manifests_are_told() {

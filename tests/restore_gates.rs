@@ -337,6 +337,7 @@ fn a_playbook_meets_the_same_gates() {
     };
     for tasks in [
         &["gravity_restore"][..],
+        &["restore_gates", "gravity_restore"],
         &["gravity_facts", "gravity_restore"],
         &["gravity_facts", "cluster_lock", "gravity_restore"],
         &["gravity_facts", "cluster_lock", "restore_gates", "gravity_restore"],
