@@ -636,11 +636,11 @@ async fn collect(from: &FakeSession, path: &Path, patience: u64) -> Result<Arriv
 async fn what_is_said_of_an_archive() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("arrived");
-    let arrived = collect(&host(&archive(), &[]), &path, 0).await.unwrap();
+    let arrived = collect(&host(&archive(), &[]), &path, 20).await.unwrap();
     assert_eq!((arrived.sha256, arrived.node_digest), (digest("hello"), None));
     assert_eq!(std::fs::read(&path).unwrap(), b"hello");
     let made = format!("{{mark}} sha256sum {}\n", digest("hello"));
-    let arrived = collect(&host(&archive(), &[ends(MADE, made.as_str(), "", 0)]), &path, 0).await.unwrap();
+    let arrived = collect(&host(&archive(), &[ends(MADE, made.as_str(), "", 0)]), &path, 20).await.unwrap();
     assert_eq!(arrived.node_digest.as_deref(), Some("sha256sum"));
     let junk = "x".repeat(70_000);
     let cases: Vec<(Said, Kind, &[&str])> = vec![
@@ -678,16 +678,17 @@ async fn what_is_said_of_an_archive() {
         ),
         (ends(MADE, "{mark} sha256sum xyz\n", "", 0), Kind::Failed, &["digest could not be read", "xyz"]),
         (ends(MADE, format!("{{mark}} gmac {}\n", "0".repeat(31)), "", 0), Kind::Failed, &["digest could not be read"]),
-        (breaks(MADE, "", Exit::Lost("reset".to_owned())), Kind::Unreachable, &["was lost", "reset"]),
     ];
     for (said, kind, words) in cases {
-        match collect(&host(&archive(), &[said]), &path, 0).await {
+        // A lost connection is tried again for as long.
+        let patience = if kind == Kind::Unreachable { 0 } else { 20 };
+        match collect(&host(&archive(), &[said]), &path, patience).await {
             Err(Trouble::Failure(failure)) => told(&failure, kind, "node-9", words),
             other => panic!("{words:?}: {other:?}"),
         }
     }
     let another = format!("{{mark}} openssl {}\n", digest("hallo"));
-    match collect(&host(&archive(), &[ends(MADE, another, "", 0)]), &path, 0).await {
+    match collect(&host(&archive(), &[ends(MADE, another, "", 0)]), &path, 20).await {
         Err(Trouble::Differs(failure)) => {
             told(&failure, Kind::Failed, "node-9", &["openssl there: ", "a disk or memory"])
         }
@@ -696,7 +697,7 @@ async fn what_is_said_of_an_archive() {
     // Nothing is there to take it in.
     let _ = std::fs::remove_file(dir.path().join("arrived.transfer"));
     std::fs::create_dir(dir.path().join("arrived.transfer")).unwrap();
-    match collect(&host(&archive(), &[]), &path, 0).await {
+    match collect(&host(&archive(), &[]), &path, 20).await {
         Err(Trouble::Failure(failure)) => assert!(failure.what.starts_with("could not write"), "{failure:?}"),
         other => panic!("{other:?}"),
     }
@@ -747,20 +748,21 @@ async fn what_is_said_between_two_nodes() {
         ends(ASKED, format!("{{mark}} {which}\n"), "", 0),
         ends(MADE, "{mark} none none\n", "", 0),
     ];
-    let bring = async |from: &FakeSession, to: &FakeSession| {
+    let bring_within = async |from: &FakeSession, to: &FakeSession, patience| {
         let order = Straight {
             from: "node-9".to_owned(),
             source: "/x/source".to_owned(),
             to: "node-8".to_owned(),
             destination: "/x/y/target".to_owned(),
             required: Vec::new(),
-            patience: Duration::ZERO,
+            patience: Duration::from_secs(patience),
         };
         let (from, to) = (Way::Fake(from.clone()), Way::Fake(to.clone()));
         let controls = (from.connect(Lane::Control).await.unwrap(), to.connect(Lane::Control).await.unwrap());
         let work = straight((&from, &controls.0), (&to, &controls.1), &order, |_, _| {});
         tokio::time::timeout(Duration::from_secs(60), work).await.expect("it hangs")
     };
+    let bring = async |from: &FakeSession, to: &FakeSession| bring_within(from, to, 20).await;
     let takes = || host(&taker(Sha256::of(&content)), &[]);
     let landed = bring(&host(&usual, &[]), &takes()).await.unwrap();
     assert_eq!((landed.tool.as_str(), landed.arrived.sha256), ("openssl", Sha256::of(&content)));
@@ -795,7 +797,7 @@ async fn what_is_said_between_two_nodes() {
         breaks(STREAM, [head.as_bytes(), &content[..700]].concat(), Exit::Lost("reset".to_owned())),
     ] {
         let to = takes();
-        match bring(&host(&usual, &[said]), &to).await {
+        match bring_within(&host(&usual, &[said]), &to, 0).await {
             Err(Trouble::Failure(failure)) => {
                 told(&failure, Kind::Unreachable, "node-9", &["reset", "is kept on the node"])
             }
