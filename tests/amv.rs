@@ -325,6 +325,42 @@ fn a_report_with_a_difference_fails_whatever_the_code() {
     assert_eq!(ended.code, Some(2), "{}", ended.said);
 }
 
+/// Whoever began a restore of Gravity alone confirmed nothing of AMV: taken over with AMV in the plan, it goes no further until
+/// that is confirmed, and Gravity is not restored twice.
+#[test]
+fn a_restore_that_is_taken_over_erases_only_what_was_confirmed() {
+    let cluster = up();
+    let (ended, point) = backup(&cluster, &[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.said);
+    let point = point.unwrap();
+    fault(&cluster, "dr:hook-seconds=2");
+    let all =
+        ["restore", &point, "--to", "dr", "--output", "plain", "--waive", SPACE, "--waive", SAFETY, "-e", PATTERN];
+    let alone: Vec<&str> = all.iter().copied().chain(["--only", "gravity", "--confirm", "dr"]).collect();
+    let going = Going::start(&mut cluster.command(&alone));
+    let gravity = |step: &str| {
+        let record = sandbox::record(cluster.dir()).unwrap();
+        record.iter().filter(|line| line.tool == "gravity" && line.act == "restore" && line.step == step).count()
+    };
+    let begun = Instant::now();
+    while gravity("hook-began") == 0 {
+        assert!(begun.elapsed() < SOON, "the hook did not begin");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    going.signal(Signal::KILL);
+    going.end(SOON);
+    let ended = cluster.run(&all, SOON);
+    assert_eq!((ended.code, amv(&cluster, "restore", "called")), (Some(7), 0), "{}", ended.said);
+    for words in ["erasing AMV's data was not confirmed when this restore began", "--erase-amv dr, or --only gravity"] {
+        assert!(ended.said.contains(words), "{words}\n{}", ended.said);
+    }
+    let confirmed: Vec<&str> = all.iter().copied().chain(["--erase-amv", "dr"]).collect();
+    let ended = cluster.run(&confirmed, SOON);
+    assert_eq!((ended.code, gravity("called"), amv(&cluster, "restore", "called")), (Some(0), 1, 1), "{}", ended.said);
+    assert!(ended.said.contains("its gates were asked and confirmed when it was started"), "{}", ended.said);
+    assert_eq!(left_over(&cluster, "dr"), [""; 0], "{}", ended.said);
+}
+
 /// A script that somebody else could have written is never run; Gravity's archive is sealed without it.
 #[test]
 fn a_script_that_cannot_be_trusted_is_not_run() {

@@ -928,6 +928,54 @@ fn corpus() -> Vec<Case> {
         add("sparse map", what, bytes, &["sparse-map"]);
     }
 
+    // The other forms of a sparse file's map, and what their records may not say.
+    let pax = |records: &[(&str, &[u8])], content: &[u8]| {
+        let records: Vec<u8> = records.iter().flat_map(|(key, value)| record(key, value)).collect();
+        [special(b'x', &records), file("sparse", content)].concat()
+    };
+    let form = [("GNU.sparse.major", &b"1"[..]), ("GNU.sparse.minor", b"0")];
+    let good = [("GNU.sparse.numblocks", &b"1"[..]), ("GNU.sparse.unknown", b"?"), ("GNU.sparse.map", b"0,512")];
+    assert_eq!(walk(&tail(&[pax(&good, &noise(512, 1))])).map(|walk| walk.content_bytes), Ok(512));
+    for (what, records, content, expected) in [
+        ("no map at all", &form[..], &b""[..], "sparse-map"),
+        ("a map behind the content", &form, b"9", "sparse-map"),
+        ("an offset without its length", &[("GNU.sparse.offset", b"0")], &[7; 512], "sparse-map"),
+        (
+            "other pieces than announced",
+            &[("GNU.sparse.numblocks", b"2"), ("GNU.sparse.map", b"0,512")],
+            &[7; 512],
+            "sparse-map",
+        ),
+        (
+            "of a form that nobody knows",
+            &[("GNU.sparse.major", b"2"), ("GNU.sparse.minor", b"7")],
+            &[7; 512],
+            "sparse-map",
+        ),
+        ("two offsets", &[("GNU.sparse.offset", b"0"), ("GNU.sparse.offset", b"512")], &[7; 512], "pax-record"),
+        ("a length without its offset", &[("GNU.sparse.numbytes", b"512")], &[7; 512], "pax-record"),
+        ("a map of words", &[("GNU.sparse.map", b"0,many")], &[7; 512], "pax-record"),
+        ("half a map", &[("GNU.sparse.map", b"0,512,1024")], &[7; 512], "pax-record"),
+        ("a NUL in a path", &[("path", b"a\0b")], b"a", "pax-record"),
+    ] {
+        let expected: &[&str] = if expected == "sparse-map" { &["sparse-map"] } else { &["pax-record"] };
+        add("records of a sparse file", what, tail(&[pax(records, content)]), expected);
+    }
+    // Cut where such a map goes on.
+    let more = Header::new(b"sparse", b'S', 512).with(257, b"ustar  \0").with(386, b"0").with(398, b"512");
+    let more = more.with(482, b"\x01").with(483, b"512");
+    let text = [pax(&form, b""), Header::new(b"sparse", b'0', 1024).0.to_vec()].concat();
+    let text = [&text[..1024], &text[text.len() - 512..], b"2\n0\n"].concat();
+    let global = Header::new(b"g", b'g', 100).0.to_vec();
+    for (what, bytes) in [("GNU's", more.0.to_vec()), ("PAX 1.0", text), ("a global header's records", global)] {
+        add("cut in what belongs to a header", what, gz(&bytes), &["tar-cut"]);
+    }
+    for (what, header) in
+        [("comment", &b"\x1f\x8b\x08\x10\0\0\0\0\0\x03abc"[..]), ("name", b"\x1f\x8b\x08\x08\0\0\0\0\0\x03abc")]
+    {
+        add("cut in a gzip header", what, header.to_vec(), &["cut"]);
+    }
+
     // 10 EiB, by each of the forms that can say so: no file has so many, and no reader counts so far.
     let claim = "11529215046068469760";
     let mut real = [0_u8; 12];

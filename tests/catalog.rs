@@ -228,6 +228,8 @@ fn the_manifest_has_its_shape() {
     assert!(no("DNS settings") && no("runtimes") && !no("databases"));
     assert_eq!(contents[15], json!({"row": "NFS archive", "in_backup": "no", "note": "not saved in this run"}));
     assert_eq!(contents_rows(false, false, false, false).len(), 14);
+    let files = contents_rows(true, true, true, true).into_iter().find(|row| row.row == "NFS files").unwrap();
+    assert_eq!((files.in_backup, files.note.as_str()), (InBackup::Yes, "in the NFS archive"));
     let golden = json!({
         "format": 1,
         "id": NEW,
@@ -393,7 +395,11 @@ fn without_its_manifest_a_folder_is_no_point() {
 #[test]
 fn what_is_not_a_whole_archive_is_never_sealed() {
     type Spoil = fn(&PointInProgress, &mut Manifest);
-    let cases: [(&str, Spoil); 14] = [
+    fn volume(file: &str) -> Volume {
+        let (bytes, sha256) = (BYTES.len() as u64, Sha256::of(BYTES));
+        Volume { file: file.to_owned(), bytes, sha256, plain_bytes: bytes }
+    }
+    let cases: [(&str, Spoil); 17] = [
         ("of another size", |part, _| std::fs::write(part.file("gravity.tar.gz"), &BYTES[1..]).unwrap()),
         ("not there", |part, _| std::fs::remove_file(part.file("gravity.tar.gz")).unwrap()),
         ("a symbolic link", |part, _| {
@@ -414,6 +420,14 @@ fn what_is_not_a_whole_archive_is_never_sealed() {
         ("another id", |_, manifest| manifest.id = id(OLD)),
         ("another cluster", |_, manifest| manifest.cluster.group = "dr".parse().unwrap()),
         ("a name that leads away", |_, manifest| manifest.archives[0].file = "../gravity.tar.gz".into()),
+        ("a file that nobody sees", |part, _| std::fs::write(part.logs_dir().join(".hidden"), b"x").unwrap()),
+        ("a volume that leads away", |_, manifest| {
+            manifest.archives[0].volumes = vec![volume("../gravity.tar.gz.0001")]
+        }),
+        ("a volume of another archive", |part, manifest| {
+            std::fs::write(part.file("amv.tar.gz.0001"), BYTES).unwrap();
+            manifest.archives[0].volumes = vec![volume("amv.tar.gz.0001")];
+        }),
     ];
     for (case, spoil) in cases {
         let shelf = Shelf::new();
@@ -570,6 +584,173 @@ fn unsafe_places_are_refused() {
                 .starts_with(".probe"))
         );
     }
+}
+
+/// What the operator can mend is told with how, and nothing is made in between.
+#[test]
+fn a_disk_that_says_no_is_told_with_what_to_do() {
+    let shelf = Shelf::new();
+    for (kind, mend) in [
+        (io::ErrorKind::StorageFull, "make room"),
+        (io::ErrorKind::ReadOnlyFilesystem, "mount it writable"),
+        (io::ErrorKind::PermissionDenied, "run as the user who owns the catalog"),
+    ] {
+        let disk = Disk::watched(move |step, _| if step == Step::MakeDir { Err(kind.into()) } else { Ok(()) });
+        let failure = Catalog::open_on(&shelf.root, disk.clone()).unwrap_err();
+        assert!(failure.kind == Kind::CouldNotStart && failure.mend.unwrap().contains(mend), "{kind:?}");
+        assert!(!shelf.root.exists());
+        shelf.open();
+        let failure = begin(&Catalog::open_on(&shelf.root, disk.clone()).unwrap(), NEW).unwrap_err();
+        assert!(failure.kind == Kind::Failed && failure.mend.unwrap().contains(mend), "{kind:?}");
+        assert!(states(&shelf.open()).is_empty());
+        assert!(format!("{disk:?} {:?}", Disk::default()).contains("Disk(watched) Disk"));
+        std::fs::remove_dir_all(shelf.root.parent().unwrap()).unwrap();
+    }
+    // A file where a folder should be, on the way and in its place.
+    std::fs::create_dir_all(shelf.root.parent().unwrap()).unwrap();
+    let catalog = shelf.open();
+    std::fs::remove_dir(&shelf.root).unwrap();
+    assert!(catalog.clusters().unwrap().is_empty(), "what is not there holds nothing");
+    std::fs::write(&shelf.root, b"").unwrap();
+    for failure in [
+        catalog.clusters().unwrap_err(),
+        Catalog::open_read(&shelf.root.join("below")).unwrap_err(),
+        Catalog::open(&shelf.root.join("below")).unwrap_err(),
+    ] {
+        assert!(failure.kind == Kind::CouldNotStart && failure.seen.unwrap().contains("Not a directory"));
+    }
+}
+
+/// What a killed ferry left is swept away only when nothing of it is worth anything, and only by its own machine.
+#[test]
+fn only_worthless_parts_are_swept_away() {
+    type Leave = fn(&PointInProgress);
+    let cases: [(&str, bool, Leave); 9] = [
+        ("nothing yet", true, |_| {}),
+        ("a log", true, |part| part.write_file("logs/gravity-backup.log", b"said").unwrap()),
+        ("an archive of no bytes", true, |part| drop(part.open_archive("gravity.tar.gz").unwrap())),
+        ("a write that was cut", true, |part| std::fs::write(part.file("manifest.json.new"), b"{").unwrap()),
+        ("a setting", false, |part| part.write_file("settings/dns.json", b"{}").unwrap()),
+        ("a byte of an archive", false, |part| {
+            part.open_archive("gravity.tar.gz").unwrap().file.write_all(b"x").unwrap();
+        }),
+        ("a whole archive", false, |part| std::fs::write(part.file("gravity.tar.gz"), BYTES).unwrap()),
+        ("something of somebody else", false, |part| std::fs::write(part.file("diary"), b"").unwrap()),
+        ("logs that are a link", false, |part| {
+            std::fs::remove_dir(part.logs_dir()).unwrap();
+            symlink("/tmp", part.logs_dir()).unwrap();
+        }),
+    ];
+    for (case, worthless, leave) in cases {
+        let shelf = Shelf::new();
+        let catalog = shelf.open();
+        make(&catalog, OLD, BYTES).unwrap();
+        let part = begin(&catalog, NEW).unwrap();
+        leave(&part);
+        assert!(catalog.sweep(&prod(), "jump", &[]).is_empty(), "{case}: a ferry works on it");
+        drop(part);
+        assert!(catalog.sweep(&prod(), "laptop", &[]).is_empty(), "{case}: another machine's");
+        assert!(catalog.sweep(&prod(), "jump", &[id(NEW)]).is_empty(), "{case}: it is kept");
+        assert_eq!(state(&catalog, NEW), "left over", "{case}");
+        // A lock that nobody holds and that belongs to nothing goes with it.
+        let lock = shelf.dir(".20261120T000000Z-0000.lock");
+        std::fs::write(&lock, b"").unwrap();
+        let swept = catalog.sweep(&prod(), "jump", &[]);
+        assert_eq!(swept, if worthless { vec![id(NEW)] } else { Vec::new() }, "{case}");
+        assert_eq!(state(&catalog, NEW), if worthless { "absent" } else { "left over" }, "{case}");
+        assert!(!lock.exists(), "{case}");
+        assert_eq!(state(&catalog, OLD), "verified", "{case}");
+    }
+    let shelf = Shelf::new();
+    assert!(shelf.open().sweep(&prod(), "jump", &[]).is_empty(), "a cluster that has no folder");
+}
+
+/// A point that got the name meanwhile is not replaced, and what was made stays.
+#[test]
+fn a_point_that_is_there_by_then_is_not_replaced() {
+    let shelf = Shelf::new();
+    let catalog = shelf.open();
+    let part = begin(&catalog, NEW).unwrap();
+    let mut receiving = part.open_archive("gravity.tar.gz").unwrap();
+    receiving.file.write_all(BYTES).unwrap();
+    receiving.finish().unwrap();
+    std::fs::create_dir(shelf.dir(NEW)).unwrap();
+    std::fs::write(shelf.dir(NEW).join("theirs"), b"").unwrap();
+    let failure = part.seal(manifest(NEW, BYTES)).unwrap_err();
+    assert!(failure.kind == Kind::Failed && failure.what.contains("is there already"), "{failure}");
+    assert!(failure.why.unwrap().contains("never replaced"));
+    assert_eq!(std::fs::read_dir(shelf.dir(NEW)).unwrap().count(), 1);
+    assert_eq!(std::fs::read(shelf.dir(&format!("{NEW}.part")).join("gravity.tar.gz")).unwrap(), BYTES);
+}
+
+/// One look and the checks of a monitor take what is no point for what it is.
+#[test]
+fn what_is_no_point_is_shown_and_counts_for_nothing() {
+    use ferry::catalog::check::{self, Worth};
+    use ferry::catalog::{overview, retention};
+    let shelf = Shelf::new();
+    let catalog = shelf.open();
+    let mut damaged = make(&catalog, OLD, BYTES).unwrap();
+    std::fs::write(damaged.dir.join("gravity.tar.gz"), b"").unwrap();
+    let _held = begin(&catalog, NEW).unwrap();
+    drop(begin(&catalog, "20261123T041500Z-0003").unwrap());
+    std::fs::create_dir(shelf.dir("20261124T041500Z-0004")).unwrap();
+    let entries = catalog.list(None).unwrap();
+    let now = jiff::Timestamp::now();
+    let seen = overview::overview("here", &entries, &retention::Rules::default(), now);
+    let prod = &seen.clusters[0];
+    assert_eq!(
+        (prod.in_progress.as_slice(), prod.left_over.as_slice()),
+        (&[id(NEW)][..], &[id("20261123T041500Z-0003")][..])
+    );
+    assert_eq!(prod.broken[0].0, id("20261124T041500Z-0004"));
+    assert!(prod.broken[0].1.contains("manifest.json is missing"), "{:?}", prod.broken);
+    assert_eq!((prod.points.len(), prod.points[0].archives[0].verdict), (1, Verdict::Damaged));
+    assert!(prod.newest.is_empty(), "what is damaged is no newest");
+    let shelf_seen = check::look(&entries);
+    assert_eq!(shelf_seen.archives.len(), 2, "the point, and the folder that may have been one");
+    assert!(matches!(&shelf_seen.archives[0].worth, Worth::Damaged(why) if why.contains("has 0 bytes instead of")));
+    let replicas = check::replicas(&entries, 2, now);
+    assert_eq!(replicas.said(), "NOT REPLICATED: no verified point (wanted in 2 places)");
+    assert!(!replicas.ok && !check::drill(&entries, std::time::Duration::MAX, now).ok);
+    // Noted, it is the note that says what is wrong.
+    verify(&catalog, &mut damaged);
+    let Worth::Damaged(why) = check::worth(&damaged, &damaged.manifest.archives[0]) else { panic!("not damaged") };
+    assert!(why.contains("gravity.tar.gz: size: expected"), "{why}");
+}
+
+/// Notes and manifests that are not what they should be: the point is there, or is none, and says why.
+#[test]
+fn odd_notes_and_manifests_are_told() {
+    let shelf = Shelf::new();
+    let catalog = shelf.open();
+    let point = make(&catalog, NEW, BYTES).unwrap();
+    assert_eq!(point.size_of("logs").unwrap_err(), "is no file");
+    assert_eq!(Point::open(&point.dir).unwrap(), point);
+    assert_eq!(Point::open(&point.dir.join("none")).unwrap_err().kind, Kind::CouldNotStart);
+    symlink("/etc/passwd", point.dir.join("notes.jsonl")).unwrap();
+    let seen = catalog.find(NEW, None).unwrap();
+    assert!(seen.notes.known.is_empty() && seen.notes.unreadable[0].contains("symbolic link"), "{:?}", seen.notes);
+    assert!(catalog.find("dr/2026", Some(&prod())).unwrap_err().what.contains("is not a point of prod"));
+    std::fs::remove_file(point.dir.join("notes.jsonl")).unwrap();
+    let path = point.dir.join("manifest.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let volume =
+        json!([{"file": "gravity.tar.gz.0001", "bytes": 5, "sha256": Sha256::of(b"x").to_string(), "plain_bytes": 5}]);
+    let mut value: Value = serde_json::from_str(&text).unwrap();
+    value["archives"][0]["volumes"] = volume;
+    std::fs::write(&path, value.to_string()).unwrap();
+    let Entry::Broken { why, .. } = &catalog.list(None).unwrap()[0] else { panic!("not broken") };
+    assert!(why.what.contains("the volumes of gravity.tar.gz are not all of it"), "{why:?}");
+    assert!(why.seen.as_deref().unwrap().contains(&format!("{} in all", BYTES.len())), "{why:?}");
+    std::fs::rename(&path, shelf.root.join("elsewhere")).unwrap();
+    symlink(shelf.root.join("elsewhere"), &path).unwrap();
+    let Entry::Broken { why, .. } = &catalog.list(None).unwrap()[0] else { panic!("not broken") };
+    assert!(why.kind == Kind::Bad && why.seen.as_deref().unwrap().contains("symbolic link"), "{why:?}");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::File::create(&path).unwrap().set_len((64 << 20) + 1).unwrap();
+    let Entry::Broken { why, .. } = &catalog.list(None).unwrap()[0] else { panic!("not broken") };
+    assert!(why.seen.as_deref().unwrap().contains("larger than"), "{why:?}");
 }
 
 #[test]
@@ -863,6 +1044,109 @@ fn make_in_volumes(catalog: &Catalog, point: &str) -> Result<Point, Failure> {
     manifest.archives[0].volumes = volumes;
     manifest.archives[0].encryption = keep.encryption();
     part.seal(manifest)
+}
+
+/// Changes a manifest on the disk.
+fn edit(dir: &Path, change: &dyn Fn(&mut Value)) {
+    let path = dir.join("manifest.json");
+    let mut value: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    change(&mut value);
+    std::fs::write(&path, value.to_string()).unwrap();
+}
+
+/// Of an archive in volumes, in the clear and encrypted: what is wrong with a file, and what is wrong in it although the
+/// file is as its manifest says.
+#[test]
+fn what_is_wrong_in_volumes_is_named() {
+    type Damage = fn(&Path, &str);
+    let flip: Damage = |dir, volume| {
+        let mut bytes = std::fs::read(dir.join(volume)).unwrap();
+        let at = bytes.len() - 100;
+        bytes[at] ^= 1;
+        std::fs::write(dir.join(volume), bytes).unwrap();
+    };
+    let flip_and_say_so: Damage = |dir, volume| {
+        let mut bytes = std::fs::read(dir.join(volume)).unwrap();
+        let at = bytes.len() - 100;
+        bytes[at] ^= 1;
+        std::fs::write(dir.join(volume), &bytes).unwrap();
+        edit(dir, &|value| value["archives"][0]["volumes"][1]["sha256"] = json!(Sha256::of(&bytes).to_string()));
+    };
+    let shift: Damage = |dir, _| {
+        edit(dir, &|value| {
+            let volumes = &mut value["archives"][0]["volumes"];
+            for (at, by) in [(0, 1), (1, -1)] {
+                volumes[at]["plain_bytes"] = json!(volumes[at]["plain_bytes"].as_i64().unwrap() + by);
+            }
+        });
+    };
+    let members: Damage = |dir, _| edit(dir, &|value| value["archives"][0]["members"] = json!(4));
+    let content: Damage =
+        |dir, _| edit(dir, &|value| value["archives"][0]["sha256"] = json!(Sha256::of(b"else").to_string()));
+    let lose: Damage = |dir, volume| std::fs::remove_file(dir.join(volume)).unwrap();
+    for encrypted in [false, true] {
+        let shelf = Shelf::new();
+        let key = shelf.root.with_file_name("age.key");
+        let catalog = shelf.open();
+        if encrypted {
+            let made = Command::new("age-keygen").arg("-o").arg(&key).output().expect("tests/run installs age");
+            assert!(made.status.success());
+        }
+        let whole = make_in_volumes(&catalog, NEW).unwrap();
+        let ask: ferry::vault::age::AskPassphrase = Arc::new(|_| panic!("nobody is asked"));
+        let masker = ferry::secret::Masker::new();
+        let identities = encrypted.then(|| {
+            Arc::new(ferry::vault::age::Identities::load(std::slice::from_ref(&key), &ask, None, &masker).unwrap())
+        });
+        let second = whole.manifest.archives[0].volumes[1].file.clone();
+        let saved = shelf.root.join("saved");
+        let copy = |from: &Path, to: &Path| {
+            assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
+        };
+        copy(&whole.dir, &saved);
+        // The damage; the file that is named, what is said of it; the same where nobody opens it.
+        for (case, damage, file, what, seen, closed) in [
+            ("a flip", flip, second.as_str(), "sha256", "", true),
+            ("a lost volume", lose, &second, "missing", "no such file", true),
+            ("other members", members, "gravity.tar.gz", "members", "3", !encrypted),
+            ("other content", content, "gravity.tar.gz", "content sha256", "", !encrypted),
+            ("a flip before its digest was made", flip_and_say_so, &second, "archive", "", false),
+            ("other pieces", shift, "gravity.tar.gz", "archive", "are in it", false),
+        ] {
+            // In the clear neither is a fault of a volume: the content tells of the one, and nothing of the other.
+            let (file, what) = match (encrypted, case) {
+                (false, "a flip before its digest was made") => ("gravity.tar.gz", "content sha256"),
+                (false, "other pieces") => ("", ""),
+                (true, "other pieces") => (whole.manifest.archives[0].volumes[0].file.as_str(), what),
+                _ => (file, what),
+            };
+            damage(&whole.dir, &second);
+            let mut point = catalog.find(NEW, None).unwrap();
+            let walk = |_: &Archive| -> Box<dyn Inspect + Send> { Box::new(Walk(Vec::new())) };
+            let report = catalog.verify_with(&mut point, &who(), identities.as_ref(), &walk, &mut |_, _| {}).unwrap();
+            let said: Vec<String> = report.bad.iter().map(ToString::to_string).collect();
+            if file.is_empty() {
+                assert!(said.is_empty(), "{case}: {said:?}");
+            } else {
+                assert_eq!(report.bad.len(), 1, "{case}, encrypted: {encrypted}: {said:?}");
+                let defect = &report.bad[0];
+                assert_eq!((defect.file.as_str(), defect.what.as_str()), (file, what), "{case}: {said:?}");
+                assert!(!encrypted || defect.seen.contains(seen), "{case}: {said:?}");
+                assert_eq!(point.verdict(), Verdict::Damaged, "{case}");
+            }
+            if encrypted {
+                let report = catalog.verify(&mut point, &who(), &walk, &mut |_, _| {}).unwrap();
+                assert_eq!(!report.bad.is_empty(), closed, "{case}, unopened: {:?}", report.bad);
+                assert_eq!(report.unchecked.len(), 1, "{case}");
+            }
+            std::fs::remove_dir_all(&whole.dir).unwrap();
+            copy(&saved, &whole.dir);
+        }
+        let mut point = catalog.find(NEW, None).unwrap();
+        let walk = |_: &Archive| -> Box<dyn Inspect + Send> { Box::new(Walk(Vec::new())) };
+        let report = catalog.verify_with(&mut point, &who(), identities.as_ref(), &walk, &mut |_, _| {}).unwrap();
+        assert!(report.bad.is_empty() && report.archives.len() == 4, "{report:?}");
+    }
 }
 
 /// In a folder of its own this seals a point in volumes; the test below runs it as a process whose system calls fail.

@@ -5,6 +5,8 @@ use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use ferry::digest::{Hasher, Sha256};
@@ -1048,6 +1050,54 @@ async fn a_killed_holder_frees_the_watch_at_once() {
         kill("KILL", &pids[0].to_string());
         take_soon(&node, "bert", Duration::from_secs(5)).await.release().await;
         lost(&first).await;
+    }
+}
+
+/// Another ferry that has ended removes the empty folders that both use, between any two steps of ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_another_removes_is_made_again() {
+    for shell in SHELLS {
+        let node = Node::with_shell(shell);
+        let folder = node.path("ferry");
+        // How often it may do so yet: on a busy machine it would else be quicker than we, every time.
+        let left = Arc::new(AtomicI32::new(0));
+        let removing = std::thread::spawn({
+            let left = left.clone();
+            move || {
+                let mut removed = 0;
+                for step in 0.. {
+                    let names: &[&str] = if step % 3 == 0 { &["jobs", "locks", ""] } else { &["locks"] };
+                    for name in names {
+                        if left.load(Ordering::SeqCst) > 0 && std::fs::remove_dir(folder.join(name)).is_ok() {
+                            left.fetch_sub(1, Ordering::SeqCst);
+                            removed += 1;
+                        }
+                    }
+                    if left.load(Ordering::SeqCst) < 0 {
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_micros(step * 1_700 % 5_000));
+                }
+                removed
+            }
+        });
+        for _ in 0..12 {
+            left.store(8, Ordering::SeqCst);
+            take_soon(&node, "anna", Duration::from_secs(15)).await.release().await;
+        }
+        for _ in 0..3 {
+            left.store(8, Ordering::SeqCst);
+            let spec = node.spec("echo done");
+            node.jobs.start(&spec).await.unwrap();
+            let (state, said) = node.whole(&spec.id).await;
+            assert_eq!(state, State::Done { rc: 0 }, "{shell}");
+            assert_eq!(said, b"done\n");
+            let mut sum = Hasher::default();
+            sum.update(&said);
+            node.jobs.clean(&spec.id, sum.finish()).await.unwrap();
+        }
+        left.store(-1, Ordering::SeqCst);
+        assert!(removing.join().unwrap() > 0, "{shell}: nothing was removed");
     }
 }
 

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ferry::catalog::place::{Cargo, Folder, ObjectPlace, Place, SshPlace};
-use ferry::catalog::{Catalog, Entry, Inspect, Point, Remark, Verdict, Who, shelf};
+use ferry::catalog::{Catalog, Disk, Entry, Inspect, Point, Remark, Step, Verdict, Who, shelf};
 use ferry::digest::Sha256;
 use ferry::failure::Kind;
 use ferry::name::PointId;
@@ -26,7 +26,7 @@ use ferry::remote::{Way, local};
 use ferry::secret::Masker;
 use ferry::settings::aws::Aws;
 use ferry::vault::age::{AskPassphrase, Identities, Recipients};
-use ferry::volume::{Keep, Left, Writer};
+use ferry::volume::{Keep, Left, Reader, Volume, Writer};
 use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -281,6 +281,24 @@ async fn contract(place: &Place, dir: &Path, large: usize) {
             assert_eq!(place.read(&format!("prod/lie{number}/x")).await.unwrap(), None, "{name}");
         }
     }
+    // From a reader, which is one of the place's own here; what is not there is an error of the reading.
+    let bytes: Vec<u8> = (0..3 * large + 7).map(|at| (at * 7 + at / 251) as u8).collect();
+    let (length, sha256) = (bytes.len() as u64, Sha256::of(&bytes));
+    let reader = |file: &str| {
+        let volume = Volume { file: file.to_owned(), bytes: length, sha256, plain_bytes: length };
+        Reader::away(place.fetch("prod"), &[volume], false, None)
+    };
+    place.put_from("prod/again/archive", reader("f5/archive"), length, sha256, &|_| {}).await.unwrap();
+    assert!(all_of(place, "prod/again/archive", 0).await == bytes, "{name}");
+    let failure = place.put_from("prod/never/archive", reader("none"), length, sha256, &|_| {}).await.unwrap_err();
+    assert!(format!("{failure:?}").contains("none is missing"), "{name}: {failure:?}");
+    assert_eq!(place.read("prod/never/archive").await.unwrap(), None, "{name}");
+    // Whoever stops reading in the middle leaves nothing that waits.
+    let mut some = place.fetch("prod")("f5/archive", 5).unwrap();
+    let mut few = [0; 3];
+    std::io::Read::read_exact(&mut some, &mut few).unwrap();
+    assert_eq!(few, bytes[5..8], "{name}");
+    drop((some, place.get("prod/f5/archive", 0).await.unwrap()));
     assert_eq!(place.get("prod/none", 0).await.unwrap_err().kind, Kind::Bad, "{name}");
     assert_eq!(place.digest("prod/none").await.unwrap_err().kind, Kind::Bad, "{name}");
     // Names stay inside.
@@ -423,6 +441,151 @@ async fn any_sh_keeps_the_contract() {
     std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o707)).unwrap();
     let failure = place.probe().await.unwrap_err();
     assert!(failure.what.contains("anybody there can write"), "{failure:?}");
+}
+
+/// A point in another place, as an administrator of that host may leave it: every fault is named, noted, and nothing that
+/// is not a point is taken for one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_wrong_in_another_place_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("place");
+    std::fs::create_dir(&root).unwrap();
+    std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let place = local_host(&root);
+    let keep = encrypted(dir.path());
+    let (from, mut point) = source_kept(dir.path(), &vec![7; 3 << 20], Some(&keep));
+    shelf::copy(&from, &mut point, &place, &who(), false, &|_, _| {}).await.unwrap();
+    let id = point.id().to_string();
+    let there = root.join("prod").join(&id);
+    let saved = dir.path().join("saved");
+    let cp = |from: &Path, to: &Path| {
+        assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
+    };
+    cp(&there, &saved);
+    let volumes: Vec<String> = point.manifest.archives[0].volumes.iter().map(|volume| volume.file.clone()).collect();
+    let second = there.join(&volumes[1]);
+    let edit = |change: &dyn Fn(&mut serde_json::Value)| {
+        let path = there.join("manifest.json");
+        let mut value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        change(&mut value);
+        std::fs::write(path, value.to_string()).unwrap();
+    };
+    let walk = |_: &ferry::catalog::Archive| -> Box<dyn Inspect + Send> { Box::new(Walk(0)) };
+    let flipped = || {
+        let mut bytes = std::fs::read(&second).unwrap();
+        let at = bytes.len() - 100;
+        bytes[at] ^= 1;
+        std::fs::write(&second, &bytes).unwrap();
+        bytes
+    };
+    type Damage<'a> = &'a (dyn Fn() + Sync);
+    let cases: [(&str, Damage<'_>); 5] = [
+        ("missing", &|| std::fs::remove_file(&second).unwrap()),
+        ("size", &|| std::fs::write(&second, b"cut").unwrap()),
+        ("sha256", &|| drop(flipped())),
+        ("archive", &|| {
+            let sha256 = Sha256::of(&flipped()).to_string();
+            edit(&|value| value["archives"][0]["volumes"][1]["sha256"] = json!(sha256));
+        }),
+        ("archive", &|| {
+            edit(&|value| {
+                for (at, by) in [(1, -1), (2, 1)] {
+                    let volume = &mut value["archives"][0]["volumes"][at];
+                    volume["plain_bytes"] = json!(volume["plain_bytes"].as_i64().unwrap() + by);
+                }
+            });
+        }),
+    ];
+    for (what, damage) in cases {
+        damage();
+        let mut seen = shelf::find(&place, &id).await.unwrap();
+        let looked = shelf::look(&seen);
+        assert_eq!(
+            looked.first().map(|defect| defect.what.as_str()),
+            Some(what).filter(|what| ["missing", "size"].contains(what))
+        );
+        let identities = keep.identities.as_ref();
+        let part =
+            shelf::verify_part(&place, &mut seen, &who(), "1/7", identities, &|number| number == 1).await.unwrap();
+        assert!(part.bad.len() == 1 && part.bad[0].what == what && part.bad[0].file == volumes[1], "{part:?}");
+        let mut again = shelf::find(&place, &id).await.unwrap();
+        assert_eq!(again.verdict(), Verdict::Damaged, "{what}: the part was noted");
+        // Another part that is whole does not take that back.
+        let other =
+            shelf::verify_part(&place, &mut again, &who(), "2/7", identities, &|number| number == 0).await.unwrap();
+        assert!(other.bad.len() == 1 && other.archives.len() == 1, "{other:?}");
+        assert_eq!(shelf::find(&place, &id).await.unwrap().verdict(), Verdict::Damaged, "{what}");
+        let report = shelf::verify_with(&place, &mut again, &who(), identities, &walk, &|_, _| {}).await.unwrap();
+        assert_eq!(report.bad.iter().map(|defect| defect.what.as_str()).collect::<Vec<_>>(), [what], "{report:?}");
+        std::fs::remove_dir_all(&there).unwrap();
+        cp(&saved, &there);
+    }
+    // Whoever has the wrong key is told so, and the bytes are compared all the same.
+    let stranger = tempfile::tempdir().unwrap();
+    let stranger = encrypted(stranger.path()).identities;
+    let mut seen = shelf::find(&place, &id).await.unwrap();
+    let part =
+        shelf::verify_part(&place, &mut seen, &who(), "1/7", stranger.as_ref(), &|number| number == 1).await.unwrap();
+    assert!(part.bad.is_empty() && part.not_opened && part.unchecked.len() == 1, "{part:?}");
+    // A manifest of another point, or none that can be read: no point, and the others are listed.
+    for (text, says) in [
+        (
+            std::fs::read_to_string(there.join("manifest.json")).unwrap().replace(&id, "20261126T010203Z-00ff"),
+            "another point",
+        ),
+        ("{".to_owned(), "cannot be read"),
+    ] {
+        std::fs::write(there.join("manifest.json"), text).unwrap();
+        let entries = shelf::entries(&place, None).await.unwrap();
+        let [Entry::Broken { why, .. }] = &entries[..] else { panic!("{entries:?}") };
+        assert!(why.kind == Kind::Bad && why.what.contains(says), "{why:?}");
+        assert!(shelf::finish_emptying(&place, &entries, &who()).await.unwrap().is_empty(), "it may be brought back");
+        assert!(shelf::find(&place, &id).await.is_err());
+    }
+    assert!(shelf::find(&place, "../x").await.unwrap_err().seen.unwrap().contains("not a cluster name"));
+    // The notes of a point in the trash alone are what a deletion left: it is finished. Of one that was taken back they stay.
+    let notes = |remarks: &[Remark]| {
+        let note = |remark: &Remark| {
+            serde_json::to_string(&ferry::catalog::Note { at: Timestamp::now(), who: who(), remark: remark.clone() })
+                .unwrap()
+        };
+        remarks.iter().map(note).collect::<Vec<_>>().join("\n") + "\n"
+    };
+    let trashed = Remark::Trashed { until: Timestamp::now(), reason: "test".into(), dropped: None };
+    for (remarks, gone) in [
+        (vec![trashed.clone(), Remark::Recovered, Remark::Verified { bytes: 1 }], false),
+        (vec![trashed, Remark::Released], true),
+    ] {
+        std::fs::remove_dir_all(&there).unwrap();
+        std::fs::create_dir(&there).unwrap();
+        std::fs::write(there.join("notes.jsonl"), notes(&remarks)).unwrap();
+        let entries = shelf::entries(&place, None).await.unwrap();
+        let finished = shelf::finish_emptying(&place, &entries, &who()).await.unwrap();
+        assert_eq!((finished.len(), there.exists()), (usize::from(gone), !gone), "{entries:?}");
+    }
+}
+
+/// What is read back from the other place is not what was sent: no point is made there, and the source is not noted as
+/// having a copy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_reads_back_otherwise_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let (from, mut point) = source(dir.path(), &vec![7; 1 << 20]);
+    // The disk changes its mind after the file got its name.
+    let disk = Disk::watched(|step, path| {
+        let archive = path.join("gravity.tar.gz");
+        if step == Step::Sync && archive.is_file() {
+            std::fs::OpenOptions::new().write(true).open(archive)?.write_all(b"B")?;
+        }
+        Ok(())
+    });
+    let to = shelf::folder_place(Catalog::open_on(&dir.path().join("to"), disk).unwrap());
+    let failure = shelf::copy(&from, &mut point, &to, &who(), true, &|_, _| {}).await.unwrap_err();
+    assert!(failure.kind == Kind::Bad && failure.what.contains("is not what was sent"), "{failure:?}");
+    assert!(failure.chain.iter().any(|step| step.starts_with("copy prod/")), "{failure:?}");
+    assert!(point.replicas().is_empty());
+    let entries = shelf::entries(&to, None).await.unwrap();
+    assert!(matches!(&entries[..], [Entry::LeftOver(_)]), "{entries:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -417,6 +417,181 @@ fn an_exported_point_is_read_with_tar_and_sha256sum_and_comes_back() {
     import(b"").must(1, &["no exported point"]);
 }
 
+/// An export is whole or not there, is readable by nobody else, and never goes through a name that somebody put there.
+#[test]
+fn an_export_is_whole_or_none_and_ours_alone() {
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+    let shelf = Shelf::new();
+    let id = shelf.point("prod", 3, "3.2.0");
+    let there = shelf.root().join("prod").join(&id);
+    let (to, part) = (shelf.dir.path().join("out.tar"), shelf.dir.path().join("out.tar.part"));
+    let export = || shelf.call(&["export", &id, "--to", to.to_str().unwrap()]);
+    // A damaged point: told by its file, and nothing is left.
+    let file = there.join("gravity.tar.gz");
+    let whole = std::fs::read(&file).unwrap();
+    let mut flipped = whole.clone();
+    flipped[100] ^= 1;
+    for bytes in [&flipped, &whole[..50].to_vec()] {
+        std::fs::write(&file, bytes).unwrap();
+        export().must(9, &["is damaged: gravity.tar.gz is not what its manifest says"]);
+        assert!(!to.exists() && !part.exists());
+    }
+    std::fs::remove_file(&file).unwrap();
+    symlink("/etc/passwd", &file).unwrap();
+    export().must(9, &["could not read", "symbolic link"]);
+    assert!(!to.exists() && !part.exists());
+    std::fs::remove_file(&file).unwrap();
+    std::fs::write(&file, &whole).unwrap();
+    // What somebody else put under the name that is written first is neither written through nor left open to all.
+    let victim = shelf.dir.path().join("victim");
+    std::fs::write(&victim, "mine").unwrap();
+    for plant in [true, false] {
+        if plant {
+            symlink(&victim, &part).unwrap();
+        } else {
+            std::fs::hard_link(&victim, &part).unwrap();
+        }
+        export().must(0, &["exported to"]);
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "mine");
+        let made = std::fs::symlink_metadata(&to).unwrap();
+        assert!(made.is_file() && made.mode() & 0o777 == 0o600 && made.nlink() == 1, "{made:?}");
+        assert!(!part.exists());
+        std::fs::remove_file(&to).unwrap();
+    }
+    // Another ferry writes it: neither is spoilt.
+    let other = std::fs::File::create(&part).unwrap();
+    rustix::fs::flock(&other, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    export().must(7, &["is being written by another ferry"]);
+    assert!(part.exists() && !to.exists());
+    drop(other);
+    // A disk that knows no second names for a file, as exFAT: it is named all the same, and a name that came meanwhile stays.
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-o", "/dev/null", "-e", "trace=link,linkat", "-e", "inject=link,linkat:error=EPERM"]);
+    strace.arg(env!("CARGO_BIN_EXE_ferry")).args(["points", "export", &id, "--to", to.to_str().unwrap(), "--catalog"]);
+    let said = strace.arg(shelf.root()).output().expect("strace is installed");
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    assert!(to.exists() && !part.exists());
+    export().must(7, &["is there already", "--to"]);
+    std::fs::remove_file(&to).unwrap();
+    std::fs::create_dir(&part).unwrap();
+    export().must(2, &["could not write"]);
+}
+
+/// What is no whole point is not taken in, whatever it is; and who holds a point is not lost on its way.
+#[test]
+fn only_whole_points_are_taken_in() {
+    let shelf = Shelf::new();
+    let id = shelf.point("prod", 3, "3.2.0");
+    shelf.call(&["hold", &id, "forever"]).must(0, &[]);
+    let (folder, to) = (shelf.dir.path().join(&id), shelf.dir.path().join("to"));
+    let fresh = || {
+        let _ = std::fs::remove_dir_all(&folder);
+        let copied =
+            Command::new("cp").arg("-a").arg(shelf.root().join("prod").join(&id)).arg(&folder).status().unwrap();
+        assert!(copied.success());
+    };
+    let import = |path: &Path| {
+        let mut command = support::bed::ferry(None, shelf.dir.path());
+        command.args(["points", "import"]).arg(path).arg("--catalog").arg(&to);
+        support::bed::run_limited(command, Duration::from_secs(20))
+    };
+    let edit = |change: &dyn Fn(&mut Value)| {
+        let mut value = serde_json::from_slice(&std::fs::read(folder.join("manifest.json")).unwrap()).unwrap();
+        change(&mut value);
+        std::fs::write(folder.join("manifest.json"), value.to_string()).unwrap();
+    };
+    // As a tar of somebody's own making, too; what is told is the same.
+    let tar = |members: &[&str]| {
+        let path = shelf.dir.path().join("own.tar");
+        let mut command = Command::new("tar");
+        command.arg("-cf").arg(&path).arg("-C").arg(shelf.dir.path());
+        command.args(members.iter().map(|name| format!("{id}/{name}")));
+        assert!(command.status().unwrap().success());
+        path
+    };
+    import(Path::new("nowhere.tar")).must(1, &["nowhere.tar cannot be read"]);
+    let all = ["manifest.json", "gravity.tar.gz", "logs/gravity-backup.log"];
+    for (bad, says) in [
+        (&["gravity.tar.gz"][..], "it comes before the manifest"),
+        (&["manifest.json"], "is not whole"),
+        (&["manifest.json", "manifest.json"], "a second manifest"),
+        (&["manifest.json", "gravity.tar.gz", "gravity.tar.gz"], "does not list, or twice"),
+    ] {
+        fresh();
+        let mut command = Command::new("tar");
+        let path = shelf.dir.path().join("own.tar");
+        command.args(["--hard-dereference", "-cf"]).arg(&path).arg("-C").arg(shelf.dir.path());
+        command.args(bad.iter().map(|name| format!("{id}/{name}")));
+        assert!(command.status().unwrap().success());
+        import(&path).must(9, &[says]);
+    }
+    fresh();
+    std::fs::write(folder.join("SHA256SUMS"), "").unwrap();
+    import(&tar(&["SHA256SUMS"])).must(1, &["there is no manifest.json in it"]);
+    edit(&|value| value["archives"][0]["members"] = json!(4));
+    import(&folder).must(9, &["gravity.tar.gz is no whole archive", "3 members instead of 4"]);
+    import(&tar(&all)).must(9, &["3 members instead of 4"]);
+    fresh();
+    // No archive, but with the digest that its manifest says.
+    std::fs::write(folder.join("gravity.tar.gz"), "no archive").unwrap();
+    edit(&|value| {
+        value["archives"][0]["bytes"] = json!(10);
+        value["archives"][0]["sha256"] = json!(Sha256::of(b"no archive").to_string());
+    });
+    import(&folder).must(9, &["gravity.tar.gz is no whole archive", "not gzip"]);
+    fresh();
+    std::fs::remove_file(folder.join("logs/gravity-backup.log")).unwrap();
+    import(&folder).must(9, &["could not read", "gravity-backup.log"]);
+    std::fs::remove_file(folder.join("manifest.json")).unwrap();
+    import(&folder).must(1, &["is no point: there is no manifest.json in it"]);
+    fresh();
+    std::fs::write(folder.join("manifest.json"), b"\xff").unwrap();
+    import(&tar(&all)).must(9, &["is no text"]);
+    fresh();
+    std::fs::File::create(folder.join("manifest.json")).unwrap().set_len((64 << 20) + 1).unwrap();
+    import(&tar(&["manifest.json"])).must(9, &["too large"]);
+    // More members than any point has, each of nothing.
+    let mut many: Vec<u8> = tar_of("x/", "f").repeat(10_001);
+    for header in many.chunks_mut(512) {
+        header[156] = b'5';
+        header[148..156].copy_from_slice(b"        ");
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    }
+    let path = shelf.dir.path().join("many.tar");
+    std::fs::write(&path, many).unwrap();
+    import(&path).must(9, &["too many members"]);
+    // Notes that cannot be read: who holds the point would be lost.
+    fresh();
+    std::fs::write(folder.join("notes.jsonl"), b"\xff\n").unwrap();
+    import(&folder).must(9, &["could not read", "notes.jsonl"]);
+    assert!(!to.join("prod").join(&id).exists(), "nothing of all this is a point there");
+    fresh();
+    import(&folder).must(0, &["imported"]);
+    assert!(Catalog::open(&to).unwrap().find(&id, None).unwrap().held(Timestamp::now()));
+    // Another point of this id.
+    edit(&|value| value["label"] = json!("another"));
+    import(&folder).must(7, &["another point", "never replaced"]);
+    import(&tar(&all)).must(7, &["another point", "never replaced"]);
+}
+
+/// A folder that leads elsewhere is told, and stops neither a prune of the others nor is it touched.
+#[test]
+fn prune_passes_over_what_leads_elsewhere() {
+    let shelf = Shelf::new();
+    let (new, old) = (shelf.point("prod", 2, "3.2.0"), shelf.point("prod", 60, "3.2.0"));
+    let elsewhere = shelf.dir.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::fs::write(elsewhere.join("notes.jsonl"), "").unwrap();
+    let link = shelf.root().join("prod/20261101T041500Z-0001");
+    std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+    shelf.call(&["prune", "--keep-last", "1", "--grace", "0"]).must(0, &["1 went to the trash"]);
+    shelf.call(&["prune", "--keep-last", "1"]).must(0, &["1 deleted"]);
+    assert!(link.symlink_metadata().is_ok() && elsewhere.join("notes.jsonl").exists());
+    assert_eq!(shelf.state("20261101T041500Z-0001"), "no point");
+    assert_eq!((shelf.state(&new).as_str(), shelf.state(&old).as_str()), ("verified", "absent"));
+}
+
 /// A header alone, of a file or a symbolic link.
 fn tar_of(name: &str, kind: &str) -> Vec<u8> {
     let mut header = vec![0_u8; 512];

@@ -481,6 +481,37 @@ fn ctrl_c_detaches_and_the_last_line_says_how_to_attach() {
     assert_eq!(bed.runs("prod"), 1);
 }
 
+/// The name is typed for the cluster, and once more for what AMV's own restore erases; any other word and an empty line
+/// refuse, and nothing was called.
+#[test]
+fn a_restore_is_confirmed_by_the_names_that_are_typed() {
+    let bed = Bed::with(ferry::sandbox::Options { amv: true, ..Bed::options() });
+    bed.ferry(&["backup", "prod"]).must(0, SEALED);
+    let called = || {
+        let record = ferry::sandbox::record(&bed.up.dir).unwrap();
+        record.iter().filter(|line| line.act == "restore" && line.step == "called").count()
+    };
+    let pattern = r#"{"pce_amv_restore_question": "existing data*continue"}"#;
+    let words = ["restore", "latest", "--from", "prod", "--to", "dr", "--waive", "safety_backup=a test", "-e", pattern];
+    let first = |typed: &str| json!({"after": "cluster to be overwritten", "wait": 0.3, "send": typed});
+    let second = |typed: &str| json!({"after": "cluster whose AMV data is erased", "wait": 0.3, "send": typed});
+    for (acts, says) in [
+        (json!([first("prod\n")]), "was given as the cluster's name; it is dr"),
+        (json!([first("\n")]), "to be overwritten was not confirmed"),
+        (json!([first("dr\n"), second("y\n")]), "AMV's data on dr is erased was not confirmed"),
+    ] {
+        let shown = at_terminal(&bed, (24, 80), &[], &words, acts.clone());
+        let text = shown.screen.text().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!((shown.code, called()), (7, 0), "{acts}\n{text}");
+        assert!(text.contains(says), "{acts}: {says}\n{text}");
+    }
+    let shown = at_terminal(&bed, (24, 80), &[], &words, json!([first("dr\n"), second("dr\n")]));
+    let text = shown.screen.text();
+    assert_eq!((shown.code, called()), (0, 2), "{text}");
+    // Asked once each, after the table was shown.
+    assert_eq!(shown.raw.matches("cluster to be overwritten").count(), 1, "{text}");
+}
+
 const PASSPHRASE: &str = "open sesame 42";
 
 /// A copy of the sandbox's key that wants a passphrase.

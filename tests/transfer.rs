@@ -796,6 +796,73 @@ async fn without_gmac_it_is_sha256() {
     }
 }
 
+/// What an earlier attempt left is read through the walk first. Broken early in what is long, that shows while it is
+/// still read: the archive is fetched whole then, as where it shows later, and nobody is told that it is bad.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lay_here_broken_is_fetched_whole() {
+    use ferry::transfer::{Pull, pull_kept};
+    use ferry::volume::{Keep, Left, Writer};
+    let dir = tempfile::tempdir().unwrap();
+    let (source, path) = (dir.path().join("source"), dir.path().join("gravity.tar.gz.part"));
+    let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none()));
+    let mut header = tar::Header::new_gnu();
+    header.set_size(30 * MIB);
+    tar.append_data(&mut header, "config/data", bytes(30 * MIB).as_slice()).unwrap();
+    let content = tar.into_inner().unwrap().finish().unwrap();
+    std::fs::write(&source, &content).unwrap();
+    let stat = std::fs::metadata(&source).unwrap();
+    let seen =
+        serde_json::json!({"bytes": stat.len(), "inode": stat.ino(), "mtime": stat.mtime(), "ctime": stat.ctime()});
+    let way = shell_way(dir.path(), "/bin/dash", None);
+    // Longer than all that waits between the threads.
+    let left = 20 << 20;
+    for keep in [None, Some(Keep { volume_size: 24 << 20, ..Keep::default() })] {
+        for broken in [None, Some(700), Some(left - 1)] {
+            let mut there = content[..left].to_vec();
+            if let Some(at) = broken {
+                there[at] ^= 1;
+            }
+            if let Some(keep) = &keep {
+                let (steps, _asked) = std::sync::mpsc::channel();
+                let total = Some(stat.len());
+                let mut writer =
+                    Writer::begin(&path, "gravity.tar.gz", seen.clone(), keep, Left::default(), total, steps).unwrap();
+                writer.write_all(&there).unwrap();
+            } else {
+                std::fs::write(&path, there).unwrap();
+                std::fs::write(ferry::transfer::note_path(&path), seen.to_string()).unwrap();
+            }
+            let control = way.connect(ferry::remote::ssh::connect::Lane::Control).await.unwrap();
+            let wanted = Pull {
+                host: "node-9".to_owned(),
+                source: source.to_str().unwrap().to_owned(),
+                destination: path.clone(),
+                required: Vec::new(),
+                walk: true,
+                patience: Duration::from_secs(20),
+            };
+            let what = format!("{broken:?}, in volumes: {}", keep.is_some());
+            let arrived = pull_kept(&way, &control, &wanted, keep.as_ref(), |_, _| {}).await;
+            let arrived = arrived.unwrap_or_else(|trouble| panic!("{what}: {trouble:?}"));
+            assert_eq!(arrived.started_over, broken.is_some(), "{what}");
+            assert_eq!(arrived.resumed_at > 0, broken.is_none(), "{what}");
+            assert_eq!(arrived.sha256, Sha256::of(&content), "{what}");
+            let names: Vec<String> = if keep.is_some() {
+                (1..=2).map(|number| format!("gravity.tar.gz.{number:04}")).collect()
+            } else {
+                vec!["gravity.tar.gz.part".to_owned()]
+            };
+            let kept: Vec<u8> = names.iter().flat_map(|name| std::fs::read(dir.path().join(name)).unwrap()).collect();
+            assert!(kept == content, "{what}");
+            for name in
+                names.iter().chain(&["gravity.tar.gz.part".to_owned(), "gravity.tar.gz.part.transfer".to_owned()])
+            {
+                let _ = std::fs::remove_file(dir.path().join(name));
+            }
+        }
+    }
+}
+
 /// An archive is held against the node's own digest of it, by whatever the node makes one with.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archive_that_is_read_wrongly_differs() {

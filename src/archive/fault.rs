@@ -266,33 +266,6 @@ impl Fault {
             Self::Limit { .. } => "limit",
         }
     }
-
-    /// Where it is; none for a file that is empty, no gzip, or without members.
-    pub fn spot(&self) -> Option<Spot> {
-        match self {
-            Self::EmptyFile | Self::NotGzip { .. } | Self::NoMembers { .. } => None,
-            Self::GzipHeader { spot, .. }
-            | Self::Deflate { spot, .. }
-            | Self::Crc { spot, .. }
-            | Self::Length { spot, .. }
-            | Self::Cut { spot, .. }
-            | Self::TrailingJunk { spot, .. }
-            | Self::HeaderChecksum { spot, .. }
-            | Self::HeaderMagic { spot, .. }
-            | Self::HeaderSize { spot, .. }
-            | Self::HeaderField { spot, .. }
-            | Self::HeaderKind { spot, .. }
-            | Self::PaxRecord { spot, .. }
-            | Self::GnuName { spot, .. }
-            | Self::SparseMap { spot, .. }
-            | Self::Dangling { spot, .. }
-            | Self::TarCut { spot, .. }
-            | Self::FirstEndBlock { spot, .. }
-            | Self::SecondEndBlock { spot, .. }
-            | Self::JunkAfterEnd { spot, .. }
-            | Self::Limit { spot, .. } => Some(*spot),
-        }
-    }
 }
 
 /// Up to 16 bytes in hexadecimal, then an ellipsis.
@@ -323,8 +296,6 @@ mod tests {
             "second end-of-archive block is missing, at byte 7000 of the file (gzip member 2), byte 4096 of the tar inside: \
              74 65 78 74 seen, 512 NUL bytes expected"
         );
-        assert_eq!(fault.spot(), Some(spot));
-        assert_eq!(Fault::EmptyFile.spot(), None);
     }
 
     #[test]

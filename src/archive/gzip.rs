@@ -264,8 +264,7 @@ impl Gunzip {
         let mut part = part;
         loop {
             let (there, after) = match part {
-                Part::Fixed => (true, None),
-                Part::ExtraLength => (self.flags & FLAG_EXTRA != 0, Some(Part::Name)),
+                Part::Fixed | Part::ExtraLength => (self.flags & FLAG_EXTRA != 0, Some(Part::Name)),
                 Part::Extra(left) => (left > 0, Some(Part::Name)),
                 Part::Name => (self.flags & FLAG_NAME != 0, Some(Part::Comment)),
                 Part::Comment => (self.flags & FLAG_COMMENT != 0, Some(Part::HeaderCrc)),

@@ -251,6 +251,8 @@ mod tests {
     fn nothing_fed_is_an_empty_file() {
         let mut walker = Walker::new(Limits::default(), vec![]);
         assert_eq!(walker.feed(b""), Ok(()));
+        // Where it is is shown, not the buffers that it has.
+        assert_eq!(format!("{walker:?}"), "Walker { compressed: 0, tar: 0, fault: None }");
         assert_eq!(walker.finish(), Err(Fault::EmptyFile));
     }
 }

@@ -90,6 +90,8 @@ mod tests {
             tar.file(name, 0o600, 1_700_000_000, &vec![b'x'; size]).unwrap();
         }
         assert!(tar.file(&"n".repeat(300), 0o600, 0, b"").is_err());
+        // A time that twelve octal digits do not hold is an error, and not another time.
+        assert!(tar.file("late", 0o600, 1 << 36, b"").unwrap_err().to_string().contains("does not fit"));
         let bytes = tar.finish().unwrap();
         let (_, _, walk) = walk_reader(&mut bytes.as_slice(), Limits::default(), vec![long, "a".to_owned()]).unwrap();
         let walk = walk.unwrap();

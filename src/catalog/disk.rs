@@ -114,10 +114,10 @@ impl Disk {
         std::fs::rename(from, to)
     }
 
-    /// Gives a file a second name, which must not be there.
+    /// Gives a file a name that must not be there. Its old one may be gone then, or not.
     pub(super) fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.step(Step::Rename, to)?;
-        std::fs::hard_link(from, to)
+        link(from, to)
     }
 
     /// Removes an empty folder; that it is not there is fine.
@@ -165,6 +165,18 @@ impl Disk {
         self.sync(&file, &temporary)?;
         self.rename(&temporary, path)?;
         path.parent().map_or(Ok(()), |folder| self.sync_dir(folder))
+    }
+}
+
+/// Gives a file a name that must not be there. Its old one may be gone then, or not.
+pub(super) fn link(from: &Path, to: &Path) -> io::Result<()> {
+    match std::fs::hard_link(from, to) {
+        // exFAT and some network shares know no second names, but do know a renaming that replaces nothing.
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            use rustix::fs::{CWD, RenameFlags, renameat_with};
+            renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(|_| error)
+        }
+        linked => linked,
     }
 }
 

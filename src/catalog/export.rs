@@ -13,6 +13,8 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::{FlockOperation, flock};
+
 use super::manifest::{Archive, Manifest};
 use super::place::{Cargo, Folder};
 use super::point::Point;
@@ -86,11 +88,13 @@ struct Tee<'a, R> {
     inner: R,
     hasher: Hasher,
     each: &'a mut dyn FnMut(&[u8]),
+    /// The reader failed.
+    unread: bool,
 }
 
 impl<R: Read> Read for Tee<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.inner.read(buffer)?;
+        let count = self.inner.read(buffer).inspect_err(|_| self.unread = true)?;
         let bytes = buffer.get(..count).unwrap_or_default();
         self.hasher.update(bytes);
         (self.each)(bytes);
@@ -98,21 +102,14 @@ impl<R: Read> Read for Tee<'_, R> {
     }
 }
 
-/// Writes `point` into a new file `to`: hashed again on its way, flushed, and named only when it is whole. Returns its
-/// size and digest. `progress` hears bytes done.
+/// Writes `point` into a new file `to`: hashed again on its way, flushed, and named only when it is whole. A point that lies
+/// in another place is read by what that place gives (`Place::fetch`). Returns the file's size and digest. `progress` hears
+/// bytes done.
 ///
 /// # Errors
-/// [`Kind::Refused`] when `to` is there; [`Kind::Bad`] when the point is not what its manifest says;
-/// [`Kind::Failed`] with the disk's own. Nothing is left then.
-pub fn export(point: &Point, to: &Path, progress: &mut dyn FnMut(u64)) -> Result<(u64, Sha256), Failure> {
-    export_from(point, None, to, progress)
-}
-
-/// As [`export`]; a point that lies in another place is read by what that place gives (`Place::fetch`).
-///
-/// # Errors
-/// As [`export`]; the other place's own.
-pub fn export_from(
+/// [`Kind::Refused`] when `to` is there, or another ferry writes it; [`Kind::Bad`] when the point is not what its manifest
+/// says; [`Kind::Failed`] with the disk's own; the other place's own. Nothing is left then.
+pub fn export(
     point: &Point,
     away: Option<&Fetch>,
     to: &Path,
@@ -121,25 +118,61 @@ pub fn export_from(
     if point.sizes.is_some() && away.is_none() {
         return Err(Failure::new(Kind::Bug, "a point in another place is exported without a way to it"));
     }
+    let there_already = || {
+        Failure::new(Kind::Refused, format!("{} is there already", to.display())).mend("name another file with --to")
+    };
     if std::fs::symlink_metadata(to).is_ok() {
-        return Err(Failure::new(Kind::Refused, format!("{} is there already", to.display()))
-            .mend("name another file with --to"));
+        return Err(there_already());
     }
     let mut name = to.file_name().unwrap_or_default().to_owned();
     name.push(".part");
     let part = to.with_file_name(name);
     let failed = |error: &io::Error| disk::failed(Kind::Failed, "write", &part, error);
-    let written = write(point, away, &part, progress, &failed).and_then(|seen| {
-        let named = std::fs::hard_link(&part, to).and_then(|()| std::fs::remove_file(&part));
-        named.map_err(|error| failed(&error))?;
+    let file = begin(&part).map_err(|error| failed(&error))?.ok_or_else(|| {
+        Failure::new(Kind::Refused, format!("{} is being written by another ferry", part.display()))
+            .mend("wait for it, or name another file with --to")
+    })?;
+    let written = write(point, away, &file, progress, &failed).and_then(|seen| {
+        let named = disk::link(&part, to).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => there_already(),
+            _ => failed(&error),
+        });
+        named?;
         let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed(&error))?;
         Ok(seen)
     });
-    if written.is_err() {
-        let _ = std::fs::remove_file(&part);
-    }
+    // Of a whole one this is the second name; half a tar is of no use.
+    let _ = std::fs::remove_file(&part);
     written
+}
+
+/// The file that is written until it is whole, made by us and readable by us alone: what an earlier attempt left under this
+/// name, or anybody else put there, is removed and never written through. `None` while another ferry writes it.
+fn begin(part: &Path) -> io::Result<Option<File>> {
+    use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+    for _ in 0..20 {
+        match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(part) {
+            Ok(file) => {
+                let ours = file.metadata()?;
+                let locked = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+                let there = std::fs::symlink_metadata(part);
+                if locked && there.is_ok_and(|there| (there.ino(), there.dev()) == (ours.ino(), ours.dev())) {
+                    return Ok(Some(file));
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if let Ok(other) = disk::read(part)
+                    && flock(&other, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK)
+                {
+                    return Ok(None);
+                }
+                std::fs::remove_file(part)?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 fn header(name: &str, bytes: u64, mtime: u64, kind: tar::EntryType, mode: u32) -> Result<tar::Header, Failure> {
@@ -158,17 +191,12 @@ fn header(name: &str, bytes: u64, mtime: u64, kind: tar::EntryType, mode: u32) -
 fn write(
     point: &Point,
     away: Option<&Fetch>,
-    part: &Path,
+    file: &File,
     progress: &mut dyn FnMut(u64),
     failed: &dyn Fn(&io::Error) -> Failure,
 ) -> Result<(u64, Sha256), Failure> {
-    use std::os::unix::fs::OpenOptionsExt as _;
     let mtime = u64::try_from(point.manifest.finished.as_second()).unwrap_or(0);
-    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(part);
-    let mut counted = Counted {
-        inner: io::BufWriter::with_capacity(1 << 20, file.map_err(|error| failed(&error))?),
-        hasher: Hasher::new(),
-    };
+    let mut counted = Counted { inner: io::BufWriter::with_capacity(1 << 20, file), hasher: Hasher::new() };
     let top = point.id().as_str();
     let read = |name: &str| -> Result<Box<dyn Read>, Failure> {
         let path = point.dir.join(name);
@@ -179,18 +207,18 @@ fn write(
                 Box::new(file)
             }),
         };
-        opened.map_err(|error| disk::failed(Kind::Bad, "read", &path, &error))
+        opened.map_err(|error| unread(&path, &error))
     };
     let mut small = Vec::new();
     let mut text = Vec::new();
-    read(MANIFEST)?.read_to_end(&mut text).map_err(|error| failed(&error))?;
+    read(MANIFEST)?.read_to_end(&mut text).map_err(|error| unread(&point.dir.join(MANIFEST), &error))?;
     let manifest_sum = Sha256::of(&text);
     small.push((MANIFEST.to_owned(), text));
     if point.size_of(NOTES).is_ok()
         && let Ok(mut notes) = read(NOTES)
     {
         let mut text = Vec::new();
-        notes.read_to_end(&mut text).map_err(|error| failed(&error))?;
+        notes.read_to_end(&mut text).map_err(|error| unread(&point.dir.join(NOTES), &error))?;
         small.push((NOTES.to_owned(), text));
     }
     let mut sums = format!("{manifest_sum}  {MANIFEST}\n");
@@ -200,7 +228,7 @@ fn write(
     small.push((SUMS.to_owned(), sums.into_bytes()));
     small.push((README.to_owned(), readme(point).into_bytes()));
     let mut builder = tar::Builder::new(&mut counted);
-    let put = |builder: &mut tar::Builder<&mut Counted>, header: &tar::Header, from: &mut dyn Read| {
+    let put = |builder: &mut tar::Builder<&mut Counted<'_>>, header: &tar::Header, from: &mut dyn Read| {
         builder.append(header, from).map_err(|error| failed(&error))
     };
     put(&mut builder, &header(&format!("{top}/"), 0, mtime, tar::EntryType::Directory, 0o700)?, &mut io::empty())?;
@@ -218,13 +246,13 @@ fn write(
             done += piece.len() as u64;
             progress(done);
         };
-        let mut tee = Tee { inner: file.take(bytes), hasher: Hasher::new(), each: &mut each };
+        let mut tee = Tee { inner: file.take(bytes), hasher: Hasher::new(), each: &mut each, unread: false };
         if there == bytes {
-            put(
-                &mut builder,
-                &header(&format!("{top}/{name}"), bytes, mtime, tar::EntryType::Regular, 0o600)?,
-                &mut tee,
-            )?;
+            let head = header(&format!("{top}/{name}"), bytes, mtime, tar::EntryType::Regular, 0o600)?;
+            builder.append(&head, &mut tee).map_err(|error| match tee.unread {
+                true => unread(&point.dir.join(&name), &error),
+                false => failed(&error),
+            })?;
         }
         let seen = (if there == bytes { tee.hasher.bytes() } else { there }, tee.hasher.finish());
         if Some(&seen) != expected.get(&name) {
@@ -243,12 +271,18 @@ fn write(
     Ok((hasher.bytes(), hasher.finish()))
 }
 
-struct Counted {
-    inner: io::BufWriter<File>,
+/// A file of the point could not be read; what its place said of it is told as it is.
+fn unread(path: &Path, error: &io::Error) -> Failure {
+    let told = error.get_ref().and_then(|inner| inner.downcast_ref::<Failure>());
+    told.cloned().unwrap_or_else(|| disk::failed(Kind::Bad, "read", path, error))
+}
+
+struct Counted<'a> {
+    inner: io::BufWriter<&'a File>,
     hasher: Hasher,
 }
 
-impl io::Write for Counted {
+impl io::Write for Counted<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.inner.write(bytes)?;
         self.hasher.update(bytes.get(..count).unwrap_or_default());
@@ -260,24 +294,14 @@ impl io::Write for Counted {
 }
 
 /// Takes an exported point (a tar, or a point's folder) into a catalog: every byte hashed, every archive walked, sealed
-/// only when all of it is as its manifest says. True in the answer when it was there already.
+/// only when all of it is as its manifest says. What is encrypted is opened with `identities`. True in the answer when it was
+/// there already; the last of it is what was not looked into.
 ///
 /// # Errors
-/// [`Kind::CouldNotStart`] when it is no exported point; [`Kind::Bad`] when it is damaged; [`Kind::Refused`] when
-/// another point of its id is there; [`Kind::Failed`] with the disk's own. Nothing is sealed then.
+/// [`Kind::CouldNotStart`] when it is no exported point, or an identity was given and none fits; [`Kind::Bad`] when it is
+/// damaged; [`Kind::Refused`] when another point of its id is there; [`Kind::Failed`] with the disk's own. Nothing is
+/// sealed then.
 pub fn import(
-    path: &Path,
-    to: &Folder,
-    inspect: &dyn Fn(&Archive) -> Box<dyn Inspect + Send>,
-) -> Result<(Point, bool), Failure> {
-    import_with(path, to, None, inspect).map(|(point, was_there, _)| (point, was_there))
-}
-
-/// As [`import`], opening what is encrypted with `identities`. The last of the answer is what was not looked into.
-///
-/// # Errors
-/// As [`import`]; an identity was given and none fits.
-pub fn import_with(
     path: &Path,
     to: &Folder,
     identities: Option<&Arc<Identities>>,
@@ -351,7 +375,7 @@ impl<'a> Intake<'a> {
                 walk.feed(piece);
             }
         };
-        let mut tee = Tee { inner: from, hasher: Hasher::new(), each: &mut each };
+        let mut tee = Tee { inner: from, hasher: Hasher::new(), each: &mut each, unread: false };
         let name_there = format!("{}/{name}", self.stage());
         let cargo = Cargo { file: source, bytes, sha256 };
         // What an earlier attempt left was proved by its digest, but it is walked again.
@@ -384,7 +408,7 @@ impl<'a> Intake<'a> {
             let mut walk = (self.means.inspect)(archive);
             let mut each = |piece: &[u8]| walk.feed(piece);
             let reader = archive.reader(&folder, identities.cloned());
-            let mut tee = Tee { inner: reader, hasher: Hasher::new(), each: &mut each };
+            let mut tee = Tee { inner: reader, hasher: Hasher::new(), each: &mut each, unread: false };
             if let Err(error) = io::copy(&mut tee, &mut io::sink()) {
                 return Err(match Wrong::of(&error).map(|wrong| &wrong.why) {
                     Some(Locked::WrongIdentity(_) | Locked::NoPassphrase(_)) => Failure::new(
@@ -442,7 +466,12 @@ fn from_folder(path: &Path, to: &Folder, means: Means<'_>) -> Result<(Point, boo
         let mut from = disk::read(&file).map_err(|error| disk::failed(Kind::Bad, "read", &file, &error))?;
         intake.take(&name, &mut from, &file)?;
     }
-    let notes = disk::read_text(&path.join(NOTES), super::place::LARGEST_SMALL).ok().map(String::into_bytes);
+    // Who holds the point, or accepted it, is said there and nowhere else.
+    let notes = match disk::read_text(&path.join(NOTES), super::place::LARGEST_SMALL) {
+        Ok(text) => Some(text.into_bytes()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(disk::failed(Kind::Bad, "read", &path.join(NOTES), &error)),
+    };
     let (point, unchecked) = intake.finish(notes, path)?;
     lock.remove(to.catalog().disk());
     Ok((point, false, unchecked))

@@ -360,7 +360,10 @@ impl Manifest {
                     Kind::Bad,
                     format!("{shown}: the volumes of {} are not all of it", archive.file),
                 )
-                .saw(format!("{sum:?} bytes in volumes, {} in all", archive.bytes)));
+                .saw(sum.map_or_else(
+                    || format!("more bytes in volumes than can be counted, {} in all", archive.bytes),
+                    |sum| format!("{sum} bytes in volumes, {} in all", archive.bytes),
+                )));
             }
         }
         let stored: Vec<String> = manifest

@@ -116,20 +116,6 @@ pub struct ArchivePart {
 }
 
 impl ArchivePart {
-    /// Throws away what was received and begins again at 0.
-    ///
-    /// # Errors
-    /// The disk's own.
-    pub fn restart(&mut self) -> Result<(), Failure> {
-        use std::io::Seek as _;
-        self.file
-            .set_len(0)
-            .and_then(|()| self.file.rewind())
-            .map_err(|error| disk::failed(Kind::Failed, "empty", &self.path, &error))?;
-        self.offset = 0;
-        Ok(())
-    }
-
     /// The archive is whole: flushes it, gives it its final name and flushes the folder. Returns
     /// its path.
     ///
@@ -235,17 +221,6 @@ impl PointInProgress {
     /// `logs/`: one file per step.
     pub fn logs_dir(&self) -> PathBuf {
         self.dir.join(LOGS)
-    }
-
-    /// `settings/`: what Gravity does not save.
-    pub fn settings_dir(&self) -> PathBuf {
-        self.dir.join(SETTINGS)
-    }
-
-    /// The manifest that an earlier run wrote before it was stopped on the last steps of its seal:
-    /// all its archives were proved, and `seal` may be called with it again.
-    pub fn unsealed_manifest(&self) -> Option<Manifest> {
-        Manifest::read(&self.dir.join(MANIFEST)).ok().filter(|manifest| manifest.id == self.id)
     }
 
     /// The size in bytes of an archive that an earlier run finished, `None` when there is none of

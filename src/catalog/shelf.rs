@@ -566,6 +566,8 @@ pub async fn finish_emptying(place: &Place, entries: &[Entry], who: &Who) -> Res
     let mut finished = Vec::new();
     for entry in entries {
         let (cluster, id, name) = match entry {
+            // What is no folder of ours is never looked into; the listing tells of it.
+            Entry::Broken { dir, .. } if matches!(place, Place::Folder(_)) && super::real_dir(dir).is_err() => continue,
             Entry::Broken { cluster, id, .. } => (cluster, id, id.to_string()),
             Entry::LeftOver(part) if !part.dir.to_string_lossy().ends_with(".part") => {
                 (&part.cluster, &part.id, part.id.to_string())

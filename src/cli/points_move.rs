@@ -65,7 +65,7 @@ pub(super) async fn export(text: &str, to: Option<&Path>, place: &Where) -> Resu
         Place::Folder(_) => None,
         other => Some(other.fetch(&format!("{}/{}", point.cluster, point.id()))),
     };
-    let (bytes, sha256) = tar::export_from(&point, fetch.as_ref(), &to, &mut |_| {})?;
+    let (bytes, sha256) = tar::export(&point, fetch.as_ref(), &to, &mut |_| {})?;
     if place.json {
         put_json(&json!({"cluster": point.cluster, "point": point.id(), "file": to, "bytes": bytes, "sha256": sha256}));
     } else {
@@ -94,7 +94,7 @@ pub(super) async fn import(path: &Path, open: &OpenArgs, place: &Where) -> Resul
         )
         .mend("import it there, then: ferry points copy POINT --to URL"));
     };
-    let (point, was_there, unchecked) = tar::import_with(path, folder, identities.as_ref(), &inspect)?;
+    let (point, was_there, unchecked) = tar::import(path, folder, identities.as_ref(), &inspect)?;
     if place.json {
         put_json(
             &json!({"cluster": point.cluster, "point": point.id(), "path": point.dir, "was_there": was_there, "verdict": point.verdict(), "unchecked": unchecked}),

@@ -130,7 +130,7 @@ fn take_in(opened: &open::Opened, asked: &mut RestoreChoices) -> Result<Option<S
     let folder = crate::catalog::place::Folder::new(Catalog::open(root)?);
     let identities = encryption::identities(&opened.settings)?;
     let (point, was_there, _) =
-        crate::catalog::export::import_with(path, &folder, identities.as_ref(), &super::points::inspect)?;
+        crate::catalog::export::import(path, &folder, identities.as_ref(), &super::points::inspect)?;
     asked.point = Some(format!("{}/{}", point.cluster, point.id()));
     let word = if was_there { "is in the catalog already" } else { "was taken into the catalog" };
     Ok(Some(format!("from       {text}: it {word}")))

@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use serde_json::Value;
 
+use super::around::{SOON, matches};
+use super::cluster::same_cluster;
 use super::*;
-use crate::gravity::probe::{Disk, GravityFacts};
-use crate::gravity::status::StatusNode;
-use crate::gravity::target::{NfsMount, PodsSeen};
+use crate::gravity::probe::{Disk, GravityFacts, NO_GRAVITY};
+use crate::gravity::status::{KubeJob, StatusNode};
+use crate::gravity::target::{CertificateSeen, Look, NfsMount, NfsVolume, PodsSeen, Reach, UnwellPod};
 
 const NOW: i64 = 1_795_000_000;
 const DAY: i64 = 86_400;
@@ -1137,4 +1139,175 @@ fn every_gate_that_is_fine_says_so_with_what_was_seen() {
             .iter()
             .any(|row| row.gate == "health" && row.what.contains("nodes healthy") && row.severity == Severity::Pass)
     );
+}
+
+/// The rows of a gate with this severity, in words.
+fn rows(gates: &RestoreGates, gate: &str, severity: Severity) -> Vec<String> {
+    let rows = gates.findings.iter().filter(|row| row.gate == gate && row.severity == severity);
+    rows.map(|row| format!("{}: {}", row.host.as_deref().unwrap_or("-"), row.what)).collect()
+}
+
+/// Nobody knows which cluster it is: every node says why, nothing is chosen, and no waiver opens it.
+#[test]
+fn without_any_status_nothing_is_permitted() {
+    let mut case = good();
+    for at in 0..3 {
+        let gravity = case.gravity(at);
+        (gravity.status, gravity.status_rc) = (None, 255);
+        gravity.status_error = if at == 1 { String::new() } else { "connection refused".into() };
+    }
+    let mut gates = case.gates();
+    always(&case, &gates);
+    assert_eq!((gates.node.clone(), gates.identity.clone()), (None, None));
+    assert_eq!(gates.why_node, "no node could tell which cluster this is");
+    assert!(rows(&gates, "identity", Severity::Refuse)[0].contains("no node could tell which cluster this is"));
+    let health = rows(&gates, "health", Severity::Refuse);
+    assert!(health[0] == "dr-1: gravity status gave nothing to go by (code 255): connection refused", "{health:?}");
+    assert!(health[1].ends_with("(code 255): no answer"), "{health:?}");
+    let all = WAIVED_ONE_BY_ONE.iter().map(|gate| ((*gate).to_owned(), "r".to_owned())).collect();
+    apply_waivers(&mut gates, &all).unwrap();
+    assert!(gates.permit().is_err() && refused(&gates).contains("identity"));
+}
+
+#[test]
+fn only_sick_main_nodes_refuse_and_a_waiver_takes_the_best_of_them() {
+    let mut case = good();
+    case.each_status(|status| {
+        status.nodes.iter_mut().for_each(|node| node.status = "degraded".into());
+        status.nodes[0].status = "offline".into();
+    });
+    let mut gates = case.gates();
+    always(&case, &gates);
+    let told = rows(&gates, "health", Severity::Refuse);
+    let best = "dr-2: no healthy Gravity master was reached; the best is dr-2 (degraded)";
+    assert!(told.iter().any(|row| row == best), "{told:?}");
+    assert_eq!(refused(&gates), ["health".to_owned()].into());
+    apply_waivers(&mut gates, &[("health".to_owned(), "it is what we mend".to_owned())].into()).unwrap();
+    gates.permit().unwrap();
+    assert_eq!(gates.node.as_deref(), Some("dr-2"));
+}
+
+/// What is odd but wrong in no way is said and opens nothing and closes nothing.
+#[test]
+fn what_is_odd_is_warned_of() {
+    let mut case = good();
+    case.point.gravity_version = Some("7.0.12".into());
+    let gates = case.gates();
+    gates.permit().unwrap();
+    assert_eq!(
+        rows(&gates, "version", Severity::Warn),
+        ["-: the point is of Gravity 7.0.12, the target runs Gravity 8.0.5"]
+    );
+    let mut case = good();
+    case.each_status(|status| status.app_name = "telekube".into());
+    let gates = case.gates();
+    gates.permit().unwrap();
+    assert_eq!(rows(&gates, "identity", Severity::Warn), ["-: the cluster image is telekube, not anypoint"]);
+    // The same name, but another cluster by its uid: installed anew since.
+    let mut case = good();
+    case.point.identity.as_mut().unwrap().gravity_name = "pce-dr".into();
+    let gates = case.gates();
+    gates.permit().unwrap();
+    assert!(
+        rows(&gates, "identity", Severity::Warn)[0].contains("has the name of the point's own cluster, but is another")
+    );
+    // --in-place is taken at its word where nothing tells, and not called a proof.
+    let mut case = good();
+    case.policy.in_place = true;
+    let source = case.point.identity.as_mut().unwrap();
+    (source.kube_system_uid, source.gravity_name) = (None, "pce-dr".into());
+    source.advertise_addresses.clear();
+    let gates = case.gates();
+    gates.permit().unwrap();
+    assert!(rows(&gates, "identity", Severity::Warn)[0].contains("as --in-place says"), "{:?}", gates.findings);
+    assert!(rows(&gates, "identity", Severity::Pass).is_empty(), "{:?}", gates.findings);
+    // Until when a certificate is valid is not told; nor for whom.
+    let mut case = good();
+    case.each_target(|target| {
+        target.certificate = Look::Seen(CertificateSeen { not_after: None, ..certificate() });
+    });
+    let gates = case.gates();
+    gates.permit().unwrap();
+    assert!(rows(&gates, "certificate", Severity::Warn)[0].contains("until when"), "{:?}", gates.findings);
+    for (common_name, told) in [(Some("old.example"), "is for old.example, not for"), (None, "is for nobody, not for")]
+    {
+        case.each_target(|target| {
+            let seen =
+                CertificateSeen { common_name: common_name.map(str::to_owned), dns_names: vec![], ..certificate() };
+            target.certificate = Look::Seen(seen);
+        });
+        let gates = case.gates();
+        assert!(rows(&gates, "certificate", Severity::Refuse)[0].contains(told), "{:?}", gates.findings);
+    }
+}
+
+/// A node that kubectl told nothing of belongs by what Gravity says of it and by its addresses.
+#[test]
+fn a_node_belongs_by_its_address_where_no_uid_tells() {
+    let mut case = good();
+    case.gravity(1).kube_uid = None;
+    case.gates().permit().unwrap();
+    // Not by an address, but by the name that Gravity gives it.
+    case.facts[1].addresses = vec!["192.0.2.2".into()];
+    case.gates().permit().unwrap();
+    // Whose own view of the cluster has none of its nodes is another's, whatever its name is.
+    let status = case.gravity(1).status.as_mut().unwrap();
+    status.nodes.iter_mut().enumerate().for_each(|(at, node)| node.advertise_ip = format!("192.0.2.{at}"));
+    assert!(refused(&case.gates()).contains("identity"), "{:?}", case.gates().findings);
+}
+
+#[test]
+fn pods_that_are_not_well_are_named_the_first_of_them() {
+    let pod = |number: u8| UnwellPod {
+        namespace: "default".into(),
+        name: format!("api-{number}"),
+        why: "CrashLoopBackOff".into(),
+        job: None,
+    };
+    let mut case = good();
+    for (count, told) in [(1, "1 of 12 pods are not well: default/api-1 (CrashLoopBackOff)"), (10, "and 2 more")] {
+        case.each_target(|target| {
+            let unwell = (1..=count).map(pod).collect();
+            target.pods = Look::Seen(PodsSeen { total: 12, well: 2, completed: 0, evicted: 0, unwell });
+        });
+        let gates = case.gates();
+        gates.permit().unwrap();
+        let rows = rows(&gates, "health", Severity::Warn);
+        assert!(rows.len() == 1 && rows[0].contains(told), "{rows:?}");
+    }
+    case.each_target(|target| target.pods = Look::NotAsked);
+    assert_eq!(rows(&case.gates(), "health", Severity::Warn), ["-: how the pods are is not known: nobody asked"]);
+}
+
+/// What could be seen of NFS is told, and what could not beside it; a mount stands for its server whatever its path is.
+#[test]
+fn what_is_known_of_nfs_is_told_with_what_is_not() {
+    let mut case = good();
+    case.targets.get_mut("dr-1").unwrap().nfs_mounts = Look::NotAsked;
+    case.targets.get_mut("dr-2").unwrap().nfs_volumes = Look::Unknown("kubectl did not answer".into());
+    case.targets.get_mut("dr-3").unwrap().nfs_volumes = Look::NotAsked;
+    let gates = case.gates();
+    gates.permit().unwrap();
+    let told = rows(&gates, "nfs", Severity::Warn);
+    for word in [
+        "mounts on dr-1 were not asked",
+        "volumes of Kubernetes on dr-2: kubectl",
+        "volumes of Kubernetes on dr-3 were not",
+    ] {
+        assert!(told.len() == 1 && told[0].contains(word), "{word}: {told:?}");
+    }
+    assert_eq!(rows(&gates, "nfs", Severity::Pass).len(), 1);
+    for source in ["nas:/srv/nfs", "nas:/srv/a:b", "[nas]:/"] {
+        case.each_target(|target| {
+            target.nfs_mounts = Look::Seen(vec![NfsMount { source: source.into(), target: "/mnt".into() }]);
+            target.nfs_volumes = Look::Seen(vec![volume(Reach::Silent)]);
+        });
+        let gates = case.gates();
+        assert!(!refused(&gates).contains("nfs"), "{source}: {:?}", gates.findings);
+        assert!(rows(&gates, "nfs", Severity::Warn).iter().any(|row| row.contains("is mounted, but did not answer")));
+    }
+    case.each_target(|target| {
+        target.nfs_mounts = Look::Seen(vec![NfsMount { source: "nas-2:/srv:nas:/x".into(), target: "/mnt".into() }]);
+    });
+    assert!(refused(&case.gates()).contains("nfs"), "another server's mount says nothing of this one");
 }

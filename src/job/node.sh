@@ -124,7 +124,7 @@ f_dir_once() {
     if [ -L "$f_path" ]; then f_no dir-symlink "$f_path"; fi
     if [ ! -d "$f_path" ]; then
         if [ -e "$f_path" ]; then f_no dir-file "$f_path"; fi
-        mkdir -p "$f_path" 2>/dev/null || [ -d "$f_path" ] || f_no dir-make "$f_path"
+        mkdir -p "$f_path" 2>/dev/null || [ -d "$f_path" ] || return 1
     fi
     f_line=$(ls -ldn "$f_path" 2>/dev/null) || return 1
     set -f

@@ -44,8 +44,11 @@ s_main() {
     if [ "$s_flock" = yes ] && [ "$s_mode" = run ]; then
         s_n=0
         while :; do
-            mkdir -p "${s_kind%/*}"
-            exec 8>>"$s_kind"
+            s_n=$((s_n + 1))
+            if [ "$s_n" -gt 50 ]; then s_leave "lock"; fi
+            mkdir -p "${s_kind%/*}" 2>/dev/null
+            # `command`: a folder that another ferry removed since then must not end the shell.
+            { command exec 8>>"$s_kind"; } 2>/dev/null || continue
             # One whose result is there may be on its way out still.
             s_wait=0
             until flock -x -n 8; do
@@ -57,8 +60,6 @@ s_main() {
             s_one=$(ls -di "$s_kind")
             s_two=$(ls -Ldi "/proc/$$/fd/8")
             if [ "${s_one% /*}" = "${s_two% /*}" ]; then break; fi
-            s_n=$((s_n + 1))
-            if [ "$s_n" -gt 50 ]; then s_leave "lock"; fi
         done
         printf '%s\n' "${s_dir##*/}" >"$s_kind"
     fi

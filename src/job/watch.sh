@@ -34,7 +34,13 @@ w_take_link() {
     read -r w_boot <"$f_boot"
     f_proc "$$" || f_no proc "$$"
     w_mine="$w_boot $$ $f_start"
-    printf '%s\n%s\n' "$w_mine" "$w_owner" >"$w_link.$f_nonce" || f_no room "$w_link"
+    w_n=0
+    until { printf '%s\n%s\n' "$w_mine" "$w_owner" >"$w_link.$f_nonce"; } 2>/dev/null; do
+        w_n=$((w_n + 1))
+        if [ "$w_n" -gt 20 ]; then f_no room "$w_link"; fi
+        # Another ferry may have removed the empty folder.
+        mkdir -p "$f_base/locks" 2>/dev/null
+    done
     if ! ln "$w_link.$f_nonce" "$w_link" 2>/dev/null; then
         # Only one at a time may take a stale lock away, and looks again before it does. One that
         # died in here leaves the guard, and the watch stays taken: told, never guessed.
@@ -90,17 +96,20 @@ w_main() {
     if [ "$f_flock" = yes ]; then
         w_n=0
         while :; do
-            mkdir -p "$f_base/locks"
-            exec 9<>"$w_file"
-            flock -x -n 9 2>/dev/null
-            case $? in
-            0) if f_named "$w_file" 9; then break; fi ;;
-            1) if f_named "$w_file" 9; then w_busy "$w_file"; fi ;;
-            *) f_no flock "$w_file" ;;
-            esac
+            mkdir -p "$f_base/locks" 2>/dev/null
+            # `command`: a folder that another ferry removed since then must not end the shell.
+            # shellcheck disable=SC3045
+            if { command exec 9<>"$w_file"; } 2>/dev/null; then
+                flock -x -n 9 2>/dev/null
+                case $? in
+                0) if f_named "$w_file" 9; then break; fi ;;
+                1) if f_named "$w_file" 9; then w_busy "$w_file"; fi ;;
+                *) f_no flock "$w_file" ;;
+                esac
+                exec 9>&-
+            fi
             w_n=$((w_n + 1))
             if [ "$w_n" -gt 50 ]; then f_no flock "$w_file"; fi
-            exec 9>&-
         done
         # The same file, another description: the lock stays.
         printf '%s\n' "$w_owner" >"$w_file" 2>/dev/null

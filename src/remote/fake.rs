@@ -13,7 +13,8 @@ use crate::failure::{Failure, Kind};
 pub struct Reply {
     /// A text that the command, or the script that it is fed, has to contain.
     pub when: String,
-    /// What it says on standard output.
+    /// What it says on standard output. `{mark}` in it becomes the mark (`@@` and 32 digits) that the script wants to be
+    /// answered with.
     pub out: Vec<u8>,
     /// What it says on standard error.
     pub err: Vec<u8>,
@@ -78,6 +79,15 @@ impl FakeSession {
     }
 }
 
+/// What is said, with the script's own mark in it.
+fn marked(out: &[u8], script: &str) -> Vec<u8> {
+    let mark = script.split_once("@@").and_then(|(_, rest)| rest.get(..32)).unwrap_or_default();
+    match std::str::from_utf8(out) {
+        Ok(text) if text.contains("{mark}") => text.replace("{mark}", &format!("@@{mark}")).into_bytes(),
+        _ => out.to_vec(),
+    }
+}
+
 /// A scripted command.
 #[derive(Debug)]
 pub struct FakeChild {
@@ -94,7 +104,7 @@ impl FakeChild {
         match inner.replies.iter().find(|reply| text.contains(&reply.when)) {
             Some(reply) => {
                 if !reply.out.is_empty() {
-                    self.pieces.push_back(Piece::Out(Bytes::from(reply.out.clone())));
+                    self.pieces.push_back(Piece::Out(Bytes::from(marked(&reply.out, text))));
                 }
                 if !reply.err.is_empty() {
                     self.pieces.push_back(Piece::Err(Bytes::from(reply.err.clone())));

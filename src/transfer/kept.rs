@@ -52,7 +52,8 @@ pub(super) async fn begin(
         plain_bytes: *bytes,
     }));
     let mut again = Reader::new(folder, &all, keep.recipients.is_some(), keep.identities.clone());
-    let mut pipe = start(pull, keep, &archive, source, seen.bytes, left, &far.key)?;
+    let pipe = here.insert(start(pull, keep, &archive, source, seen.bytes, left, &far.key)?);
+    far.resumed_at.store(present, Ordering::Release);
     while pipe.received < present {
         let mut slab = pipe.slab();
         let length = slab.room().len().min(usize::try_from(present - pipe.received).unwrap_or(usize::MAX));
@@ -62,9 +63,7 @@ pub(super) async fn begin(
         pipe.give(slab.freeze()).await?;
         far.here.store(pipe.received, Ordering::Relaxed);
     }
-    let offset = pipe.received;
-    *here = Some(pipe);
-    Ok(offset)
+    Ok(pipe.received)
 }
 
 fn start(

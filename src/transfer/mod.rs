@@ -618,8 +618,11 @@ async fn begin(
         write_synced(&note, &json).map_err(|error| local("could not write", &note, &error))?;
     }
     far.total.store(seen.bytes, Ordering::Release);
-    let mut pipe = Pipe::start(&destination, &far.key, pull.required.clone(), pull.walk)?;
+    // Where both are known before the first byte goes in: what stops one of the threads is told by the thread, and is
+    // laid at the door of what lay here.
+    let pipe = here.insert(Pipe::start(&destination, &far.key, pull.required.clone(), pull.walk)?);
     if resume {
+        far.resumed_at.store(present, Ordering::Release);
         // What an earlier attempt left goes through the same hash and walk first.
         let unread = |error: std::io::Error| local("could not read", &destination, &error);
         let mut from = Disk::open(&destination, false).map_err(unread)?;
@@ -633,9 +636,7 @@ async fn begin(
         }
     }
     *source = Some(seen);
-    let offset = pipe.received;
-    *here = Some(pipe);
-    Ok(offset)
+    Ok(pipe.received)
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
@@ -818,13 +819,16 @@ impl Pipe {
     fn join(self) -> Result<Ended, Trouble> {
         drop((self.to_hasher, self.to_writer, self.to_walker));
         let broken = || Failure::new(Kind::Bug, "a thread of the transfer panicked");
-        let walk = match self.walker {
-            Some(walker) => Some(walker.join().map_err(|_| broken())?.map_err(Trouble::NotWhole)?),
+        // All are waited for before one of them is heard: whoever begins anew must not meet a writer of ours.
+        let walked = self.walker.map(std::thread::JoinHandle::join);
+        let (wrote, hashed, read) = (self.writer.join(), self.hasher.join(), self.rereader.join());
+        let walk = match walked {
+            Some(walked) => Some(walked.map_err(|_| broken())?.map_err(Trouble::NotWhole)?),
             None => None,
         };
-        let share = self.writer.join().map_err(|_| broken())??;
-        let streamed = self.hasher.join().map_err(|_| broken())?;
-        let differs_at = self.rereader.join().map_err(|_| broken())??;
+        let share = wrote.map_err(|_| broken())??;
+        let streamed = hashed.map_err(|_| broken())?;
+        let differs_at = read.map_err(|_| broken())??;
         Ok(Ended { streamed, share, differs_at, walk })
     }
 

@@ -419,3 +419,194 @@ fn with_ending(path: &Path) -> PathBuf {
     name.push(TEMPORARY);
     path.with_file_name(name)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Write as _;
+    use std::os::unix::fs::symlink;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::super::super::Step;
+    use super::*;
+    use crate::catalog::place::Place;
+
+    const BYTES: &[u8] = b"bytes of an archive";
+
+    fn folder(dir: &Path) -> Folder {
+        Folder::new(Catalog::open(&dir.join("catalog")).unwrap())
+    }
+
+    /// With a disk on which `before` may change things, or make them fail.
+    fn watched(dir: &Path, before: impl Fn(Step, &Path) -> io::Result<()> + Send + Sync + 'static) -> Folder {
+        Folder::new(Catalog::open_on(&dir.join("catalog"), Disk::watched(before)).unwrap())
+    }
+
+    fn cargo(file: &Path) -> Cargo<'_> {
+        Cargo { file, bytes: BYTES.len() as u64, sha256: Sha256::of(BYTES) }
+    }
+
+    /// A reader that is interrupted once, gives this, and then fails where it is told to.
+    struct Source<'a>(bool, &'a [u8], bool);
+
+    impl io::Read for Source<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if std::mem::take(&mut self.0) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            match self.1.read(buffer)? {
+                0 if self.2 => Err(io::Error::other("the medium is broken")),
+                count => Ok(count),
+            }
+        }
+    }
+
+    fn left(folder: &Folder) -> Vec<String> {
+        folder.files("").unwrap().into_iter().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn only_what_is_whole_gets_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(dir.path());
+        let named = Path::new("its name");
+        let put = |source: &mut Source<'_>| folder.put_reader("prod/x", source, &cargo(named), &|_| {});
+        let failure = put(&mut Source(false, &BYTES[..5], true)).unwrap_err();
+        assert!(failure.what.contains("read its name") && failure.seen.unwrap().contains("broken"));
+        // Shorter, or longer without an end: told by what it is and what it should be.
+        let longer = [BYTES, &[0; 100]].concat();
+        for bytes in [&BYTES[..5], b"", longer.as_slice()] {
+            let failure = put(&mut Source(false, bytes, false)).unwrap_err();
+            assert!(failure.kind == Kind::Bad && failure.what.contains("is not what its manifest says"), "{failure:?}");
+            assert!(failure.why.unwrap().contains(&format!("expected {} bytes", BYTES.len())));
+        }
+        assert_eq!(left(&folder), [""; 0], "nothing of it is left");
+        folder.put_reader("prod/x", &mut Source(true, BYTES, false), &cargo(named), &|_| {}).unwrap();
+        assert_eq!(folder.read("prod/x").unwrap().unwrap(), BYTES);
+    }
+
+    /// A disk that says that all is written, and keeps something else: found by what is read back.
+    #[tokio::test]
+    async fn a_disk_that_lies_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = folder(dir.path());
+        good.create("from/x", BYTES).unwrap();
+        let lying = watched(dir.path(), |step, path| {
+            if step == Step::Sync && path.is_file() && path.to_string_lossy().ends_with("archive.new") {
+                std::fs::OpenOptions::new().write(true).open(path)?.write_all(b"B")?;
+            }
+            if step == Step::Sync && path.to_string_lossy().ends_with(".in.new") {
+                std::fs::OpenOptions::new().write(true).open(path)?.write_all(b"B")?;
+            }
+            Ok(())
+        });
+        let failure = lying.put_reader("prod/archive", &mut &BYTES[..], &cargo(Path::new("x")), &|_| {}).unwrap_err();
+        assert!(
+            failure.kind == Kind::Bad && failure.why.as_deref().unwrap().contains("gave back other bytes"),
+            "{failure:?}"
+        );
+        let from = Place::Folder(good.clone());
+        let received = lying.receive(&from, "from/x", "prod/y", BYTES.len() as u64, Sha256::of(BYTES), &|_| {}).await;
+        let failure = received.unwrap_err();
+        assert!(
+            failure.kind == Kind::Bad && failure.why.as_deref().unwrap().contains("gave back other bytes"),
+            "{failure:?}"
+        );
+        assert_eq!(left(&good), ["from/x"]);
+    }
+
+    #[tokio::test]
+    async fn what_another_place_gives_is_proved() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(dir.path());
+        folder.create("from/x", BYTES).unwrap();
+        let from = Place::Folder(folder.clone());
+        let sha256 = Sha256::of(BYTES);
+        let length = BYTES.len() as u64;
+        for (bytes, sha256, says) in [
+            (length - 1, sha256, "is longer than its manifest says"),
+            (length + 1, sha256, "is not what its manifest says"),
+            (length, Sha256::of(b"else"), "is not what its manifest says"),
+        ] {
+            let failure = folder.receive(&from, "from/x", "to/y", bytes, sha256, &|_| {}).await.unwrap_err();
+            assert!(failure.kind == Kind::Bad && failure.what.contains(says), "{failure:?}");
+            assert_eq!(left(&folder), ["from/x"]);
+        }
+        let failure = folder.receive(&from, "from/none", "to/y", 1, sha256, &|_| {}).await.unwrap_err();
+        assert!(failure.kind == Kind::Bad && failure.what.contains("is missing"), "{failure:?}");
+        folder.receive(&from, "from/x", "to/y", length, sha256, &|_| {}).await.unwrap();
+        // What an earlier attempt left counts: nothing is asked for again.
+        folder.remove("from/x").unwrap();
+        let heard = std::sync::atomic::AtomicU64::new(0);
+        let listen = |done| heard.store(done, Ordering::SeqCst);
+        folder.receive(&from, "from/x", "to/y", length, sha256, &listen).await.unwrap();
+        assert_eq!(heard.load(Ordering::SeqCst), length);
+    }
+
+    #[test]
+    fn what_an_earlier_attempt_left_counts_when_it_is_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("cargo");
+        std::fs::write(&file, BYTES).unwrap();
+        let folder = folder(dir.path());
+        folder.create("prod/x", b"half of").unwrap();
+        folder.put("prod/x", &cargo(&file), &|_| {}).unwrap();
+        assert_eq!(folder.read("prod/x").unwrap().unwrap(), BYTES);
+        std::fs::remove_file(&file).unwrap();
+        folder.put("prod/x", &cargo(&file), &|_| {}).unwrap();
+        let failure = folder.put("prod/y", &cargo(&file), &|_| {}).unwrap_err();
+        assert!(failure.what.contains("read") && failure.what.contains("cargo"), "{failure:?}");
+    }
+
+    #[test]
+    fn links_pipes_and_giants_are_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(dir.path());
+        folder.create("prod/x", BYTES).unwrap();
+        let root = folder.catalog().root().join("prod");
+        symlink("/etc/passwd", root.join("link")).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, root.join("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        std::fs::File::create(root.join("giant")).unwrap().set_len(LARGEST_SMALL + 1).unwrap();
+        let listed: Vec<String> = folder.files("prod").unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(listed, ["prod/giant", "prod/x"]);
+        for name in ["prod/link", "prod/pipe"] {
+            assert!(folder.read(name).unwrap_err().kind == Kind::Failed && folder.get(name, 0).is_err(), "{name}");
+        }
+        let failure = folder.read("prod/giant").unwrap_err();
+        assert!(failure.kind == Kind::Bad && failure.what.contains("is larger than"), "{failure:?}");
+        assert!(folder.files("prod/x").is_err(), "a file has no files in it");
+        assert!(folder.remove_folder("prod/x").is_err() && folder.remove_folder("prod/none").is_ok());
+    }
+
+    #[test]
+    fn a_disk_without_second_names_takes_small_files_and_replaces_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let refuse = Arc::new(AtomicBool::new(false));
+        let refuses = Arc::clone(&refuse);
+        let folder = watched(dir.path(), move |step, path| {
+            match step == Step::Rename && path.ends_with("x") && refuses.load(Ordering::SeqCst) {
+                true => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+                false => Ok(()),
+            }
+        });
+        assert!(folder.create("prod/x", BYTES).unwrap() && !folder.create("prod/x", b"other").unwrap());
+        folder.remove("prod/x").unwrap();
+        refuse.store(true, Ordering::SeqCst);
+        let failure = folder.create("prod/x", BYTES).unwrap_err();
+        assert!(failure.kind == Kind::Failed && failure.mend.unwrap().contains("mount it writable"));
+        assert_eq!(left(&folder), [""; 0]);
+    }
+
+    #[test]
+    fn a_sealed_point_is_never_replaced_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(dir.path());
+        let (cluster, id) = ("prod".parse().unwrap(), "20261126T010203Z-00ff".parse().unwrap());
+        folder.create(&format!("prod/{id}.part/x"), BYTES).unwrap();
+        folder.create(&format!("prod/{id}/manifest.json"), b"{}").unwrap();
+        let failure = folder.seal(&cluster, &id, b"[]").unwrap_err();
+        assert!(failure.kind == Kind::Refused && failure.why.unwrap().contains("never replaced"));
+        assert_eq!(folder.read(&format!("prod/{id}/manifest.json")).unwrap().unwrap(), b"{}");
+    }
+}

@@ -224,7 +224,12 @@ impl Place {
         if self.create(&name, text.as_bytes()).await? {
             return Ok(Held { lock: None, name: Some(name) });
         }
-        let there = self.read(&name).await?.and_then(|bytes| serde_json::from_slice::<LockNote>(&bytes).ok());
+        let there = self.read(&name).await?;
+        if there.as_deref() == Some(text.as_bytes()) {
+            // Ours: it was made by a first attempt whose answer was lost.
+            return Ok(Held { lock: None, name: Some(name) });
+        }
+        let there = there.and_then(|bytes| serde_json::from_slice::<LockNote>(&bytes).ok());
         let seen =
             there.map_or_else(|| name.clone(), |note| format!("{} since {}, to {}", note.who, note.since, note.doing));
         Err(Failure::new(Kind::Refused, format!("{cluster}/{id} in {} is locked", self.name()))
@@ -390,7 +395,7 @@ impl std::io::Read for Fetched {
             // Whoever reads may be a thread of the runtime: it lets the others have its tasks while it waits.
             match tokio::task::block_in_place(|| self.pieces.blocking_recv()) {
                 Some(Ok(piece)) => self.piece = piece,
-                Some(Err(failure)) => return Err(std::io::Error::other(failure.to_string())),
+                Some(Err(failure)) => return Err(std::io::Error::other(failure)),
                 None => return Ok(0),
             }
         }

@@ -128,17 +128,22 @@ impl ObjectPlace {
             inner = source.source();
         }
         let said: String = clean(said.as_bytes()).chars().take(500).collect();
+        // Of a listing and a removal the client tells the status in words only.
+        let refused = ["status code: 401", "status code: 403"].iter().any(|status| said.contains(status));
         match error {
-            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-                Failure::new(Kind::Refused, format!("{} does not let us {doing}", self.name))
-                    .saw(said)
-                    .mend("look at the credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID) and at the bucket's policy")
-            }
+            _ if refused => self.refused(doing, said),
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => self.refused(doing, said),
             Error::NotFound { .. } => Failure::new(Kind::Failed, format!("could not {doing} in {}", self.name))
                 .saw(said)
                 .mend("look whether there is such a bucket"),
             _ => Failure::new(Kind::Unreachable, format!("could not {doing} in {}", self.name)).saw(said).again(),
         }
+    }
+
+    fn refused(&self, doing: &str, said: String) -> Failure {
+        Failure::new(Kind::Refused, format!("{} does not let us {doing}", self.name))
+            .saw(said)
+            .mend("look at the credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID) and at the bucket's policy")
     }
 
     pub(super) async fn probe(&self) -> Result<(), Failure> {
@@ -378,6 +383,10 @@ impl ObjectPlace {
                 Some((bytes, version)) => (bytes, PutMode::Update(version)),
                 None => (Vec::new(), PutMode::Create),
             };
+            if attempt > 0 && bytes.split(|byte| *byte == b'\n').any(|there| there == line.as_bytes()) {
+                // What came before us were we, in an attempt whose answer was lost.
+                return Ok(());
+            }
             if bytes.last().is_some_and(|last| *last != b'\n') {
                 bytes.push(b'\n');
             }
@@ -408,7 +417,9 @@ impl ObjectPlace {
     }
 
     pub(super) async fn seal(&self, cluster: &ClusterName, id: &PointId, manifest: &[u8]) -> Result<(), Failure> {
-        if self.create(&format!("{cluster}/{id}/{MANIFEST}"), manifest).await? {
+        let name = format!("{cluster}/{id}/{MANIFEST}");
+        // The same bytes there: ours, by a first attempt whose answer was lost.
+        if self.create(&name, manifest).await? || self.read(&name).await?.as_deref() == Some(manifest) {
             return Ok(());
         }
         Err(Failure::new(Kind::Refused, format!("{cluster}/{id} is there already in {}", self.name))
@@ -417,8 +428,262 @@ impl ObjectPlace {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::sync::Mutex;
+
     use super::*;
+    use crate::catalog::Who;
+    use crate::catalog::place::Place;
+    use crate::digest::Sha256;
+
+    /// What a storage was asked.
+    #[derive(Debug, Clone)]
+    struct Asked {
+        method: String,
+        path: String,
+        head: String,
+        body: Vec<u8>,
+    }
+
+    type Heard = Arc<Mutex<Vec<Asked>>>;
+
+    /// A storage that answers as it is told, one request for each connection: the status, more lines of the head, the body.
+    /// It ends with the test's process.
+    fn storage(
+        answer: impl Fn(&Asked, usize) -> (u16, &'static str, Vec<u8>) + Send + 'static,
+    ) -> (Arc<ObjectPlace>, Heard) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let aws = Aws {
+            key_id: Some("AKID".to_owned()),
+            secret: Some("not-a-secret".to_owned().into()),
+            token: Some("for-an-hour".to_owned().into()),
+            endpoint: Some(format!("http://{}", listener.local_addr().unwrap())),
+            ..Aws::default()
+        };
+        let heard = Heard::default();
+        let hears = Arc::clone(&heard);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let mut reader = BufReader::new(stream);
+                let (mut head, mut line) = (String::new(), String::new());
+                while reader.read_line(&mut line).unwrap_or(0) > 2 {
+                    head.push_str(&std::mem::take(&mut line).to_ascii_lowercase());
+                }
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
+                let mut body = vec![0; length.unwrap_or(0)];
+                if head.is_empty() || reader.read_exact(&mut body).is_err() {
+                    continue;
+                }
+                let mut words = head.split_whitespace();
+                let mut word = || words.next().unwrap_or_default();
+                let asked = Asked { method: word().to_uppercase(), path: word().to_owned(), head: head.clone(), body };
+                let number = {
+                    let mut hears = hears.lock().unwrap();
+                    hears.push(asked.clone());
+                    hears.len()
+                };
+                let (status, more, body) = answer(&asked, number);
+                let length = if more.contains("content-length") {
+                    String::new()
+                } else {
+                    format!("content-length: {}\r\n", body.len())
+                };
+                let mut stream = reader.into_inner();
+                let head = format!("HTTP/1.1 {status} x\r\nconnection: close\r\n{length}{more}\r\n");
+                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
+            }
+        });
+        (ObjectPlace::new("s3://shelf".to_owned(), "shelf", "", &aws).unwrap(), heard)
+    }
+
+    fn who() -> Who {
+        Who { user: "ops".into(), machine: "jump".into(), ci: None }
+    }
+
+    const DELETED: &str = "<DeleteResult><Deleted><Key>x</Key></Deleted></DeleteResult>";
+    const ETAG: &str = "etag: \"1\"\r\nlast-modified: Thu, 26 Nov 2026 08:00:00 GMT\r\n";
+
+    #[tokio::test]
+    async fn a_storage_that_says_no_is_told_with_what_was_wanted() {
+        let (place, heard) = storage(|_, _| (403, "", b"<Error><Code>AccessDenied</Code></Error>".to_vec()));
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x");
+        std::fs::write(&file, b"bytes").unwrap();
+        let cargo = Cargo { file: &file, bytes: 5, sha256: Sha256::of(b"bytes") };
+        for (doing, failure) in [
+            ("put a file", place.probe().await.unwrap_err()),
+            ("list what lies", place.files("prod").await.unwrap_err()),
+            ("read", place.read("prod/x").await.unwrap_err()),
+            ("read", place.get("prod/x", 0).await.unwrap_err()),
+            ("look at a file", place.put("prod/x", &cargo, &|_| {}).await.unwrap_err()),
+            ("read", place.append("prod/x", "line").await.unwrap_err()),
+            ("remove a file", place.remove("prod/x").await.unwrap_err()),
+        ] {
+            assert_eq!(failure.kind, Kind::Refused, "{failure:?}");
+            assert_eq!(failure.what, format!("s3://shelf does not let us {doing}"));
+            assert!(failure.mend.as_deref().unwrap().contains("AWS_PROFILE"), "{failure:?}");
+            assert!(
+                !format!("{failure:?}").contains("not-a-secret") && !format!("{failure:?}").contains("for-an-hour")
+            );
+        }
+        let heard = heard.lock().unwrap();
+        assert_eq!(heard.len(), 7, "each was asked once: {heard:?}");
+        assert!(heard.iter().all(|asked| asked.head.contains("x-amz-security-token: for-an-hour")));
+        assert_eq!(format!("{place:?}"), "ObjectPlace(s3://shelf)");
+    }
+
+    #[tokio::test]
+    async fn a_storage_that_keeps_no_promise_is_found_by_trying() {
+        // One that takes whatever is put, also where something is.
+        let (place, heard) = storage(|asked, _| match asked.method.as_str() {
+            "GET" => (200, ETAG, b"ferry".to_vec()),
+            "POST" => (200, "", DELETED.into()),
+            _ => (200, ETAG, Vec::new()),
+        });
+        let failure = place.probe().await.unwrap_err();
+        assert!(failure.kind == Kind::CouldNotStart && failure.what.contains("conditional puts"), "{failure:?}");
+        assert!(failure.mend.unwrap().contains("If-None-Match"));
+        let methods: Vec<String> = heard.lock().unwrap().iter().map(|asked| asked.method.clone()).collect();
+        assert_eq!(methods, ["PUT", "PUT", "GET", "POST"], "what was tried is removed");
+        assert!(heard.lock().unwrap()[0].head.contains("if-none-match: *"));
+        // One that gives back something else, or nothing.
+        for body in [Some("other"), None] {
+            let (place, _) = storage(move |asked, number| match (asked.method.as_str(), body) {
+                ("GET", Some(body)) => (200, ETAG, body.into()),
+                ("GET", None) => (404, "", Vec::new()),
+                ("PUT", _) if number > 1 => (412, "", Vec::new()),
+                ("POST", _) => (200, "", DELETED.into()),
+                _ => (200, ETAG, Vec::new()),
+            });
+            let failure = place.probe().await.unwrap_err();
+            assert!(failure.what.contains("does not give back"), "{body:?}: {failure:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_too_large_or_cut_is_told() {
+        let (place, _) = storage(|_, _| {
+            (
+                200,
+                "etag: \"1\"\r\nlast-modified: Thu, 26 Nov 2026 08:00:00 GMT\r\ncontent-length: 99000000\r\n",
+                Vec::new(),
+            )
+        });
+        let failure = place.read("prod/x/manifest.json").await.unwrap_err();
+        assert!(failure.kind == Kind::Bad && failure.what.contains("is larger than"), "{failure:?}");
+        // A server between that promises a hundred bytes and gives fewer.
+        let (place, _) = storage(|asked, _| match asked.method.as_str() {
+            "HEAD" => (
+                200,
+                "etag: \"1\"\r\nlast-modified: Thu, 26 Nov 2026 08:00:00 GMT\r\ncontent-length: 100\r\n",
+                Vec::new(),
+            ),
+            _ => (
+                206,
+                "etag: \"1\"\r\nlast-modified: Thu, 26 Nov 2026 08:00:00 GMT\r\ncontent-range: bytes 0-99/100\r\n",
+                vec![b'x'; 40],
+            ),
+        });
+        let mut stream = place.get("prod/x", 0).await.unwrap();
+        let (mut bytes, mut failure) = (0, None);
+        while let Some(piece) = stream.recv().await {
+            match piece {
+                Ok(piece) => bytes += piece.len(),
+                Err(told) => failure = Some(told),
+            }
+        }
+        let failure = failure.unwrap();
+        assert!(bytes <= 40 && failure.kind == Kind::Unreachable && failure.again, "{failure:?}");
+        // More than ten thousand parts: refused before a byte goes.
+        let (place, heard) = storage(|_, _| (404, "", Vec::new()));
+        let cargo = Cargo {
+            file: &std::env::current_exe().unwrap(),
+            bytes: PART as u64 * MOST_PARTS + 1,
+            sha256: Sha256::of(b""),
+        };
+        let failure = place.put("prod/x", &cargo, &|_| {}).await.unwrap_err();
+        assert!(failure.kind == Kind::Refused && failure.mend.unwrap().contains("ssh://"));
+        assert!(heard.lock().unwrap().iter().all(|asked| asked.method == "HEAD"));
+    }
+
+    #[tokio::test]
+    async fn a_file_is_looked_at_after_it_was_put() {
+        let (place, _) = storage(|asked, _| match asked.method.as_str() {
+            "HEAD" => (404, "", Vec::new()),
+            _ => (200, ETAG, Vec::new()),
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x");
+        std::fs::write(&file, b"bytes").unwrap();
+        let cargo = Cargo { file: &file, bytes: 5, sha256: Sha256::of(b"bytes") };
+        let failure = place.put("prod/x", &cargo, &|_| {}).await.unwrap_err();
+        assert!(failure.kind == Kind::Failed && failure.what.contains("as it was put there"), "{failure:?}");
+    }
+
+    /// Lines of another writer that came between are kept, and a line that a crash cut is not glued to.
+    #[tokio::test]
+    async fn a_line_is_added_to_what_is_there_by_then() {
+        let (place, heard) = storage(|asked, number| match asked.method.as_str() {
+            "GET" if number < 3 => (200, ETAG, b"one\ncut".to_vec()),
+            "GET" => {
+                (200, "etag: \"2\"\r\nlast-modified: Thu, 26 Nov 2026 08:00:00 GMT\r\n", b"one\ncut\ntheirs\n".to_vec())
+            }
+            _ if number < 3 => (412, "", Vec::new()),
+            _ => (200, ETAG, Vec::new()),
+        });
+        place.append("prod/x/notes.jsonl", "ours").await.unwrap();
+        let heard = heard.lock().unwrap().clone();
+        let puts: Vec<&Asked> = heard.iter().filter(|asked| asked.method == "PUT").collect();
+        assert_eq!(puts.len(), 2);
+        assert!(puts[0].body == b"one\ncut\nours\n" && puts[0].head.contains("if-match: \"1\""), "{heard:?}");
+        assert!(puts[1].body == b"one\ncut\ntheirs\nours\n" && puts[1].head.contains("if-match: \"2\""), "{heard:?}");
+        assert!(puts.iter().all(|asked| asked.path.ends_with("/shelf/prod/x/notes.jsonl")));
+        // Kept, and the answer lost: the line is there once.
+        let (place, heard) = storage(|asked, number| match asked.method.as_str() {
+            "GET" if number == 1 => (200, ETAG, b"one\n".to_vec()),
+            "GET" => (200, ETAG, b"one\nours\n".to_vec()),
+            _ => (412, "", Vec::new()),
+        });
+        place.append("prod/x/notes.jsonl", "ours").await.unwrap();
+        assert_eq!(heard.lock().unwrap().len(), 3);
+        let (place, _) = storage(|asked, _| match asked.method.as_str() {
+            "GET" => (404, "", Vec::new()),
+            _ => (400, "", b"no".to_vec()),
+        });
+        let failure = place.append("prod/x/notes.jsonl", "ours").await.unwrap_err();
+        assert!(failure.kind == Kind::Unreachable && failure.what.contains("could not add a line"), "{failure:?}");
+    }
+
+    /// The client sends a put again when the answer to the first was an error of the server: the first may have been done.
+    #[tokio::test]
+    async fn our_own_first_attempt_is_not_taken_for_another_writer() {
+        let (cluster, id) = ("prod".parse().unwrap(), "20261126T010203Z-00ff".parse().unwrap());
+        let kept = Arc::new(Mutex::new(Vec::new()));
+        let keeps = Arc::clone(&kept);
+        let (place, _) = storage(move |asked, _| match asked.method.as_str() {
+            "GET" => (200, ETAG, keeps.lock().unwrap().clone()),
+            _ => {
+                *keeps.lock().unwrap() = asked.body.clone();
+                (412, "", Vec::new())
+            }
+        });
+        place.seal(&cluster, &id, b"{}").await.unwrap();
+        let place = Place::Object(place);
+        let held = place.lock(&cluster, &id, &who(), "copy").await.unwrap();
+        assert!(String::from_utf8(kept.lock().unwrap().clone()).unwrap().contains("\"doing\":\"copy\""));
+        drop(held);
+        // Another's bytes stay another's.
+        let (place, _) = storage(|asked, _| match asked.method.as_str() {
+            "GET" => (200, ETAG, b"{\"id\": 1}".to_vec()),
+            _ => (412, "", Vec::new()),
+        });
+        let failure = place.seal(&cluster, &id, b"{}").await.unwrap_err();
+        assert!(failure.kind == Kind::Refused && failure.why.unwrap().contains("never replaced"));
+        let failure = Place::Object(place).lock(&cluster, &id, &who(), "copy").await.unwrap_err();
+        assert!(failure.kind == Kind::Refused && failure.mend.unwrap().contains("break-lock"));
+    }
 
     #[test]
     fn only_this_machine_is_reached_without_tls() {

@@ -32,6 +32,11 @@ const SLOWEST: u64 = 10 << 20;
 /// No piece within this time: the link counts as dead.
 const STALL: Duration = Duration::from_secs(90);
 
+/// Before a connection that was lost is made anew; longer each time.
+const PAUSE: Duration = Duration::from_millis(300);
+/// The line before a file is no longer than this, in bytes.
+const LONGEST_LINE: usize = 4096;
+
 /// What every script begins with.
 const COMMON: &str = r#"LC_ALL=C; export LC_ALL
 umask 077
@@ -90,7 +95,7 @@ impl SshPlace {
             if !(failure.again || failure.kind == Kind::Unreachable) || attempt > tries {
                 return Err(failure);
             }
-            tokio::time::sleep(Duration::from_millis(300) * attempt).await;
+            tokio::time::sleep(PAUSE * attempt).await;
         }
     }
 
@@ -183,6 +188,11 @@ fi"#
             let mut stream = match self.get(name, 0).await {
                 Ok(stream) => stream,
                 Err(failure) if failure.kind == Kind::Bad => return Ok(None),
+                Err(failure) if failure.again && tries < 3 => {
+                    tries += 1;
+                    tokio::time::sleep(PAUSE * tries).await;
+                    continue;
+                }
                 Err(failure) => return Err(failure),
             };
             let mut lost = None;
@@ -200,7 +210,10 @@ fi"#
             }
             match lost {
                 None => return Ok(Some(bytes)),
-                Some(failure) if failure.again && tries < 3 => tries += 1,
+                Some(failure) if failure.again && tries < 3 => {
+                    tries += 1;
+                    tokio::time::sleep(PAUSE * tries).await;
+                }
                 Some(failure) => return Err(failure),
             }
         }
@@ -223,6 +236,9 @@ fi"#
             if let Some(at) = head.iter().position(|byte| *byte == b'\n') {
                 break at;
             }
+            if head.len() > LONGEST_LINE {
+                return Err(self.something_else(&head));
+            }
             match tokio::time::timeout(STALL, child.next()).await {
                 Ok(Some(Piece::Out(bytes))) => head.extend_from_slice(&bytes),
                 Ok(Some(Piece::Err(_))) => {}
@@ -239,10 +255,7 @@ fi"#
         match line.trim().strip_prefix(mark.as_str()).map(str::trim) {
             Some("here") => {}
             Some("none") => return Err(missing(&self.name, name)),
-            _ => {
-                return Err(Failure::new(Kind::Failed, format!("{} says something else than was asked", self.name))
-                    .saw(clean(line.as_bytes())));
-            }
+            _ => return Err(self.something_else(&head)),
         }
         let (sender, stream) = mpsc::channel(16);
         let place = Arc::clone(self);
@@ -256,6 +269,11 @@ fi"#
             session.close().await;
         });
         Ok(stream)
+    }
+
+    fn something_else(&self, said: &[u8]) -> Failure {
+        let said: String = clean(said).chars().take(400).collect();
+        Failure::new(Kind::Failed, format!("{} says something else than was asked", self.name)).saw(said)
     }
 
     async fn pour(&self, child: &mut Child, to: &mpsc::Sender<Result<Bytes, Failure>>) -> Result<(), Failure> {
@@ -441,4 +459,158 @@ fn text_of(name: &str, bytes: &[u8]) -> Result<String, Failure> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| Failure::new(Kind::Bad, format!("{name} is no text")).saw(error.to_string()))?;
     word(text)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::remote::fake::{FakeSession, Reply};
+
+    /// A host that answers each script with the first of these whose text is in it.
+    fn host(replies: &[(&str, &str, &str, Exit)]) -> (Arc<SshPlace>, FakeSession) {
+        let replies = replies.iter().map(|(when, out, err, exit)| Reply {
+            when: (*when).to_owned(),
+            out: out.as_bytes().to_vec(),
+            err: err.as_bytes().to_vec(),
+            exit: exit.clone(),
+        });
+        let session = FakeSession::new("shelf", replies.collect());
+        let way = Way::Fake(session.clone());
+        let place = SshPlace::new("ssh://shelf/srv".to_owned(), way, "/srv".to_owned(), Duration::from_secs(5));
+        (place, session)
+    }
+
+    fn lost() -> Exit {
+        Exit::Lost("reset".to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_there_is_told_as_one() {
+        for (words, full) in [
+            ("sh: write error: No space left on device", true),
+            ("cat: Disk quota exceeded", true),
+            ("sh: can't create x: Permission denied", false),
+            ("", false),
+        ] {
+            let (place, session) = host(&[("", "", words, Exit::Code(1))]);
+            let failure = place.append("prod/x/notes.jsonl", "{}").await.unwrap_err();
+            assert_eq!((failure.kind, failure.again), (Kind::Failed, false), "{failure:?}");
+            assert_eq!(failure.seen.as_deref(), Some(if words.is_empty() { "exit code 1" } else { words }));
+            assert_eq!(failure.mend.is_some_and(|mend| mend.contains("make room")), full, "{words}");
+            assert_eq!(failure.why.is_some_and(|why| why.contains("untouched")), full, "{words}");
+            assert_eq!(session.heard().len(), 1, "what was refused is not done again");
+        }
+    }
+
+    /// Whoever lost the answer does not know whether the line was added or the point sealed: it is not done twice.
+    #[tokio::test]
+    async fn what_may_have_happened_is_not_done_again() {
+        let (place, session) = host(&[("", "", "", lost())]);
+        let (cluster, id) = ("prod".parse().unwrap(), "20261126T010203Z-00ff".parse().unwrap());
+        let all = [
+            place.append("prod/x/notes.jsonl", "{}").await.unwrap_err(),
+            place.create("prod/x", b"").await.unwrap_err(),
+            place.seal(&cluster, &id, b"{}").await.unwrap_err(),
+        ];
+        for failure in &all {
+            assert!(failure.kind == Kind::Unreachable && failure.again, "{failure:?}");
+            assert!(failure.what.contains("the connection to ssh://shelf/srv was lost"), "{failure:?}");
+        }
+        assert_eq!(session.heard().len(), all.len());
+        // A question may be asked as often as it takes.
+        place.remove("prod/x").await.unwrap_err();
+        assert_eq!(session.heard().len(), all.len() + 4);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_cut_off_is_an_error_and_never_a_shorter_file() {
+        // The beginning of a file, and the end of the connection.
+        let (place, session) = host(&[("tail -c", "{mark} here\nhalf of", "", lost())]);
+        let mut stream = place.get("prod/x", 0).await.unwrap();
+        assert_eq!(stream.recv().await.unwrap().unwrap(), Bytes::from("half of"));
+        let failure = stream.recv().await.unwrap().unwrap_err();
+        assert!(failure.kind == Kind::Unreachable && failure.again && stream.recv().await.is_none(), "{failure:?}");
+        let failure = place.read("prod/x").await.unwrap_err();
+        assert!(failure.kind == Kind::Unreachable, "{failure:?}");
+        assert_eq!(session.heard().len(), 1 + 4, "it was tried four times");
+        // A disk there that fails is another thing: nothing is gained by asking again.
+        let (place, session) =
+            host(&[("tail -c", "{mark} here\nhalf of", "tail: error reading: Input/output error", Exit::Code(1))]);
+        let failure = place.read("prod/x").await.unwrap_err();
+        assert!(failure.kind == Kind::Failed && !failure.again, "{failure:?}");
+        assert!(failure.seen.as_deref().unwrap().contains("Input/output error"), "{failure:?}");
+        assert_eq!(session.heard().len(), 1);
+        // Nobody answers at all.
+        let (place, session) = host(&[("tail -c", "", "nobody", lost())]);
+        let failure = place.read("prod/x").await.unwrap_err();
+        assert!(failure.kind == Kind::Unreachable && failure.what.contains("does not answer"), "{failure:?}");
+        assert_eq!(session.heard().len(), 4);
+    }
+
+    #[tokio::test]
+    async fn other_words_than_were_asked_for_are_no_file() {
+        let chatter = "Welcome ".repeat(2000);
+        for said in ["Welcome to the shelf\n", "{mark} perhaps\n", "\n", chatter.as_str()] {
+            let (place, _) = host(&[("tail -c", said, "", Exit::Code(0))]);
+            let failure = place.get("prod/x", 0).await.unwrap_err();
+            assert!(failure.kind == Kind::Failed && failure.what.contains("something else"), "{said:.20}: {failure:?}");
+            assert!(failure.seen.unwrap().len() <= 400, "{said:.20}");
+        }
+        let (place, _) = host(&[("tail -c", "{mark} none\n", "", Exit::Code(0))]);
+        assert_eq!(place.get("prod/x", 0).await.unwrap_err().kind, Kind::Bad);
+        assert_eq!(place.read("prod/x").await.unwrap(), None);
+        // Whoever stops listening stops the reading, and nothing is left waiting.
+        let (place, _) = host(&[("tail -c", "{mark} here\nbytes", "", Exit::Code(0))]);
+        drop(place.get("prod/x", 0).await.unwrap());
+        let endless = format!("{{mark}} file 1 {}\n", "x".repeat(100)).repeat(50_000);
+        let (place, _) = host(&[("find .", &endless, "", Exit::Code(0))]);
+        let failure = place.files("").await.unwrap_err();
+        assert!(failure.kind == Kind::Failed && failure.what.contains("says too much"), "{failure:?}");
+    }
+
+    /// A manifest of 64 MiB was not written by ferry; what sends it has not our memory.
+    #[tokio::test]
+    async fn a_small_file_is_small() {
+        let large = format!("{{mark}} here\n{}", "x".repeat(usize::try_from(LARGEST_SMALL).unwrap() + 1));
+        let (place, _) = host(&[("tail -c", &large, "", Exit::Code(0))]);
+        let failure = place.read("prod/x/manifest.json").await.unwrap_err();
+        assert!(failure.kind == Kind::Bad && failure.what.contains("is larger than"), "{failure:?}");
+    }
+
+    #[tokio::test]
+    async fn a_listing_takes_what_it_understands() {
+        let said = "{mark} file 12 ./prod/x/manifest.json\nls: noise\n{mark} file many ./y\n{mark} file 3 ../out\n\
+                    {mark} file 4 a b\n{mark} what\n{mark} end\n";
+        let (place, _) = host(&[("find .", said, "", Exit::Code(0))]);
+        let files = [("a b".to_owned(), 4), ("prod/x/manifest.json".to_owned(), 12)];
+        assert_eq!(place.files("").await.unwrap(), files);
+        // A place that cannot be probed because its host says nothing useful is not called fine.
+        let (place, _) = host(&[("", "{mark} open drwxrwxrwx\n{mark} end\n", "", Exit::Code(0))]);
+        let failure = place.probe().await.unwrap_err();
+        assert!(failure.kind == Kind::CouldNotStart && failure.mend.unwrap().contains("chmod 700 /srv"));
+    }
+
+    #[tokio::test]
+    async fn a_sealed_point_is_never_replaced_there() {
+        let (place, session) = host(&[("P=", "{mark} there\n{mark} end\n", "", Exit::Code(0))]);
+        let (cluster, id) = ("prod".parse().unwrap(), "20261126T010203Z-00ff".parse().unwrap());
+        let failure = place.seal(&cluster, &id, b"{}").await.unwrap_err();
+        assert!(failure.kind == Kind::Refused && failure.what.contains("is there already"), "{failure:?}");
+        let failure = place.seal(&cluster, &id, b"\xff").await.unwrap_err();
+        assert!(failure.kind == Kind::Bad && failure.what.contains("is no text"), "{failure:?}");
+        assert_eq!(session.heard().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn without_a_tool_that_hashes_there_is_no_digest_from_there() {
+        let replies = [
+            ("size $(ls", "{mark} size 12\n{mark} end\n", "", Exit::Code(0)),
+            ("has openssl", "{mark} notool\n{mark} end\n", "", Exit::Code(0)),
+        ];
+        let (place, _) = host(&replies);
+        assert_eq!(place.digest("prod/x").await.unwrap(), None);
+        let (place, _) = host(&[("size $(ls", "{mark} none\n{mark} end\n", "", Exit::Code(0))]);
+        assert_eq!(place.digest("prod/x").await.unwrap_err().kind, Kind::Bad);
+    }
 }
