@@ -1675,3 +1675,315 @@ async fn a_node_without_script_refuses_a_terminal_and_gives_a_fifo() {
         assert_eq!(node.until(&spec.id, |state| state.is_final()).await, State::Done { rc: 0 });
     }
 }
+
+/// A node that answers every control script with these frames, each after `@NONCE `, between greeting and end.
+fn scripted(frames: &[&str]) -> fake::FakeSession {
+    let lines: String = frames.iter().map(|frame| format!("{{mark}} {frame}\n")).collect();
+    said(&format!("Welcome\n{{mark}} hello 1\n{lines}{{mark}} bye\n"), "", Exit::Code(0))
+}
+
+fn said(out: &str, err: &str, exit: Exit) -> fake::FakeSession {
+    let (out, err) = (out.as_bytes().to_vec(), err.as_bytes().to_vec());
+    fake::FakeSession::new("node", vec![fake::Reply { when: "f_nonce=".into(), out, err, exit }])
+}
+
+fn jobs_of(session: &fake::FakeSession) -> Jobs {
+    Jobs::new(Session::Fake(session.clone()))
+}
+
+/// The failure is of this kind, at the node, and all that it says has these words.
+#[track_caller]
+fn told(failure: &Failure, kind: Kind, words: &[&str]) {
+    assert_eq!((failure.kind, failure.host.as_deref()), (kind, Some("node")), "{failure:?}");
+    let parts = [Some(&failure.what), failure.seen.as_ref(), failure.why.as_ref(), failure.mend.as_ref()];
+    let all = parts.into_iter().flatten().cloned().collect::<Vec<_>>().join("; ");
+    for word in words {
+        assert!(all.contains(word), "{word:?} is not in: {all}");
+    }
+}
+
+/// Whatever a node refuses with is said in a sentence, with its own words and what to do.
+#[tokio::test]
+async fn what_a_node_refuses_is_said_in_sentences() {
+    let id = JobId::random();
+    for (word, kind, words) in [
+        ("dir-symlink", Kind::Refused, &["is a symbolic link", "could run anything", "ferry_node_dir"][..]),
+        ("dir-file", Kind::Refused, &["something in the place of the folder", "/var/lib/ferry"]),
+        ("dir-owner", Kind::Refused, &["belongs to another user", "could run anything"]),
+        ("dir-mode", Kind::Refused, &["others may write", "chmod 0700 /var/lib/ferry"]),
+        ("dir-make", Kind::Failed, &["cannot be made", "set ferry_node_dir"]),
+        ("room", Kind::Failed, &["no room for a job", "make room"]),
+        ("proc", Kind::Failed, &["no readable /proc"]),
+        ("flock", Kind::Failed, &["cannot be locked", "a local disk"]),
+        ("taken", Kind::Refused, &["belongs to another script"]),
+        ("spec", Kind::Unknown, &["did not arrive as it was sent"]),
+        ("session", Kind::Refused, &["KillUserProcesses=yes", "logind.conf"]),
+        ("gap", Kind::Bad, &["shorter than what was read of it before"]),
+        ("orphan", Kind::Refused, &["supervisor is dead", "by hand"]),
+        ("running", Kind::Refused, &["has not ended"]),
+        ("script", Kind::Refused, &["no script(1) of util-linux", "without a terminal"]),
+        ("fifo", Kind::Failed, &["FIFO for the job's input cannot be made"]),
+        ("ended", Kind::Refused, &["nothing there would read an answer"]),
+        ("input", Kind::Refused, &["takes no input"]),
+        ("answers", Kind::Refused, &["too many answers", "a full one would block"]),
+        ("digest", Kind::Refused, &["differs from what was collected", "ferry jobs attach"]),
+        ("foreign", Kind::Refused, &["not ours; nothing was removed", "move it away"]),
+        ("remove", Kind::Failed, &["could not be removed"]),
+        ("absent", Kind::Refused, &["there is no such job"]),
+    ] {
+        let session = scripted(&[&format!("no {word} 5\n\u{1b}[31x")]);
+        let failure = jobs_of(&session).state(&id).await.unwrap_err();
+        told(&failure, kind, words);
+        // What the host says is shown without its control characters.
+        assert!(
+            failure.seen.as_deref().is_some_and(|seen| !seen.contains('\u{1b}') && seen.contains("31x")),
+            "{failure:?}"
+        );
+        // A job that is followed hears the same.
+        assert_eq!(jobs_of(&session).follow(&id, 0, |_| {}).await.unwrap_err(), failure);
+    }
+    let failure = jobs_of(&scripted(&["no sense 0\n"])).state(&id).await.unwrap_err();
+    told(&failure, Kind::Unknown, &["garbled", "sense", "nothing is started twice"]);
+}
+
+/// An answer that is not one is never taken for one, by whatever was asked.
+#[tokio::test]
+async fn what_is_no_answer_is_told_as_garbled() {
+    let id = JobId::random();
+    let garbled = |failure: Failure, words: &[&str]| {
+        assert_eq!(failure.kind, Kind::Unknown, "{failure:?}");
+        let seen = failure.seen.clone().unwrap_or_default();
+        assert!(words.iter().all(|word| seen.contains(word)), "{words:?}: {failure:?}");
+    };
+    let done = "state done 0 flock 0\n";
+    for (frames, words) in [
+        (&[][..], "0 frames instead of a state"),
+        (&[done, done], "2 frames instead of a state"),
+        (&["digest - 0"], "1 frames instead of a state"),
+        (&["state stale - flock 0\n"], "state \"stale\" \"-\""),
+        (&["state running x flock 0\n"], "state \"running\" \"x\""),
+        (&["state done 0 lock 0\n"], "lock"),
+    ] {
+        let jobs = jobs_of(&scripted(frames));
+        garbled(jobs.state(&id).await.unwrap_err(), &[words]);
+        garbled(jobs.cancel(&id, Duration::ZERO).await.unwrap_err(), &[words]);
+    }
+    let jobs = jobs_of(&scripted(&[done]));
+    garbled(jobs.clean(&id, Sha256::of(b"")).await.unwrap_err(), &["done, exit code 0 after cleaning"]);
+    garbled(jobs.log_sha256(&id).await.unwrap_err(), &["1 frames instead of a digest"]);
+    garbled(jobs.has_terminal().await.unwrap_err(), &["1 frames instead of yes or no"]);
+    garbled(jobs.answer(&id, 1, "yes").await.unwrap_err(), &["state done"]);
+    garbled(jobs.answers(&id).await.unwrap_err(), &["state done 0"]);
+    garbled(jobs.list().await.unwrap_err(), &["state"]);
+    garbled(jobs_of(&scripted(&[])).answer(&id, 1, "yes").await.unwrap_err(), &["0 frames instead of an answer"]);
+    garbled(jobs_of(&scripted(&["answer perhaps 0\n"])).answer(&id, 1, "yes").await.unwrap_err(), &["answer perhaps"]);
+    garbled(jobs_of(&scripted(&["digest xyz 5"])).log_sha256(&id).await.unwrap_err(), &["xyz"]);
+    garbled(jobs_of(&scripted(&["digest - five"])).log_sha256(&id).await.unwrap_err(), &["for a number"]);
+    for given in ["given x yes 0\n", "given 1 perhaps 0\n", "given 99999999999 yes 0\n"] {
+        garbled(jobs_of(&scripted(&[given])).answers(&id).await.unwrap_err(), &["given"]);
+    }
+    for (job, word) in [
+        (format!("job ../{id} done 0 flock 1 5 - 0\n"), ".."),
+        (format!("job {id} done 0 flock x 5 - 0\n"), "for a number"),
+        (format!("job {id} done 0 flock 1 x - 0\n"), "for a number"),
+    ] {
+        garbled(jobs_of(&scripted(&[&job])).list().await.unwrap_err(), &[word]);
+    }
+    // What was written beside a job and cannot be read leaves the job in the list.
+    let odd = format!("job {id} lost died pid - 7 xyz 4\nmeta");
+    let listed = jobs_of(&scripted(&[&odd])).list().await.unwrap();
+    assert_eq!(listed.len(), 1);
+    let job = &listed[0];
+    assert_eq!((&job.id, job.state, job.descendants_seen, job.out_bytes), (&id, State::Lost(Lost::Died), false, 7));
+    assert_eq!((job.kind.as_str(), &job.cluster, &job.meta), ("", &None, &serde_json::Value::Null));
+    assert_eq!((job.spec_sha256, job.started), (None, None));
+    let jobs = jobs_of(&scripted(&["given 2 no 3\nyes", "given 1 unknown 0\n"]));
+    let answers = jobs.answers(&id).await.unwrap();
+    assert_eq!(
+        answers.iter().map(|one| (one.seq, one.written)).collect::<Vec<_>>(),
+        [(1, Written::Unknown), (2, Written::No)]
+    );
+    let digest = format!("digest {} 5", Sha256::of(b"hello"));
+    let jobs = jobs_of(&scripted(&[&digest]));
+    assert_eq!(jobs.log_sha256(&id).await.unwrap(), (Some(Sha256::of(b"hello")), 5));
+    // An answer that broke off, by how it did.
+    let begun = "{mark} hello 1\n{mark} state done 0 flock 0\n\n";
+    let failure = jobs_of(&said(begun, "sh: out of memory\n\u{7}", Exit::Code(2))).state(&id).await.unwrap_err();
+    told(&failure, Kind::Unknown, &["broke off", "exit code 2; sh: out of memory", "nothing is started twice"]);
+    assert!(!failure.seen.unwrap().contains('\u{7}'));
+    for exit in [Exit::Lost("reset".into()), Exit::Code(97)] {
+        let failure = jobs_of(&said(begun, "", exit)).state(&id).await.unwrap_err();
+        assert!(failure.again, "{failure:?}");
+        told(&failure, Kind::Unreachable, &["in the middle of an answer", "a job goes on without us"]);
+    }
+}
+
+/// What is told of a job that is followed is told in order and whole, or not at all.
+#[tokio::test]
+async fn a_follower_believes_only_what_fits() {
+    let id = JobId::random();
+    let follow = async |session: &fake::FakeSession| {
+        let mut all = Vec::new();
+        let ended = jobs_of(session).follow(&id, 3, |what| all.push(format!("{what:?}"))).await;
+        (ended, all)
+    };
+    let (d, end) = ("D 3 2\nab", "state done 7 flock 0\n");
+    let heart = "H running 5 flock 5 -";
+    let (ended, all) =
+        follow(&scripted(&[d, "d 5", heart, "H running 5 flock 5 yes", "H running 5 flock 5 no", end])).await;
+    assert_eq!(ended.unwrap(), State::Done { rc: 7 });
+    let told_of: Vec<_> = ["waits: None", "waits: Some(true)", "waits: Some(false)"].into();
+    assert!(all[0].contains("Bytes([97, 98])") && all.len() == 4, "{all:?}");
+    assert!(
+        told_of.iter().zip(&all[1..]).all(|(word, heart)| heart.contains(word) && heart.contains("offset: 5")),
+        "{all:?}"
+    );
+    for (frames, word, told_before) in [
+        (&["D 4 2\nab"][..], "\"D\" at offset 3", 0),
+        (&[d, "d 6"], "\"d\" at offset 3", 0),
+        (&[d, d], "\"D\" at offset 3", 0),
+        (&[d, "d 5", "d 5"], "\"d\" at offset 5", 1),
+        (&[d, end], "\"state\" at offset 3", 0),
+        (&["H running 5 flock 4 -"], "\"H\" at offset 3", 0),
+        (&["H running 5 flock 3 perhaps"], "\"perhaps\" for waiting", 0),
+        (&["H strolling 5 flock 3 -"], "state \"strolling\"", 0),
+        (&["D x 2\nab"], "for a number", 0),
+        (&["noted"], "\"noted\" at offset 3", 0),
+        (&["D 3\nab"], "with a body of another length", 0),
+        (&["state done 0 lock 0\n"], "lock", 0),
+    ] {
+        let (ended, all) = follow(&scripted(frames)).await;
+        let failure = ended.unwrap_err();
+        assert_eq!(failure.kind, Kind::Unknown, "{frames:?}: {failure:?}");
+        assert!(failure.seen.as_deref().is_some_and(|seen| seen.contains(word)), "{frames:?}: {failure:?}");
+        assert_eq!(all.len(), told_before, "{frames:?}");
+    }
+    // Ends without a state; complains for ever and says nothing.
+    let (ended, _) = follow(&said("{mark} hello 1\n", "sh: killed\n", Exit::Code(137))).await;
+    told(&ended.unwrap_err(), Kind::Unknown, &["broke off", "exit code 137; sh: killed"]);
+    let mut jobs = jobs_of(&said("{mark} hello 1\n", "hm\n", Exit::Code(0)).hanging("j_main"));
+    jobs.manner.silence = Duration::from_millis(50);
+    let failure = jobs.follow(&id, 0, |_| {}).await.unwrap_err();
+    assert!(failure.again);
+    told(&failure, Kind::Unreachable, &["nothing was heard from the job for 0 s", "the job goes on without us"]);
+}
+
+/// A job that did not begin says why; one that could never begin is refused before the node hears of it.
+#[tokio::test]
+async fn a_job_that_does_not_begin_says_why() {
+    let node = Node::new();
+    let spec = node.spec("exit 0");
+    for (why, kind, words) in [
+        ("busy 1234", Kind::Refused, &["another gravity-backup job", "busy 1234", "ferry jobs list"][..]),
+        ("room", Kind::Failed, &["no room for a job in /var/lib/ferry", "ferry_node_dir"]),
+        ("exec: no such file", Kind::Failed, &["supervisor did not begin", "exec: no such file"]),
+    ] {
+        let frame = format!("state notstarted - flock {}\n{why}", why.len());
+        told(&jobs_of(&scripted(&[&frame])).start(&spec).await.unwrap_err(), kind, words);
+    }
+    let starts = jobs_of(&scripted(&["state notstarted - flock 0\n"])).start(&spec).await.unwrap();
+    assert_eq!(starts, State::NotStarted);
+    let session = scripted(&[]);
+    let jobs = jobs_of(&session);
+    let long = "x".repeat(61 << 10);
+    for (wrong, words) in [
+        (Spec { kind: "Gravity".into(), ..spec.clone() }, "lower-case letters, digits and dashes"),
+        (Spec { kind: String::new(), ..spec.clone() }, "lower-case letters, digits and dashes"),
+        (Spec { kind: "a".repeat(41), ..spec.clone() }, "lower-case letters, digits and dashes"),
+        (Spec { umask: 0o1000, ..spec.clone() }, "three octal digits"),
+        (Spec { meta: long.into(), ..spec.clone() }, "60 KiB at most"),
+        (Spec { script: "a\0b".into(), ..spec.clone() }, "j_spec of a job"),
+    ] {
+        let failure = jobs.start(&wrong).await.unwrap_err();
+        assert_eq!(failure.kind, Kind::CouldNotStart, "{failure:?}");
+        assert!(failure.what.contains(words), "{failure:?}");
+    }
+    for wrong in ["two\nlines".to_owned(), "bell\u{7}".to_owned(), "x".repeat(1025)] {
+        let failure = jobs.answer(&spec.id, 1, &wrong).await.unwrap_err();
+        assert_eq!((failure.kind, failure.seen), (Kind::CouldNotStart, Some(format!("{} bytes", wrong.len()))));
+    }
+    assert!(session.heard().is_empty());
+    let states = [
+        (State::Absent, "not there"),
+        (State::NotStarted, "not started"),
+        (State::Starting, "starting"),
+        (State::Running { since_up: 7 }, "running"),
+        (State::Orphan, "running without its supervisor"),
+        (State::Done { rc: 3 }, "done, exit code 3"),
+        (State::Lost(Lost::Reboot), "lost: the node has restarted"),
+        (State::Lost(Lost::Died), "lost: it died and left no result"),
+    ];
+    for (state, text) in states {
+        assert_eq!(state.to_string(), text);
+    }
+}
+
+/// What a node may say of the watch, and how one that has it loses it.
+#[tokio::test]
+async fn what_a_node_says_of_the_watch() {
+    let cluster: ClusterName = "prod".parse().unwrap();
+    let take = async |session: &fake::FakeSession, pace: Pace| {
+        let sessions = [Session::Fake(session.clone())];
+        Watch::take_with(&sessions, 1, "/var/lib/ferry", &cluster, &owner("anna"), pace, &manner()).await
+    };
+    let begun = |frame: &str| format!("{{mark}} hello 1\n{{mark}} {frame}\n");
+    for (session, kind, words) in [
+        (scripted(&["no dir-mode 3\n777"]), Kind::Refused, &["others may write", "777", "chmod 0700"][..]),
+        (scripted(&["perhaps"]), Kind::Unknown, &["garbled", "perhaps"]),
+        (said("", "sh: no\n", Exit::Code(2)), Kind::Unknown, &["broke off", "exit code 2; sh: no"]),
+    ] {
+        let failure = take(&session, pace()).await.unwrap_err().into_failure();
+        told(&failure, kind, words);
+    }
+    for (text, words) in [("{}", "{}"), ("somebody", "somebody"), ("", "it does not say who")] {
+        let session = scripted(&[&format!("busy {}\n{text}", text.len())]);
+        let failure = take(&session, pace()).await.unwrap_err().into_failure();
+        told(&failure, Kind::Refused, &["another ferry works on this cluster", words]);
+    }
+    let named = serde_json::to_string(&owner("bert")).unwrap();
+    let session = scripted(&[&format!("busy {}\n{named}", named.len())]);
+    told(&take(&session, pace()).await.unwrap_err().into_failure(), Kind::Refused, &[&owner("bert").to_string()]);
+    // A node that never answers is passed over, and one that is needed is named.
+    let quick = Pace { take: Duration::from_millis(50), ..pace() };
+    let failure = take(&said("", "", Exit::Code(0)).hanging("w_main"), quick).await.unwrap_err().into_failure();
+    assert!(
+        failure.again && failure.kind == Kind::Unreachable && failure.what.contains("on 0 nodes; 1 are needed"),
+        "{failure:?}"
+    );
+    told(&failure.more[0], Kind::Unreachable, &["no answer when the cluster's watch was asked for"]);
+    // It is held as long as each beat is answered.
+    let fast = Pace { beat: Duration::from_millis(20), limit: Duration::from_millis(300), ..pace() };
+    let holds = || said(&begun("held yes read"), "", Exit::Code(0)).listening("w_main");
+    let mut watch = take(&holds(), fast).await.unwrap();
+    assert_eq!((watch.hosts(), watch.passed().len()), (&["node".to_owned()][..], 0));
+    lost(&watch).await;
+    assert!(watch.is_lost());
+    watch.release().await;
+    // Beats that are answered hold it; one that is answered with something else ends it at once.
+    for then in ["{mark} no sense\n", "{mark} hm\n", "hm\n", "{mark} bye\n"] {
+        let reply = |when: &str, out: &str| fake::Reply {
+            when: when.into(),
+            out: out.as_bytes().to_vec(),
+            err: b"hm\n".to_vec(),
+            exit: Exit::Code(0),
+        };
+        let ok = "{mark} ok\n";
+        let replies =
+            vec![reply("f_nonce=", &begun("held yes read")), reply("k\n", ok), reply("k\n", ok), reply("k\n", then)];
+        let began = Instant::now();
+        let patient = Pace { limit: Duration::from_secs(60), ..fast };
+        watch = take(&fake::FakeSession::new("node", replies).listening("w_main"), patient).await.unwrap();
+        lost(&watch).await;
+        assert!(began.elapsed() >= Duration::from_millis(60) && began.elapsed() < Duration::from_secs(50), "{then}");
+        watch.release().await;
+    }
+    // It says that it has it, and ends.
+    watch = take(&said(&begun("held yes read"), "", Exit::Code(0)), pace()).await.unwrap();
+    lost(&watch).await;
+    // Let go, it is closed there.
+    watch = take(&holds(), pace()).await.unwrap();
+    assert!(!watch.is_lost());
+    let began = Instant::now();
+    watch.release().await;
+    assert!(began.elapsed() < Duration::from_secs(5));
+}

@@ -634,26 +634,28 @@ fn stage(top: &Path) -> (PathBuf, PathBuf) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_check_of_every_module_changes_nothing() {
-    let top = tempfile::tempdir().unwrap();
-    let (here, local) = stage(top.path());
-    let cases = others(&here, &local);
-    // A module that is added has to come here too.
-    for spec in modules::TABLE.iter().filter(|spec| modules::scope(spec.name) == modules::Scope::Host) {
-        let known = CHANGING.contains(&spec.name) || cases.iter().any(|(name, ..)| *name == spec.name);
-        assert!(known, "{} is not tried", spec.name);
-    }
-    let (real, checking) = (world("dash", top.path(), false), world("dash", top.path(), true));
-    for (module, given, checked, done) in cases {
-        let before = tree(&here);
-        let ended = call(&checking, module, given.clone()).await;
-        assert_eq!(ended.outcome, checked, "check of {module} {given}: {:?}", ended.result);
-        assert_eq!(tree(&here), before, "a check of {module} {given} changed something");
-        for (time, wanted) in ["first", "second"].into_iter().zip(done) {
+    for shell in SHELLS {
+        let top = tempfile::tempdir().unwrap();
+        let (here, local) = stage(top.path());
+        let cases = others(&here, &local);
+        // A module that is added has to come here too.
+        for spec in modules::TABLE.iter().filter(|spec| modules::scope(spec.name) == modules::Scope::Host) {
+            let known = CHANGING.contains(&spec.name) || cases.iter().any(|(name, ..)| *name == spec.name);
+            assert!(known, "{} is not tried", spec.name);
+        }
+        let (real, checking) = (world(shell, top.path(), false), world(shell, top.path(), true));
+        for (module, given, checked, done) in cases {
             let before = tree(&here);
-            let ended = call(&real, module, given.clone()).await;
-            assert_eq!(ended.outcome, wanted, "{module} {given}, {time} time: {:?}", ended.result);
-            if wanted != Outcome::Changed {
-                assert_eq!(tree(&here), before, "{module} {given} said {wanted:?} and changed something");
+            let ended = call(&checking, module, given.clone()).await;
+            assert_eq!(ended.outcome, checked, "{shell}: check of {module} {given}: {:?}", ended.result);
+            assert_eq!(tree(&here), before, "{shell}: a check of {module} {given} changed something");
+            for (time, wanted) in ["first", "second"].into_iter().zip(done) {
+                let before = tree(&here);
+                let ended = call(&real, module, given.clone()).await;
+                assert_eq!(ended.outcome, wanted, "{shell}: {module} {given}, {time} time: {:?}", ended.result);
+                if wanted != Outcome::Changed {
+                    assert_eq!(tree(&here), before, "{shell}: {module} {given} said {wanted:?} and changed something");
+                }
             }
         }
     }

@@ -210,6 +210,20 @@ const CASES: &[Case] = &[
         [2, 0, 0, 0, 0, 0, 1],
     ),
     (
+        "an_include_is_read_whole_before_it_runs",
+        &[],
+        "- hosts: a\n  gather_facts: false\n  tasks:\n    - include_tasks: \"{{ item }}.yml\"\n      loop: [inner, inner]\n    - include_tasks: \"{{ item }}.yml\"\n      loop: [inner, nowhere]\n    - debug: msg=never\n",
+        2,
+        [5, 0, 0, 1, 0, 0, 0],
+    ),
+    (
+        "names_are_as_they_are_written",
+        &[],
+        "- hosts: a\n  gather_facts: false\n  tasks:\n    - ansible.builtin.debug: {msg: x}\n    - ansible.legacy.command: echo x\n    - block:\n        - ansible.builtin.fail:\n      rescue:\n        - debug: {msg: \"<{{ ansible_failed_task.name }}|{{ ansible_failed_task.action }}>\"}\n    - debug: {msg: {\"{{ inventory_hostname }}\": 1}}\n    - raw: echo r\n      register: r\n    - debug: {msg: \"{{ r.stdout | to_json }}\"}\n",
+        0,
+        [6, 2, 0, 0, 0, 1, 0],
+    ),
+    (
         "max_fail_percentage_and_a_rescue",
         &[],
         "- hosts: all\n  gather_facts: false\n  max_fail_percentage: 30\n  tasks:\n    - block:\n        - fail:\n          when: inventory_hostname != 'a'\n      rescue:\n        - debug: msg=mended\n    - debug: msg=after\n    - fail:\n      when: inventory_hostname == 'b'\n    - debug: msg=never\n- hosts: all\n  gather_facts: false\n  tasks: [{debug: {msg: second}}]\n",
@@ -271,6 +285,7 @@ fn playbooks_mean_what_they_mean_to_ansible() {
     let mut wrong: Vec<String> = Vec::new();
     let long = std::env::var_os("FERRY_LONG").is_some();
     let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("inner.yml"), "- debug: {msg: inner}\n").unwrap();
     for (name, args, text, code, recap) in CASES {
         let path = home.path().join(format!("{name}.yml"));
         std::fs::write(&path, text).unwrap();
@@ -839,4 +854,118 @@ fn every_key_and_option_of_ansibles_is_taken_or_refused_by_name() {
         let mine = ferry(home.path(), false, &[option, "--syntax-check", "base.yml"]);
         assert!(mine.code == 1 && mine.err.contains("-file"), "{option}: {}{}", mine.out, mine.err);
     }
+}
+
+/// What only some settings, options and words change, each as ansible-core 2.19.14 does it.
+#[test]
+fn small_things_are_as_in_ansible() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |text: &str, cfg: &str, args: &[&str]| {
+        write(home.path(), &[("p.yml", text), ("ansible.cfg", cfg)]);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ferry"));
+        clean(&mut command, home.path());
+        command.env("FERRY_COMPAT", "ansible").env("ANSIBLE_CONFIG", home.path().join("ansible.cfg"));
+        let mine = said(command.args(["run", "-i", "a,", "-c", "local", "p.yml"]).args(args));
+        assert_eq!(mine.code, 0, "{text}: {}{}", mine.out, mine.err);
+        mine.out
+    };
+    let play = |tasks: &str| format!("- hosts: a\n  gather_facts: false\n  remote_user: bob\n  tasks:\n{tasks}");
+    let debug = |expression: &str| play(&format!("    - debug: {{msg: \"<{expression}>\"}}\n"));
+    for (expression, wanted) in [
+        // Whom one logs in as can be read; a date in a variable is still a date.
+        ("{{ ansible_user }}", "<bob>"),
+        ("{{ d.year }} {{ (d - e).days }}", "<2026 1>"),
+    ] {
+        let text = debug(expression).replace(
+            "  tasks:",
+            "  vars: {d: \"{{ '2026-01-02 03:04:05' | to_datetime }}\", e: \"{{ '2026-01-01 00:00:00' | to_datetime }}\"}\n  tasks:",
+        );
+        let out = at(&text, "", &[]);
+        assert!(out.contains(wanted), "{expression}: {out}");
+    }
+    // Facts are names of their own only where that is not switched off.
+    let facts =
+        "- hosts: a\n  tasks:\n    - debug: {msg: \"<{{ ansible_system is defined }} {{ ansible_facts.system }}>\"}\n";
+    assert!(at(facts, "", &[]).contains("<True Linux>"));
+    assert!(at(facts, "[defaults]\ninject_facts_as_vars = no\n", &[]).contains("<False Linux>"));
+    // So many lines stand around a change, and the head names both.
+    std::fs::write(home.path().join("x"), "1\n2\n3\n4\n5\n6\n7\n8\n").unwrap();
+    let copy = play("    - copy: {content: \"1\\n2\\n3\\n4\\nX\\n6\\n7\\n8\\n\", dest: x}\n");
+    let out = at(&copy, "[diff]\ncontext = 1\n", &["-D", "-C"]);
+    assert!(out.contains("--- before: x\n+++ after: x\n@@ -4,3 +4,3 @@\n 4\n-5\n+X\n 6\n"), "{out}");
+    let new = play("    - copy: {content: \"a\\n\", dest: y}\n");
+    assert!(at(&new, "", &["-D", "-C"]).contains("--- before\n+++ after: y\n@@ -0,0 +1 @@\n+a\n"));
+    // Templates: the mark of who wrote a file, another encoding, who owns the template.
+    std::fs::write(home.path().join("t.j2"), "# {{ ansible_managed }} {{ template_uid }}\né\n").unwrap();
+    let out = at(
+        &play("    - template: {src: t.j2, dest: made, output_encoding: latin-1}\n"),
+        "[defaults]\nansible_managed = ours on {host}\n",
+        &[],
+    );
+    let made = std::fs::read(home.path().join("made")).unwrap();
+    let made: String = made.iter().map(|byte| char::from(*byte)).collect();
+    assert!(made.starts_with("# ours on ") && !made.contains("{host}") && made.ends_with("\né\n"), "{made} {out}");
+    // What is hidden is hidden where it was skipped as well.
+    let hidden = play(
+        "    - debug: {msg: x}\n      when: inventory_hostname == 'b'\n      no_log: true\n    - debug: {msg: x}\n      no_log: true\n",
+    );
+    let out = at(&hidden, "", &[]);
+    assert!(!out.contains("censored"), "{out}");
+    let out = at(&hidden, "", &["-v"]);
+    assert!(out.contains("skipping: [a] => {\"censored\": ") && !out.contains("false_condition"), "{out}");
+    // Which files of a folder are no inventories.
+    write(
+        home.path(),
+        &[("inv/a.ini", "h ansible_connection=local\n"), ("inv/b.zz", "[broken\n"), ("inv/bad-c", "[broken\n")],
+    );
+    let listed = |cfg: &str| {
+        std::fs::write(home.path().join("ansible.cfg"), cfg).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ferry"));
+        clean(&mut command, home.path());
+        command.env("ANSIBLE_CONFIG", home.path().join("ansible.cfg"));
+        said(command.args(["inventory", "graph", "-i", "inv"]))
+    };
+    assert_ne!(listed("").code, 0);
+    let mine = listed("[inventory]\nignore_extensions = .zz, .yy\nignore_patterns = ^bad\n");
+    assert_eq!((mine.code, mine.out.contains("--h")), (0, true), "{}{}", mine.out, mine.err);
+    // One file for each host.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ferry"));
+    clean(&mut command, home.path());
+    let mine =
+        said(command.args(["exec", "all", "-i", "a,b,", "-c", "local", "-t", "tree/of", "-m", "debug", "-a", "msg=x"]));
+    assert_eq!(mine.code, 0, "{}{}", mine.out, mine.err);
+    for host in ["a", "b"] {
+        let text = std::fs::read_to_string(home.path().join("tree/of").join(host)).unwrap();
+        assert!(text.contains("\"msg\": \"x\""), "{text}");
+    }
+}
+
+/// Where each host goes on by itself, what is told of one stands below the title of its own task.
+#[test]
+fn lines_stand_below_their_titles_under_free() {
+    let home = tempfile::tempdir().unwrap();
+    write(
+        home.path(),
+        &[(
+            "p.yml",
+            "- hosts: all\n  gather_facts: false\n  strategy: free\n  tasks:\n    - name: one\n      debug: {msg: 1}\n    - name: two\n      debug: {msg: 2}\n    - name: three\n      command: \"echo {{ inventory_hostname }}\"\n    - name: four\n      debug: {msg: 4}\n",
+        )],
+    );
+    let mine = ferry(home.path(), true, &["p.yml"]);
+    assert_eq!(mine.code, 0, "{}{}", mine.out, mine.err);
+    let (mut title, mut seen) = (String::new(), 0);
+    for line in mine.out.lines() {
+        if let Some(rest) = line.strip_prefix("TASK [") {
+            title = rest.split(']').next().unwrap().to_owned();
+        }
+        if line.starts_with("ok: ") || line.starts_with("changed: ") {
+            seen += 1;
+            assert_eq!(title == "three", line.starts_with("changed: "), "{}", mine.out);
+        }
+        if let Some(number) = line.trim().strip_prefix("\"msg\": ") {
+            let wanted = ["one", "two", "three", "four"][number.parse::<usize>().unwrap() - 1];
+            assert_eq!(title, wanted, "{}", mine.out);
+        }
+    }
+    assert_eq!(seen, 12, "{}", mine.out);
 }

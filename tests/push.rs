@@ -17,11 +17,12 @@ use std::time::{Duration, Instant};
 
 use ferry::digest::Sha256;
 use ferry::failure::{Failure, Kind};
+use ferry::remote::fake::{FakeSession, Reply};
 use ferry::remote::ssh::auth::Identities;
 use ferry::remote::ssh::connect::{Lane, Strict, Target};
 use ferry::remote::sudo::{Become, Password};
-use ferry::remote::{Way, local};
-use ferry::transfer::push::{Delivered, Push, push};
+use ferry::remote::{Exit, Session, Way, local};
+use ferry::transfer::push::{Delivered, Push, look, push};
 use support::real::{Opts, RealNode, Sudo};
 
 const PIECE: u64 = 256 << 10;
@@ -735,4 +736,192 @@ async fn a_node_that_cannot_hash_gets_nothing() {
             }
         }
     }
+}
+
+/// The scripts of a delivery, by words that each has alone.
+const LOOK: &str = "say whole";
+const TAKES: &str = "exec cat >>";
+const PLACE: &str = "say short";
+const GONE: &str = "say gone";
+
+type Says = (&'static str, String, &'static str, Exit);
+
+fn says(when: &'static str, words: &str) -> Says {
+    (when, format!("Welcome\n{{mark}} {words}\n"), "", Exit::Code(0))
+}
+
+/// A node that takes five bytes, and says `other` to what that is about.
+fn node(other: &[Says]) -> FakeSession {
+    let usual = [
+        says(LOOK, "part 0 - 99999 0123456789abcdef"),
+        says(TAKES, "ready\n{mark} end 5"),
+        says(PLACE, &format!("done {} openssl", Sha256::of(b"hello"))),
+        says(GONE, "gone"),
+    ];
+    let kept = usual.iter().filter(|said| other.iter().all(|one| one.0 != said.0));
+    let replies = other.iter().chain(kept).map(|(when, out, err, exit)| Reply {
+        when: (*when).to_owned(),
+        out: out.clone().into_bytes(),
+        err: err.as_bytes().to_vec(),
+        exit: exit.clone(),
+    });
+    FakeSession::new("node-9", replies.collect())
+}
+
+fn heard(node: &FakeSession, script: &str) -> usize {
+    node.heard().iter().filter(|text| text.contains(script)).count()
+}
+
+/// The failure is of this kind, at the node, and all that it says has these words.
+#[track_caller]
+fn told(failure: &Failure, kind: Kind, words: &[&str]) {
+    assert_eq!((failure.kind, failure.host.as_deref()), (kind, Some("node-9")), "{failure:?}");
+    let parts = [Some(&failure.what), failure.seen.as_ref(), failure.why.as_ref(), failure.mend.as_ref()];
+    let all = parts.into_iter().flatten().cloned().collect::<Vec<_>>().join("; ");
+    for word in words {
+        assert!(all.contains(word), "{word:?} is not in: {all}");
+    }
+}
+
+/// Each answer that a node may give leads to one failure that says what was seen and what to do. The node is scripted.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_says_of_a_delivery() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    std::fs::write(&source, b"hello").unwrap();
+    let wanted = |patience| Push { patience: Duration::from_secs(patience), ..order(&source, b"hello", "/x/y/target") };
+    let deliver = async |node: &FakeSession, patience| {
+        let (way, control) = (Way::Fake(node.clone()), Session::Fake(node.clone()));
+        let wanted = wanted(patience);
+        let work = push(&way, &control, &wanted, |_, _| {});
+        tokio::time::timeout(Duration::from_secs(60), work).await.expect("it hangs")
+    };
+    let done = deliver(&node(&[]), 0).await.unwrap();
+    assert_eq!((done.bytes, done.node_digest_tool.as_str(), done.cuts, done.resumed_at), (5, "openssl", 0, 0));
+    let hello = Sha256::of(b"hello");
+    let there = node(&[says(LOOK, &format!("whole {hello} shasum"))]);
+    assert_eq!(deliver(&there, 0).await.unwrap().resumed_at, 5);
+    assert_eq!(heard(&there, TAKES) + heard(&there, PLACE), 0);
+    // All of it is there, and only lacks its name.
+    let part = node(&[says(LOOK, &format!("part 5 {hello} 99999 -"))]);
+    assert_eq!((deliver(&part, 0).await.unwrap().resumed_at, heard(&part, TAKES)), (5, 0));
+
+    let other = Sha256::of(b"hallo");
+    let junk = "x".repeat(70_000);
+    let ends = |when, out: &str, err, exit| -> Says { (when, out.to_owned(), err, exit) };
+    let lost = || Exit::Lost("reset".to_owned());
+    let cases: Vec<(Says, Kind, &[&str], usize)> = vec![
+        (
+            says(LOOK, &format!("whole {other} openssl")),
+            Kind::Refused,
+            &["another file has the name", "/x/y: sha256"],
+            0,
+        ),
+        (
+            says(LOOK, "other 7"),
+            Kind::Refused,
+            &["another file has the name already", "/x/y: 7 bytes", "look at it"],
+            0,
+        ),
+        (says(LOOK, "notool"), Kind::Refused, &["no tool for sha256", "not hashed on the node"], 0),
+        (says(LOOK, "odd"), Kind::Refused, &["something else than a file", "a link, a folder or a device"], 0),
+        (says(LOOK, "folder owner 7"), Kind::Refused, &["is not ours alone", "/x/y: owner 7", "pce_work_dir"], 0),
+        (says(LOOK, "busy"), Kind::Unreachable, &["earlier connection still writes", "the next attempt goes on"], 0),
+        (says(LOOK, "part x"), Kind::Failed, &["was not understood", "part x"], 0),
+        (
+            says(LOOK, "part 0 - 0 -"),
+            Kind::Failed,
+            &["no room", "0 MiB free", "the node's disk is full", "pce_work_dir"],
+            0,
+        ),
+        (
+            ends(LOOK, "", "sh: not today", Exit::Code(2)),
+            Kind::Failed,
+            &["could not be asked", "exit code 2; sh: not today"],
+            0,
+        ),
+        (
+            ends(LOOK, "", "", lost()),
+            Kind::Unreachable,
+            &["in the middle of an answer", "reset", "the next attempt"],
+            0,
+        ),
+        (
+            ends(TAKES, "", "sh: no cat", Exit::Code(4)),
+            Kind::Failed,
+            &["could not take the archive", "exit code 4; sh: no cat"],
+            0,
+        ),
+        (ends(TAKES, "{mark} moved 3\n", "", Exit::Code(3)), Kind::Unreachable, &["changed between two looks"], 0),
+        (ends(TAKES, "", "", lost()), Kind::Unreachable, &["lost while the archive went", "reset"], 0),
+        (ends(TAKES, &junk, "", Exit::Code(0)), Kind::Failed, &["something else than it should"], 0),
+        (
+            ends(TAKES, "{mark} ready\n", "cat: write error: No space left on device", Exit::Code(1)),
+            Kind::Failed,
+            &[
+                "could not write the archive",
+                "No space left",
+                "the node's disk is full: /x/y/target",
+                "make room there",
+            ],
+            1,
+        ),
+        (
+            ends(TAKES, "{mark} ready\n", "cat: broken", Exit::Code(1)),
+            Kind::Failed,
+            &["could not write the archive", "cat: broken"],
+            0,
+        ),
+        (ends(TAKES, "{mark} ready\n", "", lost()), Kind::Unreachable, &["lost while the archive went", "reset"], 0),
+        (
+            says(PLACE, &format!("done {other} openssl")),
+            Kind::Refused,
+            &["another file has the name", "openssl there: "],
+            0,
+        ),
+        (says(PLACE, "short 3"), Kind::Unreachable, &["not all bytes are on the node yet", "3 of 5"], 0),
+        (says(PLACE, "notool"), Kind::Refused, &["no tool for sha256"], 0),
+        (says(PLACE, "odd"), Kind::Refused, &["changed under our hands"], 0),
+        (says(PLACE, "unnamed"), Kind::Failed, &["could not be put in place", "unnamed"], 0),
+        (ends(PLACE, "", "", lost()), Kind::Unreachable, &["in the middle of an answer", "reset"], 0),
+    ];
+    for (said, kind, words, dropped) in cases {
+        let node = node(&[said]);
+        let failure = deliver(&node, 0).await.unwrap_err();
+        told(&failure, kind, words);
+        assert_eq!(heard(&node, GONE), dropped, "{failure:?}");
+    }
+    // A disk that gives other bytes back is tried again twice, from nothing.
+    let rots = node(&[says(PLACE, &format!("differs {other} openssl"))]);
+    let failure = deliver(&rots, 20).await.unwrap_err();
+    told(&failure, Kind::Failed, &["digest is not that of the bytes that were sent", "openssl there: "]);
+    assert_eq!((heard(&rots, TAKES), heard(&rots, PLACE)), (3, 3));
+    // So is a part that shrinks.
+    let looks = [3, 0, 3, 0, 3, 0].map(|has| says(LOOK, &format!("part {has} same 99999 0123456789abcdef")));
+    let first = says(LOOK, "part 0 - 99999 0123456789abcdef");
+    let shrinks = node(&[&[first, says(PLACE, "short 3")], looks.as_slice()].concat());
+    told(&deliver(&shrinks, 20).await.unwrap_err(), Kind::Failed, &["not what was sent to it", "somebody else writes"]);
+    // An answer that was lost once.
+    let once = node(&[ends(PLACE, "", "", lost()), says(PLACE, &format!("done {hello} openssl"))]);
+    assert_eq!(deliver(&once, 20).await.unwrap().cuts, 1);
+
+    // A look alone.
+    let looked = async |node: &FakeSession, patience| {
+        look(&Way::Fake(node.clone()), &Session::Fake(node.clone()), &wanted(patience)).await
+    };
+    assert_eq!(looked(&there, 0).await.unwrap(), Some((hello, "shasum".to_owned())));
+    assert_eq!(looked(&node(&[says(LOOK, "other 7")]), 0).await.unwrap(), None);
+    assert_eq!(looked(&node(&[]), 0).await.unwrap(), None);
+    told(&looked(&node(&[says(LOOK, "odd")]), 0).await.unwrap_err(), Kind::Failed, &["was not understood", "odd"]);
+    let gone = node(&[ends(LOOK, "", "", lost())]);
+    told(&looked(&gone, 0).await.unwrap_err(), Kind::Unreachable, &["in the middle of an answer", "reset"]);
+    let back = node(&[ends(LOOK, "", "", lost()), says(LOOK, "other 7")]);
+    assert_eq!((looked(&back, 20).await.unwrap(), heard(&back, LOOK)), (None, 2));
+    // What cannot be read here, or is no place, is told before the node hears anything.
+    let deaf = node(&[]);
+    let (way, control) = (Way::Fake(deaf.clone()), Session::Fake(deaf.clone()));
+    let missing = Push { source: dir.path().join("missing"), ..wanted(0) };
+    let failure = push(&way, &control, &missing, |_, _| {}).await.unwrap_err();
+    told(&failure, Kind::Bad, &["cannot be read: ", "/missing"]);
+    assert!(deaf.heard().is_empty());
 }

@@ -8,6 +8,8 @@ mod support;
 
 #[path = "transfer/direct.rs"]
 mod direct;
+#[path = "transfer/said.rs"]
+mod said;
 #[path = "transfer/straight.rs"]
 mod straight;
 

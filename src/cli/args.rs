@@ -316,6 +316,9 @@ pub(super) struct ExecArgs {
     /// One line a host
     #[arg(short = 'o', long = "one-line")]
     pub(super) one_line: bool,
+    /// A file for each host in this folder, with what came of it as JSON
+    #[arg(short = 't', long, value_name = "DIR")]
+    pub(super) tree: Option<PathBuf>,
     /// At the end, hosts that said the same under one heading
     #[arg(long, conflicts_with = "one_line")]
     pub(super) gather: bool,

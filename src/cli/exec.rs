@@ -275,6 +275,8 @@ async fn look(mut args: ExecArgs, compat: bool) -> Result<u8, Failure> {
         _ => exec::Form::Stream,
     };
     args.common.manner.diff = args.diff;
+    args.common.manner.tree = args.tree.take();
+    args.common.manner.remote_user.clone_from(&args.common.user);
     args.common.manner.connection = args.connection.take();
     args.common.manner.become_user = args.become_user.take();
     args.common.manner.become_method = args.become_method.take();
@@ -306,6 +308,8 @@ async fn included(mut args: ExecArgs, action: &'static str, compat: bool) -> Res
     let mut hasher = Hasher::new();
     hasher.update(json!([&args.pattern, action, &text]).to_string().as_bytes());
     args.common.manner.diff = args.diff;
+    args.common.manner.tree = args.tree.take();
+    args.common.manner.remote_user.clone_from(&args.common.user);
     args.common.manner.connection = args.connection.take();
     args.common.manner.become_user = args.become_user.take();
     args.common.manner.become_method = args.become_method.take();

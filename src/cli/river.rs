@@ -161,8 +161,18 @@ fn begin_telling(
         }
     };
     trace(&dir, common.verbose, &opened.masker);
-    let events = Events::new(opened.masker.clone(), Some(Box::new(journal)), vec![window]);
-    Ok(Telling { events, windows: vec![shown], dir, id })
+    let (mut seen, mut windows) = (vec![window], vec![shown]);
+    if let Some(tree) = &common.manner.tree {
+        let (window, kept) = report::tree::open(tree).map_err(|error| {
+            Failure::new(Kind::CouldNotStart, "the folder for what comes of each host cannot be made")
+                .saw(format!("{}: {error}", tree.display()))
+                .mend("name another with --tree DIR")
+        })?;
+        seen.push(window);
+        windows.push(kept);
+    }
+    let events = Events::new(opened.masker.clone(), Some(Box::new(journal)), seen);
+    Ok(Telling { events, windows, dir, id })
 }
 
 /// ferry's own trace, through the same masking as everything else. russh is never traced: it would

@@ -80,12 +80,15 @@ pub(super) struct Manner {
     pub(super) step: bool,
     pub(super) force_handlers: bool,
     pub(super) connection: Option<String>,
+    pub(super) remote_user: Option<String>,
     pub(super) become_method: Option<String>,
     pub(super) become_user: Option<String>,
     /// Facts are gathered only where a play says so.
     pub(super) no_facts: bool,
     /// What is listed instead of being done.
     pub(super) lists: super::playing::Lists,
+    /// The folder that `exec` puts a file for each host into.
+    pub(super) tree: Option<PathBuf>,
     /// Reads what is included on the way; `None` where nothing can be.
     pub(super) loader: Option<Loader>,
 }
@@ -123,6 +126,7 @@ impl Manner {
             verbosity,
             compat: compat::on(),
             connection: self.connection.clone(),
+            remote_user: self.remote_user.clone().or_else(|| ansible_cfg::in_force("defaults.remote_user")),
             become_method: self.become_method.clone(),
             become_user: self.become_user.clone(),
             gathering: self.loader.is_some()
@@ -154,8 +158,6 @@ pub(super) fn put_settings_into(playbooks: &mut [Playbook]) {
         common.no_log = common.no_log.take().or_else(|| flag("defaults.no_log"));
         let timeout = || written("defaults.task_timeout", &place).filter(|given| given.value != 0);
         common.timeout = common.timeout.take().or_else(timeout);
-        let most = || written("defaults.max_fail_percentage", &place);
-        play.max_fail_percentage = play.max_fail_percentage.take().or_else(most);
         let subset = || written("defaults.gather_subset", &place);
         play.gather_subset = play.gather_subset.take().or_else(subset);
     }
@@ -365,6 +367,7 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
         cache.flush()?;
     }
     args.common.manner = Manner {
+        remote_user: args.common.user.clone(),
         facts,
         force_handlers: args.force_handlers,
         connection: args.connection,

@@ -340,10 +340,37 @@ impl<'a> Reader<'a> {
             ));
             return;
         }
+        // What the settings of Ansible say instead of its own endings, and besides.
+        let listed = |keys: [&str; 2]| -> Option<Vec<String>> {
+            let text = keys.iter().find_map(|key| ansible_cfg::in_force(key))?;
+            Some(text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_owned).collect())
+        };
+        let ends = listed(["inventory.ignore_extensions", "defaults.inventory_ignore_extensions"]);
+        let mut patterns = Vec::new();
+        for text in listed(["inventory.ignore_patterns", "defaults.inventory_ignore_patterns"]).unwrap_or_default() {
+            match regex::Regex::new(&text) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(error) => {
+                    self.errors.push(
+                        Failure::new(
+                            Kind::CouldNotStart,
+                            "a pattern of [inventory] ignore_patterns is no regular expression",
+                        )
+                        .saw(format!("{}: {error}", showable(&text))),
+                    );
+                    return;
+                }
+            }
+        }
         for (name, entry) in entries {
+            let ends_so = match &ends {
+                Some(ends) => ends.iter().any(|end| name.ends_with(end)),
+                None => SKIPPED_ENDS.iter().any(|end| name.ends_with(end)),
+            };
             let skipped = name.starts_with('.')
                 || SKIPPED_NAMES.contains(&name.as_str())
-                || SKIPPED_ENDS.iter().any(|end| name.ends_with(end));
+                || ends_so
+                || patterns.iter().any(|pattern| pattern.is_match(&name));
             if skipped {
                 continue;
             }

@@ -201,6 +201,9 @@ mod tests {
             b"@ab hello 1\n@ab state done 0 flock x\n",
             b"@ab hello 1\n@ab D 0 99999999\n",
             b"@ab hello 1\n@ab bye\nmore\n",
+            b"@ab hello 1\n@ab \xff\n",
+            &[&b"@ab hello 1\n@ab "[..], &[b'x'; HEADER]].concat(),
+            &b"line\n".repeat(JUNK / 5 + 1),
         ] {
             assert_eq!(read(bad, 5).unwrap_err().kind, Kind::Unknown, "{}", String::from_utf8_lossy(bad));
         }

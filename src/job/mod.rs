@@ -880,6 +880,13 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_reads_the_same_whole_and_in_pieces() {
+        for answer in ["", "@ab state done 0 flock 0\n\n@ab bye\n", "@ab D 0 3\nabc\n", "@ab D 0 3\nabcd\n", "junk\n"] {
+            fuzz_frames(answer.as_bytes());
+        }
+    }
+
+    #[test]
     fn long_cluster_names_fit_a_file_name() {
         let long: ClusterName = "ü".repeat(120).parse().unwrap();
         assert_eq!(file_key(&long).len(), 64);

@@ -433,7 +433,9 @@ pub(super) async fn carry_out(
             kept.truncate(masker.cut(kept));
         }
     }
-    let strip = call.args.get("strip_empty_ends").and_then(Value::as_bool).unwrap_or(true);
+    // Two modules give what was said as it was said.
+    let strip = !matches!(call.module, "script" | "raw");
+    let strip = call.args.get("strip_empty_ends").and_then(Value::as_bool).unwrap_or(strip);
     let text = |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes);
         if strip { text.trim_end_matches(['\r', '\n']).to_owned() } else { text.into_owned() }

@@ -390,7 +390,7 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
             return Ok(call.failed("can not use content with a dir as dest", json!({})));
         }
         let (changed, result, diff) =
-            put(call, From::Bytes(text.as_bytes()), &dest, &options(mode, "content".into())).await?;
+            put(call, From::Bytes(text.as_bytes()), &dest, &options(mode, dest.clone())).await?;
         return Ok(finish(changed, result, diff));
     }
     let src = src.unwrap_or_default();

@@ -379,6 +379,8 @@ pub(super) fn showable(bytes: &[u8]) -> Option<&str> {
 
 /// What differs between two texts, as `--diff` shows it.
 pub(super) fn text_diff(before: Option<&[u8]>, after: &[u8], before_name: &str, after_name: &str) -> Value {
+    // What is not there has no name.
+    let before_name = before.map(|_| before_name);
     match (before.map_or(Some(""), showable), showable(after)) {
         (Some(before), Some(after)) => {
             json!({"before": before, "after": after, "before_header": before_name, "after_header": after_name})

@@ -695,7 +695,10 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
             out.insert(name, value);
         }
     }
-    out.insert("gather_subset".into(), json!(subsets));
-    out.insert("module_setup".into(), json!(true));
+    // What is asked for by name comes alone.
+    if filters.is_empty() {
+        out.insert("gather_subset".into(), json!(subsets));
+        out.insert("module_setup".into(), json!(true));
+    }
     Ok(Done::ok(String::new(), json!({"ansible_facts": out, "changed": false})).with_effect(Effect::Facts))
 }

@@ -31,7 +31,7 @@ pub const SPEC: ModuleSpec = ModuleSpec::new(
         arg("variable_end_string", ArgKind::Str, "ends an expression").default("}}"),
         arg("comment_start_string", ArgKind::Str, "begins a comment").default("{#"),
         arg("comment_end_string", ArgKind::Str, "ends a comment").default("#}"),
-        arg("output_encoding", ArgKind::Str, "only utf-8").default("utf-8").choices(&["utf-8"]),
+        arg("output_encoding", ArgKind::Str, "utf-8, utf-16, ascii or latin-1").default("utf-8"),
         arg("unsafe_writes", ArgKind::Bool, "taken and not needed: files are always replaced whole").default("false"),
         MODE,
         OWNER,
@@ -80,12 +80,14 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         let changed = jiff::Timestamp::from_second(about.mtime()).unwrap_or_default();
         let changed = changed.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string();
         scope.data("template_mtime", &json!(changed));
-        scope.data("template_uid", &json!(about.uid()));
+        scope.data("template_uid", &json!(owner(about.uid())));
     }
     scope.data("template_host", &json!(rustix::system::uname().nodename().to_string_lossy()));
     scope.data("template_run_date", &json!(jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string()));
     if !scope.knows("ansible_managed") {
-        scope.data("ansible_managed", &json!("Ansible managed"));
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let managed = crate::template::managed(&[("file", &path.display().to_string()), ("host", &host)]);
+        scope.data("ansible_managed", &json!(managed));
     }
     let folder = path.parent().unwrap_or(std::path::Path::new("/"));
     let out = call.templater.render_file(&text, folder, &style, call.place.as_ref(), &scope)?;
@@ -106,11 +108,23 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         },
         name: full.clone(),
     };
-    let (changed, mut result, diff) = copy::put(call, From::Bytes(out.as_bytes()), &target, &put).await?;
+    let bytes = crate::template::encoded(&out, call.text("output_encoding").unwrap_or("utf-8"))?;
+    let (changed, mut result, diff) = copy::put(call, From::Bytes(&bytes), &target, &put).await?;
     result.insert("src".into(), json!(full));
     let done = node::done(changed, result);
     Ok(match diff {
         Some(diff) => done.with_diff(diff),
         None => done,
     })
+}
+
+/// The name of a user of this machine, or the number where it has none.
+fn owner(uid: u32) -> String {
+    let all = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let mut lines = all.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let name = lines.find_map(|fields| match fields.as_slice() {
+        [name, _, number, ..] if number.parse() == Ok(uid) => Some((*name).to_owned()),
+        _ => None,
+    });
+    name.unwrap_or_else(|| uid.to_string())
 }

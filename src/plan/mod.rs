@@ -122,8 +122,12 @@ pub fn calls(items: &[Step], names: &[&str]) -> bool {
 
 /// What people see of a task: its name, else its module, behind its role.
 pub fn shown(task: &Task) -> String {
-    let name = task.common.name.as_ref().map_or(task.module, |name| name.text.as_str());
+    let called = task.called.as_deref().unwrap_or(task.module);
+    let name = task.common.name.as_ref().map_or(called, |name| name.text.as_str());
     let name = match &task.action {
+        Action::IncludeRole(query, _) if task.common.name.is_none() => {
+            return format!("{called} : {}", query.name.text);
+        }
         Action::Named(name) if task.common.name.is_none() => name.text.as_str(),
         Action::NotBuilt(module) if task.common.name.is_none() => module.as_str(),
         _ => name,

@@ -326,6 +326,8 @@ pub struct Task {
     pub action: Action,
     /// The module, by its short name.
     pub module: &'static str,
+    /// The module as it is written, where that is another name than its short one: what people see of a task without a name.
+    pub called: Option<String>,
     /// Where the module is named.
     pub module_place: Place,
     /// Its arguments in the order they are written; values with templates are not checked yet. The text
@@ -372,6 +374,7 @@ impl Task {
             common: Common::default(),
             action: Action::Module,
             module,
+            called: None,
             args: Vec::new(),
             args_template: None,
             register: None,

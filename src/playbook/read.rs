@@ -1049,6 +1049,7 @@ impl<'a> Parser<'a> {
         };
         task.module_place = self.place(spot);
         let short = module::short_name(&name).to_owned();
+        task.called = (short != name && !is_template(&name)).then(|| name.clone());
         if short == "include" {
             self.errors.push(
                 self.failure(spot, "include is gone from Ansible and was never in ferry")

@@ -234,8 +234,9 @@ impl Child {
             (_, Piece::Out(bytes) | Piece::Err(bytes)) if bytes.is_empty() => {}
             (Self::Ssh(child), _) => child.unread(piece),
             (Self::Local(child), _) => child.unread(piece),
-            // Nothing is read ahead from these.
-            (Self::Fake(_) | Self::Shell(_), _) => {}
+            (Self::Fake(child), _) => child.unread(piece),
+            // Nothing is read ahead from it.
+            (Self::Shell(_), _) => {}
         }
     }
 

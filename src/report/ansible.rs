@@ -3,7 +3,7 @@
 //! What lives here: the lines that scripts around `ansible-playbook` and `ansible` look for, and their order. Warnings and errors go to
 //! standard error. What does not: the form of ferry's own windows (`render`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ pub fn spawn(
             hides,
             statistics: String::new(),
             title: None,
+            under: None,
+            words: HashMap::new(),
         };
         if verbosity > 1 {
             for (file, plays) in &playbooks {
@@ -84,6 +86,10 @@ struct Shown {
     statistics: String,
     /// The title of a task of which nothing was shown yet.
     title: Option<String>,
+    /// The task whose title was shown last.
+    under: Option<(usize, String)>,
+    /// The titles of this play's tasks that hosts may come back to: where each goes on by itself, they are in different ones.
+    words: HashMap<(usize, String), String>,
 }
 
 /// A title and the stars behind it.
@@ -106,15 +112,19 @@ fn on_one_line(counts: &Map<String, Value>) -> String {
 /// JSON as Python writes it, keys sorted, `changed` first; with `indent` one value a line.
 pub fn dump(result: &Map<String, Value>, indent: bool) -> String {
     let mut map = Map::new();
-    if let Some(changed) = result.get("changed") {
-        map.insert("changed".to_owned(), changed.clone());
+    // What is hidden is told first.
+    for name in ["censored", "changed"] {
+        if let Some(value) = result.get(name) {
+            map.insert(name.to_owned(), value.clone());
+        }
     }
     let mut names: Vec<&String> = result
         .keys()
         // How it came out stands before the result.
         .filter(|name| {
             !name.starts_with("_ansible_")
-                && !["changed", "failed", "skipped", "exception", "warnings", "deprecations"].contains(&name.as_str())
+                && !["censored", "changed", "failed", "skipped", "exception", "warnings", "deprecations"]
+                    .contains(&name.as_str())
         })
         .collect();
     names.sort();
@@ -206,14 +216,22 @@ impl Shown {
         match event {
             Event::PlayStarted { play, .. } if self.form == Form::Playbook => {
                 self.title = None;
+                self.under = None;
+                self.words.clear();
                 let title = if play.is_empty() { "PLAY".to_owned() } else { format!("PLAY [{play}]") };
                 self.put(&banner(&title));
             }
             Event::NoHosts { .. } if self.form == Form::Playbook => self.put("skipping: no hosts matched\n"),
             Event::NoHostsLeft if self.form == Form::Playbook => self.put(&banner("NO MORE HOSTS LEFT")),
-            Event::TaskStarted { task, handler, .. } if self.form == Form::Playbook => {
+            Event::TaskStarted { task, handler, number, .. } if self.form == Form::Playbook => {
                 let word = if *handler { "RUNNING HANDLER" } else { "TASK" };
                 let title = banner(&format!("{word} [{task}]"));
+                let key = (*number, task.clone());
+                if *number > 0 && !handler && self.under.as_ref() == Some(&key) && self.words.contains_key(&key) {
+                    return;
+                }
+                self.words.insert(key.clone(), title.clone());
+                self.under = Some(key);
                 if self.hides == (false, false) {
                     self.put(&title);
                 } else {
@@ -221,11 +239,13 @@ impl Shown {
                     self.title = Some(title);
                 }
             }
-            Event::ItemEnded { host, item, outcome, result, .. } if self.form == Form::Playbook => {
+            Event::ItemEnded { task, host, item, outcome, result, .. } if self.form == Form::Playbook => {
+                self.back_to(None, task, *outcome);
                 let Value::Object(result) = result else { return };
                 self.line(host, Some(item), *outcome, result);
             }
-            Event::TaskEnded { host, outcome, ignored, result, message, .. } => {
+            Event::TaskEnded { task, number, host, outcome, ignored, result, message, .. } => {
+                self.back_to(Some(*number), task, *outcome);
                 let nothing = Map::new();
                 let result = result.as_object().unwrap_or(&nothing);
                 match self.form {
@@ -319,6 +339,22 @@ impl Shown {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The title once more, where the last one was of another task that another host is in.
+    fn back_to(&mut self, number: Option<usize>, task: &str, outcome: Outcome) {
+        let Some(under) = &self.under else { return };
+        if self.form != Form::Playbook || self.hidden(outcome) || under.1 == task {
+            return;
+        }
+        let key = self.words.keys().find(|key| key.1 == task && number.is_none_or(|number| key.0 == number)).cloned();
+        if let Some(key) = key
+            && let Some(title) = self.words.get(&key).cloned()
+        {
+            self.title = None;
+            self.put(&title);
+            self.under = Some(key);
         }
     }
 
@@ -517,14 +553,16 @@ pub fn difference(diff: &Value) -> String {
     let one: Vec<&str> = before.lines().collect();
     let two: Vec<&str> = after.lines().collect();
     let mut out = format!("--- {}\n+++ {}\n", header("before_header", "before"), header("after_header", "after"));
-    for hunk in hunks(&one, &two) {
+    let around = ansible_cfg::in_force("diff.context").and_then(|text| text.trim().parse().ok()).unwrap_or(3);
+    for hunk in hunks(&one, &two, around) {
         out.push_str(&hunk);
     }
     out
 }
 
-/// Hunks with three lines around each change.
-fn hunks(one: &[&str], two: &[&str]) -> Vec<String> {
+/// Hunks with `around` lines before and behind each change.
+fn hunks(one: &[&str], two: &[&str], around: usize) -> Vec<String> {
+    let around = around.min(1 << 20);
     // What is the same at both ends needs no table.
     let head = one.iter().zip(two).take_while(|(a, b)| a == b).count();
     let tail = one.iter().skip(head).rev().zip(two.iter().skip(head).rev()).take_while(|(a, b)| a == b).count();
@@ -578,16 +616,16 @@ fn hunks(one: &[&str], two: &[&str]) -> Vec<String> {
             line_two += 1;
             continue;
         }
-        let begin = at.saturating_sub(3);
+        let begin = at.saturating_sub(around);
         let back = at - begin;
         let (first_one, first_two) = (line_one - back, line_two - back);
-        // A hunk ends where seven lines are the same.
+        // A hunk ends where more lines are the same than stand around two changes.
         let (mut end, mut same) = (at, 0_usize);
-        while end < all.len() && same <= 6 {
+        while end < all.len() && same <= 2 * around {
             same = if all.get(end).is_some_and(|(sign, _)| *sign == ' ') { same + 1 } else { 0 };
             end += 1;
         }
-        let end = end - same.saturating_sub(3);
+        let end = end - same.saturating_sub(around);
         let part = all.get(begin..end).unwrap_or_default();
         let count = |sign: char| part.iter().filter(|(seen, _)| *seen == ' ' || *seen == sign).count();
         let range = |first: usize, count: usize| match count {

@@ -29,6 +29,7 @@ pub mod plain;
 pub mod render;
 pub mod tables;
 pub mod terminal;
+pub mod tree;
 
 pub use history::Memory;
 pub use journal::Journal;

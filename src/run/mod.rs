@@ -72,6 +72,8 @@ pub struct Options {
     pub compat: bool,
     /// `-c`.
     pub connection: Option<String>,
+    /// `-u`, or the setting of the same: what `ansible_user` is where nobody says it.
+    pub remote_user: Option<String>,
     /// `--become-method`, `--become-user`.
     pub become_method: Option<String>,
     /// `--become-user`.
@@ -233,6 +235,7 @@ struct Carried {
     compat: bool,
     connection: Option<String>,
     become_method: Option<String>,
+    remote_user: Option<String>,
     become_user: Option<String>,
     gathering: bool,
     smart: bool,
@@ -386,6 +389,7 @@ pub async fn carry_on(world: &World, plan: &Plan, options: Options, earlier: Opt
             connection: options.connection,
             become_method: options.become_method,
             become_user: options.become_user,
+            remote_user: options.remote_user,
             gathering: options.gathering,
             smart: options.smart,
             facts: options.facts,

@@ -13,6 +13,7 @@ use crate::failure::{Failure, Kind};
 use crate::name::HostName;
 use crate::plan::PlannedPlay;
 use crate::playbook::{Common, Flag, Role, Task, Var};
+use crate::settings::ansible_cfg;
 use crate::template::{HostScopes, Ready, Scope, Templater};
 
 /// What stands around a task: blocks, files, roles, the play at the end.
@@ -156,8 +157,13 @@ impl Shared {
         let mut state = self.state();
         let facts = state.facts.get(host).cloned().unwrap_or_default();
         let mut plain = Map::new();
+        let injects = ansible_cfg::in_force("defaults.inject_facts_as_vars").and_then(|text| ansible_cfg::truth(&text))
+            != Some(false);
         for (name, value) in &facts {
-            scope.data(name, value);
+            // Facts of the host's own files are there in any case, as in Ansible.
+            if injects || name == "ansible_local" {
+                scope.data(name, value);
+            }
             plain.insert(name.strip_prefix("ansible_").unwrap_or(name).to_owned(), value.clone());
         }
         scope.data("ansible_facts", &Value::Object(plain));
@@ -399,6 +405,22 @@ impl Runner<'_> {
                 let paths: Vec<String> = includers.iter().map(|role| shared.absolute(&role.path)).collect();
                 scope.data("ansible_parent_role_names", &json!(parents));
                 scope.data("ansible_parent_role_paths", &json!(paths));
+            }
+        }
+        // Whom a task logs in as is there to be read where the host does not say it itself.
+        if let Some(task) = task
+            && !scope.knows("ansible_user")
+        {
+            let keyword = frame.nearest(task, |common| common.remote_user.as_ref());
+            let said = keyword.map(|text| shared.templater.render(&text.text, Some(&text.place), &scope));
+            let user = match said {
+                Some(Ok(user)) => Some(user),
+                // It is told where the connection is made.
+                Some(Err(_)) => None,
+                None => shared.options.remote_user.clone().map(Value::String),
+            };
+            if let Some(user) = user {
+                scope.data("ansible_user", &user);
             }
         }
         let (mut named, mut dependent): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());

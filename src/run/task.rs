@@ -468,9 +468,8 @@ impl Runner<'_> {
         }
         if failed.is_some() {
             result.insert("failed".to_owned(), json!(true));
-        } else if skipped {
-            result.insert("skipped".to_owned(), json!(true));
         }
+        result.insert("skipped".to_owned(), json!(skipped && failed.is_none()));
         let outcome = match (&failed, skipped, changed) {
             (Some(_), _, _) if unreachable => Outcome::Unreachable,
             (Some(failure), _, _) if failure.kind == Kind::Unknown => Outcome::Unknown,
@@ -530,7 +529,9 @@ impl Runner<'_> {
             }
         }
         let no_log = self.hides(cx, scope) || ending.result.get("_ansible_no_log") == Some(&json!(true));
-        if no_log && ending.outcome != Outcome::Skipped {
+        if no_log && ending.outcome == Outcome::Skipped {
+            ending.shown = censored(&ending.result);
+        } else if no_log {
             ending.shown = censored(&ending.result);
             ending.message.clear();
             if let Some(failure) = &mut ending.failure {
@@ -551,7 +552,7 @@ impl Runner<'_> {
         }
         if matches!(task.module, "debug") || cx.task.module == "assert" && ending.outcome == Outcome::Ok {
             let always = task.module == "debug" || !ending.result.contains_key("quiet");
-            if always && ending.outcome != Outcome::Skipped {
+            if always && !no_log && ending.outcome != Outcome::Skipped {
                 if ending.shown.is_empty() {
                     ending.shown = ending.result.clone();
                 }

@@ -48,6 +48,12 @@ pub(super) async fn play(runner: &Runner<'_>, run: &PlayRun<'_>) {
     }
 }
 
+/// What an include brought.
+enum Included {
+    Role(Box<Block>),
+    Tasks(Vec<Step>),
+}
+
 /// How a task ended before, or that it must be run.
 enum Work {
     Now(String),
@@ -649,10 +655,11 @@ impl Runner<'_> {
                 standing.direct |= !unreachable && !frame.deferred;
             });
             let mut about = Map::new();
-            // Without the role that stands before it in titles.
+            // Without the role that stands before it in titles; a task without a name has none.
             let role = task.role.as_ref().map(|role| format!("{} : ", role.name)).unwrap_or_default();
-            about.insert("name".to_owned(), json!(title.strip_prefix(&role).unwrap_or(title)));
-            about.insert("action".to_owned(), json!(task.module));
+            let name = task.common.name.as_ref().map(|_| title.strip_prefix(&role).unwrap_or(title));
+            about.insert("name".to_owned(), json!(name.unwrap_or_default()));
+            about.insert("action".to_owned(), json!(task.called.as_deref().unwrap_or(task.module)));
             let mut state = shared.state();
             let late = state.late.entry(host.to_owned()).or_default();
             late.data("ansible_failed_task", &Value::Object(about));
@@ -936,6 +943,14 @@ impl Runner<'_> {
             }
         };
         let one_for_all = matches!(what, "end_play" | "end_batch" | "clear_host_errors" | "refresh_inventory");
+        // Ansible's own title, which it has for each host that it asks.
+        if shared.options.compat {
+            let title = self.title(task, scope);
+            for _ in active.iter().take(if one_for_all { 1 } else { usize::MAX }) {
+                let (number, handler) = (0, false);
+                self.world.events.tell(Event::TaskStarted { task: title.clone(), number, of: self.of, handler });
+            }
+        }
         if one_for_all && !active.first().is_some_and(&holds) {
             return;
         }
@@ -1062,7 +1077,6 @@ impl Runner<'_> {
                         }
                         result.insert("include".to_owned(), json!(title));
                         self.keep(task, host, &result, true);
-                        shared.count(host, "ok");
                     }
                 }
                 Err(ended) => {
@@ -1075,6 +1089,12 @@ impl Runner<'_> {
                 group.hosts = active.to_vec();
             }
         }
+        // All are read before the first is run, as in Ansible: what is wrong with a later one is known before.
+        let mut read: Vec<(Included, Vec<String>, Arc<Frame>)> = Vec::new();
+        let told = |what: String, label: Option<String>, hosts: &[String]| {
+            self.world.events.tell(Event::Included { what, label, hosts: hosts.to_vec() });
+            hosts.iter().for_each(|host| shared.count(host, "ok"));
+        };
         for Group { name, data, label, hosts } in groups {
             let hosts = shared.active(&hosts);
             if hosts.is_empty() {
@@ -1139,7 +1159,7 @@ impl Runner<'_> {
                         continue;
                     }
                 };
-                self.world.events.tell(Event::Included { what: name.clone(), label, hosts: hosts.clone() });
+                told(name.clone(), label, &hosts);
                 self.add_handlers(&loaded.handlers);
                 let (handlers, roles) = shared.options.loader.left_over();
                 self.add_handlers(&handlers);
@@ -1154,7 +1174,7 @@ impl Runner<'_> {
                         block.stands = Stands::Role(Arc::clone(role), format!("{key}{}", rand::random::<u64>()));
                     }
                 }
-                Box::pin(self.block(run, &hosts, &block, &around)).await;
+                read.push((Included::Role(Box::new(block)), hosts, around));
                 continue;
             }
             let role = task.role.as_ref().map(|role| role.path.as_path());
@@ -1166,17 +1186,24 @@ impl Runner<'_> {
                     continue;
                 }
             };
-            let what = super::scope::absolute(&path);
-            self.world.events.tell(Event::Included { what, label, hosts: hosts.clone() });
+            told(super::scope::absolute(&path), label, &hosts);
             let (handlers, roles) = shared.options.loader.left_over();
             self.add_handlers(&handlers);
             shared.state().open_roles.extend(roles);
-            Box::pin(self.items(run, &hosts, &steps, &around)).await;
+            read.push((Included::Tasks(steps), hosts, around));
         }
         if bad.load(Ordering::SeqCst)
             && let Some(Ok(scope)) = active.first().map(|host| self.scope(run, frame, Some(task), host))
         {
             self.after_failures(run, frame, task, &scope, active, false);
+        }
+        for (included, hosts, around) in read {
+            let hosts = shared.active(&hosts);
+            match included {
+                _ if hosts.is_empty() => {}
+                Included::Role(block) => Box::pin(self.block(run, &hosts, &block, &around)).await,
+                Included::Tasks(steps) => Box::pin(self.items(run, &hosts, &steps, &around)).await,
+            }
         }
     }
 

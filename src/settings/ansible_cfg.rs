@@ -36,7 +36,6 @@ const KNOWN: &[Known] = &[
     Known("defaults", "inject_facts_as_vars", &["ANSIBLE_INJECT_FACT_VARS"]),
     Known("defaults", "strategy", &["ANSIBLE_STRATEGY"]),
     Known("defaults", "any_errors_fatal", &["ANSIBLE_ANY_ERRORS_FATAL"]),
-    Known("defaults", "max_fail_percentage", &["ANSIBLE_MAX_FAIL_PERCENTAGE"]),
     Known("defaults", "force_handlers", &["ANSIBLE_FORCE_HANDLERS"]),
     Known("defaults", "error_on_missing_handler", &["ANSIBLE_ERROR_ON_MISSING_HANDLER"]),
     Known("defaults", "error_on_undefined_vars", &["ANSIBLE_ERROR_ON_UNDEFINED_VARS"]),
@@ -74,6 +73,10 @@ const KNOWN: &[Known] = &[
     Known("defaults", "fact_caching_prefix", &["ANSIBLE_CACHE_PLUGIN_PREFIX"]),
     Known("defaults", "show_custom_stats", &["ANSIBLE_SHOW_CUSTOM_STATS"]),
     Known("defaults", "private_role_vars", &["ANSIBLE_PRIVATE_ROLE_VARS"]),
+    Known("defaults", "ansible_managed", &[]),
+    Known("defaults", "jinja2_extensions", &["ANSIBLE_JINJA2_EXTENSIONS"]),
+    Known("defaults", "playbook_vars_root", &["ANSIBLE_PLAYBOOK_VARS_ROOT"]),
+    Known("defaults", "precedence", &["ANSIBLE_PRECEDENCE"]),
     Known("defaults", "duplicate_dict_key", &["ANSIBLE_DUPLICATE_YAML_DICT_KEY"]),
     Known("privilege_escalation", "become", &["ANSIBLE_BECOME"]),
     Known("privilege_escalation", "become_method", &["ANSIBLE_BECOME_METHOD"]),
@@ -94,6 +97,10 @@ const KNOWN: &[Known] = &[
     Known("inventory", "any_unparsed_is_failed", &["ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED"]),
     Known("inventory", "host_pattern_mismatch", &["ANSIBLE_HOST_PATTERN_MISMATCH"]),
     Known("inventory", "export", &["ANSIBLE_INVENTORY_EXPORT"]),
+    Known("inventory", "ignore_extensions", &["ANSIBLE_INVENTORY_IGNORE"]),
+    Known("inventory", "ignore_patterns", &["ANSIBLE_INVENTORY_IGNORE_REGEX"]),
+    Known("defaults", "inventory_ignore_extensions", &[]),
+    Known("defaults", "inventory_ignore_patterns", &[]),
     Known("diff", "always", &["ANSIBLE_DIFF_ALWAYS"]),
     Known("diff", "context", &["ANSIBLE_DIFF_CONTEXT"]),
     Known("tags", "run", &["ANSIBLE_RUN_TAGS"]),
@@ -120,18 +127,24 @@ const WITHOUT_USE: &[(&str, &str)] = &[
     ("ssh_connection.transfer_method", "ferry starts no sftp and no scp"),
     ("inventory.enable_plugins", "ferry has no inventory plugins"),
     ("inventory.host_pattern_mismatch", "a pattern that names nobody is an error"),
-    ("diff.context", "a diff has three lines around what differs"),
+    ("defaults.jinja2_extensions", "do, break and continue are always there"),
 ];
 
 /// Keys whose other value would change what happens, and is not built: section.key, the value that is as ferry does it.
 const ONE_WAY: &[(&str, &[&str])] = &[
     ("defaults.error_on_undefined_vars", &["true"]),
-    ("defaults.inject_facts_as_vars", &["true"]),
     ("defaults.retry_files_enabled", &["false"]),
     ("defaults.vault_id_match", &["false"]),
     ("defaults.strategy", &["linear", "free", "host_pinned"]),
     ("defaults.gathering", &["implicit", "explicit", "smart"]),
     ("defaults.hash_behaviour", &["replace", "merge"]),
+    ("defaults.playbook_vars_root", &["top"]),
+    (
+        "defaults.precedence",
+        &[
+            "all_inventory, groups_inventory, all_plugins_inventory, all_plugins_play, groups_plugins_inventory, groups_plugins_play",
+        ],
+    ),
 ];
 
 /// The settings of this process.

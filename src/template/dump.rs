@@ -53,21 +53,39 @@ fn ordered(map: &Map<String, Value>, sort: bool) -> Vec<(&String, &Value)> {
 
 /// JSON with a blank after `:` and, on one line, after `,`.
 pub(super) fn json(value: &Value, indent: Option<usize>, sort: bool, ascii: bool) -> String {
-    fn put(out: &mut String, value: &Value, indent: Option<usize>, depth: usize, sort: bool, ascii: bool) {
+    json_between(value, indent, sort, ascii, None)
+}
+
+/// As [`json`], with what stands between two items, and between a name and its value.
+pub(super) fn json_between(
+    value: &Value,
+    indent: Option<usize>,
+    sort: bool,
+    ascii: bool,
+    between: Option<(&str, &str)>,
+) -> String {
+    struct Form<'a> {
+        indent: Option<usize>,
+        sort: bool,
+        ascii: bool,
+        comma: &'a str,
+        colon: &'a str,
+    }
+    fn put(out: &mut String, value: &Value, depth: usize, form: &Form<'_>) {
+        let Form { indent, sort, ascii, comma, colon } = *form;
         let line = |out: &mut String, depth: usize| {
             if let Some(indent) = indent {
                 out.push('\n');
                 out.push_str(&" ".repeat(indent * depth));
             }
         };
-        let comma = if indent.is_some() { "," } else { ", " };
         match value {
             Value::Array(items) if !items.is_empty() => {
                 out.push('[');
                 for (at, item) in items.iter().enumerate() {
                     out.push_str(if at > 0 { comma } else { "" });
                     line(out, depth + 1);
-                    put(out, item, indent, depth + 1, sort, ascii);
+                    put(out, item, depth + 1, form);
                 }
                 line(out, depth);
                 out.push(']');
@@ -78,8 +96,8 @@ pub(super) fn json(value: &Value, indent: Option<usize>, sort: bool, ascii: bool
                     out.push_str(if at > 0 { comma } else { "" });
                     line(out, depth + 1);
                     json_text(out, key, ascii);
-                    out.push_str(": ");
-                    put(out, item, indent, depth + 1, sort, ascii);
+                    out.push_str(colon);
+                    put(out, item, depth + 1, form);
                 }
                 line(out, depth);
                 out.push('}');
@@ -88,9 +106,21 @@ pub(super) fn json(value: &Value, indent: Option<usize>, sort: bool, ascii: bool
             other => out.push_str(&scalar(other)),
         }
     }
+    let (comma, colon) = between.unwrap_or((if indent.is_some() { "," } else { ", " }, ": "));
     let mut out = String::new();
-    put(&mut out, value, indent, 0, sort, ascii);
+    put(&mut out, value, 0, &Form { indent, sort, ascii, comma, colon });
     out
+}
+
+/// What stands on one line in YAML.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// Nothing but what is empty.
+    Never,
+    /// Lists and mappings without lists and mappings in them.
+    Leaves,
+    /// Everything.
+    All,
 }
 
 /// How YAML is laid out.
@@ -99,8 +129,7 @@ pub(super) struct Style {
     pub(super) indent: usize,
     pub(super) width: usize,
     pub(super) sort: bool,
-    /// Lists and mappings without lists and mappings in them stand on one line.
-    pub(super) flow: bool,
+    pub(super) flow: Flow,
 }
 
 /// Whether a plain text would be read as something else (YAML 1.1).
@@ -362,10 +391,15 @@ impl Writer {
     }
 
     fn is_inline(&self, value: &Value) -> bool {
-        let leaf = |value: &Value| !value.is_array() && !value.is_object();
+        let flow = self.style.flow;
+        let fits = |value: &Value| match flow {
+            Flow::Never => false,
+            Flow::Leaves => !value.is_array() && !value.is_object(),
+            Flow::All => true,
+        };
         match value {
-            Value::Array(items) => items.is_empty() || (self.style.flow && items.iter().all(leaf)),
-            Value::Object(map) => map.is_empty() || (self.style.flow && map.values().all(leaf)),
+            Value::Array(items) => items.is_empty() || items.iter().all(fits),
+            Value::Object(map) => map.is_empty() || map.values().all(fits),
             _ => true,
         }
     }
@@ -420,11 +454,15 @@ impl Writer {
 }
 
 /// YAML as PyYAML's dumper prints it.
-pub(super) fn yaml(value: &Value, style: &Style) -> String {
+/// With `start` and `end`, the marks of a document stand around it.
+pub(super) fn yaml(value: &Value, style: &Style, start: bool, end: bool) -> String {
     let mut writer = Writer { out: String::new(), column: 0, style: *style };
+    if start {
+        writer.put(if writer.is_inline(value) { "--- " } else { "---\n" });
+    }
     writer.block(value, 0);
     writer.out.push('\n');
-    if !value.is_array() && !value.is_object() && !value.is_string() {
+    if end || !value.is_array() && !value.is_object() && !value.is_string() {
         writer.out.push_str("...\n");
     }
     writer.out

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
+use super::chance::Chance;
 use super::dump;
 use super::python::{self, text, type_name, wrong};
 use super::values::{from_json, to_json};
@@ -255,7 +256,6 @@ pub(super) fn to_bool(value: &Value) -> Result<Value, Error> {
         Some(text) => {
             Value::from(matches!(text.trim().to_ascii_lowercase().as_str(), "yes" | "on" | "1" | "true" | "y" | "t"))
         }
-        None if value.is_none() => Value::from(()),
         None => Value::from(value.kind() != ValueKind::Number || *value == Value::from(1)).pipe_bool(value),
     })
 }
@@ -513,19 +513,6 @@ fn rounded(number: f64, precision: i64, method: &str) -> Result<f64, Error> {
     })
 }
 
-/// A number that follows from a text: what is random is the same for the same seed.
-fn seeded(seed: Option<&Value>, count: u64) -> Result<u64, Error> {
-    use sha2::Digest as _;
-    let word = match seed.filter(|seed| !seed.is_none()) {
-        Some(seed) => {
-            let digest = sha2::Sha256::digest(format!("{}/{count}", text(seed)?));
-            digest.iter().take(8).fold(0u64, |sum, byte| sum << 8 | u64::from(*byte))
-        }
-        None => rand::random(),
-    };
-    Ok(word)
-}
-
 fn keep(state: &mut State<'_, '_>, value: &Value, args: &Args, attribute: bool, want: bool) -> Result<Value, Error> {
     let mut rest = args.rest.iter();
     let path = if attribute { Some(rest.next().ok_or_else(|| wrong("the attribute is missing"))?) } else { None };
@@ -682,6 +669,50 @@ impl minijinja::value::Object for Joiner {
     }
 }
 
+/// `cycler('a', 'b')`: one after the other, again and again.
+#[derive(Debug)]
+struct Cycler {
+    all: Vec<Value>,
+    at: std::sync::atomic::AtomicUsize,
+}
+
+impl Cycler {
+    fn here(&self) -> Value {
+        let at = self.at.load(std::sync::atomic::Ordering::Relaxed);
+        self.all.get(at % self.all.len().max(1)).cloned().unwrap_or(Value::UNDEFINED)
+    }
+}
+
+impl minijinja::value::Object for Cycler {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        (key.as_str() == Some("current")).then(|| self.here())
+    }
+
+    fn call_method(
+        self: &Arc<Self>,
+        _: &mut minijinja::State<'_, '_>,
+        method: &str,
+        _: &[Value],
+    ) -> Result<Value, Error> {
+        match method {
+            "next" => {
+                let now = self.here();
+                self.at.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                Ok(now)
+            }
+            "reset" => {
+                self.at.store(0, std::sync::atomic::Ordering::Relaxed);
+                Ok(Value::from(()))
+            }
+            _ => Err(Error::new(ErrorKind::UnknownMethod, format!("a cycler has next and reset, not {method}"))),
+        }
+    }
+}
+
 /// Adds them all to an environment without builtins.
 pub(super) fn add(env: &mut Environment<'static>) {
     use minijinja::functions;
@@ -707,6 +738,12 @@ pub(super) fn add(env: &mut Environment<'static>) {
     });
     env.add_function("joiner", |between: Option<String>| {
         Value::from_object(Joiner { between: between.unwrap_or_else(|| ", ".to_owned()), begun: Default::default() })
+    });
+    env.add_function("cycler", |all: Rest<Value>| -> Result<Value, Error> {
+        if all.is_empty() {
+            return Err(wrong("at least one item has to be provided"));
+        }
+        Ok(Value::from_object(Cycler { all: all.to_vec(), at: Default::default() }))
     });
     env.add_function("undef", |hint: Option<Value>, more: Kwargs| -> Result<Value, Error> {
         let _ = (hint, more.get::<Option<Value>>("hint")?);
@@ -1106,26 +1143,33 @@ pub(super) fn add(env: &mut Environment<'static>) {
         });
     }
     def(env, "random", &["end", "start", "step", "seed"], |_, v, args| {
-        let word = seeded(args.get("seed"), 0)?;
+        let mut chance = Chance::of(args.get("seed"))?;
         if v.kind() == ValueKind::Number {
             let end = v.as_i64().ok_or_else(|| wrong("random can only be used on sequences and integers"))?;
             let start = args.int("start")?.unwrap_or(0);
-            let step = args.int("step")?.unwrap_or(1).max(1);
-            let count = (end - start).max(0) as u64;
-            let count = count.div_ceil(step as u64);
+            let step = args.int("step")?.filter(|step| *step != 0).unwrap_or(1);
+            let width = i128::from(end) - i128::from(start);
+            let count = (width + i128::from(step) - i128::from(step.signum())) / i128::from(step);
+            let count = u64::try_from(count).unwrap_or(0);
             if count == 0 {
                 return Err(wrong("empty range for randrange()"));
             }
-            return Ok(Value::from(start + (word % count) as i64 * step));
+            let drawn = i128::from(start) + i128::from(chance.below(count)) * i128::from(step);
+            return Ok(Value::from(i64::try_from(drawn).unwrap_or(start)));
+        }
+        if ["start", "step"].iter().any(|name| args.get(name).is_some_and(Value::is_true)) {
+            return Err(wrong("start and step can only be used with integer values"));
         }
         let all = items(v)?;
-        let at = (word % (all.len().max(1) as u64)) as usize;
+        let at = chance.below(all.len() as u64) as usize;
         all.get(at).cloned().ok_or_else(|| wrong("Cannot choose from an empty sequence"))
     });
     def(env, "shuffle", &["seed"], |_, v, args| {
         let mut all = items(v)?;
+        // A seed that is nothing is none, as in Ansible.
+        let mut chance = Chance::of(args.get("seed").filter(|seed| seed.is_true()))?;
         for at in (1..all.len()).rev() {
-            all.swap(at, (seeded(args.get("seed"), at as u64)? % (at as u64 + 1)) as usize);
+            all.swap(at, chance.below(at as u64 + 1) as usize);
         }
         Ok(Value::from(all))
     });
@@ -1136,7 +1180,15 @@ pub(super) fn add(env: &mut Environment<'static>) {
         |_, v, args| {
             let ascii = args.get("ensure_ascii").is_none_or(Value::is_true);
             let indent = args.int("indent")?.and_then(|indent| usize::try_from(indent).ok());
-            Ok(Value::from(dump::json(&to_json(v)?, indent, args.flag("sort_keys")?, ascii)))
+            let between = match args.get("separators").filter(|pair| !pair.is_none()) {
+                Some(pair) => match items(pair)?.as_slice() {
+                    [comma, colon] => Some((text(comma)?, text(colon)?)),
+                    _ => return Err(wrong("to_json: separators are two texts")),
+                },
+                None => None,
+            };
+            let between = between.as_ref().map(|(comma, colon)| (comma.as_str(), colon.as_str()));
+            Ok(Value::from(dump::json_between(&to_json(v)?, indent, args.flag("sort_keys")?, ascii, between)))
         },
     );
     def(env, "tojson", &["indent"], |_, v, args| {
@@ -1155,7 +1207,7 @@ pub(super) fn add(env: &mut Environment<'static>) {
             .map(|value| from_json(&value))
             .map_err(|error| wrong(format!("from_json: this text is not JSON: {error}")))
     });
-    for (name, indent, flow) in [("to_yaml", 2, true), ("to_nice_yaml", 4, false)] {
+    for (name, indent, flow) in [("to_yaml", 2, dump::Flow::Leaves), ("to_nice_yaml", 4, dump::Flow::Never)] {
         def(
             env,
             name,
@@ -1165,13 +1217,16 @@ pub(super) fn add(env: &mut Environment<'static>) {
                     indent: usize::try_from(args.int("indent")?.unwrap_or(indent)).unwrap_or(2).clamp(1, 32),
                     width: usize::try_from(args.int("width")?.unwrap_or(80)).unwrap_or(80),
                     sort: args.get("sort_keys").is_none_or(Value::is_true),
-                    flow: match args.get("default_flow_style").filter(|flow| !flow.is_none()) {
-                        Some(flow) => flow.is_true(),
+                    flow: match args.get("default_flow_style") {
+                        // None given is what the library does where nothing is said.
+                        Some(flow) if flow.is_none() => dump::Flow::Leaves,
+                        Some(flow) if flow.is_true() => dump::Flow::All,
+                        Some(_) => dump::Flow::Never,
                         None => flow,
                     },
                 };
-                let text = dump::yaml(&to_json(v)?, &style);
-                Ok(Value::from(if args.flag("explicit_start")? { format!("---\n{text}") } else { text }))
+                let (start, end) = (args.flag("explicit_start")?, args.flag("explicit_end")?);
+                Ok(Value::from(dump::yaml(&to_json(v)?, &style, start, end)))
             },
         );
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
+use super::chance::Chance;
 use super::filters::{flat, is_list, items, subelements};
 use super::python::{percent, text, type_name, wrong};
 
@@ -301,7 +302,17 @@ fn password(term: &str, around: &dyn Around, options: &Options<'_>) -> Result<St
     let length = option("length")
         .map_or(Ok(20), |length| length.parse::<usize>().map_err(|_| wrong("password: length is a number")))?;
     let mut letters = String::new();
-    for set in option("chars").unwrap_or_else(|| "ascii_letters,digits,.,:-_".to_owned()).split(',') {
+    let chars = option("chars");
+    let sets: Vec<&str> = match &chars {
+        None => vec!["ascii_letters", "digits", ".,:-_"],
+        // Two commas in a term are one letter, and come first.
+        Some(text) => {
+            let in_term = named.iter().any(|(name, _)| name == "chars");
+            let comma = (in_term && text.contains(",,")).then_some("");
+            comma.into_iter().chain(text.split(',').filter(|set| !set.is_empty())).collect()
+        }
+    };
+    for set in sets {
         letters.push_str(match set {
             "ascii_letters" => "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ",
             "ascii_lowercase" => "abcdefghijklmnopqrstuvwxyz",
@@ -322,22 +333,9 @@ fn password(term: &str, around: &dyn Around, options: &Options<'_>) -> Result<St
     };
     let nowhere = file == Path::new("/dev/null");
     let fresh = || -> String {
-        let seed = option("seed");
-        (0..length.min(4096))
-            .filter_map(|at| {
-                let word = match &seed {
-                    Some(seed) => {
-                        use sha2::Digest as _;
-                        sha2::Sha256::digest(format!("{seed}/{at}"))
-                            .iter()
-                            .take(4)
-                            .fold(0usize, |sum, byte| sum << 8 | usize::from(*byte))
-                    }
-                    None => rand::random::<u32>() as usize,
-                };
-                letters.get(word % letters.len().max(1)).copied()
-            })
-            .collect()
+        let mut chance = option("seed").map_or(Chance::System, |seed| Chance::of_text(&seed));
+        let count = letters.len() as u64;
+        (0..length.min(4096)).filter_map(|_| letters.get(chance.below(count) as usize).copied()).collect()
     };
     let known = if nowhere { None } else { std::fs::read_to_string(&file).ok() };
     let (plain, mut salt) = match &known {
@@ -376,6 +374,18 @@ fn password(term: &str, around: &dyn Around, options: &Options<'_>) -> Result<St
         }
         None => Ok(plain),
     }
+}
+
+/// The pair of an element and an item of its list, the element without that list.
+fn without(pair: &Value, keys: &[&str]) -> Result<Value, Error> {
+    let (mut element, item) = (super::values::to_json(&pair.get_item_by_index(0)?)?, pair.get_item_by_index(1)?);
+    if let Some((last, before)) = keys.split_last() {
+        let inner = before.iter().try_fold(&mut element, |at, key| at.get_mut(key));
+        if let Some(serde_json::Value::Object(map)) = inner {
+            map.shift_remove(*last);
+        }
+    }
+    Ok(Value::from(vec![super::values::from_json(&element), item]))
 }
 
 fn glob(pattern: &str) -> Vec<PathBuf> {
@@ -776,7 +786,10 @@ fn run(name: &str, terms: &[Value], kwargs: &Kwargs, around: &dyn Around) -> Res
                 _ => items(list)?,
             };
             let kept: Vec<Value> = kept.into_iter().filter(|one| !passed_over(one)).collect();
-            subelements(&Value::from(kept), path, skip)?
+            let pairs = subelements(&Value::from(kept), path, skip)?;
+            // An element comes without the list that was taken out of it; the filter leaves it whole.
+            let keys: Vec<&str> = path.as_str().unwrap_or_default().split('.').collect();
+            pairs.iter().map(|pair| without(pair, &keys)).collect::<Result<_, _>>()?
         }
         "random_choice" => {
             if terms.is_empty() {

@@ -7,6 +7,7 @@
 //! What came from a host is data: it is put into a [`Scope`] with [`Scope::data`] and is never read
 //! as a template, and what a rendering gives is not rendered a second time.
 
+mod chance;
 mod checks;
 mod config;
 mod dates;
@@ -554,7 +555,7 @@ impl Rewritten {
         if let Some(known) = self.known.lock().ok().and_then(|known| known.get(&key).cloned()) {
             return known;
         }
-        let dates = ["to_datetime", "now("].iter().any(|word| text.contains(word));
+        let dates = about_dates(text);
         let ways = rewrite::Ways { keep_backslashes, dates };
         let out: Arc<str> = if whole {
             rewrite::template(text, &rewrite::Marks::default(), ways).into()
@@ -636,7 +637,7 @@ impl lookups::Around for Here<'_, '_, '_> {
         let context = self.context.clone().ok_or_else(|| wrong("a template without variables around it".to_owned()))?;
         let mut scope = context.scope.clone();
         if !scope.knows("ansible_managed") {
-            scope.data("ansible_managed", &Value::from("Ansible managed"));
+            scope.data("ansible_managed", &Value::from(managed(&[])));
         }
         for (name, value) in more {
             scope.data(name, &values::to_json(value)?);
@@ -645,6 +646,28 @@ impl lookups::Around for Here<'_, '_, '_> {
             Arc::new(Context { scope, ..Context::new(context.env.clone(), context.rewritten.clone(), Scope::new()) });
         render_file(&inner, text, folder, style)
     }
+}
+
+/// Whether what is subtracted in a template may be dates. They may come from variables: then by what is asked of the difference.
+fn about_dates(text: &str) -> bool {
+    const WORDS: &[&str] = &["to_datetime", "now(", ".days", ".seconds", ".microseconds", ".total_seconds"];
+    WORDS.iter().any(|word| text.contains(word))
+}
+
+/// A text's bytes in the encoding `name`, as a template's file may be written.
+///
+/// # Errors
+/// [`Kind::Failed`]: a character that it does not have, or it is not built.
+pub(crate) fn encoded(text: &str, name: &str) -> Result<Vec<u8>, Failure> {
+    strings::encoded(text, name).map_err(|error| {
+        Failure::new(Kind::Failed, error.detail().unwrap_or("the encoding is not built in ferry").to_owned())
+    })
+}
+
+/// What `ansible_managed` is where no variable says it: the setting's text, with `{file}`, `{host}` and `{uid}` filled in.
+pub(crate) fn managed(about: &[(&str, &str)]) -> String {
+    let text = ansible_cfg::in_force("defaults.ansible_managed").unwrap_or_else(|| "Ansible managed".to_owned());
+    about.iter().fold(text, |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
 }
 
 /// A template file's text, rendered.
@@ -665,11 +688,10 @@ fn render_file(
         .comment_delimiters(marks.comment.0.clone(), marks.comment.1.clone())
         .trim_blocks(style.trim_blocks)
         .lstrip_blocks(style.lstrip_blocks)
-        .keep_trailing_newline(true)
         .build()?;
     env.set_syntax(syntax);
     env.set_fuel(Some(FUEL * 10));
-    let ways = rewrite::Ways { keep_backslashes: false, dates: text.contains("to_datetime") || text.contains("now(") };
+    let ways = rewrite::Ways { keep_backslashes: false, dates: about_dates(text) };
     let mut folders: Vec<PathBuf> = vec![folder.to_path_buf()];
     for name in ["role_path", "playbook_dir"] {
         if let Some(path) = context.get_value(&minijinja::Value::from(name))
@@ -691,9 +713,16 @@ fn render_file(
             None => Ok(None),
         }
     });
-    let body = rewrite::template(&body.replace("\r\n", "\n"), &marks, ways);
+    let body = body.replace("\r\n", "\n");
+    let ends = |text: &str| text.len() - text.trim_end_matches('\n').len();
+    let wanted = ends(&body);
+    let body = rewrite::template(&body, &marks, ways);
     let root = minijinja::Value::from_dyn_object(context.clone());
-    let out = seeing(context, || env.template_from_str(&body).and_then(|template| template.render(root)))?;
+    let mut out = seeing(context, || env.template_from_str(&body).and_then(|template| template.render(root)))?;
+    // Jinja takes the last line feed away. What is made ends with as many as the file does, or with those of a value that stands last.
+    // Nothing stays nothing.
+    let lacks = if out.is_empty() { 0 } else { wanted.saturating_sub(ends(&out)) };
+    out.extend(std::iter::repeat_n('\n', lacks));
     Ok(if style.newline == "\n" { out } else { out.replace('\n', &style.newline) })
 }
 
@@ -857,14 +886,8 @@ impl Templater {
                     let value = self.render_value(value, place, scope)?;
                     // What is omitted inside of a mapping was never there.
                     if !is_omit(&value) {
-                        let key = match is_template(key) {
-                            true => match self.render(key, place, scope)? {
-                                Value::String(key) => key,
-                                other => other.to_string(),
-                            },
-                            false => key.clone(),
-                        };
-                        out.insert(key, value);
+                        // A key is no template, as in Ansible.
+                        out.insert(key.clone(), value);
                     }
                 }
                 Value::Object(out)

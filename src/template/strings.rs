@@ -661,11 +661,81 @@ fn human_to_bytes(text: &str, default: Option<&str>, bits: bool) -> Result<i64, 
     Ok((number * limit.1).round_ties_even() as i64)
 }
 
+/// The filter `title`: the letter behind a blank, a dash or a bracket is a capital, all others are not.
+fn titled(text: &str) -> String {
+    let mut begins = true;
+    let mut out = String::new();
+    for c in text.chars() {
+        if begins {
+            out.extend(c.to_uppercase())
+        } else {
+            out.extend(c.to_lowercase())
+        }
+        begins = c.is_whitespace() || "-({[<".contains(c);
+    }
+    out
+}
+
+/// A text's bytes in one of the encodings that scripts of other systems want.
+pub(super) fn encoded(text: &str, name: &str) -> Result<Vec<u8>, Error> {
+    let cannot = |c: char| wrong(format!("the encoding {name} has no {c:?}"));
+    let wide =
+        |big: bool| text.encode_utf16().flat_map(move |unit| if big { unit.to_be_bytes() } else { unit.to_le_bytes() });
+    Ok(match name.to_lowercase().replace(['-', '_'], "").as_str() {
+        "utf8" => text.as_bytes().to_vec(),
+        "utf16le" => wide(false).collect(),
+        "utf16be" => wide(true).collect(),
+        // With the mark that says which of both it is.
+        "utf16" => [0xff, 0xfe].into_iter().chain(wide(false)).collect(),
+        "ascii" | "usascii" => {
+            text.chars().map(|c| if c.is_ascii() { Ok(c as u8) } else { Err(cannot(c)) }).collect::<Result<_, _>>()?
+        }
+        "latin1" | "iso88591" => {
+            text.chars().map(|c| u8::try_from(u32::from(c)).map_err(|_| cannot(c))).collect::<Result<_, _>>()?
+        }
+        _ => {
+            return Err(wrong(format!(
+                "the encoding {name} is not built in ferry: utf-8, utf-16, ascii and latin-1 are"
+            )));
+        }
+    })
+}
+
+/// The text of such bytes.
+fn decoded(bytes: &[u8], name: &str) -> Result<String, Error> {
+    let no = || wrong(format!("the bytes are not text in the encoding {name}"));
+    let wide = |bytes: &[u8], big: bool| -> Result<String, Error> {
+        if !bytes.len().is_multiple_of(2) {
+            return Err(no());
+        }
+        let unit = |pair: &[u8]| match pair {
+            [one, two] if big => u16::from_be_bytes([*one, *two]),
+            [one, two] => u16::from_le_bytes([*one, *two]),
+            _ => 0,
+        };
+        String::from_utf16(&bytes.chunks(2).map(unit).collect::<Vec<_>>()).map_err(|_| no())
+    };
+    match name.to_lowercase().replace(['-', '_'], "").as_str() {
+        "utf8" => String::from_utf8(bytes.to_vec()).map_err(|_| no()),
+        "utf16le" => wide(bytes, false),
+        "utf16be" => wide(bytes, true),
+        "utf16" => match bytes {
+            [0xff, 0xfe, rest @ ..] => wide(rest, false),
+            [0xfe, 0xff, rest @ ..] => wide(rest, true),
+            all => wide(all, false),
+        },
+        "ascii" | "usascii" if bytes.is_ascii() => Ok(bytes.iter().map(|byte| char::from(*byte)).collect()),
+        "ascii" | "usascii" => Err(no()),
+        "latin1" | "iso88591" => Ok(bytes.iter().map(|byte| char::from(*byte)).collect()),
+        _ => Err(wrong(format!("the encoding {name} is not built in ferry: utf-8, utf-16, ascii and latin-1 are"))),
+    }
+}
+
 /// Adds them all.
 pub(super) fn add(env: &mut Environment<'static>) {
     def(env, "lower", &[], |_, v, _| Ok(Value::from(text(v)?.to_lowercase())));
     def(env, "upper", &[], |_, v, _| Ok(Value::from(text(v)?.to_uppercase())));
-    def(env, "title", &[], |_, v, _| Ok(Value::from(python::title(&text(v)?))));
+    def(env, "title", &[], |_, v, _| Ok(Value::from(titled(&text(v)?))));
     def(env, "capitalize", &[], |_, v, _| Ok(Value::from(python::capitalize(&text(v)?))));
     def(env, "string", &[], |_, v, _| Ok(Value::from(text(v)?)));
     def(env, "trim", &["chars"], |_, v, args| {
@@ -770,7 +840,10 @@ pub(super) fn add(env: &mut Environment<'static>) {
         Ok(Value::from(python::split(&text(v)?, by.as_deref(), args.int("maxsplit")?.filter(|most| *most >= 0))))
     });
     def(env, "b64encode", &["encoding", "urlsafe"], |_, v, args| {
-        let bytes = v.as_bytes().map_or_else(|| text(v).map(String::into_bytes), |bytes| Ok(bytes.to_vec()))?;
+        let bytes = match v.as_bytes().filter(|_| v.as_str().is_none()) {
+            Some(bytes) => bytes.to_vec(),
+            None => encoded(&text(v)?, &args.text_or("encoding", "utf-8")?)?,
+        };
         let standard = &base64::engine::general_purpose::STANDARD;
         let safe = &base64::engine::general_purpose::URL_SAFE;
         Ok(Value::from(if args.flag("urlsafe")? { safe.encode(bytes) } else { standard.encode(bytes) }))
@@ -781,7 +854,7 @@ pub(super) fn add(env: &mut Environment<'static>) {
         let safe = &base64::engine::general_purpose::URL_SAFE;
         let bytes = if args.flag("urlsafe")? { safe.decode(text) } else { standard.decode(text) };
         let bytes = bytes.map_err(|error| wrong(format!("b64decode: {error}")))?;
-        String::from_utf8(bytes).map(Value::from).map_err(|_| wrong("b64decode: the bytes are not text"))
+        decoded(&bytes, &args.text_or("encoding", "utf-8")?).map(Value::from)
     });
     // What it opens is the operator's own; nothing of it is masked, as with any other filter.
     def(env, "vault", &["secret", "salt", "vault_id", "wrap_object", "vaultid"], |_, v, args| {
@@ -847,7 +920,7 @@ pub(super) fn add(env: &mut Environment<'static>) {
         }
         Ok(Value::from(out.join("&")))
     });
-    def(env, "urldecode", &[], |_, v, _| Ok(Value::from(unpercent(&text(v)?, false))));
+    def(env, "urldecode", &[], |_, v, _| Ok(Value::from(unpercent(&text(v)?, true))));
     def(
         env,
         "comment",
@@ -909,7 +982,7 @@ pub(super) fn add(env: &mut Environment<'static>) {
             .then(|| Value::from_pairs(args.named.iter().map(|(key, value)| (key.clone(), value.clone()))));
         Ok(Value::from(python::percent(&text(v)?, &args.rest, named.as_ref())?))
     });
-    for name in ["escape", "e"] {
+    for name in ["escape", "e", "forceescape"] {
         def(env, name, &[], |_, v, _| Ok(Value::from(html(&text(v)?))));
     }
     def(env, "safe", &[], |_, v, _| Ok(v.clone()));

@@ -700,7 +700,13 @@ async fn proved(
                     _ => Beside::Nothing,
                 };
                 let job = Arc::clone(&job);
-                spans.spawn(async move { apart("ferry-span", move || carry_span(job, span, beside)).await? });
+                spans.spawn(async move {
+                    // No byte of it passes here, and its connections are needed when the span is over.
+                    match job.fare {
+                        Some(_) => carry_span(job, span, beside).await,
+                        None => apart("ferry-span", move || carry_span(job, span, beside)).await?,
+                    }
+                });
             }
             Ok::<_, Failure>(())
         };

@@ -594,9 +594,6 @@ impl Fare {
                                     let progress = span.landed > first_byte;
                                     return Err(self.explain(&job.order, status, &err, lent, progress));
                                 }
-                                Some(("unseekable", at)) => {
-                                    return Err(from.failed("the dd there does not seek", at).mend(RELAY));
-                                }
                                 _ => {}
                             }
                         }

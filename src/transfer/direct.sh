@@ -109,6 +109,8 @@ direct_close() {
 
 # As the user that the key is for.
 direct_keys() {
+  # First: a file that may not be changed ends it.
+  say now "$(date '+%s %z')"
   k=$HOME/.ssh/authorized_keys
   if [ -d "$HOME/.ssh" ]; then say folder; fi
   if [ -e "$k" ] && [ ! -f "$k" ]; then say odd; say over; exit 0; fi
@@ -122,7 +124,6 @@ direct_keys() {
   for one in $W; do
     if direct_alive "$one"; then say alive "$one"; fi
   done
-  say now "$(date '+%s %z')"
   say over
 }
 # Keeps the entry E, behind the N bytes that were there, as long as the input lasts; then cuts the file off where it was.

@@ -69,6 +69,7 @@ pub(super) async fn ready(end: &End, child: &mut Child, mark: &str, limit: Durat
                         .on(end.host())
                         .why("two that write one file would make neither"),
                     (_, "gone") => changed(end, "a regular file", "none"),
+                    (_, "unseekable") => end.failed("the dd there does not seek", &said),
                     (_, "busy") => lost(end, "an earlier connection still writes there and cannot be ended"),
                     (exit, _) => end.failed(
                         "the host could not begin the stream",

@@ -585,4 +585,76 @@ mod tests {
         guard.take(&file("a")).unwrap();
         assert!(guard.end().is_err(), "an archive without its end");
     }
+
+    /// A header that was changed, with the sum that it has then.
+    fn sealed(mut block: Vec<u8>, at: usize, field: &[u8]) -> Vec<u8> {
+        block[at..at + field.len()].copy_from_slice(field);
+        block[148..156].copy_from_slice(b"        ");
+        let sum: u64 = block[..BLOCK].iter().map(|byte| u64::from(*byte)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        block
+    }
+
+    #[test]
+    fn names_links_and_sizes_are_read_as_tar_does() {
+        let file = |name: &str| member(b'0', name, "", b"content");
+        let pax = |text: &str| member(b'x', "pax", "", text.as_bytes());
+        let long = "d/".repeat(400);
+        // A size as eleven bytes behind a set bit, one in an extended header, and a name in two fields.
+        let mut large = vec![0; 12];
+        (large[0], large[11]) = (0x80, 7);
+        let empty = |name: &str| sealed(file(name), 124, b"00000000000");
+        judge(&[
+            sealed(file("a"), 124, &large),
+            [pax("10 size=7\n"), empty("b")].concat(),
+            sealed(file("name"), 345, b"folder/of/it"),
+            member(b'L', "l", "", format!("{long}x\0").as_bytes()),
+            file("x"),
+            pax("20 mtime=1700000000\n"),
+            file("y"),
+        ])
+        .unwrap();
+        for (bad, word) in [
+            (vec![sealed(file("name"), 345, b"../it")], "leads out"),
+            (vec![member(b'K', "l", "", b"/etc/passwd\0"), member(b'1', "h", "x", b"")], "hard link that leads out"),
+            (vec![pax("24 linkpath=/etc/passwd\n"), member(b'1', "h", "x", b"")], "hard link that leads out"),
+            (vec![pax("24 linkpath=/etc/passwd\n"), member(b'1', "h", "x", b"")], "/etc/passwd"),
+            (vec![pax("22 GNU.sparse.major=1\n"), file("x")], "sparse member"),
+            (vec![pax("10 size=x\n"), file("x")], "cannot be read"),
+            (vec![pax("9 size 7\n"), file("x")], "cannot be read"),
+            (vec![pax("99 size=7\n"), file("x")], "cannot be read"),
+            (vec![pax("size"), file("x")], "cannot be read"),
+            (vec![sealed(member(b'x', "pax", "", b""), 124, b"00010000000")], "extended header of 2097152 bytes"),
+            (vec![sealed(file("a"), 124, b"size")], "whose size is no number"),
+            (vec![sealed(file("a"), 124, &[0xff; 12])], "whose size is no number"),
+        ] {
+            let said = judge(&bad).unwrap_err();
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        assert_eq!(
+            (number(&large), number(b"0000010\0"), number(b"        "), number(b"9")),
+            (Some(7), Some(8), Some(0), None)
+        );
+        let mut guard = Guard {
+            links: Arc::new((0..MOST_LINKS as u32).map(|at| at.to_le_bytes().to_vec()).collect()),
+            ..Guard::default()
+        };
+        assert!(guard.take(&member(b'2', "one more", "x", b"")).unwrap_err().contains("more than 200000 links"));
+    }
+
+    /// After a cut the look goes back to where it has a beginning, and never behind what the target has.
+    #[test]
+    fn a_look_goes_on_where_the_target_stands() {
+        let mut pass = Pass::new(0);
+        for _ in 0..300 {
+            pass.passed += MARK_EVERY / 2;
+            pass.mark();
+        }
+        assert_eq!((pass.marks.len(), pass.marks.front().map(|(at, _)| *at)), (MARKS, Some(0)));
+        let end = pass.passed;
+        assert_eq!(pass.back_to(end), end);
+        assert_eq!((pass.back_to(end - 1), pass.passed), (end - MARK_EVERY, end - MARK_EVERY));
+        // So far back that nothing is remembered: from the beginning.
+        assert_eq!((pass.back_to(MARK_EVERY), pass.marks.len()), (0, 1));
+    }
 }

@@ -599,3 +599,172 @@ async fn what_it_needs_is_said_by_name() {
     assert!(failure.kind == Kind::Refused && failure.what.contains("another host key"), "{failure:?}");
     assert!(entry(&b).is_none() && entry(&other).is_none());
 }
+
+/// Whatever a node lacks or says is told by name, and nothing of the transfer stays at either.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_nodes_say_is_told_by_name() {
+    // The nodes let us in by another file, so that the one that ferry writes to may be anything.
+    let node = || {
+        RealNode::start(Opts {
+            sshd_lines: vec!["AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/extra_keys".to_owned()],
+            setup: vec![
+                "cp /home/ops/.ssh/authorized_keys /etc/ssh/extra_keys && chmod 644 /etc/ssh/extra_keys".to_owned(),
+            ],
+            ..Opts::sudo(Sudo::NoPasswd)
+        })
+    };
+    let (a, b) = (node(), node());
+    put(&a, "/var/lib/x/source", &bytes(300_000));
+    b.exec_in("mkdir -p /var/lib/x");
+    let (from, to) = (way(&a, a.port), way(&b, b.port));
+    let stub = |name: &str, lines: &str| {
+        format!("printf '%s\\n' '#!/bin/sh' '{lines}' >/usr/local/bin/{name}; chmod 755 /usr/local/bin/{name}")
+    };
+    let undo = |name: &str| format!("rm -f /usr/local/bin/{name}");
+    let ssh = |lines: &str| stub("ssh", &format!("case $1 in -V) echo OpenSSH_9.2p1 >&2 ;; -Q) ;; *) {lines} ;; esac"));
+    let keys_gone = "cd /home/ops && rm -rf .ssh && mkdir -m 700 .ssh && chown ops .ssh";
+    let keys_back = "cd /home/ops && rm -rf .ssh && mkdir -m 700 .ssh && chown ops .ssh && install -o ops -m 600 /etc/ssh/extra_keys .ssh/authorized_keys";
+    // Where, what is made, what undoes it, and what is told: the kind, at which end, in which words.
+    let cases: Vec<(&RealNode, String, String, Kind, &str, &[&str])> = vec![
+        (
+            &a,
+            stub("ssh", "echo Sun_SSH_1.1 >&2"),
+            undo("ssh"),
+            Kind::Refused,
+            "a",
+            &["the ssh there is not OpenSSH", "Sun_SSH_1.1", "--via relay"],
+        ),
+        (
+            &a,
+            ssh("echo ssh: connect to host b port 22: Connection refused >&2; exit 255"),
+            undo("ssh"),
+            Kind::Unreachable,
+            "a",
+            &["does not reach the target by its own network", "Connection refused", "--via relay"],
+        ),
+        (
+            &a,
+            ssh("echo ops@b: Permission denied, publickey. >&2; exit 255"),
+            undo("ssh"),
+            Kind::Refused,
+            "b",
+            &["did not let the transfer", "Permission denied", "behind NAT"],
+        ),
+        (
+            &a,
+            ssh("echo something broke >&2; exit 7"),
+            undo("ssh"),
+            Kind::Unreachable,
+            "a",
+            &["from node to node was cut", "its ssh ended with 7: something broke", "--resume goes on"],
+        ),
+        (
+            &b,
+            "mv /usr/bin/mkfifo /usr/bin/mkfifo.off".to_owned(),
+            "mv /usr/bin/mkfifo.off /usr/bin/mkfifo".to_owned(),
+            Kind::Refused,
+            "b",
+            &["there is no mkfifo", "--via relay"],
+        ),
+        (
+            &b,
+            stub("mkfifo", "echo no >&2; exit 1"),
+            undo("mkfifo"),
+            Kind::Failed,
+            "b",
+            &["the FIFO could not be made", "nofifo"],
+        ),
+        (
+            &b,
+            stub("sshd", "echo authorizedkeysfile /etc/keys/%u"),
+            undo("sshd"),
+            Kind::Refused,
+            "b",
+            &["does not look into ~/.ssh/authorized_keys", "AuthorizedKeysFile /etc/keys/%u"],
+        ),
+        (
+            &b,
+            format!("{keys_gone} && mkdir .ssh/authorized_keys"),
+            keys_back.to_owned(),
+            Kind::Refused,
+            "b",
+            &["authorized_keys is no file", "--via relay"],
+        ),
+        (
+            &b,
+            format!("{keys_gone} && ln -s /nowhere .ssh/authorized_keys"),
+            keys_back.to_owned(),
+            Kind::Refused,
+            "b",
+            &["authorized_keys is no file"],
+        ),
+        (
+            &b,
+            format!("{keys_back} && chown root:root .ssh/authorized_keys && chmod 644 .ssh/authorized_keys"),
+            keys_back.to_owned(),
+            Kind::Refused,
+            "b",
+            &["may not write to ~/.ssh/authorized_keys", "644 root"],
+        ),
+        (
+            &b,
+            format!("{keys_back} && head -c 300000 /dev/zero >>.ssh/authorized_keys"),
+            keys_back.to_owned(),
+            Kind::Refused,
+            "b",
+            &["more than 256 KiB"],
+        ),
+        (&b, stub("od", "echo zz"), undo("od"), Kind::Failed, "b", &["a file was not understood", "zz"]),
+        (&b, stub("od", "exit 1"), undo("od"), Kind::Failed, "b", &["a file did not come whole"]),
+        (
+            &b,
+            stub("date", "echo today"),
+            undo("date"),
+            Kind::Failed,
+            "b",
+            &["the clock there was not understood", "today"],
+        ),
+    ];
+    let order = |from: &Way, to: &Way| {
+        let order = order(on("a", from, "/var/lib/x/source"), on("b", to, "/var/lib/x/new"));
+        direct(Order { patience: Duration::ZERO, force: true, ..order })
+    };
+    let told = |failure: &Failure, kind: Kind, at: &str, words: &[&str]| {
+        assert_eq!((failure.kind, failure.host.as_deref()), (kind, Some(at)), "{words:?}: {failure:?}");
+        let parts = [Some(&failure.what), failure.seen.as_ref(), failure.why.as_ref(), failure.mend.as_ref()];
+        let all = parts.into_iter().flatten().cloned().collect::<Vec<_>>().join("; ");
+        assert!(words.iter().all(|word| all.contains(word)), "{words:?}: {all}");
+    };
+    for (node, make, undo, kind, at, words) in cases {
+        let made = node.exec_in(&make);
+        assert!(made.status.success(), "{make}: {}", String::from_utf8_lossy(&made.stderr));
+        let failure = go(&order(&from, &to)).await.unwrap_err();
+        told(&failure, kind, at, words);
+        assert!(node.exec_in(&undo).status.success(), "{undo}");
+        assert!(entry(&b).is_none(), "{words:?}: {:?}: {failure:?}", entry(&b));
+        let left = b.exec_in("ls -d /run/ferry-direct-* /var/lib/x/new 2>/dev/null").stdout;
+        assert_eq!(String::from_utf8(left).unwrap(), "", "{words:?}");
+    }
+    // The users that we become: neither root nor whom we log in as.
+    let daemon = |way: &Way| {
+        let Way::Ssh(target) = way else { panic!("no ssh") };
+        let become_plan = Become { user: "daemon".to_owned(), ..target.become_plan.clone() };
+        Way::Ssh(Box::new(Target { become_plan, ..(**target).clone() }))
+    };
+    a.exec_in("chmod 755 /var/lib/x; chmod 644 /var/lib/x/source");
+    b.exec_in("chown daemon /var/lib/x");
+    let failure = go(&order(&daemon(&from), &to)).await.unwrap_err();
+    told(&failure, Kind::Refused, "a", &["the agent's socket there is open to root", "as ops and become daemon"]);
+    let failure = go(&order(&from, &daemon(&to))).await.unwrap_err();
+    told(
+        &failure,
+        Kind::Refused,
+        "b",
+        &["given to the user that we log in as by root only", "as ops and become daemon"],
+    );
+    // And with nothing of it in the way it goes.
+    b.exec_in("chown root /var/lib/x");
+    assert_eq!(go(&Order { patience: Duration::from_secs(20), ..order(&from, &to) }).await.unwrap().bytes, 300_000);
+    nothing_left(&a);
+    nothing_left(&b);
+}

@@ -1,0 +1,832 @@
+//! What a host may say in a transfer: each answer leads to one failure that says what was seen and what to do, and none to a
+//! file. The hosts are scripted; no byte leaves this process.
+
+use ferry::remote::fake::{FakeSession, Reply};
+use ferry::remote::ssh::connect::Lane;
+use ferry::remote::{Exit, Session};
+use ferry::transfer::straight::{Straight, straight};
+use ferry::transfer::{Arrived, Pull, Trouble, pull};
+
+use super::*;
+
+/// Which file the source is, as it says itself.
+const WHICH: &str = "5 11 1 2026-11-26 2026-11-26";
+
+/// What a host says to a call, in its order.
+type Said = (&'static str, Vec<u8>, String, Exit);
+
+fn says(when: &'static str, lines: &[&str]) -> Said {
+    let out: String = lines.iter().map(|line| format!("{{mark}} {line}\n")).collect();
+    (when, out.into_bytes(), String::new(), Exit::Code(0))
+}
+
+fn ends(when: &'static str, out: impl Into<Vec<u8>>, err: &str, code: i32) -> Said {
+    (when, out.into(), err.to_owned(), Exit::Code(code))
+}
+
+fn breaks(when: &'static str, out: impl Into<Vec<u8>>, exit: Exit) -> Said {
+    (when, out.into(), String::new(), exit)
+}
+
+/// A host that says `other` to what that is about, and else what is usual.
+fn host(usual: &[Said], other: &[Said]) -> FakeSession {
+    deaf(usual, other).listening("prove\n")
+}
+
+/// The same, where whoever makes digests there hears nothing.
+fn deaf(usual: &[Said], other: &[Said]) -> FakeSession {
+    let kept = usual.iter().filter(|said| other.iter().all(|one| one.0 != said.0));
+    let replies = other.iter().chain(kept).map(|(when, out, err, exit)| Reply {
+        when: (*when).to_owned(),
+        out: out.clone(),
+        err: err.clone().into_bytes(),
+        exit: exit.clone(),
+    });
+    FakeSession::new("node", replies.collect())
+}
+
+fn digest(what: &str) -> Sha256 {
+    Sha256::of(what.as_bytes())
+}
+
+/// A host with the five bytes `hello`.
+fn source() -> Vec<Said> {
+    vec![
+        says("source_look\n", &[&format!("file {WHICH}"), "tool sha256sum", "over"]),
+        ends("source_read\n", format!("Welcome\n{{mark}} ready {WHICH}\nhello{{mark}} end {WHICH}\n"), "", 0),
+        says("source_digest\n", &[&format!("digest {}", digest("hello")), "over"]),
+        says("prove\n", &["proving sha256sum"]),
+        says("d 0 0 1 ", &[&format!("digest 0 {}", digest("hello"))]),
+    ]
+}
+
+/// A host that takes them.
+fn target() -> Vec<Said> {
+    vec![
+        says("target_look\n", &["free 99999", "tool openssl", "over"]),
+        says("target_begin\n", &["begun", "over"]),
+        says("target_write\n", &["ready 77 0", "end 0 5"]),
+        says("target_finish\n", &["done 5 600 root", "over"]),
+        says("target_drop\n", &["dropped", "over"]),
+        says("prove\n", &["proving openssl"]),
+        says("d 0 0 1 ", &[&format!("digest 0 {}", digest("hello"))]),
+    ]
+}
+
+fn patient(from: &FakeSession, to: &FakeSession, patience: Duration) -> Order {
+    let order =
+        order(on("node-9", &Way::Fake(from.clone()), "/x/source"), on("node-8", &Way::Fake(to.clone()), "/x/target"));
+    Order { patience, ..order }
+}
+
+fn heard(host: &FakeSession, call: &str) -> usize {
+    host.heard().iter().filter(|script| script.ends_with(call)).count()
+}
+
+/// The failure is of this kind, at this host, and all that it says has these words.
+#[track_caller]
+fn told(failure: &Failure, kind: Kind, at: &str, words: &[&str]) {
+    assert_eq!((failure.kind, failure.host.as_deref()), (kind, Some(at)), "{failure:?}");
+    let parts = [Some(&failure.what), failure.seen.as_ref(), failure.why.as_ref(), failure.mend.as_ref()];
+    let all = parts.into_iter().flatten().cloned().collect::<Vec<_>>().join("; ");
+    for word in words {
+        assert!(all.contains(word), "{word:?} is not in: {all}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_source_says() {
+    let near = Duration::ZERO;
+    let junk = "x".repeat(70_000);
+    let cases: Vec<(Said, Kind, &str, &[&str])> = vec![
+        (says("source_look\n", &["over"]), Kind::Failed, "node-9", &["the host's answer was not understood"]),
+        (says("source_look\n", &["file x", "over"]), Kind::Failed, "node-9", &["was not understood", "file x"]),
+        (says("source_look\n", &["unreadable", "over"]), Kind::Failed, "node-9", &["may not be read by us", "-b"]),
+        (says("source_look\n", &["missing", "over"]), Kind::Failed, "node-9", &["no such file", "may not be entered"]),
+        (
+            says("source_look\n", &[&format!("file {WHICH}"), "tool none", "over"]),
+            Kind::Refused,
+            "node-9",
+            &["no tool for sha256", "nothing counts as moved"],
+        ),
+        (
+            ends("source_look\n", "", "sh: not today\n", 2),
+            Kind::Failed,
+            "node-9",
+            &["could not do its part", "exit code 2", "sh: not today"],
+        ),
+        (
+            breaks("source_look\n", "", Exit::Lost("reset".to_owned())),
+            Kind::Unreachable,
+            "node-9",
+            &["in the middle of an answer", "reset"],
+        ),
+        (
+            ends("source_read\n", format!("{{mark}} ready {WHICH}\nhe"), "cat: read error\n", 5),
+            Kind::Failed,
+            "node-9",
+            &["could not be read there", "exit code 5", "3 bytes did not come", "cat: read error"],
+        ),
+        (
+            ends("source_read\n", format!("{{mark}} ready {WHICH}\nhello{junk}"), "", 0),
+            Kind::Failed,
+            "node-9",
+            &["more bytes than the file has"],
+        ),
+        (ends("source_read\n", junk.as_str(), "", 0), Kind::Failed, "node-9", &["something else than it should"]),
+        (
+            ends("source_read\n", "", "cannot open\n", 5),
+            Kind::Failed,
+            "node-9",
+            &["could not begin the stream", "exit code 5", "cannot open"],
+        ),
+        (
+            ends("source_read\n", "{mark} busy\n", "", 3),
+            Kind::Unreachable,
+            "node-9",
+            &["earlier connection still writes", "--resume"],
+        ),
+        (
+            ends("source_read\n", "{mark} taken\n", "", 3),
+            Kind::Refused,
+            "node-9",
+            &["another transfer to the same place has taken over"],
+        ),
+        (
+            breaks("source_read\n", format!("{{mark}} ready {WHICH}\nhe"), Exit::Lost("reset".to_owned())),
+            Kind::Unreachable,
+            "node-9",
+            &["lost while the bytes were on their way", "reset", "--resume goes on"],
+        ),
+        (
+            breaks("source_read\n", "", Exit::Lost("reset".to_owned())),
+            Kind::Unreachable,
+            "node-9",
+            &["lost while the bytes", "reset"],
+        ),
+        (ends("prove\n", junk.as_str(), "", 0), Kind::Failed, "node-9", &["something else than a digest"]),
+        (says("prove\n", &["proving none"]), Kind::Refused, "node-9", &["there is no tool for sha256"]),
+        (says("d 0 0 1 ", &["digest 0 xyz"]), Kind::Failed, "node-9", &["digest there could not be read", "xyz"]),
+    ];
+    for (said, kind, at, words) in cases {
+        let (from, to) = (host(&source(), &[said]), host(&target(), &[]));
+        let failure = go(&patient(&from, &to, near)).await.unwrap_err();
+        told(&failure, kind, at, words);
+        assert_eq!(heard(&to, "target_finish"), 0, "{failure:?}");
+    }
+    let (from, to) = (host(&source(), &[]), host(&target(), &[]));
+    let moved = go(&patient(&from, &to, near)).await.unwrap();
+    assert_eq!((moved.bytes, moved.cuts, moved.sha256), (5, 0, Some(digest("hello"))));
+    assert_eq!(heard(&to, "target_finish"), 1);
+}
+
+/// A source that is another file than it was is begun anew once; what was kept of it goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_says_that_it_changed() {
+    let another = "5 12 1 2026-11-26 2026-11-26";
+    let look = |which: &str| says("source_look\n", &[&format!("file {which}"), "tool sha256sum", "over"]);
+    for said in [
+        vec![ends("source_read\n", format!("{{mark}} ready {another}\nhello{{mark}} end {another}\n"), "", 0)],
+        vec![ends("source_read\n", format!("{{mark}} ready {WHICH}\nhello{{mark}} end {another}\n"), "", 0)],
+        vec![ends("source_read\n", format!("{{mark}} ready {WHICH}\nhe{{mark}} end {WHICH}\n"), "", 0)],
+        vec![ends("source_read\n", "{mark} gone\n", "", 3)],
+        vec![look(WHICH), look(another), look(WHICH), look(another)],
+        vec![
+            look(WHICH),
+            says("source_look\n", &["folder", "over"]),
+            look(WHICH),
+            says("source_look\n", &["folder", "over"]),
+        ],
+    ] {
+        let (from, to) = (host(&source(), &said), host(&target(), &[]));
+        let failure = go(&patient(&from, &to, Duration::from_secs(5))).await.unwrap_err();
+        told(
+            &failure,
+            Kind::Failed,
+            "node-9",
+            &["the source changed while it was read", "something else writes to it"],
+        );
+        assert_eq!((heard(&to, "target_begin"), heard(&to, "target_drop")), (2, 2), "{said:?}");
+        assert_eq!(heard(&to, "target_finish"), 0);
+    }
+    // Once is no harm, unless somebody has taken the name meanwhile.
+    let once = [look(WHICH), look(another), look(WHICH)];
+    let (from, to) = (host(&source(), &once), host(&target(), &[]));
+    let moved = go(&patient(&from, &to, Duration::from_secs(5))).await.unwrap();
+    assert!(moved.started_over && heard(&to, "target_finish") == 1, "{moved:?}");
+    let free = ["free 99999", "tool openssl", "over"];
+    let taken = [says("target_look\n", &free), says("target_look\n", &["exists 9 1", free[0], free[1], free[2]])];
+    let (from, to) = (host(&source(), &once), host(&target(), &taken));
+    let failure = go(&patient(&from, &to, Duration::from_secs(5))).await.unwrap_err();
+    told(&failure, Kind::Failed, "node-9", &["the source changed while it was read"]);
+    assert_eq!(heard(&to, "target_finish"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_target_says() {
+    let near = Duration::ZERO;
+    let full = "cat: write error: No space left on device\n";
+    let cases: Vec<(Vec<Said>, Kind, &str, &[&str], usize)> = vec![
+        (
+            vec![says("target_look\n", &["readonly", "free 9", "tool openssl", "over"])],
+            Kind::Refused,
+            "node-8",
+            &["may not be written to by us", "-b"],
+            0,
+        ),
+        (vec![says("target_look\n", &["free 99999", "over"])], Kind::Refused, "node-8", &["no tool for sha256"], 0),
+        (
+            vec![says("target_look\n", &["free 0", "tool openssl", "over"])],
+            Kind::Refused,
+            "node-8",
+            &["there is no room", "0 MiB free", "nothing was sent", "make room"],
+            0,
+        ),
+        (
+            vec![says("target_begin\n", &["odd", "over"])],
+            Kind::Failed,
+            "node-8",
+            &["the part could not be made", "odd"],
+            0,
+        ),
+        (
+            vec![ends("target_begin\n", "", full, 4)],
+            Kind::Failed,
+            "node-8",
+            &["could not do its part", "the disk there is full", "make room there"],
+            1,
+        ),
+        (
+            vec![says("target_write\n", &["ready 77 9", "end 0 9"])],
+            Kind::Failed,
+            "node-8",
+            &["something else than it should", "77 9"],
+            0,
+        ),
+        (
+            vec![says("target_write\n", &["ready x y"])],
+            Kind::Failed,
+            "node-8",
+            &["something else than it should", "x y"],
+            0,
+        ),
+        (
+            vec![ends("target_write\n", "{mark} ready 77 0\n{mark} end 1 0\n", full, 1)],
+            Kind::Failed,
+            "node-8",
+            &["could not write the file", "No space left", "the disk there is full", "nothing of it was left behind"],
+            1,
+        ),
+        (
+            vec![breaks("target_write\n", "{mark} ready 77 0\n", Exit::Code(137))],
+            Kind::Unreachable,
+            "node-8",
+            &["--resume goes on"],
+            0,
+        ),
+        (
+            vec![breaks("target_write\n", "{mark} ready 77 0\n", Exit::Signal("KILL".to_owned()))],
+            Kind::Unreachable,
+            "node-8",
+            &["--resume goes on"],
+            0,
+        ),
+        (
+            vec![breaks("target_write\n", "{mark} ready 77 0\n", Exit::Lost("reset".to_owned()))],
+            Kind::Unreachable,
+            "node-8",
+            &["--resume goes on"],
+            0,
+        ),
+        (
+            vec![says("target_write\n", &["ready 77 0", "end 0 3"])],
+            Kind::Unreachable,
+            "node-8",
+            &["not all bytes arrived", "byte 3 of 5"],
+            0,
+        ),
+        (
+            vec![
+                says("d 0 0 1 ", &[&format!("digest 0 {}", digest("hallo"))]),
+                says("target_write\n", &["ready 77 0", "end 0 5"]),
+            ],
+            Kind::Failed,
+            "node-8",
+            &["not the same at both ends", "chunk 0, byte 0", "it was sent 3 times", "a disk or memory is failing"],
+            0,
+        ),
+        (
+            vec![says("target_finish\n", &["exists", "over"])],
+            Kind::Refused,
+            "node-8",
+            &["meanwhile something else got that name", "--resume --force"],
+            0,
+        ),
+        (
+            vec![says("target_finish\n", &["odd", "over"])],
+            Kind::Refused,
+            "node-8",
+            &["meanwhile something else got that name"],
+            0,
+        ),
+        (
+            vec![says("target_finish\n", &["short 4", "over"])],
+            Kind::Failed,
+            "node-8",
+            &["could not be put in place", "short 4"],
+            0,
+        ),
+        (
+            vec![says("target_finish\n", &["taken", "over"])],
+            Kind::Unknown,
+            "node-8",
+            &["whether the file got its name is not known", "look at it there"],
+            0,
+        ),
+    ];
+    for (said, kind, at, words, dropped) in cases {
+        let (from, to) = (host(&source(), &[]), host(&target(), &said));
+        let failure = go(&patient(&from, &to, near)).await.unwrap_err();
+        told(&failure, kind, at, words);
+        assert_eq!(heard(&to, "target_drop"), dropped, "{failure:?}");
+    }
+    // The answer to the first question was lost, and the file has its name.
+    let looks = [
+        says("target_look\n", &["free 99999", "tool openssl", "over"]),
+        says("target_look\n", &["exists 5 1 1", "free 99999", "tool openssl", "over"]),
+        says("target_finish\n", &["taken", "over"]),
+    ];
+    let (from, to) = (host(&source(), &[]), host(&target(), &looks));
+    go(&patient(&from, &to, near)).await.unwrap();
+    // What a session of sshd that was ended had not written is sent once more, from the byte that it tells.
+    let torn = [says("target_write\n", &["ready 77 0", "end 0 3"]), says("target_write\n", &["ready 78 3", "end 0 5"])];
+    let rest = [
+        ends("source_read\n", format!("{{mark}} ready {WHICH}\nhello{{mark}} end {WHICH}\n"), "", 0),
+        ends("source_read\n", format!("{{mark}} ready {WHICH}\nlo{{mark}} end {WHICH}\n"), "", 0),
+    ];
+    let (from, to) = (host(&source(), &rest), host(&target(), &torn));
+    let moved = go(&patient(&from, &to, Duration::from_secs(20))).await.unwrap();
+    assert_eq!((moved.cuts, moved.sent_again), (1, 2));
+    let second = from.heard().into_iter().filter(|script| script.ends_with("source_read")).nth(1).unwrap();
+    assert!(second.contains("\nO=3\n") && second.contains("\nL=2\n"), "{second}");
+    // A writer that is gone when its bytes are asked for: they are asked for once more, when all has arrived.
+    let gone = [says("d 0 0 1 ", &["gone 0"]), says("d 0 0 1 ", &[&format!("digest 0 {}", digest("hello"))])];
+    let (from, to) = (host(&source(), &[]), host(&target(), &gone));
+    assert_eq!(go(&patient(&from, &to, near)).await.unwrap().sent_again, 0);
+    // An end that cannot make digests any more.
+    let (from, to) = (host(&source(), &[]), deaf(&target(), &[ends("prove\n", "", "sh: no memory\n", 2)]));
+    let failure = go(&patient(&from, &to, near)).await.unwrap_err();
+    told(&failure, Kind::Failed, "node-8", &["no digest could be made there", "exit code 2", "sh: no memory"]);
+    assert_eq!(heard(&to, "target_finish"), 0);
+}
+
+/// The bytes of a tar archive with nothing in it, and what is said of them.
+fn folder() -> (Vec<Said>, Vec<Said>) {
+    let stream = "\0".repeat(1024);
+    let from = vec![
+        says("source_look\n", &["folder", "over"]),
+        says("tree_look\n", &["tar", "size 1", "tool sha256sum", "over"]),
+        ends("tree_read\n", format!("{{mark}} ready\n{stream}"), "{mark} end 0\n", 0),
+        says("tree_digest\n", &[&format!("digest {}", digest(&stream)), "over"]),
+    ];
+    let to = vec![
+        says("target_look\n", &["free 99999", "tool openssl", "over"]),
+        says("target_begin\n", &["begun", "over"]),
+        says("target_write\n", &["ready 77 0", "end 0 1024"]),
+        says("tree_unpack\n", &["done", "over"]),
+        says("target_drop\n", &["dropped", "over"]),
+    ];
+    (from, to)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_of_a_folder() {
+    let near = Duration::ZERO;
+    let (usual_from, usual_to) = folder();
+    let zeros = "\0".repeat(1024);
+    let (from, to) = (host(&usual_from, &[]), host(&usual_to, &[]));
+    let moved = go(&patient(&from, &to, near)).await.unwrap();
+    assert_eq!((moved.bytes, moved.sha256), (1024, Some(digest(&zeros))));
+    let other = |name: &str, link: &str| {
+        let mut header = vec![0_u8; 512];
+        header[..name.len()].copy_from_slice(name.as_bytes());
+        header[156] = if link.is_empty() { b'0' } else { b'2' };
+        header[157..157 + link.len()].copy_from_slice(link.as_bytes());
+        header[148..156].copy_from_slice(b"        ");
+        let sum: u64 = header.iter().map(|byte| u64::from(*byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        String::from_utf8(header).unwrap()
+    };
+    // At the source, at the target, then what comes of it and whether the part is thrown away.
+    type Case<'a> = (Vec<Said>, Vec<Said>, Kind, &'a str, &'a [&'a str], usize);
+    let cases: Vec<Case<'_>> = vec![
+        (
+            vec![says("tree_look\n", &["size 1", "tool openssl", "over"])],
+            vec![],
+            Kind::Refused,
+            "node-9",
+            &["there is no tar"],
+            0,
+        ),
+        (
+            vec![says("tree_look\n", &["tar", "size 99999", "tool openssl", "over"])],
+            vec![],
+            Kind::Refused,
+            "node-8",
+            &["no room for the folder", "97 MiB free, 195 MiB needed", "twice until it is unpacked"],
+            0,
+        ),
+        (
+            vec![],
+            vec![says("target_look\n", &["odd no regular file beside it", "part 5", "free 9", "tool openssl", "over"])],
+            Kind::Refused,
+            "node-8",
+            &["something else than a file has the name"],
+            0,
+        ),
+        (
+            vec![],
+            vec![says("target_begin\n", &["noowner", "begun", "over"])],
+            Kind::Refused,
+            "node-8",
+            &["cannot be made for that owner", "name a user"],
+            1,
+        ),
+        (
+            vec![ends("tree_read\n", format!("{{mark}} ready\n{}", other("../x", "")), "", 0)],
+            vec![],
+            Kind::Failed,
+            "node-9",
+            &["something that is not unpacked", "leads out: ../x", "as root", "pack by hand"],
+            1,
+        ),
+        (
+            vec![ends("tree_read\n", format!("{{mark}} ready\n{}{}", other("l", "/etc"), other("l/x", "")), "", 0)],
+            vec![],
+            Kind::Failed,
+            "node-9",
+            &["goes through a link: l/x"],
+            1,
+        ),
+        (
+            vec![ends("tree_read\n", format!("{{mark}} ready\n{}", &zeros[512..]), "{mark} end 0\n", 0)],
+            vec![],
+            Kind::Failed,
+            "node-9",
+            &["is no whole tar archive", "ends in the middle"],
+            1,
+        ),
+        (
+            vec![ends("tree_read\n", "{mark} ready\n", "tar: ./x: Cannot open\n{mark} end 2\n", 2)],
+            vec![],
+            Kind::Failed,
+            "node-9",
+            &["could not be packed there", "exit code 2", "tar: ./x: Cannot open"],
+            1,
+        ),
+        (
+            vec![ends("tree_read\n", "{mark} gone\n", "", 3)],
+            vec![],
+            Kind::Failed,
+            "node-9",
+            &["the source changed while it was read"],
+            1,
+        ),
+        (
+            vec![breaks("tree_read\n", format!("{{mark}} ready\n{zeros}"), Exit::Lost("reset".to_owned()))],
+            vec![],
+            Kind::Unreachable,
+            "node-9",
+            &["lost while the folder came", "reset", "--resume goes on"],
+            0,
+        ),
+        (
+            vec![says("tree_digest\n", &[&format!("digest {}", digest("another")), "over"])],
+            vec![],
+            Kind::Failed,
+            "node-9",
+            &["the source changed while it was read", "of the stream"],
+            1,
+        ),
+        (
+            vec![],
+            vec![says("target_write\n", &["ready 77 0", "end 0 1000"])],
+            Kind::Unreachable,
+            "node-8",
+            &["not all bytes arrived", "1000 of 1024"],
+            0,
+        ),
+        (
+            vec![],
+            vec![ends("target_write\n", "{mark} ready 77 0\n", "cat: No space left on device\n", 1)],
+            Kind::Failed,
+            "node-8",
+            &["could not write the file", "needs its size twice"],
+            1,
+        ),
+        (
+            vec![],
+            vec![says("tree_unpack\n", &["exists", "over"])],
+            Kind::Refused,
+            "node-8",
+            &["meanwhile something else got that name"],
+            1,
+        ),
+        (
+            vec![],
+            vec![says("tree_unpack\n", &["differs abc", "over"])],
+            Kind::Failed,
+            "node-8",
+            &["the target's disk has is not what was sent", "abc there", "without --resume"],
+            1,
+        ),
+        (
+            vec![],
+            vec![says("tree_unpack\n", &["noowner", "over"])],
+            Kind::Failed,
+            "node-8",
+            &["could not be unpacked", "noowner"],
+            1,
+        ),
+    ];
+    for (at_source, at_target, kind, at, words, dropped) in cases {
+        let (from, to) = (host(&usual_from, &at_source), host(&usual_to, &at_target));
+        let failure = go(&patient(&from, &to, near)).await.unwrap_err();
+        told(&failure, kind, at, words);
+        assert_eq!(heard(&to, "target_drop"), dropped, "{failure:?}");
+        assert!(
+            heard(&to, "tree_unpack") == 0 || at_target.iter().any(|said| said.0 == "tree_unpack\n"),
+            "{failure:?}"
+        );
+    }
+    let from = host(&usual_from, &[says("tree_look\n", &["tar", "size 1", "tool none", "over"])]);
+    let failure = go(&patient(&from, &host(&usual_to, &[]), near)).await.unwrap_err();
+    assert!(failure.kind == Kind::Refused && failure.what.contains("an end has no tool for sha256"), "{failure:?}");
+    // What an earlier one left may be thrown away when asked; what makes its place unsafe stays a reason.
+    let left = |more: &[&str]| {
+        let lines = [more, &["part 5", "head another", "free 99999", "tool openssl", "over"]].concat();
+        host(&usual_to, &[says("target_look\n", &lines)])
+    };
+    let forced = |to: &FakeSession| Order { force: true, ..patient(&host(&usual_from, &[]), to, near) };
+    go(&forced(&left(&[]))).await.unwrap();
+    for (more, words) in [("loose 777", "everybody may put files"), ("readonly", "may not be written to by us")] {
+        told(&go(&forced(&left(&[more]))).await.unwrap_err(), Kind::Refused, "node-8", &[words]);
+    }
+    let unasked = patient(&host(&usual_from, &[]), &left(&[]), near);
+    told(&go(&unasked).await.unwrap_err(), Kind::Refused, "node-8", &["an earlier transfer to that place", "--force"]);
+    // A cut on the way: it goes on where the look at the headers has a beginning.
+    let torn = [
+        says("target_write\n", &["ready 77 0", "end 0 1000"]),
+        says("target_write\n", &["ready 78 1000", "end 0 1000"]),
+        says("target_write\n", &["ready 79 0", "end 0 1024"]),
+    ];
+    let (from, to) = (host(&usual_from, &[]), host(&usual_to, &torn));
+    let moved = go(&patient(&from, &to, Duration::from_secs(20))).await.unwrap();
+    assert_eq!((moved.cuts, moved.sent_again, moved.sha256), (1, 1024, Some(digest(&zeros))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ends_that_are_none() {
+    let (from, to) = (host(&source(), &[]), host(&target(), &[]));
+    let twice = order(on("node-9", &Way::Fake(from.clone()), "/x/a"), on("node-9", &Way::Fake(from.clone()), "/x/a"));
+    let failure = go(&twice).await.unwrap_err();
+    assert!(failure.kind == Kind::Usage && failure.what == "both ends are the same file", "{failure:?}");
+    let direct = ferry::transfer::direct::Direct::new("/var/lib/ferry");
+    let failure = go(&Order { direct: Some(direct), ..patient(&from, &to, Duration::ZERO) }).await.unwrap_err();
+    told(&failure, Kind::CouldNotStart, "node-9", &["two hosts that are reached by SSH", "leave --via away"]);
+    // Both ends are wrong: both are told.
+    let none = [says("source_look\n", &["over"])];
+    let lost = [ends("target_look\n", "", "not here\n", 1)];
+    let down = [ends("source_look\n", "", "nor here\n", 1)];
+    let failure = go(&patient(&host(&source(), &down), &host(&target(), &lost), Duration::ZERO)).await.unwrap_err();
+    assert!(failure.seen.as_deref().unwrap().contains("nor here") && failure.more.len() == 1, "{failure:?}");
+    let failure = go(&patient(&host(&source(), &none), &host(&target(), &[]), Duration::ZERO)).await.unwrap_err();
+    told(&failure, Kind::Failed, "node-9", &["was not understood"]);
+    assert_eq!(heard(&to, "target_begin"), 0);
+}
+
+/// Which file an archive is, and the scripts that ask.
+const STREAM: &str = "which_file()";
+const ASKED: &str = "MISSING; exit 0";
+const MADE: &str = "t=sha256sum\n";
+
+fn archive() -> Vec<Said> {
+    vec![
+        ends(STREAM, "Welcome\n{mark} SOURCE 5 11 7 8\nhello{mark} END 5 11 7 8\n", "", 0),
+        ends(ASKED, "{mark} 5 11 7 8\n", "", 0),
+        ends(MADE, "{mark} none none\n", "", 0),
+    ]
+}
+
+async fn collect(from: &FakeSession, path: &Path, patience: u64) -> Result<Arrived, Trouble> {
+    std::fs::write(path, []).unwrap();
+    let wanted = Pull {
+        host: "node-9".to_owned(),
+        source: "/x/source".to_owned(),
+        destination: path.to_owned(),
+        required: Vec::new(),
+        walk: false,
+        patience: Duration::from_secs(patience),
+    };
+    let work = async { pull(&Way::Fake(from.clone()), &Session::Fake(from.clone()), &wanted, |_, _| {}).await };
+    tokio::time::timeout(Duration::from_secs(60), work).await.expect("it hangs")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_of_an_archive() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("arrived");
+    let arrived = collect(&host(&archive(), &[]), &path, 0).await.unwrap();
+    assert_eq!((arrived.sha256, arrived.node_digest), (digest("hello"), None));
+    assert_eq!(std::fs::read(&path).unwrap(), b"hello");
+    let made = format!("{{mark}} sha256sum {}\n", digest("hello"));
+    let arrived = collect(&host(&archive(), &[ends(MADE, made.as_str(), "", 0)]), &path, 0).await.unwrap();
+    assert_eq!(arrived.node_digest.as_deref(), Some("sha256sum"));
+    let junk = "x".repeat(70_000);
+    let cases: Vec<(Said, Kind, &[&str])> = vec![
+        (ends(ASKED, "{mark} MISSING\n", "", 0), Kind::Failed, &["no regular file /x/source", "MISSING"]),
+        (ends(ASKED, "{mark} 5 11 7\n", "", 0), Kind::Failed, &["no regular file", "5 11 7"]),
+        (ends(ASKED, "{mark} 5 11 7 8 9\n", "", 0), Kind::Failed, &["no regular file"]),
+        (breaks(ASKED, "", Exit::Lost("reset".to_owned())), Kind::Unreachable, &["was lost", "reset", "is kept"]),
+        (ends(STREAM, junk.as_str(), "", 0), Kind::Failed, &["something else than the archive"]),
+        (ends(STREAM, "{mark} MISSING\n", "", 3), Kind::Failed, &["no regular file", "MISSING"]),
+        (
+            ends(STREAM, "{mark} SOURCE 6 11 7 8\nhello", "", 0),
+            Kind::Failed,
+            &["changed while it was read", "bytes: 6"],
+        ),
+        (
+            ends(STREAM, "{mark} SOURCE 5 11 7 8\nhello{mark} END 5 11 9 8\n", "", 0),
+            Kind::Failed,
+            &["changed while it was read", "mtime: 9"],
+        ),
+        (
+            ends(STREAM, format!("{{mark}} SOURCE 5 11 7 8\nhello{junk}"), "", 0),
+            Kind::Failed,
+            &["more bytes than the archive has", "5 bytes were promised"],
+        ),
+        (
+            ends(STREAM, "{mark} SOURCE 5 11 7 8\nhe", "cat: Input/output error\n", 5),
+            Kind::Failed,
+            &["could not be read on the node", "exit code 5, 0 of 5 bytes", "cat: Input/output error"],
+        ),
+        (ends(STREAM, "", "sudo: nobody home\n", 1), Kind::Failed, &["could not be read on the node", "nobody home"]),
+        (
+            breaks(STREAM, "{mark} SOURCE 5 11 7 8\nhe", Exit::Lost("reset".to_owned())),
+            Kind::Unreachable,
+            &["lost while the archive came", "reset", "what has arrived is kept"],
+        ),
+        (ends(MADE, "{mark} sha256sum xyz\n", "", 0), Kind::Failed, &["digest could not be read", "xyz"]),
+        (ends(MADE, format!("{{mark}} gmac {}\n", "0".repeat(31)), "", 0), Kind::Failed, &["digest could not be read"]),
+        (breaks(MADE, "", Exit::Lost("reset".to_owned())), Kind::Unreachable, &["was lost", "reset"]),
+    ];
+    for (said, kind, words) in cases {
+        match collect(&host(&archive(), &[said]), &path, 0).await {
+            Err(Trouble::Failure(failure)) => told(&failure, kind, "node-9", words),
+            other => panic!("{words:?}: {other:?}"),
+        }
+    }
+    let another = format!("{{mark}} openssl {}\n", digest("hallo"));
+    match collect(&host(&archive(), &[ends(MADE, another, "", 0)]), &path, 0).await {
+        Err(Trouble::Differs(failure)) => {
+            told(&failure, Kind::Failed, "node-9", &["openssl there: ", "a disk or memory"])
+        }
+        other => panic!("{other:?}"),
+    }
+    // Nothing is there to take it in.
+    let _ = std::fs::remove_file(dir.path().join("arrived.transfer"));
+    std::fs::create_dir(dir.path().join("arrived.transfer")).unwrap();
+    match collect(&host(&archive(), &[]), &path, 0).await {
+        Err(Trouble::Failure(failure)) => assert!(failure.what.starts_with("could not write"), "{failure:?}"),
+        other => panic!("{other:?}"),
+    }
+    // A lost answer is asked for again, a lost stream goes on behind what came of it.
+    let again = [breaks(MADE, "", Exit::Lost("reset".to_owned())), ends(MADE, made.as_str(), "", 0)];
+    let other = dir.path().join("other");
+    let arrived = collect(&host(&archive(), &again), &other, 20).await.unwrap();
+    assert_eq!(arrived.node_digest.as_deref(), Some("sha256sum"));
+    // It lives and sends nothing.
+    let silent = host(&archive(), &[ends(STREAM, "{mark} SOURCE 5 11 7 8\nhe", "", 0)]).hanging(STREAM);
+    match collect(&silent, &other, 0).await {
+        Err(Trouble::Failure(failure)) => {
+            told(&failure, Kind::Unreachable, "node-9", &["nothing of the archive came for 5 s", "is kept"]);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The scripts of a delivery.
+const LOOK: &str = "say whole";
+const TAKES: &str = "exec cat >>";
+const PLACE: &str = "say short";
+const GONE: &str = "say gone";
+
+fn taker(sha256: Sha256) -> Vec<Said> {
+    vec![
+        says(LOOK, &["part 0 - 99999 -"]),
+        says(TAKES, &["ready", "end 5"]),
+        says(PLACE, &[&format!("done {sha256} openssl")]),
+        says(GONE, &["gone"]),
+    ]
+}
+
+/// What is said of an archive that goes from node to node. What was sent of one that is none is thrown away there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_between_two_nodes() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("x"), bytes(1000)).unwrap();
+    let packed = Process::new("tar").args(["-czf", "-", "-C", dir.path().to_str().unwrap(), "x"]).output().unwrap();
+    let content = packed.stdout;
+    let which = format!("{} 11 7 8", content.len());
+    let sent = |parts: &[&[u8]]| ends(STREAM, parts.concat(), "", 0);
+    let head = format!("{{mark}} SOURCE {which}\n");
+    let good =
+        |content: &[u8], end: &str| sent(&[head.as_bytes(), content, format!("{{mark}} END {end}\n").as_bytes()]);
+    let usual = vec![
+        good(&content, &which),
+        ends(ASKED, format!("{{mark}} {which}\n"), "", 0),
+        ends(MADE, "{mark} none none\n", "", 0),
+    ];
+    let bring = async |from: &FakeSession, to: &FakeSession| {
+        let order = Straight {
+            from: "node-9".to_owned(),
+            source: "/x/source".to_owned(),
+            to: "node-8".to_owned(),
+            destination: "/x/y/target".to_owned(),
+            required: Vec::new(),
+            patience: Duration::ZERO,
+        };
+        let (from, to) = (Way::Fake(from.clone()), Way::Fake(to.clone()));
+        let controls = (from.connect(Lane::Control).await.unwrap(), to.connect(Lane::Control).await.unwrap());
+        let work = straight((&from, &controls.0), (&to, &controls.1), &order, |_, _| {});
+        tokio::time::timeout(Duration::from_secs(60), work).await.expect("it hangs")
+    };
+    let takes = || host(&taker(Sha256::of(&content)), &[]);
+    let landed = bring(&host(&usual, &[]), &takes()).await.unwrap();
+    assert_eq!((landed.tool.as_str(), landed.arrived.sha256), ("openssl", Sha256::of(&content)));
+    let junk = "x".repeat(70_000);
+    let cases: Vec<(Said, &[&str], usize)> = vec![
+        (ends(STREAM, junk.as_str(), "", 0), &["something else than the archive"], 1),
+        (ends(STREAM, "{mark} MISSING\n", "", 3), &["no regular file", "MISSING"], 1),
+        (ends(STREAM, "{mark} SOURCE 9 11 7 8\n", "", 0), &["changed while it was read", "bytes: 9"], 1),
+        (ends(STREAM, "", "cat: no\n", 5), &["could not be read on the node", "exit code 5", "cat: no"], 1),
+        (ends(STREAM, head.as_str(), "cat: no\n", 5), &["could not be read on the node", "exit code 5", "cat: no"], 1),
+        (good(&content, &which.replace(" 8", " 9")), &["changed while it was read", "ctime: 9"], 1),
+        (sent(&[head.as_bytes(), &content, junk.as_bytes()]), &["more bytes than the archive has", "were promised"], 1),
+        (
+            ends(STREAM, [head.as_bytes(), &content].concat(), "cat: late\n", 5),
+            &["could not be read on the node", "cat: late"],
+            1,
+        ),
+    ];
+    for (said, words, dropped) in cases {
+        let to = takes();
+        match bring(&host(&usual, &[said]), &to).await {
+            Err(Trouble::Failure(failure)) => told(&failure, Kind::Failed, "node-9", words),
+            other => panic!("{words:?}: {other:?}"),
+        }
+        let gone = to.heard().iter().filter(|script| script.contains(GONE)).count();
+        assert_eq!(gone, dropped, "{words:?}");
+        assert!(!to.heard().iter().any(|script| script.contains(PLACE)), "{words:?}");
+    }
+    // Cut, without patience for another try: what the target has stays there.
+    for said in [
+        breaks(STREAM, head.as_str(), Exit::Lost("reset".to_owned())),
+        breaks(STREAM, [head.as_bytes(), &content[..700]].concat(), Exit::Lost("reset".to_owned())),
+    ] {
+        let to = takes();
+        match bring(&host(&usual, &[said]), &to).await {
+            Err(Trouble::Failure(failure)) => {
+                told(&failure, Kind::Unreachable, "node-9", &["reset", "is kept on the node"])
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(!to.heard().iter().any(|script| script.contains(GONE) || script.contains(PLACE)));
+    }
+    // Another digest than the source's own, or no archive at all.
+    let another = ends(MADE, format!("{{mark}} openssl {}\n", digest("another")), "", 0);
+    match bring(&host(&usual, &[another]), &takes()).await {
+        Err(Trouble::Differs(failure)) => {
+            told(&failure, Kind::Failed, "node-9", &["openssl there: ", "a disk or memory"])
+        }
+        other => panic!("{other:?}"),
+    }
+    let mut wrong = content.clone();
+    wrong[500] ^= 1;
+    let to = takes();
+    match bring(&host(&usual, &[good(&wrong, &which)]), &to).await {
+        Err(Trouble::NotWhole(_)) => {}
+        other => panic!("{other:?}"),
+    }
+    assert!(to.heard().iter().any(|script| script.contains(GONE)));
+    // An earlier ferry has put a file in its place: it is read again, and is this one or another one.
+    let there = |sha256: Sha256| host(&taker(sha256), &[says(LOOK, &[&format!("whole {sha256} sha256sum")])]);
+    let landed = bring(&host(&usual, &[]), &there(Sha256::of(&content))).await.unwrap();
+    assert_eq!((landed.tool.as_str(), landed.arrived.resumed_at), ("sha256sum", content.len() as u64));
+    match bring(&host(&usual, &[]), &there(digest("another"))).await {
+        Err(Trouble::Failure(failure)) => {
+            told(&failure, Kind::Refused, "node-8", &["another file has the name already", "/x/y: sha256"]);
+        }
+        other => panic!("{other:?}"),
+    }
+}
