@@ -779,7 +779,7 @@ async fn proved(
         if job.reading.load(Ordering::Acquire) == 0 && readings > looked {
             (still, looked) = (None, readings);
             let limit = Duration::from_secs(60);
-            if order.from.is_here() {
+            if order.from.is_here() || key.is_none() {
                 still = Some(source.ask(&[("B", "1".to_owned())], "source_look", limit).await?);
             } else {
                 looks = true;
@@ -963,6 +963,7 @@ async fn proved(
     // The shell that made the digests is open, and its notes are before the last step.
     let mut said = None;
     if !order.to.is_here()
+        && key.is_some()
         && let Some(line) = last_line(order, found)
     {
         let limit = Duration::from_secs(found.bytes / SLOWEST);
