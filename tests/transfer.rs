@@ -715,6 +715,43 @@ async fn a_source_that_reads_other_bytes_than_it_has_is_found() {
     }
 }
 
+/// What one stream brings is read in a row at the target. Where that says something else than was sent, once, each chunk is asked for,
+/// and what arrived as it should is not sent again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_differs_in_a_row_is_asked_for_by_chunks() {
+    let dir = tempfile::tempdir().unwrap();
+    let [tools, flag, said] = ["tools", "flag", "said"].map(|name| dir.path().join(name));
+    std::fs::create_dir(&tools).unwrap();
+    executable(
+        &tools.join("openssl"),
+        &format!(
+            "#!/bin/sh\ncase \"$1\" in mac) ;; *) exec /usr/bin/openssl \"$@\" ;; esac\n\
+             x=$(/usr/bin/openssl \"$@\")\n\
+             case $x in [Cc]2819[Bb]7[Aa]*) ;; *)\necho \"$x\" >>{said}\n\
+             [ -e {flag} ] || {{ : >{flag}; x=0123456789abcdef0123456789abcdef; }} ;;\nesac\necho \"$x\"\n",
+            said = said.display(),
+            flag = flag.display()
+        ),
+    );
+    let content = bytes(5 * CHUNK + 7);
+    let (source, path) = (dir.path().join("source"), dir.path().join("arrived"));
+    std::fs::write(&source, &content).unwrap();
+    for shell in ["/bin/dash", "/bin/bash"] {
+        let way = shell_way(dir.path(), shell, Some(&tools));
+        let order = Order { streams: Some(1), ..order(here(&source), on("node-9", &way, path.to_str().unwrap())) };
+        for lies in [true, false] {
+            let _ = std::fs::remove_file(&said);
+            let moved = go(&order).await.unwrap();
+            let digests = std::fs::read_to_string(&said).unwrap().lines().count();
+            assert!(std::fs::read(&path).unwrap() == content, "{moved:?}");
+            assert_eq!((moved.chunks, moved.sent_again), (6, 0), "{moved:?}");
+            assert_eq!(digests > 6, lies, "{digests} digests at the target: {moved:?}");
+            std::fs::remove_file(&path).unwrap();
+        }
+        std::fs::remove_file(&flag).unwrap();
+    }
+}
+
 /// Where openssl has no `mac`, SHA-256 it is; and one goes on with what the other left.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_gmac_it_is_sha256() {

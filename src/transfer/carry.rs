@@ -14,11 +14,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -54,6 +54,10 @@ const NEAR: Duration = Duration::from_millis(4);
 const LARGE: u64 = 64 * MIB;
 /// So often a chunk is sent again before something is called broken.
 const TRIES: u32 = 3;
+/// The largest file whose target is read in a row, not chunk by chunk, in bytes: what differs is found at the end only.
+const MOST_IN_A_ROW: u64 = 64 << 30;
+/// So many of the largest chunks of it are read at once; of smaller ones each.
+const ROW: u64 = 2;
 /// The slowest disk that is waited for when it has to sync, in bytes a second.
 const SLOWEST: u64 = 10 * MIB;
 
@@ -234,7 +238,7 @@ async fn look(order: &Order, source: &mut Post, target: &mut Post) -> Result<Sur
     };
     let (streams, why_streams) = match found {
         Some(_) => (1, "the target has one FIFO for it".to_owned()),
-        None => how_many(order, bytes, source, target).await,
+        None => how_many(order, bytes, gmac, source, target).await,
     };
     Ok(Survey {
         sessions: [None, None],
@@ -395,7 +399,7 @@ fn posts(order: &Order, found: &mut Survey) -> [Post; 2] {
 }
 
 /// How many connections the way between this machine and the hosts asks for.
-async fn how_many(order: &Order, bytes: u64, source: &mut Post, target: &mut Post) -> (usize, String) {
+async fn how_many(order: &Order, bytes: u64, gmac: bool, source: &mut Post, target: &mut Post) -> (usize, String) {
     // Between two hosts each is two connections, and their windows are memory here.
     let room = if order.from.is_here() || order.to.is_here() { MOST_STREAMS } else { MOST_STREAMS / 2 };
     let most = usize::try_from(bytes / (2 * WINDOW)).unwrap_or(usize::MAX).clamp(1, room);
@@ -411,7 +415,9 @@ async fn how_many(order: &Order, bytes: u64, source: &mut Post, target: &mut Pos
     let source_near =
         order.from.is_here() || order.to.is_here() || round_trip(source).await.is_some_and(|time| time < NEAR);
     if time < NEAR && source_near {
-        let few = if rate < RATE || bytes < LARGE { 1 } else { 2.min(most) };
+        // What one stream brings is read in a row at the target, which saves more than a second sshd brings.
+        let in_a_row = gmac && order.from.is_here() && bytes <= MOST_IN_A_ROW;
+        let few = if in_a_row || rate < RATE || bytes < LARGE { 1 } else { 2.min(most) };
         let two = if few == 2 { ", and one sshd encrypts on one core only" } else { "" };
         return (few, format!("a round trip of {:.1} ms{two}", time.as_secs_f64() * 1000.0));
     }
@@ -517,9 +523,23 @@ pub(super) struct Job {
     cuts: AtomicU32,
     pub(super) limiter: Limiter,
     fare: Option<Arc<Fare>>,
+    /// A chunk that was sent; none of that number where all of the source was read.
     sent: UnboundedSender<(usize, Landed)>,
+    /// Spans whose source is still read, and how often one was begun to be.
+    reading: AtomicUsize,
+    readings: AtomicU64,
     /// The target's part is made.
     part: watch::Receiver<bool>,
+}
+
+/// What the target has read of its part, from its beginning on.
+#[derive(Default)]
+struct Row {
+    /// Each a length and a tag.
+    parts: Vec<(u64, Option<Digest>)>,
+    until: u64,
+    /// The next reading is asked for when so much has arrived.
+    next: u64,
 }
 
 type Spans = JoinSet<Result<(), Failure>>;
@@ -534,6 +554,8 @@ pub(super) struct Span {
     /// So far it was given away at the most.
     pub(super) sent: u64,
     pub(super) attempts: u32,
+    /// Its source was read to the end.
+    read: bool,
 }
 
 async fn once(
@@ -611,6 +633,14 @@ async fn proved(
     };
     // The stream's digests stand for the source's, until its own of the whole says otherwise.
     let mut by_stream = key.clone().filter(|_| !resumes && fare.is_none() && count > 0);
+    // No stream passes here: the source has one digest of the whole only, and so much for the target's.
+    let mut by_whole = key.clone().filter(|_| !resumes && fare.is_some() && count > 0);
+    // One stream, from the first byte to the last, never torn, in whole blocks of the cipher (as files are read; not as another
+    // server's packets end): the target's tool reads behind its writer what is there, and opens the file itself. A pipe that gives
+    // it a chunk costs more than the tag.
+    let whole_blocks = order.from.is_here() || fare.is_some();
+    let in_a_row = found.streams == 1 && !order.to.is_here() && whole_blocks && found.bytes <= MOST_IN_A_ROW;
+    let mut row = (in_a_row && (by_stream.is_some() || by_whole.is_some())).then(Row::default);
     let (sent, mut words) = mpsc::unbounded_channel();
     let (proof, mut proofs) = mpsc::unbounded_channel();
     let (made, part) = watch::channel(false);
@@ -627,15 +657,17 @@ async fn proved(
         limiter: Limiter::new(order.limit_rate),
         fare,
         sent,
+        reading: AtomicUsize::new(0),
+        readings: AtomicU64::new(0),
         part,
     });
     let named = order.sha256 || key.is_none();
-    // Its bytes do not pass here: the source makes the digest of the whole, beside the stream.
+    // Its bytes do not pass here, or not in a row: the source makes the digest of the whole, beside the stream.
     let mut whole_there = JoinSet::new();
-    if named && job.fare.is_some() && (count > 1 || found.gmac) {
-        let mut post = Post::new(&order.from, order.patience);
-        let limit = Duration::from_secs(600 + found.bytes / SLOWEST);
-        whole_there.spawn(async move { post.ask(&[], "source_digest", limit).await });
+    let asunder = order.sha256 && key.is_some() && (found.streams > 1 || resumes);
+    if (named && job.fare.is_some() || asunder) && (count > 1 || found.gmac) {
+        let (from, bytes, mut post) = (order.from.clone(), found.bytes, Post::new(&order.from, order.patience));
+        whole_there.spawn(async move { named_by(&from, bytes, &mut post).await });
     }
     let mut whole: Option<Whole> = None;
     let mut broken_whole = false;
@@ -659,7 +691,9 @@ async fn proved(
                 names += 1;
                 let begin = first as u64 * found.chunk;
                 let end = ((last as u64 + 1) * found.chunk).min(found.bytes);
-                let span = Span { name: format!("{names}"), begin, end, landed: begin, sent: begin, attempts: 0 };
+                let name = format!("{names}");
+                let span = Span { name, begin, end, landed: begin, sent: begin, attempts: 0, read: false };
+                job.reading.fetch_add(1, Ordering::AcqRel);
                 let beside = match (&*whole, by_stream) {
                     (Some(whole), _) if hashes => Beside::Thread(whole.pieces.clone()),
                     (_, Some(key)) => Beside::Marker(Box::new(Marker::new(key, &job, first, &proof))),
@@ -690,19 +724,21 @@ async fn proved(
     }
     let begun = begin(order, header, resumes, target).await?;
     let _ = made.send(true);
-    let mut provers = JoinSet::new();
+    // Those of hosts end when nobody asks any more; one here has its last notes still to take.
+    let (mut provers, mut near) = (JoinSet::new(), JoinSet::new());
     let mut asking = Vec::new();
     for (post, side) in [(&mut *source, Side::Source), (&mut *target, Side::Target)] {
         let (asks, asked) = mpsc::unbounded_channel();
         let session = if post.end.is_here() { None } else { Some(post.session().await?) };
         let whose = Whose { header: header.to_owned(), key: key.clone() };
-        provers.spawn(prover(post.end.clone(), side, whose, session, asked, proof.clone(), order.patience));
+        let set = if post.end.is_here() { &mut near } else { &mut provers };
+        set.spawn(prover(post.end.clone(), side, whose, session, asked, proof.clone(), order.patience));
         asking.push(asks);
     }
     let [ask_source, ask_target] = [asking.first().cloned(), asking.pop()];
     drop(asking);
     let (Some(ask_source), Some(ask_target)) = (ask_source, ask_target) else { return Err(bug()) };
-    if by_stream.is_some() && !order.from.is_here() {
+    if (by_stream.is_some() || by_whole.is_some()) && !order.from.is_here() {
         let _ = ask_source.send(Ask::Whole { bytes: found.bytes });
     }
     let mut whole_source: Option<Digest> = None;
@@ -725,10 +761,31 @@ async fn proved(
         let _ = ask_target.send(digest_of(number, Landed::Certain));
     }
     job.passed.fetch_add(kept, Ordering::Relaxed);
-    // The last look at the source, made while the last digests are.
+    // The last look at the source, made as soon as it is read, and after which reading: while the last bytes arrive.
     let mut still: Option<Answer> = None;
+    let (mut looked, mut looks) = (0, false);
     let mut tick = tokio::time::interval(Duration::from_millis(200));
+    let bug_of = |error: NoTag| Failure::new(Kind::Bug, error.to_string());
     loop {
+        // What was written twice is read chunk by chunk, and so is what ended within a block of the cipher, or is not what was sent.
+        let torn = job.cuts.load(Ordering::Relaxed) > 0;
+        if let Some(read) = &row
+            && (torn || !read.until.is_multiple_of(16) && read.until != found.bytes)
+        {
+            row = None;
+            by_chunks(&mut chunks, &ask_target, digest_of);
+        }
+        let readings = job.readings.load(Ordering::Acquire);
+        if job.reading.load(Ordering::Acquire) == 0 && readings > looked {
+            (still, looked) = (None, readings);
+            let limit = Duration::from_secs(60);
+            if order.from.is_here() || key.is_none() {
+                still = Some(source.ask(&[("B", "1".to_owned())], "source_look", limit).await?);
+            } else {
+                looks = true;
+                let _ = ask_source.send(Ask::Call { number: readings, line: "l".to_owned(), limit });
+            }
+        }
         if spans.is_empty() && words.is_empty() {
             let todo: Vec<usize> = chunks
                 .iter()
@@ -737,27 +794,46 @@ async fn proved(
                 .map(|(at, _)| at)
                 .collect();
             if !todo.is_empty() {
-                still = None;
                 chunks.iter_mut().for_each(|chunk| chunk.waits = false);
                 launch(&todo, &mut spans, &mut whole, broken_whole, by_stream.as_ref())?;
-            } else if chunks.iter().all(|chunk| chunk.proven) {
-                let Some(key) = by_stream.as_ref().filter(|_| !order.from.is_here()) else { break };
-                if let Some(there) = whole_source {
-                    let parts = chunks.iter().enumerate().map(|(number, chunk)| (length(number), chunk.source));
-                    if there == together(key, parts).map_err(|error| Failure::new(Kind::Bug, error.to_string()))? {
+            } else if row
+                .as_ref()
+                .map_or_else(|| chunks.iter().all(|chunk| chunk.proven), |row| row.until >= found.bytes)
+            {
+                let asks_source = (by_stream.is_some() || by_whole.is_some()) && !order.from.is_here();
+                // The thread beside the stream may still be at its last bytes.
+                let told = by_stream.is_none() || chunks.iter().all(|chunk| chunk.source.is_some());
+                if told && (whole_source.is_some() || !asks_source) {
+                    let of = |side: fn(&Chunk) -> Option<Digest>| {
+                        chunks.iter().enumerate().map(move |(number, chunk)| (length(number), side(chunk)))
+                    };
+                    let streamed = by_stream.as_ref().map(|key| together(key, of(|chunk| chunk.source)));
+                    let landed = match (&row, &by_whole, &key) {
+                        (Some(row), _, Some(key)) => Some(together(key, row.parts.iter().copied())),
+                        (None, Some(key), _) => Some(together(key, of(|chunk| chunk.target))),
+                        _ => None,
+                    };
+                    let (streamed, landed) =
+                        (streamed.transpose().map_err(bug_of)?, landed.transpose().map_err(bug_of)?);
+                    let read = whole_source.filter(|_| asks_source);
+                    if [streamed, read].into_iter().flatten().all(|one| landed.is_none_or(|landed| landed == one))
+                        && (streamed.is_none() || read.is_none() || streamed == read)
+                    {
                         break;
+                    }
+                    if row.take().is_some() {
+                        tracing::warn!("what the target has is not what was sent: it is asked for each chunk");
+                        by_chunks(&mut chunks, &ask_target, digest_of);
+                        continue;
                     }
                     // What was read there for the stream is not what the file has: each chunk is asked for.
                     tracing::warn!("the source's digest of its file is not the stream's: it is asked for each chunk");
-                    (by_stream, whole, broken_whole) = (None, None, true);
+                    (by_stream, by_whole, whole, broken_whole) = (None, None, None, true);
                     for (number, chunk) in chunks.iter_mut().enumerate() {
                         (chunk.source, chunk.proven) = (None, false);
                         let _ = ask_source.send(digest_of(number, Landed::Certain));
                     }
                 }
-            } else if still.is_none() {
-                still = Some(source.ask(&[("B", "1".to_owned())], "source_look", Duration::from_secs(60)).await?);
-                continue;
             }
         }
         tokio::select! {
@@ -768,9 +844,16 @@ async fn proved(
                     continue;
                 }
                 chunk.certain |= matches!(landed, Landed::Certain);
-                if !chunk.proven && !chunk.asked {
+                if let (false, Some(row)) = (chunk.asked, &mut row) {
                     chunk.asked = true;
-                    if chunk.source.is_none() && by_stream.is_none() {
+                    let end = number as u64 * found.chunk + length(number);
+                    if end >= row.next || end == found.bytes {
+                        row.next = end + if found.chunk < MOST_CHUNK { found.chunk } else { ROW * found.chunk };
+                        let _ = ask_target.send(Ask::Follow { chunk: number, end, landed });
+                    }
+                } else if !chunk.proven && !chunk.asked {
+                    chunk.asked = true;
+                    if chunk.source.is_none() && by_stream.is_none() && by_whole.is_none() {
                         let _ = ask_source.send(digest_of(number, Landed::Certain));
                     }
                     let _ = ask_target.send(digest_of(number, landed));
@@ -779,11 +862,42 @@ async fn proved(
             Some(said) = proofs.recv() => match said {
                 Proof::Broken(failure) => return Err(failure),
                 Proof::Whole(digest) => whole_source = Some(digest),
+                Proof::Said(number, said) if number == looked => (still, looks) = (said, false),
+                Proof::Said(..) => {}
+                Proof::Followed(from, to, digest) => {
+                    let Some(row) = &mut row else { continue };
+                    // Another shell there begins at the beginning.
+                    if from == 0 {
+                        *row = Row { next: row.next, ..Row::default() };
+                    }
+                    // An older answer, or no place at all: then no more is read in a row.
+                    if from != row.until || to < from {
+                        row.until = 1;
+                        continue;
+                    }
+                    // An earlier reading went on to the end, within a block, and nothing follows it.
+                    if to > from {
+                        row.parts.push((to - from, Some(digest)));
+                    }
+                    row.until = to;
+                    let arrived = usize::try_from(to / found.chunk).unwrap_or(usize::MAX).min(count);
+                    for (number, chunk) in chunks.iter_mut().enumerate().take(arrived).filter(|(_, chunk)| !chunk.noted) {
+                        chunk.noted = true;
+                        let _ = ask_target.send(Ask::Note { chunk: number, digest: chunk.source });
+                    }
+                }
                 Proof::Gone(number) => {
                     if let Some(chunk) = chunks.get_mut(number) {
                         chunk.asked = chunk.certain;
-                        if chunk.certain {
-                            let _ = ask_target.send(digest_of(number, Landed::Certain));
+                        let landed = Landed::Certain;
+                        match &mut row {
+                            Some(_) if chunk.certain => {
+                                let end = number as u64 * found.chunk + length(number);
+                                let _ = ask_target.send(Ask::Follow { chunk: number, end, landed });
+                            }
+                            Some(row) => row.next = 0,
+                            None if chunk.certain => drop(ask_target.send(digest_of(number, landed))),
+                            None => {}
                         }
                     }
                 }
@@ -793,11 +907,13 @@ async fn proved(
                         Side::Source => chunk.source = Some(digest),
                         Side::Target => chunk.target = Some(digest),
                     }
-                    let (Some(there), Some(arrived)) = (chunk.source, chunk.target) else { continue };
+                    let there = chunk.source.or(chunk.target.filter(|_| by_whole.is_some()));
+                    let (Some(there), Some(arrived)) = (there, chunk.target) else { continue };
                     if there == arrived {
                         chunk.proven = true;
                         if !chunk.noted {
-                            let _ = ask_target.send(Ask::Note { chunk: number, digest });
+                            chunk.noted = true;
+                            let _ = ask_target.send(Ask::Note { chunk: number, digest: Some(digest) });
                         }
                         continue;
                     }
@@ -821,24 +937,45 @@ async fn proved(
             _ = tick.tick() => progress(job.passed.load(Ordering::Relaxed).min(found.bytes), found.bytes),
         }
     }
-    drop((ask_source, ask_target));
-    while provers.join_next().await.is_some() {}
     progress(found.bytes, found.bytes);
     let mut sha256 = match (count, whole) {
         (0, _) => Some(Sha256::of(&[])),
         (1, _) if let Some(Chunk { target: Some(Digest::Sha256(digest)), .. }) = chunks.first() => Some(*digest),
         (_, Some(whole)) => whole.finish(found.bytes).await?,
         (_, None) => match whole_there.join_next().await {
-            Some(Ok(answer)) => answer?.get("digest").and_then(|digest| digest.parse().ok()),
+            Some(Ok(made)) => {
+                // It was read once more.
+                (still, looks) = (None, false);
+                Some(made?)
+            }
             _ => None,
         },
     };
     // Many streams, or one that was torn: no part of the proof, so the source alone is asked.
     if order.sha256 && sha256.is_none() {
-        still = None;
+        (still, looks) = (None, false);
         sha256 = Some(named_by(&order.from, found.bytes, source).await?);
     }
-    finish(order, found, header, still, source, target).await?;
+    if looks {
+        still = answer(&mut proofs, looked).await?;
+    }
+    unchanged(order, found, still, source).await?;
+    // The shell that made the digests is open, and its notes are before the last step.
+    let mut said = None;
+    if !order.to.is_here()
+        && key.is_some()
+        && let Some(line) = last_line(order, found)
+    {
+        let limit = Duration::from_secs(found.bytes / SLOWEST);
+        let _ = ask_target.send(Ask::Call { number: u64::MAX, line, limit });
+        said = answer(&mut proofs, u64::MAX).await?;
+    }
+    drop((ask_source, ask_target));
+    while near.join_next().await.is_some() {}
+    if said.is_none() && !order.to.is_here() {
+        while provers.join_next().await.is_some() {}
+    }
+    finish(order, found, header, said, target).await?;
     Ok(Moved {
         bytes: found.bytes,
         chunks: count,
@@ -850,6 +987,16 @@ async fn proved(
         started_over: false,
         took: Duration::ZERO,
     })
+}
+
+/// Asks for the digest of each chunk that is known to be at the target, where it was read in a row until now.
+fn by_chunks(chunks: &mut [Chunk], target: &UnboundedSender<Ask>, digest_of: impl Fn(usize, Landed) -> Ask) {
+    for (number, chunk) in chunks.iter_mut().enumerate() {
+        (chunk.target, chunk.proven, chunk.asked) = (None, false, chunk.certain);
+        if chunk.certain {
+            let _ = target.send(digest_of(number, Landed::Certain));
+        }
+    }
 }
 
 /// The SHA-256 of the source, read once more.
@@ -869,15 +1016,29 @@ async fn named_by(from: &End, bytes: u64, source: &mut Post) -> Result<Sha256, F
     }
 }
 
-/// The source is still the same file: then the part gets its name.
-async fn finish(
-    order: &Order,
-    found: &Survey,
-    header: &str,
-    still: Option<Answer>,
-    source: &mut Post,
-    target: &mut Post,
-) -> Result<(), Failure> {
+/// The answer to a call in an open shell; `None` where it did not come to its end.
+async fn answer(proofs: &mut UnboundedReceiver<Proof>, call: u64) -> Result<Option<Answer>, Failure> {
+    while let Some(said) = proofs.recv().await {
+        match said {
+            Proof::Said(number, said) if number == call => return Ok(said),
+            Proof::Broken(failure) => return Err(failure),
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+/// The last step as a line for the target's open shell; `None` for an owner that no such line can hold.
+fn last_line(order: &Order, found: &Survey) -> Option<String> {
+    let owner = order.owner.as_deref().unwrap_or("-");
+    let plain = !owner.is_empty() && !owner.contains(|c: char| c.is_whitespace() || c.is_control());
+    let plain = plain && (order.owner.is_none() || !owner.starts_with('-'));
+    let how = if order.force { "force" } else { "new" };
+    plain.then(|| format!("x {} {:04o} {how} {owner}", found.bytes, order.mode))
+}
+
+/// The source is still the same file.
+async fn unchanged(order: &Order, found: &Survey, still: Option<Answer>, source: &mut Post) -> Result<(), Failure> {
     let still = match still {
         Some(still) => still,
         None => source.ask(&[("B", "1".to_owned())], "source_look", Duration::from_secs(60)).await?,
@@ -886,6 +1047,17 @@ async fn finish(
     if after != found.identity {
         return Err(changed(&order.from, &found.identity, &after));
     }
+    Ok(())
+}
+
+/// The part gets its name: what the target's open shell said of it, else it is asked.
+async fn finish(
+    order: &Order,
+    found: &Survey,
+    header: &str,
+    said: Option<Answer>,
+    target: &mut Post,
+) -> Result<(), Failure> {
     let values = [
         ("H", header.to_owned()),
         ("N", found.bytes.to_string()),
@@ -894,7 +1066,10 @@ async fn finish(
         ("K", if order.force { "force" } else { "new" }.to_owned()),
     ];
     let limit = Duration::from_secs(120 + found.bytes / SLOWEST);
-    let said = target.ask(&values, "target_finish", limit).await?;
+    let said = match said {
+        Some(said) => said,
+        None => target.ask(&values, "target_finish", limit).await?,
+    };
     if said.get("taken").is_some() {
         // The answer to a first question may have been lost: then the part has its name already.
         let now = target.ask(&[], "target_look", Duration::from_secs(60)).await?;
@@ -987,6 +1162,7 @@ async fn attempt(job: &Job, span: &mut Span, beside: &mut Beside) -> Result<(), 
     job.again.fetch_add(back, Ordering::Relaxed);
     (span.landed, span.sent) = (sink.at(), sink.at());
     job.arrived(span, Landed::Certain, span.begin, span.landed);
+    job.reads(span);
     loop {
         match feed.next().await {
             Ok(Some(bytes)) => {
@@ -1014,7 +1190,10 @@ async fn attempt(job: &Job, span: &mut Span, beside: &mut Beside) -> Result<(), 
                 }
                 job.arrived(span, sink.landed(), span.sent - count, span.sent);
             }
-            Ok(None) => break,
+            Ok(None) => {
+                job.has_read(span);
+                break;
+            }
             Err(failure) => {
                 // The target is still there: it tells exactly how far it came.
                 if let (true, Ok(at)) = (failure.again, sink.finish().await) {
@@ -1038,6 +1217,22 @@ async fn attempt(job: &Job, span: &mut Span, beside: &mut Beside) -> Result<(), 
 }
 
 impl Job {
+    /// The source of a span is read, maybe once more.
+    pub(super) fn reads(&self, span: &mut Span) {
+        if std::mem::take(&mut span.read) {
+            self.reading.fetch_add(1, Ordering::AcqRel);
+        }
+        self.readings.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// All of it was read.
+    pub(super) fn has_read(&self, span: &mut Span) {
+        if !std::mem::replace(&mut span.read, true) {
+            self.reading.fetch_sub(1, Ordering::AcqRel);
+            let _ = self.sent.send((usize::MAX, Landed::Certain));
+        }
+    }
+
     /// Tells of the chunks of a span that end behind `after` and not behind `until`.
     pub(super) fn arrived(&self, span: &Span, landed: Landed, after: u64, until: u64) {
         let first = span.begin.max(after) / self.chunk;

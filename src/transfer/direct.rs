@@ -465,6 +465,7 @@ impl Fare {
             job.arrived(span, Landed::Certain, span.landed, at);
         }
         (span.landed, span.sent) = (at, at);
+        job.reads(span);
         let ran = self.run(job, span, &mut writer, &to_mark).await;
         let (left, refusal) = match ran {
             Ok(left) => (left, None),
@@ -498,6 +499,7 @@ impl Fare {
         if let Some(refusal) = refusal {
             return Err(refusal);
         }
+        job.has_read(span);
         if stood != span.end {
             return Err(lost(to, format!("byte {stood} of {}", span.end)));
         }

@@ -213,15 +213,17 @@ target_write() {
     exit $c'
 }
 
-# Answers until its input ends: d makes the digest of a chunk, once writer w stands behind its end e, a that of the whole; j
-# notes one. T names what makes them, where both ends have it.
+# Answers until its input ends: d makes the digest of a chunk, once writer w stands behind its end e, f that of all behind
+# the last one up to where the file ends then, a that of the whole; j notes one. T names what makes them, where both ends have it.
+# l and x are the last look at the source and the last step, by the shell that is open: a round trip, not three.
 prove() {
   t=$T
+  o=
   [ -n "$t" ] || tool
   say proving "$t"
   while read -r c i k n w e; do
     case $c in
-    d)
+    d | f)
       while [ "$w" != 0 ]; do
         position "$w" 3
         if [ -z "$a" ] || [ "$a" -ge "$e" ]; then break; fi
@@ -229,14 +231,32 @@ prove() {
       done
       if [ "$w" != 0 ] && [ -z "$a" ]; then say gone "$i"; continue; fi
       [ "$P" = "$F" ] || settle "$P"
-      x=$(dd if="$P" bs=1048576 skip="$k" count="$n" 2>/dev/null | digest)
-      say digest "$i" "${x%% *}"
+      if [ "$c" = f ]; then
+        # The tool reads the file itself, no pipe: what is shared is where it stands.
+        [ -n "$o" ] || exec 3<"$P"
+        x=$(digest <&3)
+        position $$ 3
+        say followed "$i" "${o:=0}" "${a:-0}" "${x%% *}"
+        o=$a
+      else
+        x=$(dd if="$P" bs=1048576 skip="$k" count="$n" 2>/dev/null | digest)
+        say digest "$i" "${x%% *}"
+      fi
       ;;
     a)
       x=$(digest <"$P")
       say whole "$i" "${x%% *}"
       ;;
-    j) printf '%s %s\n' "$i" "$k" >>"$j" && say noted "$i" ;;
+    # A shell that is told late writes no journal that was thrown away meanwhile, nor another's.
+    j) { read -r h <"$j"; } 2>/dev/null && [ "$h" = "$H" ] && printf '%s %s\n' "$i" "$k" >>"$j" && say noted "$i" ;;
+    l | x)
+      (
+        say() { printf '%s said %s\n' "$M" "$*"; }
+        B=1 N=$i X=$k K=$n W=${w#-}
+        case $c in l) source_look ;; *) target_finish ;; esac
+      )
+      say told $?
+      ;;
     esac
   done
 }

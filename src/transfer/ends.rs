@@ -127,7 +127,8 @@ pub(super) struct Post {
 }
 
 /// The lines of an answer, each a first word and the rest.
-pub(super) struct Answer(Vec<(String, String)>);
+#[derive(Debug)]
+pub(super) struct Answer(pub(super) Vec<(String, String)>);
 
 impl Answer {
     /// The rest of the first line that begins with this word.

@@ -14,13 +14,14 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::PIECE;
 use super::disk::Disk;
-use super::ends::{End, mark, meant, script};
+use super::ends::{Answer, End, mark, meant, script};
 use super::gmac::{Key, Running, Tag};
 use super::slab::Pool;
 use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
 use crate::remote::ssh::connect::Lane;
 use crate::remote::{Exit, Piece, Session};
+use crate::secret::clean;
 
 const MIB: u64 = 1 << 20;
 /// So long an end may say nothing while a digest is owed: a chunk of 64 MiB on a disk that reads 1 MiB a second.
@@ -28,6 +29,9 @@ const SILENCE: Duration = Duration::from_secs(120);
 
 /// The slowest disk that is waited for where a whole file is read, in bytes a second.
 const SLOWEST: u64 = 10 << 20;
+
+/// Lines of an answer at most.
+const MOST_LINES: usize = 64;
 
 /// A digest of bytes, by either of two ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,10 +84,14 @@ pub(super) enum Landed {
 pub(super) enum Ask {
     /// The digest of a chunk: its number, the byte it begins at (whole MiB), its length.
     Digest { chunk: usize, at: u64, length: u64, landed: Landed },
+    /// The tag of what the file has behind the last one, up to where it ends then: behind this chunk's end, or further on.
+    Follow { chunk: usize, end: u64, landed: Landed },
     /// The journal shall hold it.
-    Note { chunk: usize, digest: Digest },
+    Note { chunk: usize, digest: Option<Digest> },
     /// The digest of the whole file, of so many bytes.
     Whole { bytes: u64 },
+    /// A call of `end.sh` in the shell that is open: its line, and how long it may take. A host's only.
+    Call { number: u64, line: String, limit: Duration },
 }
 
 /// What a prover says.
@@ -91,10 +99,14 @@ pub(super) enum Ask {
 pub(super) enum Proof {
     /// The digest of a chunk.
     Digest(Side, usize, Digest),
+    /// The tag of the target's bytes from here to there.
+    Followed(u64, u64, Digest),
     /// The digest of the whole file.
     Whole(Digest),
     /// Its writer ended before it stood behind the chunk.
     Gone(usize),
+    /// The answer to this call; `None` where it did not come to its end.
+    Said(u64, Option<Answer>),
     /// No more digests come from there.
     Broken(Failure),
 }
@@ -175,8 +187,9 @@ async fn here(
                     tracing::warn!(%error, "a chunk could not be noted");
                 }
             }
-            // What is read here is hashed as it is read: nobody asks.
-            Ask::Whole { .. } => {}
+            // What is read here is hashed as it is read, and what is written here chunk by chunk: nobody asks.
+            Ask::Whole { .. } | Ask::Follow { .. } => {}
+            Ask::Call { number, .. } => drop(tell.send(Proof::Said(number, None))),
         }
     }
     Ok(())
@@ -280,11 +293,16 @@ impl Prover<'_> {
         }
         let mut text = Vec::new();
         let mut complaint = Vec::new();
+        let mut lines = Vec::new();
         loop {
-            let whole = owed.iter().map(|ask| if let Ask::Whole { bytes } = ask { bytes / SLOWEST } else { 0 });
-            let silence = match whole.max() {
+            let longest = owed.iter().map(|ask| match ask {
+                Ask::Whole { bytes } | Ask::Follow { end: bytes, .. } => Duration::from_secs(bytes / SLOWEST),
+                Ask::Call { limit, .. } => *limit,
+                _ => Duration::ZERO,
+            });
+            let silence = match longest.max() {
                 None => Duration::from_secs(86400 * 365),
-                Some(longer) => SILENCE + Duration::from_secs(longer),
+                Some(longer) => SILENCE + longer,
             };
             tokio::select! {
                 biased;
@@ -314,7 +332,7 @@ impl Prover<'_> {
                             let said = String::from_utf8_lossy(&said).into_owned();
                             if let Some((word, rest)) = meant(said.trim_end(), &mark) {
                                 *heard = Instant::now();
-                                self.answer(word, rest, owed)?;
+                                self.answer(word, rest, owed, &mut lines)?;
                             }
                         }
                         if text.len() > 64 << 10 {
@@ -344,11 +362,19 @@ impl Prover<'_> {
         }
     }
 
-    fn answer(&self, word: &str, rest: &str, owed: &mut VecDeque<Ask>) -> Result<(), Failure> {
+    fn answer(
+        &self,
+        word: &str,
+        rest: &str,
+        owed: &mut VecDeque<Ask>,
+        lines: &mut Vec<(String, String)>,
+    ) -> Result<(), Failure> {
         let Self { end, side, tell, .. } = *self;
         let (number, digest) = rest.split_once(' ').unwrap_or((rest, ""));
         let chunk = number.parse::<usize>().ok();
-        let asked = owed.iter().position(|ask| matches!(ask, Ask::Digest { chunk: one, .. } if Some(*one) == chunk));
+        let asked = owed.iter().position(
+            |ask| matches!(ask, Ask::Digest { chunk: one, .. } | Ask::Follow { chunk: one, .. } if Some(*one) == chunk),
+        );
         match (word, chunk, asked) {
             ("digest", Some(chunk), Some(asked)) => {
                 let digest = digest
@@ -356,6 +382,18 @@ impl Prover<'_> {
                     .map_err(|()| end.failed("the digest there could not be read", &format!("{word} {rest}")))?;
                 owed.remove(asked);
                 let _ = tell.send(Proof::Digest(side, chunk, digest));
+            }
+            ("followed", Some(_), Some(asked)) => {
+                let mut words = digest.split(' ');
+                let mut place = || words.next().and_then(|word| word.parse::<u64>().ok());
+                let (from, to) = (place(), place());
+                match (from, to, words.next().and_then(|word| word.parse::<Digest>().ok())) {
+                    (Some(from), Some(to), Some(digest)) => {
+                        owed.remove(asked);
+                        let _ = tell.send(Proof::Followed(from, to, digest));
+                    }
+                    _ => return Err(end.failed("the digest there could not be read", &format!("{word} {rest}"))),
+                }
             }
             ("whole", _, _) => {
                 let asked = owed.len();
@@ -365,6 +403,18 @@ impl Prover<'_> {
                     .map_err(|()| end.failed("the digest there could not be read", &format!("{word} {rest}")))?;
                 if owed.len() < asked {
                     let _ = tell.send(Proof::Whole(digest));
+                }
+            }
+            ("said", ..) if lines.len() < MOST_LINES => {
+                lines.push((clean(number.as_bytes()), clean(digest.as_bytes())))
+            }
+            ("told", ..) => {
+                let lines = std::mem::take(lines);
+                if let Some(asked) = owed.iter().position(|ask| matches!(ask, Ask::Call { .. }))
+                    && let Some(Ask::Call { number, .. }) = owed.remove(asked)
+                {
+                    let whole = lines.last().is_some_and(|(first, _)| first == "over");
+                    let _ = tell.send(Proof::Said(number, whole.then_some(Answer(lines))));
                 }
             }
             ("gone", Some(chunk), Some(asked)) => {
@@ -392,11 +442,17 @@ fn line(ask: &Ask, key: Option<&Key>) -> String {
             let writer = if let Landed::Writer(pid) = landed { *pid } else { 0 };
             format!("d {chunk} {} {} {writer} {}\n", at / MIB, length.div_ceil(MIB), at + length)
         }
+        Ask::Follow { chunk, end, landed } => {
+            let writer = if let Landed::Writer(pid) = landed { *pid } else { 0 };
+            format!("f {chunk} 0 0 {writer} {end}\n")
+        }
         // A tag says something only beside its key.
         Ask::Note { chunk, digest } => match (digest, key) {
-            (Digest::Gmac(tag), Some(key)) => format!("j {chunk} gmac:{}:{tag}\n", key.words().0),
-            _ => format!("j {chunk} {digest}\n"),
+            (Some(Digest::Gmac(tag)), Some(key)) => format!("j {chunk} gmac:{}:{tag}\n", key.words().0),
+            (Some(digest), _) => format!("j {chunk} {digest}\n"),
+            (None, _) => format!("j {chunk} arrived\n"),
         },
         Ask::Whole { .. } => "a 0\n".to_owned(),
+        Ask::Call { line, .. } => format!("{line}\n"),
     }
 }

@@ -523,6 +523,31 @@ async fn cut_between_the_nodes_it_goes_on_at_the_byte() {
     nothing_left(&pair.b);
 }
 
+/// A byte that the target's disk changes before it is read there: found by the digests of the whole, then by the chunk's, which is sent
+/// again between the nodes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_changes_a_byte_is_found_between_the_nodes() {
+    let pair = pair(Harm::Cut, &[]);
+    // No zero, which is what a byte is that was not written yet.
+    let content: Vec<u8> = bytes(20 * MIB + 3).into_iter().map(|byte| byte | 1).collect();
+    put(&pair.a, "/var/lib/x/source", &content);
+    let to = "/var/lib/x/arrived";
+    let order = Order {
+        limit_rate: Some(24 * MIB),
+        ..order(on("a", &pair.ways[0], "/var/lib/x/source"), on("b", &pair.ways[1], to))
+    };
+    let over = Arc::new(AtomicBool::new(false));
+    let flipping = flip(pair.b.root_dir().join("var/lib/x/arrived.ferry-part"), 6 * MIB + 77, Arc::clone(&over));
+    let moved = go(&direct(order)).await;
+    over.store(true, Ordering::Relaxed);
+    assert!(flipping.join().unwrap(), "nobody changed it");
+    let moved = moved.unwrap();
+    assert!(there(&pair.b, to).as_ref() == Some(&content), "{moved:?}");
+    assert_eq!((moved.sent_again, moved.cuts), (CHUNK, 0), "{moved:?}");
+    nothing_left(&pair.a);
+    nothing_left(&pair.b);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_it_needs_is_said_by_name() {
     let bare = RealNode::start(Opts {
