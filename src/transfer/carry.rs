@@ -238,7 +238,7 @@ async fn look(order: &Order, source: &mut Post, target: &mut Post) -> Result<Sur
     };
     let (streams, why_streams) = match found {
         Some(_) => (1, "the target has one FIFO for it".to_owned()),
-        None => how_many(order, bytes, gmac, source, target).await,
+        None => how_many(order, bytes, source, target).await,
     };
     Ok(Survey {
         sessions: [None, None],
@@ -399,7 +399,7 @@ fn posts(order: &Order, found: &mut Survey) -> [Post; 2] {
 }
 
 /// How many connections the way between this machine and the hosts asks for.
-async fn how_many(order: &Order, bytes: u64, gmac: bool, source: &mut Post, target: &mut Post) -> (usize, String) {
+async fn how_many(order: &Order, bytes: u64, source: &mut Post, target: &mut Post) -> (usize, String) {
     // Between two hosts each is two connections, and their windows are memory here.
     let room = if order.from.is_here() || order.to.is_here() { MOST_STREAMS } else { MOST_STREAMS / 2 };
     let most = usize::try_from(bytes / (2 * WINDOW)).unwrap_or(usize::MAX).clamp(1, room);
@@ -415,9 +415,7 @@ async fn how_many(order: &Order, bytes: u64, gmac: bool, source: &mut Post, targ
     let source_near =
         order.from.is_here() || order.to.is_here() || round_trip(source).await.is_some_and(|time| time < NEAR);
     if time < NEAR && source_near {
-        // What one stream brings is read in a row at the target, which saves more than a second sshd brings.
-        let in_a_row = gmac && order.from.is_here() && bytes <= MOST_IN_A_ROW;
-        let few = if in_a_row || rate < RATE || bytes < LARGE { 1 } else { 2.min(most) };
+        let few = if rate < RATE || bytes < LARGE { 1 } else { 2.min(most) };
         let two = if few == 2 { ", and one sshd encrypts on one core only" } else { "" };
         return (few, format!("a round trip of {:.1} ms{two}", time.as_secs_f64() * 1000.0));
     }
