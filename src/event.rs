@@ -81,6 +81,23 @@ pub struct Finding {
     pub mend: String,
 }
 
+impl Finding {
+    /// As the failure of one who may not go on: [`Kind::Refused`], within its gate.
+    pub fn refusal(&self) -> Failure {
+        let mut failure = Failure::new(Kind::Refused, self.what.clone()).within(format!("gate {}", self.gate));
+        if let Some(host) = &self.host {
+            failure = failure.on(host);
+        }
+        if !self.why.is_empty() {
+            failure = failure.why(self.why.clone());
+        }
+        if !self.mend.is_empty() {
+            failure = failure.mend(self.mend.clone());
+        }
+        failure
+    }
+}
+
 /// What happened. One JSON object a line in the journal, tagged by `event`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]

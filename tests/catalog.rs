@@ -115,6 +115,13 @@ fn begin(catalog: &Catalog, point: &str) -> Result<PointInProgress, Failure> {
     catalog.begin(&prod(), &id(point), &run("20261122T041455Z-9c1e"), "jump", "ferry backup prod")
 }
 
+/// An archive that arrived whole.
+fn whole_archive(part: &PointInProgress) {
+    let mut receiving = part.open_archive("gravity.tar.gz").unwrap();
+    receiving.file.write_all(BYTES).unwrap();
+    receiving.finish().unwrap();
+}
+
 /// The whole way of a point, going on with whatever an earlier attempt left.
 fn make(catalog: &Catalog, point: &str, bytes: &[u8]) -> Result<Point, Failure> {
     let part = begin(catalog, point)?;
@@ -433,9 +440,7 @@ fn what_is_not_a_whole_archive_is_never_sealed() {
         let shelf = Shelf::new();
         let catalog = shelf.open();
         let part = begin(&catalog, NEW).unwrap();
-        let mut receiving = part.open_archive("gravity.tar.gz").unwrap();
-        receiving.file.write_all(BYTES).unwrap();
-        receiving.finish().unwrap();
+        whole_archive(&part);
         let mut manifest = manifest(NEW, BYTES);
         spoil(&part, &mut manifest);
         let failure = part.seal(manifest).unwrap_err();
@@ -671,9 +676,7 @@ fn a_point_that_is_there_by_then_is_not_replaced() {
     let shelf = Shelf::new();
     let catalog = shelf.open();
     let part = begin(&catalog, NEW).unwrap();
-    let mut receiving = part.open_archive("gravity.tar.gz").unwrap();
-    receiving.file.write_all(BYTES).unwrap();
-    receiving.finish().unwrap();
+    whole_archive(&part);
     std::fs::create_dir(shelf.dir(NEW)).unwrap();
     std::fs::write(shelf.dir(NEW).join("theirs"), b"").unwrap();
     let failure = part.seal(manifest(NEW, BYTES)).unwrap_err();
@@ -835,9 +838,7 @@ fn suspect_becomes_verified_by_an_acceptance_with_a_reason() {
     let shelf = Shelf::new();
     let catalog = shelf.open();
     let part = begin(&catalog, NEW).unwrap();
-    let mut receiving = part.open_archive("gravity.tar.gz").unwrap();
-    receiving.file.write_all(BYTES).unwrap();
-    receiving.finish().unwrap();
+    whole_archive(&part);
     let mut small = manifest(NEW, BYTES);
     small.archives[0].verdict = Verdict::Suspect;
     small.archives[0].why = "less than half".into();

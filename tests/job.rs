@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
+#[path = "support/told.rs"]
+mod told;
+
 use ferry::digest::{Hasher, Sha256};
 use ferry::failure::{Failure, Kind};
 use ferry::job::watch::Pace;
@@ -16,6 +19,7 @@ use ferry::job::{Answered, Follow, Input, Jobs, Lost, Manner, NotTaken, Owner, S
 use ferry::name::{ClusterName, JobId, RunId};
 use ferry::remote::sudo::Become;
 use ferry::remote::{Exit, Session, fake, local};
+use told::told;
 
 const SHELLS: [&str; 3] = ["dash", "bash --posix", "busybox sh"];
 
@@ -1691,17 +1695,6 @@ fn jobs_of(session: &fake::FakeSession) -> Jobs {
     Jobs::new(Session::Fake(session.clone()))
 }
 
-/// The failure is of this kind, at the node, and all that it says has these words.
-#[track_caller]
-fn told(failure: &Failure, kind: Kind, words: &[&str]) {
-    assert_eq!((failure.kind, failure.host.as_deref()), (kind, Some("node")), "{failure:?}");
-    let parts = [Some(&failure.what), failure.seen.as_ref(), failure.why.as_ref(), failure.mend.as_ref()];
-    let all = parts.into_iter().flatten().cloned().collect::<Vec<_>>().join("; ");
-    for word in words {
-        assert!(all.contains(word), "{word:?} is not in: {all}");
-    }
-}
-
 /// Whatever a node refuses with is said in a sentence, with its own words and what to do.
 #[tokio::test]
 async fn what_a_node_refuses_is_said_in_sentences() {
@@ -1733,7 +1726,7 @@ async fn what_a_node_refuses_is_said_in_sentences() {
     ] {
         let session = scripted(&[&format!("no {word} 5\n\u{1b}[31x")]);
         let failure = jobs_of(&session).state(&id).await.unwrap_err();
-        told(&failure, kind, words);
+        told(&failure, kind, "node", words);
         // What the host says is shown without its control characters.
         assert!(
             failure.seen.as_deref().is_some_and(|seen| !seen.contains('\u{1b}') && seen.contains("31x")),
@@ -1743,7 +1736,7 @@ async fn what_a_node_refuses_is_said_in_sentences() {
         assert_eq!(jobs_of(&session).follow(&id, 0, |_| {}).await.unwrap_err(), failure);
     }
     let failure = jobs_of(&scripted(&["no sense 0\n"])).state(&id).await.unwrap_err();
-    told(&failure, Kind::Unknown, &["garbled", "sense", "nothing is started twice"]);
+    told(&failure, Kind::Unknown, "node", &["garbled", "sense", "nothing is started twice"]);
 }
 
 /// An answer that is not one is never taken for one, by whatever was asked.
@@ -1809,12 +1802,12 @@ async fn what_is_no_answer_is_told_as_garbled() {
     // An answer that broke off, by how it did.
     let begun = "{mark} hello 1\n{mark} state done 0 flock 0\n\n";
     let failure = jobs_of(&said(begun, "sh: out of memory\n\u{7}", Exit::Code(2))).state(&id).await.unwrap_err();
-    told(&failure, Kind::Unknown, &["broke off", "exit code 2; sh: out of memory", "nothing is started twice"]);
+    told(&failure, Kind::Unknown, "node", &["broke off", "exit code 2; sh: out of memory", "nothing is started twice"]);
     assert!(!failure.seen.unwrap().contains('\u{7}'));
     for exit in [Exit::Lost("reset".into()), Exit::Code(97)] {
         let failure = jobs_of(&said(begun, "", exit)).state(&id).await.unwrap_err();
         assert!(failure.again, "{failure:?}");
-        told(&failure, Kind::Unreachable, &["in the middle of an answer", "a job goes on without us"]);
+        told(&failure, Kind::Unreachable, "node", &["in the middle of an answer", "a job goes on without us"]);
     }
 }
 
@@ -1860,12 +1853,17 @@ async fn a_follower_believes_only_what_fits() {
     }
     // Ends without a state; complains for ever and says nothing.
     let (ended, _) = follow(&said("{mark} hello 1\n", "sh: killed\n", Exit::Code(137))).await;
-    told(&ended.unwrap_err(), Kind::Unknown, &["broke off", "exit code 137; sh: killed"]);
+    told(&ended.unwrap_err(), Kind::Unknown, "node", &["broke off", "exit code 137; sh: killed"]);
     let mut jobs = jobs_of(&said("{mark} hello 1\n", "hm\n", Exit::Code(0)).hanging("j_main"));
     jobs.manner.silence = Duration::from_millis(50);
     let failure = jobs.follow(&id, 0, |_| {}).await.unwrap_err();
     assert!(failure.again);
-    told(&failure, Kind::Unreachable, &["nothing was heard from the job for 0 s", "the job goes on without us"]);
+    told(
+        &failure,
+        Kind::Unreachable,
+        "node",
+        &["nothing was heard from the job for 0 s", "the job goes on without us"],
+    );
 }
 
 /// A job that did not begin says why; one that could never begin is refused before the node hears of it.
@@ -1879,7 +1877,7 @@ async fn a_job_that_does_not_begin_says_why() {
         ("exec: no such file", Kind::Failed, &["supervisor did not begin", "exec: no such file"]),
     ] {
         let frame = format!("state notstarted - flock {}\n{why}", why.len());
-        told(&jobs_of(&scripted(&[&frame])).start(&spec).await.unwrap_err(), kind, words);
+        told(&jobs_of(&scripted(&[&frame])).start(&spec).await.unwrap_err(), kind, "node", words);
     }
     let starts = jobs_of(&scripted(&["state notstarted - flock 0\n"])).start(&spec).await.unwrap();
     assert_eq!(starts, State::NotStarted);
@@ -1933,16 +1931,21 @@ async fn what_a_node_says_of_the_watch() {
         (said("", "sh: no\n", Exit::Code(2)), Kind::Unknown, &["broke off", "exit code 2; sh: no"]),
     ] {
         let failure = take(&session, pace()).await.unwrap_err().into_failure();
-        told(&failure, kind, words);
+        told(&failure, kind, "node", words);
     }
     for (text, words) in [("{}", "{}"), ("somebody", "somebody"), ("", "it does not say who")] {
         let session = scripted(&[&format!("busy {}\n{text}", text.len())]);
         let failure = take(&session, pace()).await.unwrap_err().into_failure();
-        told(&failure, Kind::Refused, &["another ferry works on this cluster", words]);
+        told(&failure, Kind::Refused, "node", &["another ferry works on this cluster", words]);
     }
     let named = serde_json::to_string(&owner("bert")).unwrap();
     let session = scripted(&[&format!("busy {}\n{named}", named.len())]);
-    told(&take(&session, pace()).await.unwrap_err().into_failure(), Kind::Refused, &[&owner("bert").to_string()]);
+    told(
+        &take(&session, pace()).await.unwrap_err().into_failure(),
+        Kind::Refused,
+        "node",
+        &[&owner("bert").to_string()],
+    );
     // A node that never answers is passed over, and one that is needed is named.
     let quick = Pace { take: Duration::from_millis(50), ..pace() };
     let failure = take(&said("", "", Exit::Code(0)).hanging("w_main"), quick).await.unwrap_err().into_failure();
@@ -1950,7 +1953,7 @@ async fn what_a_node_says_of_the_watch() {
         failure.again && failure.kind == Kind::Unreachable && failure.what.contains("on 0 nodes; 1 are needed"),
         "{failure:?}"
     );
-    told(&failure.more[0], Kind::Unreachable, &["no answer when the cluster's watch was asked for"]);
+    told(&failure.more[0], Kind::Unreachable, "node", &["no answer when the cluster's watch was asked for"]);
     // It is held as long as each beat is answered.
     let fast = Pace { beat: Duration::from_millis(20), limit: Duration::from_millis(300), ..pace() };
     let holds = || said(&begun("held yes read"), "", Exit::Code(0)).listening("w_main");

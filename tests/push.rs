@@ -24,6 +24,7 @@ use ferry::remote::sudo::{Become, Password};
 use ferry::remote::{Exit, Session, Way, local};
 use ferry::transfer::push::{Delivered, Push, look, push};
 use support::real::{Opts, RealNode, Sudo};
+use support::told::told;
 
 const PIECE: u64 = 256 << 10;
 
@@ -772,17 +773,6 @@ fn heard(node: &FakeSession, script: &str) -> usize {
     node.heard().iter().filter(|text| text.contains(script)).count()
 }
 
-/// The failure is of this kind, at the node, and all that it says has these words.
-#[track_caller]
-fn told(failure: &Failure, kind: Kind, words: &[&str]) {
-    assert_eq!((failure.kind, failure.host.as_deref()), (kind, Some("node-9")), "{failure:?}");
-    let parts = [Some(&failure.what), failure.seen.as_ref(), failure.why.as_ref(), failure.mend.as_ref()];
-    let all = parts.into_iter().flatten().cloned().collect::<Vec<_>>().join("; ");
-    for word in words {
-        assert!(all.contains(word), "{word:?} is not in: {all}");
-    }
-}
-
 /// Each answer that a node may give leads to one failure that says what was seen and what to do. The node is scripted.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_node_says_of_a_delivery() {
@@ -888,19 +878,24 @@ async fn what_a_node_says_of_a_delivery() {
     for (said, kind, words, dropped) in cases {
         let node = node(&[said]);
         let failure = deliver(&node, 0).await.unwrap_err();
-        told(&failure, kind, words);
+        told(&failure, kind, "node-9", words);
         assert_eq!(heard(&node, GONE), dropped, "{failure:?}");
     }
     // A disk that gives other bytes back is tried again twice, from nothing.
     let rots = node(&[says(PLACE, &format!("differs {other} openssl"))]);
     let failure = deliver(&rots, 20).await.unwrap_err();
-    told(&failure, Kind::Failed, &["digest is not that of the bytes that were sent", "openssl there: "]);
+    told(&failure, Kind::Failed, "node-9", &["digest is not that of the bytes that were sent", "openssl there: "]);
     assert_eq!((heard(&rots, TAKES), heard(&rots, PLACE)), (3, 3));
     // So is a part that shrinks.
     let looks = [3, 0, 3, 0, 3, 0].map(|has| says(LOOK, &format!("part {has} same 99999 0123456789abcdef")));
     let first = says(LOOK, "part 0 - 99999 0123456789abcdef");
     let shrinks = node(&[&[first, says(PLACE, "short 3")], looks.as_slice()].concat());
-    told(&deliver(&shrinks, 20).await.unwrap_err(), Kind::Failed, &["not what was sent to it", "somebody else writes"]);
+    told(
+        &deliver(&shrinks, 20).await.unwrap_err(),
+        Kind::Failed,
+        "node-9",
+        &["not what was sent to it", "somebody else writes"],
+    );
     // An answer that was lost once.
     let once = node(&[ends(PLACE, "", "", lost()), says(PLACE, &format!("done {hello} openssl"))]);
     assert_eq!(deliver(&once, 20).await.unwrap().cuts, 1);
@@ -912,9 +907,14 @@ async fn what_a_node_says_of_a_delivery() {
     assert_eq!(looked(&there, 0).await.unwrap(), Some((hello, "shasum".to_owned())));
     assert_eq!(looked(&node(&[says(LOOK, "other 7")]), 0).await.unwrap(), None);
     assert_eq!(looked(&node(&[]), 0).await.unwrap(), None);
-    told(&looked(&node(&[says(LOOK, "odd")]), 0).await.unwrap_err(), Kind::Failed, &["was not understood", "odd"]);
+    told(
+        &looked(&node(&[says(LOOK, "odd")]), 0).await.unwrap_err(),
+        Kind::Failed,
+        "node-9",
+        &["was not understood", "odd"],
+    );
     let gone = node(&[ends(LOOK, "", "", lost())]);
-    told(&looked(&gone, 0).await.unwrap_err(), Kind::Unreachable, &["in the middle of an answer", "reset"]);
+    told(&looked(&gone, 0).await.unwrap_err(), Kind::Unreachable, "node-9", &["in the middle of an answer", "reset"]);
     let back = node(&[ends(LOOK, "", "", lost()), says(LOOK, "other 7")]);
     assert_eq!((looked(&back, 20).await.unwrap(), heard(&back, LOOK)), (None, 2));
     // What cannot be read here, or is no place, is told before the node hears anything.
@@ -922,6 +922,6 @@ async fn what_a_node_says_of_a_delivery() {
     let (way, control) = (Way::Fake(deaf.clone()), Session::Fake(deaf.clone()));
     let missing = Push { source: dir.path().join("missing"), ..wanted(0) };
     let failure = push(&way, &control, &missing, |_, _| {}).await.unwrap_err();
-    told(&failure, Kind::Bad, &["cannot be read: ", "/missing"]);
+    told(&failure, Kind::Bad, "node-9", &["cannot be read: ", "/missing"]);
     assert!(deaf.heard().is_empty());
 }

@@ -32,6 +32,7 @@ use ferry::transfer::carry::{Moved, Order, carry, survey};
 use ferry::transfer::ends::{End, Place};
 use support::bed::{self, Said, run_limited};
 use support::real::{Opts, RealNode, Sudo};
+use support::told::told;
 
 const MIB: u64 = 1 << 20;
 /// Of a file up to 64 MiB; one that is smaller is one chunk.
@@ -798,11 +799,29 @@ async fn without_gmac_it_is_sha256() {
     }
 }
 
+/// An archive that is wanted here.
+fn pulled(source: &Path, destination: &Path, walk: bool) -> ferry::transfer::Pull {
+    ferry::transfer::Pull {
+        host: "node-9".to_owned(),
+        source: source.to_str().unwrap().to_owned(),
+        destination: destination.to_owned(),
+        required: Vec::new(),
+        walk,
+        patience: Duration::from_secs(20),
+    }
+}
+
+/// Which file it is, as the note beside what an earlier attempt left says it.
+fn seen(source: &Path) -> serde_json::Value {
+    let stat = std::fs::metadata(source).unwrap();
+    serde_json::json!({"bytes": stat.len(), "inode": stat.ino(), "mtime": stat.mtime(), "ctime": stat.ctime()})
+}
+
 /// What an earlier attempt left is read through the walk first. Broken early in what is long, that shows while it is
 /// still read: the archive is fetched whole then, as where it shows later, and nobody is told that it is bad.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_lay_here_broken_is_fetched_whole() {
-    use ferry::transfer::{Pull, pull_kept};
+    use ferry::transfer::pull_kept;
     use ferry::volume::{Keep, Left, Writer};
     let dir = tempfile::tempdir().unwrap();
     let (source, path) = (dir.path().join("source"), dir.path().join("gravity.tar.gz.part"));
@@ -812,9 +831,7 @@ async fn what_lay_here_broken_is_fetched_whole() {
     tar.append_data(&mut header, "config/data", bytes(30 * MIB).as_slice()).unwrap();
     let content = tar.into_inner().unwrap().finish().unwrap();
     std::fs::write(&source, &content).unwrap();
-    let stat = std::fs::metadata(&source).unwrap();
-    let seen =
-        serde_json::json!({"bytes": stat.len(), "inode": stat.ino(), "mtime": stat.mtime(), "ctime": stat.ctime()});
+    let seen = seen(&source);
     let way = shell_way(dir.path(), "/bin/dash", None);
     // Longer than all that waits between the threads.
     let left = 20 << 20;
@@ -826,7 +843,7 @@ async fn what_lay_here_broken_is_fetched_whole() {
             }
             if let Some(keep) = &keep {
                 let (steps, _asked) = std::sync::mpsc::channel();
-                let total = Some(stat.len());
+                let total = Some(content.len() as u64);
                 let mut writer =
                     Writer::begin(&path, "gravity.tar.gz", seen.clone(), keep, Left::default(), total, steps).unwrap();
                 writer.write_all(&there).unwrap();
@@ -835,14 +852,7 @@ async fn what_lay_here_broken_is_fetched_whole() {
                 std::fs::write(ferry::transfer::note_path(&path), seen.to_string()).unwrap();
             }
             let control = way.connect(ferry::remote::ssh::connect::Lane::Control).await.unwrap();
-            let wanted = Pull {
-                host: "node-9".to_owned(),
-                source: source.to_str().unwrap().to_owned(),
-                destination: path.clone(),
-                required: Vec::new(),
-                walk: true,
-                patience: Duration::from_secs(20),
-            };
+            let wanted = pulled(&source, &path, true);
             let what = format!("{broken:?}, in volumes: {}", keep.is_some());
             let arrived = pull_kept(&way, &control, &wanted, keep.as_ref(), |_, _| {}).await;
             let arrived = arrived.unwrap_or_else(|trouble| panic!("{what}: {trouble:?}"));
@@ -868,7 +878,7 @@ async fn what_lay_here_broken_is_fetched_whole() {
 /// An archive is held against the node's own digest of it, by whatever the node makes one with.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archive_that_is_read_wrongly_differs() {
-    use ferry::transfer::{Arrived, Pull, Trouble, pull};
+    use ferry::transfer::{Arrived, Trouble, pull};
     let dir = tempfile::tempdir().unwrap();
     let (tools, flag) = (dir.path().join("tools"), dir.path().join("flag"));
     std::fs::create_dir(&tools).unwrap();
@@ -878,14 +888,7 @@ async fn an_archive_that_is_read_wrongly_differs() {
     let collect = async |way: &Way| -> Result<Arrived, Trouble> {
         std::fs::write(&path, []).unwrap();
         let control = way.connect(ferry::remote::ssh::connect::Lane::Control).await.unwrap();
-        let wanted = Pull {
-            host: "node-9".to_owned(),
-            source: source.to_str().unwrap().to_owned(),
-            destination: path.clone(),
-            required: Vec::new(),
-            walk: false,
-            patience: Duration::from_secs(20),
-        };
+        let wanted = pulled(&source, &path, false);
         pull(way, &control, &wanted, |_, _| {}).await
     };
     let way = shell_way(dir.path(), "/bin/dash", Some(&tools));
@@ -894,25 +897,10 @@ async fn an_archive_that_is_read_wrongly_differs() {
     assert!(std::fs::read(&path).unwrap() == content);
     // What an earlier attempt left ends anywhere.
     for left in [0, 1, 15, 16, 4097, MIB as usize + 5, content.len() - 1, content.len()] {
-        let stat = std::fs::metadata(&source).unwrap();
         std::fs::write(&path, &content[..left]).unwrap();
-        let note = format!(
-            "{{\"bytes\":{},\"inode\":{},\"mtime\":{},\"ctime\":{}}}",
-            stat.len(),
-            stat.ino(),
-            stat.mtime(),
-            stat.ctime()
-        );
-        std::fs::write(dir.path().join("arrived.transfer"), note).unwrap();
+        std::fs::write(dir.path().join("arrived.transfer"), seen(&source).to_string()).unwrap();
         let control = way.connect(ferry::remote::ssh::connect::Lane::Control).await.unwrap();
-        let wanted = Pull {
-            host: "node-9".to_owned(),
-            source: source.to_str().unwrap().to_owned(),
-            destination: path.clone(),
-            required: Vec::new(),
-            walk: false,
-            patience: Duration::from_secs(20),
-        };
+        let wanted = pulled(&source, &path, false);
         let arrived = pull(&way, &control, &wanted, |_, _| {}).await.unwrap();
         let kept = if left == content.len() { left } else { left - left % 16 };
         assert_eq!((arrived.resumed_at, arrived.started_over), (kept as u64, false), "{left}");

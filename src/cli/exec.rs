@@ -274,15 +274,21 @@ async fn look(mut args: ExecArgs, compat: bool) -> Result<u8, Failure> {
         (_, true) => exec::Form::Gather,
         _ => exec::Form::Stream,
     };
-    args.common.manner.diff = args.diff;
-    args.common.manner.tree = args.tree.take();
-    args.common.manner.remote_user.clone_from(&args.common.user);
-    args.common.manner.connection = args.connection.take();
-    args.common.manner.become_user = args.become_user.take();
-    args.common.manner.become_method = args.become_method.take();
+    into_manner(&mut args);
     args.common.manner.facts = crate::run::FactCache::in_force()?;
     args.common.exec = Some(Speech { form, seconds: args.command_timeout });
     river::flow(Journey::typed(opened, playbook, hasher.finish(), title, args.check, args.common)?).await
+}
+
+/// What the options say of how each task is done.
+fn into_manner(args: &mut ExecArgs) {
+    let manner = &mut args.common.manner;
+    manner.diff = args.diff;
+    manner.tree = args.tree.take();
+    manner.remote_user.clone_from(&args.common.user);
+    manner.connection = args.connection.take();
+    manner.become_user = args.become_user.take();
+    manner.become_method = args.become_method.take();
 }
 
 /// `-m include_role -a name=ROLE`: what it includes is carried out as in a playbook of this folder.
@@ -307,12 +313,7 @@ async fn included(mut args: ExecArgs, action: &'static str, compat: bool) -> Res
     }
     let mut hasher = Hasher::new();
     hasher.update(json!([&args.pattern, action, &text]).to_string().as_bytes());
-    args.common.manner.diff = args.diff;
-    args.common.manner.tree = args.tree.take();
-    args.common.manner.remote_user.clone_from(&args.common.user);
-    args.common.manner.connection = args.connection.take();
-    args.common.manner.become_user = args.become_user.take();
-    args.common.manner.become_method = args.become_method.take();
+    into_manner(&mut args);
     args.common.manner.loader = Some(loader);
     args.common.manner.no_facts = true;
     let title = format!("{action} {text}");

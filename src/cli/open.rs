@@ -24,7 +24,7 @@ use crate::remote::ssh::keys;
 use crate::secret::{ExposeSecret as _, Masker, SecretString};
 use crate::settings::ansible_cfg;
 use crate::settings::yaml::Document;
-use crate::settings::{Flags, Settings};
+use crate::settings::{Flags, Settings, user_name};
 use crate::vault::{self, Vault};
 
 /// Variables by which commands tell their playbooks what was typed.
@@ -88,14 +88,7 @@ pub(super) fn careless(ways: &BTreeMap<String, Way>) -> Vec<String> {
 /// The name of the user that we are, by this machine's users as ssh takes it; the environment's where they do not
 /// know it (a directory server's user).
 fn login_name() -> String {
-    let uid = rustix::process::getuid().as_raw().to_string();
-    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let known = users.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == uid).then(|| name.to_owned())
-    });
-    known.unwrap_or_else(|| who().user)
+    user_name(rustix::process::getuid().as_raw()).unwrap_or_else(|| who().user)
 }
 
 /// The vault passwords that are named by flags, environment and settings; asked for at the terminal where that is said.

@@ -28,20 +28,7 @@ fn waive(world: &World, preflight: &mut Preflight) {
 }
 
 pub(super) fn refusal(findings: &[Finding]) -> Option<Failure> {
-    let refused = findings.iter().filter(|finding| finding.severity == Severity::Refuse).map(|finding| {
-        let mut failure = Failure::new(Kind::Refused, finding.what.clone()).within(format!("gate {}", finding.gate));
-        if let Some(host) = &finding.host {
-            failure = failure.on(host);
-        }
-        if !finding.why.is_empty() {
-            failure = failure.why(finding.why.clone());
-        }
-        if !finding.mend.is_empty() {
-            failure = failure.mend(finding.mend.clone());
-        }
-        failure
-    });
-    Failure::all(refused)
+    Failure::all(findings.iter().filter(|finding| finding.severity == Severity::Refuse).map(Finding::refusal))
 }
 
 pub(super) async fn run(world: &World, hosts: &[String]) -> Result<Done, Failure> {

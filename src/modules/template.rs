@@ -8,6 +8,7 @@ use super::node::{self, GROUP, MODE, OWNER};
 use super::{Done, arg};
 use crate::failure::{Failure, Kind};
 use crate::playbook::{ArgKind, ModuleSpec};
+use crate::settings::user_name;
 use crate::template::FileStyle;
 
 /// What it takes.
@@ -80,12 +81,12 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         let changed = jiff::Timestamp::from_second(about.mtime()).unwrap_or_default();
         let changed = changed.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string();
         scope.data("template_mtime", &json!(changed));
-        scope.data("template_uid", &json!(owner(about.uid())));
+        scope.data("template_uid", &json!(user_name(about.uid()).unwrap_or_else(|| about.uid().to_string())));
     }
-    scope.data("template_host", &json!(rustix::system::uname().nodename().to_string_lossy()));
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    scope.data("template_host", &json!(host));
     scope.data("template_run_date", &json!(jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S").to_string()));
     if !scope.knows("ansible_managed") {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let managed = crate::template::managed(&[("file", &path.display().to_string()), ("host", &host)]);
         scope.data("ansible_managed", &json!(managed));
     }
@@ -116,15 +117,4 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         Some(diff) => done.with_diff(diff),
         None => done,
     })
-}
-
-/// The name of a user of this machine, or the number where it has none.
-fn owner(uid: u32) -> String {
-    let all = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let mut lines = all.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let name = lines.find_map(|fields| match fields.as_slice() {
-        [name, _, number, ..] if number.parse() == Ok(uid) => Some((*name).to_owned()),
-        _ => None,
-    });
-    name.unwrap_or_else(|| uid.to_string())
 }

@@ -571,6 +571,17 @@ fn sources(env: &Env<'_>, value: &str) -> Vec<PathBuf> {
     vec![env.expanded(value.trim())]
 }
 
+/// The name of a user by this machine's `/etc/passwd`, as ssh takes it; `None` for one that it does not know (a directory
+/// server's).
+pub fn user_name(uid: u32) -> Option<String> {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
 /// Makes `path` and its missing parents, readable by the owner alone (0700).
 ///
 /// # Errors

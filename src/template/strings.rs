@@ -676,6 +676,10 @@ fn titled(text: &str) -> String {
     out
 }
 
+fn not_built(encoding: &str) -> Error {
+    wrong(format!("the encoding {encoding} is not built in ferry: utf-8, utf-16, ascii and latin-1 are"))
+}
+
 /// A text's bytes in one of the encodings that scripts of other systems want.
 pub(super) fn encoded(text: &str, name: &str) -> Result<Vec<u8>, Error> {
     let cannot = |c: char| wrong(format!("the encoding {name} has no {c:?}"));
@@ -693,11 +697,7 @@ pub(super) fn encoded(text: &str, name: &str) -> Result<Vec<u8>, Error> {
         "latin1" | "iso88591" => {
             text.chars().map(|c| u8::try_from(u32::from(c)).map_err(|_| cannot(c))).collect::<Result<_, _>>()?
         }
-        _ => {
-            return Err(wrong(format!(
-                "the encoding {name} is not built in ferry: utf-8, utf-16, ascii and latin-1 are"
-            )));
-        }
+        _ => return Err(not_built(name)),
     })
 }
 
@@ -727,7 +727,7 @@ fn decoded(bytes: &[u8], name: &str) -> Result<String, Error> {
         "ascii" | "usascii" if bytes.is_ascii() => Ok(bytes.iter().map(|byte| char::from(*byte)).collect()),
         "ascii" | "usascii" => Err(no()),
         "latin1" | "iso88591" => Ok(bytes.iter().map(|byte| char::from(*byte)).collect()),
-        _ => Err(wrong(format!("the encoding {name} is not built in ferry: utf-8, utf-16, ascii and latin-1 are"))),
+        _ => Err(not_built(name)),
     }
 }
 

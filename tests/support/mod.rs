@@ -4,3 +4,4 @@
 pub mod bed;
 pub mod pce;
 pub mod real;
+pub mod told;

@@ -83,17 +83,6 @@ fn heard(host: &FakeSession, call: &str) -> usize {
     host.heard().iter().filter(|script| script.ends_with(call)).count()
 }
 
-/// The failure is of this kind, at this host, and all that it says has these words.
-#[track_caller]
-fn told(failure: &Failure, kind: Kind, at: &str, words: &[&str]) {
-    assert_eq!((failure.kind, failure.host.as_deref()), (kind, Some(at)), "{failure:?}");
-    let parts = [Some(&failure.what), failure.seen.as_ref(), failure.why.as_ref(), failure.mend.as_ref()];
-    let all = parts.into_iter().flatten().cloned().collect::<Vec<_>>().join("; ");
-    for word in words {
-        assert!(all.contains(word), "{word:?} is not in: {all}");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_source_says() {
     let near = Duration::ZERO;

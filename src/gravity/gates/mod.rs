@@ -206,20 +206,7 @@ impl RestoreGates {
     pub fn refusal_besides(&self, later: &[&str]) -> Option<Failure> {
         let refused =
             |finding: &&Finding| finding.severity == Severity::Refuse && !later.contains(&finding.gate.as_str());
-        Failure::all(self.findings.iter().filter(refused).map(|finding| {
-            let mut failure =
-                Failure::new(Kind::Refused, finding.what.clone()).within(format!("gate {}", finding.gate));
-            if let Some(host) = &finding.host {
-                failure = failure.on(host);
-            }
-            if !finding.why.is_empty() {
-                failure = failure.why(finding.why.clone());
-            }
-            if !finding.mend.is_empty() {
-                failure = failure.mend(finding.mend.clone());
-            }
-            failure
-        }))
+        Failure::all(self.findings.iter().filter(refused).map(Finding::refusal))
     }
 
     /// The one place that says yes: nothing is refused, nothing is open, and there is a node and a place for the
