@@ -10,26 +10,26 @@ use ferry::transfer::{Arrived, Pull, Trouble, pull};
 use super::*;
 
 /// Which file the source is, as it says itself.
-const WHICH: &str = "5 11 1 2026-11-26 2026-11-26";
+pub(super) const WHICH: &str = "5 11 1 2026-11-26 2026-11-26";
 
 /// What a host says to a call, in its order.
-type Said = (&'static str, Vec<u8>, String, Exit);
+pub(super) type Said = (&'static str, Vec<u8>, String, Exit);
 
-fn says(when: &'static str, lines: &[&str]) -> Said {
+pub(super) fn says(when: &'static str, lines: &[&str]) -> Said {
     let out: String = lines.iter().map(|line| format!("{{mark}} {line}\n")).collect();
     (when, out.into_bytes(), String::new(), Exit::Code(0))
 }
 
-fn ends(when: &'static str, out: impl Into<Vec<u8>>, err: &str, code: i32) -> Said {
+pub(super) fn ends(when: &'static str, out: impl Into<Vec<u8>>, err: &str, code: i32) -> Said {
     (when, out.into(), err.to_owned(), Exit::Code(code))
 }
 
-fn breaks(when: &'static str, out: impl Into<Vec<u8>>, exit: Exit) -> Said {
+pub(super) fn breaks(when: &'static str, out: impl Into<Vec<u8>>, exit: Exit) -> Said {
     (when, out.into(), String::new(), exit)
 }
 
 /// A host that says `other` to what that is about, and else what is usual.
-fn host(usual: &[Said], other: &[Said]) -> FakeSession {
+pub(super) fn host(usual: &[Said], other: &[Said]) -> FakeSession {
     deaf(usual, other).listening("prove\n")
 }
 
@@ -45,12 +45,12 @@ fn deaf(usual: &[Said], other: &[Said]) -> FakeSession {
     FakeSession::new("node", replies.collect())
 }
 
-fn digest(what: &str) -> Sha256 {
+pub(super) fn digest(what: &str) -> Sha256 {
     Sha256::of(what.as_bytes())
 }
 
 /// A host with the five bytes `hello`.
-fn source() -> Vec<Said> {
+pub(super) fn source() -> Vec<Said> {
     vec![
         says("source_look\n", &[&format!("file {WHICH}"), "tool sha256sum", "over"]),
         ends("source_read\n", format!("Welcome\n{{mark}} ready {WHICH}\nhello{{mark}} end {WHICH}\n"), "", 0),
@@ -61,7 +61,7 @@ fn source() -> Vec<Said> {
 }
 
 /// A host that takes them.
-fn target() -> Vec<Said> {
+pub(super) fn target() -> Vec<Said> {
     vec![
         says("target_look\n", &["free 99999", "tool openssl", "over"]),
         says("target_begin\n", &["begun", "over"]),
@@ -79,7 +79,7 @@ fn patient(from: &FakeSession, to: &FakeSession, patience: Duration) -> Order {
     Order { patience, ..order }
 }
 
-fn heard(host: &FakeSession, call: &str) -> usize {
+pub(super) fn heard(host: &FakeSession, call: &str) -> usize {
     host.heard().iter().filter(|script| script.ends_with(call)).count()
 }
 
