@@ -1375,11 +1375,12 @@ async fn a_disk_that_fills_up_gets_no_name_and_no_leftover() {
             } else {
                 (on("node-1", &way, "/var/lib/x/source"), here(&small.join("new")))
             };
-            let order = Order { limit_rate: Some(24 * MIB), ..order(from, to) };
+            let order = Order { limit_rate: Some(12 * MIB), ..order(from, to) };
             let room = if step % 2 == 0 { chance(10 * MIB) } else { 12 * MIB - 4096 * (1 + step / 2) };
             let mut filled = false;
-            let failure = go_telling(&order, |done, _| {
-                if !filled && done > 0 {
+            // At its first word, when there was room and little has come: a busy machine may say the second when all is there.
+            let failure = go_telling(&order, |_, _| {
+                if !filled {
                     filled = true;
                     // 24 MiB in all: what it may have and the rest.
                     let mut file = std::fs::File::create(small.join("filler")).unwrap();
@@ -1773,17 +1774,19 @@ async fn a_node_that_reboots_is_waited_for() {
     for source in [false, true] {
         let mut order =
             order(on("a", &pair.ways[0], "/var/lib/x/source"), on("b", &pair.ways[1], "/var/lib/x/arrived"));
-        order.limit_rate = Some(24 * MIB);
+        order.limit_rate = Some(8 * MIB);
         let mut rebooted = false;
         let moved = go_telling(&order, |done, _| {
-            if done > 6 * MIB && !rebooted {
+            if done > 3 * MIB && !rebooted {
                 rebooted = true;
                 tokio::task::block_in_place(|| if source { pair.a.reboot() } else { pair.b.reboot() });
             }
         })
         .await
         .unwrap();
-        assert!(rebooted && moved.cuts >= 1, "{moved:?}");
+        // Where all of the source had been read when it went down, its file has another device behind the boot (it is a mount of
+        // this test's), and is moved once more.
+        assert!(rebooted && (moved.cuts >= 1 || source && moved.started_over), "{moved:?}");
         assert!(there(&pair.b, "/var/lib/x/arrived") == Some(content.clone()));
         let left = pair.b.exec_in("ls -A /var/lib/x; rm /var/lib/x/arrived").stdout;
         assert_eq!(String::from_utf8(left).unwrap(), "arrived\n");
