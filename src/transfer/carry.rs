@@ -22,6 +22,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::BLOCK;
 use super::apart::apart;
 use super::direct::{self, Direct, Fare};
 use super::ends::{Answer, End, Place, Post, is_full};
@@ -238,7 +239,7 @@ async fn look(order: &Order, source: &mut Post, target: &mut Post) -> Result<Sur
     };
     let (streams, why_streams) = match found {
         Some(_) => (1, "the target has one FIFO for it".to_owned()),
-        None => how_many(order, bytes, source, target).await,
+        None => how_many(order, bytes, gmac, source, target).await,
     };
     Ok(Survey {
         sessions: [None, None],
@@ -399,7 +400,7 @@ fn posts(order: &Order, found: &mut Survey) -> [Post; 2] {
 }
 
 /// How many connections the way between this machine and the hosts asks for.
-async fn how_many(order: &Order, bytes: u64, source: &mut Post, target: &mut Post) -> (usize, String) {
+async fn how_many(order: &Order, bytes: u64, gmac: bool, source: &mut Post, target: &mut Post) -> (usize, String) {
     // Between two hosts each is two connections, and their windows are memory here.
     let room = if order.from.is_here() || order.to.is_here() { MOST_STREAMS } else { MOST_STREAMS / 2 };
     let most = usize::try_from(bytes / (2 * WINDOW)).unwrap_or(usize::MAX).clamp(1, room);
@@ -415,7 +416,9 @@ async fn how_many(order: &Order, bytes: u64, source: &mut Post, target: &mut Pos
     let source_near =
         order.from.is_here() || order.to.is_here() || round_trip(source).await.is_some_and(|time| time < NEAR);
     if time < NEAR && source_near {
-        let few = if rate < RATE || bytes < LARGE { 1 } else { 2.min(most) };
+        // Of one stream alone the target's tool reads the file itself, which is worth more than a second connection.
+        let in_a_row = gmac && !order.to.is_here() && bytes <= MOST_IN_A_ROW;
+        let few = if rate < RATE || bytes < LARGE || in_a_row { 1 } else { 2.min(most) };
         let two = if few == 2 { ", and one sshd encrypts on one core only" } else { "" };
         return (few, format!("a round trip of {:.1} ms{two}", time.as_secs_f64() * 1000.0));
     }
@@ -633,11 +636,9 @@ async fn proved(
     let mut by_stream = key.clone().filter(|_| !resumes && fare.is_none() && count > 0);
     // No stream passes here: the source has one digest of the whole only, and so much for the target's.
     let mut by_whole = key.clone().filter(|_| !resumes && fare.is_some() && count > 0);
-    // One stream, from the first byte to the last, never torn, in whole blocks of the cipher (as files are read; not as another
-    // server's packets end): the target's tool reads behind its writer what is there, and opens the file itself. A pipe that gives
-    // it a chunk costs more than the tag.
-    let whole_blocks = order.from.is_here() || fare.is_some();
-    let in_a_row = found.streams == 1 && !order.to.is_here() && whole_blocks && found.bytes <= MOST_IN_A_ROW;
+    // One stream, from the first byte to the last, never torn, in whole blocks of the cipher: the target's tool reads behind its
+    // writer what is there, and opens the file itself. A pipe that gives it a chunk costs three times the tag.
+    let in_a_row = found.streams == 1 && !order.to.is_here() && found.bytes <= MOST_IN_A_ROW;
     let mut row = (in_a_row && (by_stream.is_some() || by_whole.is_some())).then(Row::default);
     let (sent, mut words) = mpsc::unbounded_channel();
     let (proof, mut proofs) = mpsc::unbounded_channel();
@@ -1161,6 +1162,9 @@ async fn attempt(job: &Job, span: &mut Span, beside: &mut Beside) -> Result<(), 
     (span.landed, span.sent) = (sink.at(), sink.at());
     job.arrived(span, Landed::Certain, span.begin, span.landed);
     job.reads(span);
+    // What ends within a block of the cipher waits for the next piece: a server's packets end anywhere, and who reads behind the
+    // writer reads whole blocks.
+    let mut rest = Vec::new();
     loop {
         match feed.next().await {
             Ok(Some(bytes)) => {
@@ -1175,21 +1179,12 @@ async fn attempt(job: &Job, span: &mut Span, beside: &mut Beside) -> Result<(), 
                 // Before it is written: a part of it may arrive even if the write fails.
                 span.sent += count;
                 job.passed.fetch_add(count, Ordering::Relaxed);
-                if let Err(failure) = sink.write(bytes).await {
-                    // The writer's last words say more.
-                    return Err(match sink.finish().await {
-                        Err(told) if !told.again => told,
-                        Ok(at) => {
-                            span.landed = at.clamp(span.landed, span.sent);
-                            failure.again()
-                        }
-                        Err(_) => failure.again(),
-                    });
-                }
+                sink = give(sink, span, whole_blocks(&mut rest, bytes)).await?;
                 job.arrived(span, sink.landed(), span.sent - count, span.sent);
             }
             Ok(None) => {
                 job.has_read(span);
+                sink = give(sink, span, rest.into()).await?;
                 break;
             }
             Err(failure) => {
@@ -1212,6 +1207,36 @@ async fn attempt(job: &Job, span: &mut Span, beside: &mut Beside) -> Result<(), 
     span.landed = at;
     job.arrived(span, Landed::Certain, span.begin, span.end);
     Ok(())
+}
+
+/// Hands bytes of a span over, and the sink back.
+async fn give(mut sink: Sink, span: &mut Span, bytes: Bytes) -> Result<Sink, Failure> {
+    if bytes.is_empty() {
+        return Ok(sink);
+    }
+    let Err(failure) = sink.write(bytes).await else { return Ok(sink) };
+    // The writer's last words say more.
+    Err(match sink.finish().await {
+        Err(told) if !told.again => told,
+        Ok(at) => {
+            span.landed = at.clamp(span.landed, span.sent);
+            failure.again()
+        }
+        Err(_) => failure.again(),
+    })
+}
+
+/// What was left of the pieces before and this one, as far as there are whole blocks of the cipher.
+fn whole_blocks(rest: &mut Vec<u8>, piece: Bytes) -> Bytes {
+    let mut piece = if rest.is_empty() {
+        piece
+    } else {
+        let mut joined = std::mem::take(rest);
+        joined.extend_from_slice(&piece);
+        joined.into()
+    };
+    *rest = piece.split_off(piece.len() - piece.len() % BLOCK).into();
+    piece
 }
 
 impl Job {
@@ -1429,6 +1454,25 @@ mod tests {
         ] {
             assert_eq!(parse_rate(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn pieces_end_with_whole_blocks() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(5000).collect();
+        let (mut rest, mut given, mut at) = (Vec::new(), Vec::new(), 0);
+        for length in [16, 1, 0, 15, 17, 3, 4096, 7, 5, 1, 800, 39] {
+            let piece = whole_blocks(&mut rest, Bytes::copy_from_slice(&bytes[at..at + length]));
+            at += length;
+            assert!(
+                piece.len().is_multiple_of(BLOCK) && rest.len() < BLOCK,
+                "{length}: {} and {}",
+                piece.len(),
+                rest.len()
+            );
+            given.extend_from_slice(&piece);
+        }
+        given.extend_from_slice(&rest);
+        assert!(at == 5000 && given == bytes && !rest.is_empty());
     }
 
     #[test]

@@ -905,6 +905,12 @@ async fn how_far_a_host_says_it_is() {
     assert!(found.streams == 2 && found.why_streams.starts_with("a round trip of "), "{}", found.why_streams);
     let slow = survey(&Order { limit_rate: Some(MIB), ..order }).await.unwrap();
     assert!(slow.streams == 1 && slow.why_streams.starts_with("a round trip of "), "{}", slow.why_streams);
+    // Where both make tags the target's tool reads one stream by itself.
+    let tags = |look: &str, first: &str| says(look, &[first, "tool openssl", "mac", "over"]);
+    let from = near(&[], &[tags("source_look\n", &format!("file {}", WHICH.replacen("5 ", "90000000 ", 1)))]);
+    let to = near(&[], &[tags("target_look\n", "free 99999")]);
+    let found = survey(&patient(&from, &to, Duration::ZERO)).await.unwrap();
+    assert!(found.streams == 1 && found.gmac, "{found:?}");
 }
 
 fn look_of(bytes: &str) -> Said {

@@ -11,6 +11,7 @@
 //! that nobody reads stops the whole connection: bulk streams get a connection of their own.
 
 mod agent;
+mod ahead;
 pub mod auth;
 mod certificate;
 pub mod config;
@@ -32,6 +33,7 @@ use bytes::Bytes;
 use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Pty, Sig};
 
+use self::ahead::Ahead;
 use super::{Command, Exit, Piece, sudo::Become};
 use crate::failure::{Failure, Kind};
 use crate::secret::clean;
@@ -302,11 +304,8 @@ impl SshSession {
             session: self.clone(),
             read,
             write: Some(write),
-            kept: VecDeque::new(),
-            kept_bytes: 0,
+            heard: Heard::new(),
             ended: false,
-            exit: None,
-            output_ended: false,
             input_closed: false,
             terminal,
         }
@@ -333,15 +332,66 @@ pub struct SshChild {
     read: ChannelReadHalf,
     /// `None` only while being dropped.
     write: Option<ChannelWriteHalf<Msg>>,
-    kept: VecDeque<Piece>,
-    kept_bytes: usize,
+    heard: Heard,
     ended: bool,
-    exit: Option<Exit>,
-    /// The server said that no more output comes.
-    output_ended: bool,
     input_closed: bool,
     /// It runs on a terminal: both its outputs come as one.
     pub(in crate::remote) terminal: bool,
+}
+
+/// What a command's channel said, besides the output that was handed on.
+struct Heard {
+    /// Output that came while we wrote.
+    kept: VecDeque<Piece>,
+    kept_bytes: usize,
+    exit: Option<Exit>,
+    /// The server said that no more output comes.
+    output_ended: bool,
+    ahead: Ahead,
+}
+
+impl Heard {
+    fn new() -> Self {
+        Self { kept: VecDeque::new(), kept_bytes: 0, exit: None, output_ended: false, ahead: Ahead::new() }
+    }
+
+    /// Keeps what is output; whether no more than we keep was said.
+    fn keep(&mut self, message: ChannelMsg) -> bool {
+        if let Some(piece) = self.heed(message) {
+            self.kept_bytes += size(&piece) + PIECE_COST;
+            self.kept.push_back(piece);
+        }
+        self.kept_bytes <= MOST_KEPT
+    }
+
+    fn heed(&mut self, message: ChannelMsg) -> Option<Piece> {
+        let end = match message {
+            ChannelMsg::WindowAdjusted { new_size } => {
+                self.ahead.hear(new_size);
+                return None;
+            }
+            ChannelMsg::Data { data } => return Some(Piece::Out(data)).filter(|piece| size(piece) > 0),
+            ChannelMsg::ExtendedData { data, ext: 1 } => {
+                return Some(Piece::Err(data)).filter(|piece| size(piece) > 0);
+            }
+            ChannelMsg::ExitStatus { exit_status } => Exit::Code(i32::try_from(exit_status).unwrap_or(i32::MAX)),
+            ChannelMsg::ExitSignal { signal_name: Sig::Custom(name), .. } => {
+                Exit::Signal(clean(name.as_bytes()).chars().take(40).collect())
+            }
+            ChannelMsg::ExitSignal { signal_name, .. } => Exit::Signal(format!("{signal_name:?}")),
+            ChannelMsg::Failure => Exit::Lost("the server refused to run a command".to_owned()),
+            ChannelMsg::Eof | ChannelMsg::Close => {
+                self.output_ended = true;
+                return None;
+            }
+            _ => return None,
+        };
+        // A command ends once. From a server that tells two ends, a success is not believed.
+        if self.exit.as_ref().is_none_or(Exit::ok) {
+            self.exit = Some(end);
+        }
+        None
+    }
 }
 
 impl std::fmt::Debug for SshChild {
@@ -352,15 +402,15 @@ impl std::fmt::Debug for SshChild {
 
 impl SshChild {
     pub(super) async fn next(&mut self) -> Option<Piece> {
-        if let Some(piece) = self.kept.pop_front() {
-            self.kept_bytes -= size(&piece) + PIECE_COST;
+        if let Some(piece) = self.heard.kept.pop_front() {
+            self.heard.kept_bytes -= size(&piece) + PIECE_COST;
             return Some(piece);
         }
         // OpenSSH says EOF before the exit status: only the channel's own end is the end.
         while !self.ended {
             match self.read.wait().await {
                 Some(message) => {
-                    if let Some(piece) = heed(message, &mut self.exit, &mut self.output_ended) {
+                    if let Some(piece) = self.heard.heed(message) {
                         return Some(piece);
                     }
                 }
@@ -371,8 +421,8 @@ impl SshChild {
     }
 
     pub(super) fn unread(&mut self, piece: Piece) {
-        self.kept_bytes += size(&piece) + PIECE_COST;
-        self.kept.push_front(piece);
+        self.heard.kept_bytes += size(&piece) + PIECE_COST;
+        self.heard.kept.push_front(piece);
     }
 
     fn lost(&self) -> Failure {
@@ -396,39 +446,57 @@ impl SshChild {
     pub(super) async fn write_bytes(&mut self, mut bytes: Bytes) -> Result<(), Failure> {
         while !bytes.is_empty() {
             let packet = bytes.split_to(bytes.len().min(PACKET));
+            self.give_way().await?;
             if self.ended || self.input_closed {
                 return Err(self.lost());
             }
             let Some(write) = &self.write else { return Err(self.lost()) };
+            self.heard.ahead.sends(packet.len());
             let mut sending = std::pin::pin!(write.data_bytes(packet));
             loop {
-                tokio::select! {
+                let message = tokio::select! {
                     biased;
                     sent = &mut sending => {
                         sent.map_err(|_| self.lost())?;
                         break;
                     }
-                    message = self.read.wait() => match message {
-                        Some(message) => {
-                            if let Some(piece) = heed(message, &mut self.exit, &mut self.output_ended) {
-                                self.kept_bytes += size(&piece) + PIECE_COST;
-                                self.kept.push_back(piece);
-                            }
-                        }
-                        None => {
-                            self.ended = true;
-                            return Err(self.lost());
-                        }
-                    },
-                }
-                if self.kept_bytes > MOST_KEPT {
-                    return Err(Failure::new(Kind::Failed, "the host floods us instead of reading")
-                        .on(self.session.host())
-                        .why("no more than 64 MiB of output is kept while input waits to be taken"));
+                    message = self.read.wait() => message,
+                };
+                let Some(message) = message else {
+                    self.ended = true;
+                    return Err(self.lost());
+                };
+                if !self.heard.keep(message) {
+                    return Err(self.flooded());
                 }
             }
         }
         Ok(())
+    }
+
+    /// Waits while the command has enough before it.
+    async fn give_way(&mut self) -> Result<(), Failure> {
+        while self.heard.ahead.enough() {
+            match tokio::time::timeout(ahead::PATIENCE, self.read.wait()).await {
+                Err(_) => self.heard.ahead.waited(),
+                Ok(Some(message)) => {
+                    if !self.heard.keep(message) {
+                        return Err(self.flooded());
+                    }
+                }
+                Ok(None) => {
+                    self.ended = true;
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn flooded(&self) -> Failure {
+        Failure::new(Kind::Failed, "the host floods us instead of reading")
+            .on(self.session.host())
+            .why("no more than 64 MiB of output is kept while input waits to be taken")
     }
 
     pub(super) async fn close_input(&mut self) {
@@ -442,13 +510,15 @@ impl SshChild {
 
     pub(super) fn exit_seen(&mut self) -> Exit {
         // A command that ended may have said more than what came before the connection died.
-        self.exit.clone().filter(|exit| self.output_ended || matches!(exit, Exit::Lost(_))).unwrap_or_else(|| {
-            Exit::Lost(if self.session.is_closed() {
-                self.session.why_ended()
-            } else {
-                "the channel was closed".to_owned()
-            })
-        })
+        self.heard.exit.clone().filter(|exit| self.heard.output_ended || matches!(exit, Exit::Lost(_))).unwrap_or_else(
+            || {
+                Exit::Lost(if self.session.is_closed() {
+                    self.session.why_ended()
+                } else {
+                    "the channel was closed".to_owned()
+                })
+            },
+        )
     }
 }
 
@@ -469,29 +539,6 @@ impl Drop for SshChild {
 
 /// What a message of the channel means to us: a piece, or a note about the end. The rest is dropped
 /// at once, since a server may send any number of it.
-fn heed(message: ChannelMsg, exit: &mut Option<Exit>, output_ended: &mut bool) -> Option<Piece> {
-    let end = match message {
-        ChannelMsg::Data { data } => return Some(Piece::Out(data)).filter(|piece| size(piece) > 0),
-        ChannelMsg::ExtendedData { data, ext: 1 } => return Some(Piece::Err(data)).filter(|piece| size(piece) > 0),
-        ChannelMsg::ExitStatus { exit_status } => Exit::Code(i32::try_from(exit_status).unwrap_or(i32::MAX)),
-        ChannelMsg::ExitSignal { signal_name: Sig::Custom(name), .. } => {
-            Exit::Signal(clean(name.as_bytes()).chars().take(40).collect())
-        }
-        ChannelMsg::ExitSignal { signal_name, .. } => Exit::Signal(format!("{signal_name:?}")),
-        ChannelMsg::Failure => Exit::Lost("the server refused to run a command".to_owned()),
-        ChannelMsg::Eof | ChannelMsg::Close => {
-            *output_ended = true;
-            return None;
-        }
-        _ => return None,
-    };
-    // A command ends once. From a server that tells two ends, a success is not believed.
-    if exit.as_ref().is_none_or(Exit::ok) {
-        *exit = Some(end);
-    }
-    None
-}
-
 fn size(piece: &Piece) -> usize {
     match piece {
         Piece::Out(bytes) | Piece::Err(bytes) => bytes.len(),
