@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 
 use super::BLOCK;
 use super::apart::apart;
+use super::batch::Batches;
 use super::direct::{self, Direct, Fare};
 use super::ends::{Answer, End, Place, Post, is_full};
 use super::gmac::{Key, NoTag, Running};
@@ -694,7 +695,7 @@ async fn proved(
                 let span = Span { name, begin, end, landed: begin, sent: begin, attempts: 0, read: false };
                 job.reading.fetch_add(1, Ordering::AcqRel);
                 let beside = match (&*whole, by_stream) {
-                    (Some(whole), _) if hashes => Beside::Thread(whole.pieces.clone()),
+                    (Some(whole), _) if hashes => Beside::Thread(whole.pieces.another()),
                     (_, Some(key)) => Beside::Marker(Box::new(Marker::new(key, &job, first, &proof))),
                     _ => Beside::Nothing,
                 };
@@ -1173,7 +1174,7 @@ async fn attempt(job: &Job, span: &mut Span, beside: &mut Beside) -> Result<(), 
                 match beside {
                     Beside::Nothing => {}
                     // Its end is not ours.
-                    Beside::Thread(pieces) => drop(pieces.send((span.sent, bytes.clone())).await),
+                    Beside::Thread(pieces) => drop(pieces.give((span.sent, bytes.clone()), bytes.len()).await),
                     Beside::Marker(marker) => marker.take(span.sent, &bytes),
                 }
                 // Before it is written: a part of it may arrive even if the write fails.
@@ -1184,6 +1185,9 @@ async fn attempt(job: &Job, span: &mut Span, beside: &mut Beside) -> Result<(), 
             }
             Ok(None) => {
                 job.has_read(span);
+                if let Beside::Thread(pieces) = beside {
+                    pieces.flush().await;
+                }
                 sink = give(sink, span, rest.into()).await?;
                 break;
             }
@@ -1273,7 +1277,7 @@ impl Job {
 enum Beside {
     Nothing,
     /// All that [`Whole`] makes, on its thread.
-    Thread(mpsc::Sender<(u64, Bytes)>),
+    Thread(Batches<(u64, Bytes)>),
     /// The tags of its chunks.
     Marker(Box<Marker>),
 }
@@ -1340,7 +1344,7 @@ fn together(key: &Key, chunks: impl Iterator<Item = (u64, Option<Digest>)>) -> R
 
 /// The digest of the whole stream, made beside it.
 pub(super) struct Whole {
-    pub(super) pieces: mpsc::Sender<(u64, Bytes)>,
+    pub(super) pieces: Batches<(u64, Bytes)>,
     thread: std::thread::JoinHandle<Hasher>,
     named: bool,
 }
@@ -1348,20 +1352,19 @@ pub(super) struct Whole {
 impl Whole {
     /// With a marker, that is fed as well. Where it is not to be `named`, the marker alone.
     pub(super) fn start(mut marker: Option<Marker>, named: bool) -> Result<Self, Failure> {
-        let (pieces, mut taken) = mpsc::channel::<(u64, Bytes)>(64);
+        let (pieces, mut taken) = Batches::<(u64, Bytes)>::new();
         let thread = super::thread("ferry-hash", move || {
             let mut hasher = Hasher::new();
-            while let Some((at, piece)) = taken.blocking_recv() {
-                if let Some(marker) = &mut marker {
-                    marker.take(at, &piece);
-                }
-                if !named {
-                    continue;
-                }
-                // After a cut some come twice.
-                let known = usize::try_from(hasher.bytes().saturating_sub(at)).unwrap_or(usize::MAX);
-                if at <= hasher.bytes() {
-                    hasher.update(piece.get(known.min(piece.len())..).unwrap_or_default());
+            while let Some(batch) = taken.blocking_recv() {
+                for (at, piece) in batch {
+                    if let Some(marker) = &mut marker {
+                        marker.take(at, &piece);
+                    }
+                    // After a cut some come twice.
+                    let known = usize::try_from(hasher.bytes().saturating_sub(at)).unwrap_or(usize::MAX);
+                    if named && at <= hasher.bytes() {
+                        hasher.update(piece.get(known.min(piece.len())..).unwrap_or_default());
+                    }
                 }
             }
             hasher
@@ -1369,7 +1372,8 @@ impl Whole {
         Ok(Self { pieces, thread, named })
     }
 
-    pub(super) async fn finish(self, bytes: u64) -> Result<Option<Sha256>, Failure> {
+    pub(super) async fn finish(mut self, bytes: u64) -> Result<Option<Sha256>, Failure> {
+        self.pieces.flush().await;
         drop(self.pieces);
         let hasher = tokio::task::spawn_blocking(move || self.thread.join()).await;
         match hasher {

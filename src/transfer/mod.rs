@@ -12,6 +12,7 @@
 
 mod apart;
 mod authorized;
+mod batch;
 pub mod carry;
 pub mod direct;
 mod disk;

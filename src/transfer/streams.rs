@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use tokio::sync::{mpsc, watch};
 
+use super::batch::Batches;
 use super::disk::Disk;
 use super::ends::{End, mark, meant, script};
 use super::prove::{Landed, Side, path_here};
@@ -23,8 +24,6 @@ use crate::remote::{Child, Exit, Piece, Session};
 
 /// Pieces that are read here, in bytes.
 const PIECE: usize = 256 << 10;
-/// Pieces that wait for a thread of this machine.
-const WAITING: usize = 128;
 /// So many pieces of a file here are read ahead, on each stream.
 const AHEAD: usize = 4;
 /// So long a piece may take to be taken over before the link counts as dead.
@@ -250,7 +249,7 @@ pub(super) enum Sink {
     },
     Here {
         end: End,
-        pieces: Option<mpsc::Sender<Bytes>>,
+        pieces: Option<Batches<Bytes>>,
         thread: Option<std::thread::JoinHandle<std::io::Result<()>>>,
         landed: Arc<AtomicU64>,
         at: u64,
@@ -272,7 +271,7 @@ impl Sink {
             let _ = part.wait_for(|made| *made).await;
             let failed = |error: std::io::Error| end.failed("the part could not be opened", &error.to_string());
             let mut file = Disk::open(&path_here(end, Side::Target), true).map_err(failed)?;
-            let (pieces, taken) = mpsc::channel(WAITING);
+            let (pieces, taken) = Batches::new();
             let landed = Arc::new(AtomicU64::new(from));
             let position = Arc::clone(&landed);
             let thread = thread("ferry-write", move || write_here(&mut file, from, taken, &position))?;
@@ -317,8 +316,9 @@ impl Sink {
                 Err(_) => Err(lost(end, format!("nothing was taken for {} s", STALL.as_secs()))),
             },
             Self::Here { end, pieces, .. } => {
+                let count = bytes.len();
                 let sent = match pieces {
-                    Some(pieces) => pieces.send(bytes).await.is_ok(),
+                    Some(pieces) => pieces.give(bytes, count).await,
                     None => false,
                 };
                 if sent { Ok(()) } else { Err(end.failed("the part could not be written", "the writer ended").again()) }
@@ -330,7 +330,10 @@ impl Sink {
     pub(super) async fn finish(&mut self) -> Result<u64, Failure> {
         match self {
             Self::Here { end, pieces, thread, landed, .. } => {
-                *pieces = None;
+                // Its thread says itself why it takes no more.
+                if let Some(mut pieces) = pieces.take() {
+                    pieces.flush().await;
+                }
                 if let Some(thread) = thread.take() {
                     let wrote = tokio::task::spawn_blocking(move || thread.join()).await;
                     match wrote {
@@ -393,7 +396,7 @@ impl Sink {
 fn write_here(
     file: &mut Disk,
     mut at: u64,
-    mut pieces: mpsc::Receiver<Bytes>,
+    mut pieces: mpsc::Receiver<Vec<Bytes>>,
     landed: &AtomicU64,
 ) -> std::io::Result<()> {
     let pool = Pool::new(super::PIECE);
@@ -401,19 +404,21 @@ fn write_here(
     let room = |at: u64| super::PIECE - usize::try_from(at % super::PIECE as u64).unwrap_or_default();
     let mut slab = pool.slab(room(at));
     loop {
-        let piece = pieces.blocking_recv();
-        let last = piece.is_none();
-        let mut piece = piece.unwrap_or_default();
-        loop {
-            piece.advance(slab.take(&piece));
-            if slab.len() > 0 && (slab.is_full() || last) {
-                file.write_at(at, slab.as_ref())?;
-                at += slab.len() as u64;
-                landed.store(at, Ordering::Release);
-                slab = pool.slab(room(at));
-            }
-            if piece.is_empty() {
-                break;
+        let batch = pieces.blocking_recv();
+        let last = batch.is_none();
+        // The last of it fills no whole one.
+        for mut piece in batch.unwrap_or_else(|| vec![Bytes::new()]) {
+            loop {
+                piece.advance(slab.take(&piece));
+                if slab.len() > 0 && (slab.is_full() || last) {
+                    file.write_at(at, slab.as_ref())?;
+                    at += slab.len() as u64;
+                    landed.store(at, Ordering::Release);
+                    slab = pool.slab(room(at));
+                }
+                if piece.is_empty() {
+                    break;
+                }
             }
         }
         if last {

@@ -216,8 +216,8 @@ async fn once(
                         .why("unpacked as root it could reach other places than its own folder")
                         .mend("look at it there; pack by hand what you trust")
                 })?;
-                if let Some(whole) = &pass.whole {
-                    let _ = whole.pieces.send((pass.passed, bytes.clone())).await;
+                if let Some(whole) = &mut pass.whole {
+                    whole.pieces.give((pass.passed, bytes.clone()), bytes.len()).await;
                 }
                 let known = usize::try_from(pass.there.saturating_sub(pass.passed)).unwrap_or(usize::MAX);
                 pass.passed += bytes.len() as u64;

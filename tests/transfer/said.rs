@@ -906,7 +906,7 @@ async fn how_far_a_host_says_it_is() {
     let slow = survey(&Order { limit_rate: Some(MIB), ..order }).await.unwrap();
     assert!(slow.streams == 1 && slow.why_streams.starts_with("a round trip of "), "{}", slow.why_streams);
     // Where both make tags the target's tool reads one stream by itself.
-    let tags = |look: &str, first: &str| says(look, &[first, "tool openssl", "mac", "over"]);
+    let tags = |look: &'static str, first: &str| says(look, &[first, "tool openssl", "mac", "over"]);
     let from = near(&[], &[tags("source_look\n", &format!("file {}", WHICH.replacen("5 ", "90000000 ", 1)))]);
     let to = near(&[], &[tags("target_look\n", "free 99999")]);
     let found = survey(&patient(&from, &to, Duration::ZERO)).await.unwrap();
