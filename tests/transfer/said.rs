@@ -839,10 +839,7 @@ async fn what_a_target_says_of_its_tags() {
         let rest = target().into_iter().filter(|said| usual.iter().all(|one| one.0 != said.0)).collect::<Vec<_>>();
         host(&[usual.to_vec(), rest].concat(), other)
     };
-    let to = |host: &FakeSession, file: &Path| {
-        let order = order(here(file), on("node-8", &Way::Fake(host.clone()), "/x/target"));
-        Order { patience: Duration::ZERO, ..order }
-    };
+    let to = |host: &FakeSession, file: &Path| order_here(file, host);
     let followed = |rest: &str| says("f 0 0 ", &[&format!("followed 0 {rest}")]);
     let differs =
         ["not the same at both ends", "chunk 0, byte 0", "it was sent 3 times", "a disk or memory is failing"];
@@ -1011,4 +1008,17 @@ async fn places_here_that_take_nothing() {
     std::fs::remove_dir(dir.path().join("gone")).unwrap();
     let failure = carry(&order, &found, |_, _| {}).await.unwrap_err();
     assert!(failure.kind == Kind::Failed && failure.what.contains("could not do its part"), "{failure:?}");
+    // A source here that is gone.
+    std::fs::write(dir.path().join("file"), b"hello").unwrap();
+    let to = host(&target(), &[]);
+    let order = order_here(&dir.path().join("file"), &to);
+    let found = survey(&order).await.unwrap();
+    std::fs::remove_file(dir.path().join("file")).unwrap();
+    let failure = carry(&order, &found, |_, _| {}).await.unwrap_err();
+    assert!(failure.kind == Kind::Failed && failure.what.contains("could not be read"), "{failure:?}");
+    assert_eq!(heard(&to, "target_finish"), 0);
+}
+
+fn order_here(file: &Path, to: &FakeSession) -> Order {
+    Order { patience: Duration::ZERO, ..order(here(file), on("node-8", &Way::Fake(to.clone()), "/x/target")) }
 }
