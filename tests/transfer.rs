@@ -6,6 +6,8 @@
 
 mod support;
 
+#[path = "transfer/between.rs"]
+mod between;
 #[path = "transfer/direct.rs"]
 mod direct;
 #[path = "transfer/said.rs"]
@@ -439,14 +441,20 @@ struct Tally {
     /// Cuts that were made, and those of them that came while a stream ran.
     happened: u32,
     cuts: u32,
+    /// Transfers whose target is read in a row, those of them that were cut while their stream ran, and how often.
+    in_a_row: (u32, u32, u32),
     /// Bytes that a transfer sent again for each of its cuts: the most, and how many had up to so many KiB.
     most: u64,
     again: std::collections::BTreeMap<u64, u32>,
 }
 
 impl Tally {
-    fn add(&mut self, moved: &Moved, happened: u32) {
+    fn add(&mut self, moved: &Moved, happened: u32, in_a_row: bool) {
         self.transfers += 1;
+        if in_a_row {
+            let (all, cut, cuts) = self.in_a_row;
+            self.in_a_row = (all + 1, cut + u32::from(moved.cuts > 0), cuts + moved.cuts);
+        }
         self.happened += happened;
         self.cuts += moved.cuts;
         if let Some(each) = moved.sent_again.checked_div(u64::from(moved.cuts)) {
@@ -488,8 +496,10 @@ async fn cut_rounds(rounds: u32, until: std::time::Instant, tally: Arc<Mutex<Tal
                 _ => usize::try_from(chance(2)).unwrap(),
             };
             pair.wires[hit].after(place);
-            let streams = Some(if kind == 1 || chance(2) == 0 { 1 } else { 2 });
-            let moved = match go(&Order { streams, ..order(from, to) }).await {
+            let streams = if kind == 1 || chance(2) == 0 { 1 } else { 2 };
+            // A machine with much to do may take half a minute for a login.
+            let patience = Duration::from_secs(90);
+            let moved = match go(&Order { streams: Some(streams), patience, ..order(from, to) }).await {
                 Ok(moved) => moved,
                 // The look at both ends is made anew by itself; what it cannot do is reach a host that was never reached.
                 Err(failure) => panic!("round {round}, way {kind}, cut at {place}: {failure:?}"),
@@ -506,7 +516,8 @@ async fn cut_rounds(rounds: u32, until: std::time::Instant, tally: Arc<Mutex<Tal
                 moved.sent_again <= u64::from(moved.cuts) * CHUNK,
                 "round {round}, way {kind}, cut at {place}: more than a chunk for each cut: {moved:?}"
             );
-            tally.lock().unwrap().add(&moved, after - before);
+            // One stream from here: the target is read in a row, until it is torn.
+            tally.lock().unwrap().add(&moved, after - before, kind == 0 && streams == 1);
         }
         let _ = std::fs::remove_file(&local);
         let _ = std::fs::remove_file(pair.b.root_dir().join(remote.trim_start_matches('/')));
@@ -527,11 +538,16 @@ async fn cut_anywhere_it_arrives_and_little_is_sent_again() {
     while let Some(ended) = all.join_next().await {
         ended.unwrap();
     }
-    let Tally { transfers, happened, cuts, most, again } = std::mem::take(&mut *tally.lock().unwrap());
+    let Tally { transfers, happened, cuts, in_a_row, most, again } = std::mem::take(&mut *tally.lock().unwrap());
     println!(
-        "{transfers} transfers, {happened} cuts made, {cuts} of them while a stream ran, in {:.0} s; sent again for a cut: {most} bytes at most, by KiB {again:?}",
-        began.elapsed().as_secs_f64()
+        "{transfers} transfers, {happened} cuts made, {cuts} of them while a stream ran, in {:.0} s; of {} whose target is read in a row {} were cut, \
+         {} times; sent again for a cut: {most} bytes at most, by KiB {again:?}",
+        began.elapsed().as_secs_f64(),
+        in_a_row.0,
+        in_a_row.1,
+        in_a_row.2
     );
+    assert!(!long() || in_a_row.1 >= 20, "{in_a_row:?}: too few cuts of what is read in a row");
     assert!(happened >= transfers / 3, "{happened} cuts in {transfers} transfers");
 }
 
@@ -1359,11 +1375,12 @@ async fn a_disk_that_fills_up_gets_no_name_and_no_leftover() {
             } else {
                 (on("node-1", &way, "/var/lib/x/source"), here(&small.join("new")))
             };
-            let order = Order { limit_rate: Some(24 * MIB), ..order(from, to) };
+            let order = Order { limit_rate: Some(12 * MIB), ..order(from, to) };
             let room = if step % 2 == 0 { chance(10 * MIB) } else { 12 * MIB - 4096 * (1 + step / 2) };
             let mut filled = false;
-            let failure = go_telling(&order, |done, _| {
-                if !filled && done > 0 {
+            // At its first word, when there was room and little has come: a busy machine may say the second when all is there.
+            let failure = go_telling(&order, |_, _| {
+                if !filled {
                     filled = true;
                     // 24 MiB in all: what it may have and the rest.
                     let mut file = std::fs::File::create(small.join("filler")).unwrap();
@@ -1757,17 +1774,19 @@ async fn a_node_that_reboots_is_waited_for() {
     for source in [false, true] {
         let mut order =
             order(on("a", &pair.ways[0], "/var/lib/x/source"), on("b", &pair.ways[1], "/var/lib/x/arrived"));
-        order.limit_rate = Some(24 * MIB);
+        order.limit_rate = Some(8 * MIB);
         let mut rebooted = false;
         let moved = go_telling(&order, |done, _| {
-            if done > 6 * MIB && !rebooted {
+            if done > 3 * MIB && !rebooted {
                 rebooted = true;
                 tokio::task::block_in_place(|| if source { pair.a.reboot() } else { pair.b.reboot() });
             }
         })
         .await
         .unwrap();
-        assert!(rebooted && moved.cuts >= 1, "{moved:?}");
+        // Where all of the source had been read when it went down, its file has another device behind the boot (it is a mount of
+        // this test's), and is moved once more.
+        assert!(rebooted && (moved.cuts >= 1 || source && moved.started_over), "{moved:?}");
         assert!(there(&pair.b, "/var/lib/x/arrived") == Some(content.clone()));
         let left = pair.b.exec_in("ls -A /var/lib/x; rm /var/lib/x/arrived").stdout;
         assert_eq!(String::from_utf8(left).unwrap(), "arrived\n");

@@ -66,6 +66,9 @@ mod tests {
     #[tokio::test]
     async fn it_ends_with_whoever_waits() {
         assert_eq!(apart("ferry-test", || async { 7 }).await.unwrap(), 7);
+        let failure =
+            apart("ferry-test", || async { assert!(!KEEP.is_completed(), "what a bug does") }).await.unwrap_err();
+        assert_eq!((failure.kind, failure.what.as_str()), (Kind::Bug, "a thread of the transfer panicked"));
         struct Seen(Arc<AtomicBool>);
         impl Drop for Seen {
             fn drop(&mut self) {

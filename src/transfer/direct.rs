@@ -532,7 +532,10 @@ impl Fare {
         if seen != job.identity {
             return Err(changed(from, &job.identity, &seen));
         }
-        let result = self.stream(job, span, writer, to_mark, &mut reader, &from_mark, &lent).await;
+        let mut complaint = Vec::new();
+        let result = self.stream(job, span, writer, to_mark, &mut reader, &from_mark, &lent, &mut complaint).await;
+        // Its last words say how it ended; this says why: a full disk, for example.
+        writer.unread(Piece::Err(complaint.into()));
         reader.close_input().await;
         drop(lent);
         connection.close().await;
@@ -549,6 +552,7 @@ impl Fare {
         reader: &mut Child,
         from_mark: &str,
         lent: &Lent,
+        complaint: &mut Vec<u8>,
     ) -> Result<Option<()>, Failure> {
         let (from, to) = (&job.order.from, &job.order.to);
         let first_byte = span.landed;
@@ -643,7 +647,11 @@ impl Fare {
                             }
                         }
                     }
-                    Some(Piece::Err(bytes)) => writer_complains(&bytes),
+                    Some(Piece::Err(bytes)) => {
+                        if complaint.len() < 8192 {
+                            complaint.extend_from_slice(&bytes);
+                        }
+                    }
                     None => return Err(lost(to, "the writer there ended")),
                 },
                 () = async { if let Some(due) = &mut due { due.await } }, if due.is_some() => {
@@ -733,10 +741,6 @@ impl Fare {
 
 fn lost(end: &End, why: impl Into<String>) -> Failure {
     Failure::new(Kind::Unreachable, "the stream from node to node was cut").on(end.host()).saw(why).again()
-}
-
-fn writer_complains(bytes: &[u8]) {
-    tracing::debug!(said = %clean(bytes), "the writer at the target complains");
 }
 
 /// Whole lines of what was said so far.

@@ -959,4 +959,14 @@ mod tests {
             assert_eq!(found, flip.map(|at| (at / PIECE * PIECE) as u64));
         }
     }
+
+    #[test]
+    fn a_full_disk_is_called_so() {
+        let say = |kind: std::io::ErrorKind| local("could not write", Path::new("/x/y"), &kind.into());
+        let full = say(std::io::ErrorKind::StorageFull);
+        assert_eq!((full.kind, full.what.as_str()), (Kind::Failed, "could not write /x/y"));
+        assert!(full.why.unwrap().contains("the catalog's disk is full") && full.mend.unwrap().contains("free space"));
+        let other = say(std::io::ErrorKind::PermissionDenied);
+        assert!(other.seen.is_some() && other.why.is_none() && other.mend.is_none());
+    }
 }

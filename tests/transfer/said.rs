@@ -10,26 +10,26 @@ use ferry::transfer::{Arrived, Pull, Trouble, pull};
 use super::*;
 
 /// Which file the source is, as it says itself.
-const WHICH: &str = "5 11 1 2026-11-26 2026-11-26";
+pub(super) const WHICH: &str = "5 11 1 2026-11-26 2026-11-26";
 
 /// What a host says to a call, in its order.
-type Said = (&'static str, Vec<u8>, String, Exit);
+pub(super) type Said = (&'static str, Vec<u8>, String, Exit);
 
-fn says(when: &'static str, lines: &[&str]) -> Said {
+pub(super) fn says(when: &'static str, lines: &[&str]) -> Said {
     let out: String = lines.iter().map(|line| format!("{{mark}} {line}\n")).collect();
     (when, out.into_bytes(), String::new(), Exit::Code(0))
 }
 
-fn ends(when: &'static str, out: impl Into<Vec<u8>>, err: &str, code: i32) -> Said {
+pub(super) fn ends(when: &'static str, out: impl Into<Vec<u8>>, err: &str, code: i32) -> Said {
     (when, out.into(), err.to_owned(), Exit::Code(code))
 }
 
-fn breaks(when: &'static str, out: impl Into<Vec<u8>>, exit: Exit) -> Said {
+pub(super) fn breaks(when: &'static str, out: impl Into<Vec<u8>>, exit: Exit) -> Said {
     (when, out.into(), String::new(), exit)
 }
 
 /// A host that says `other` to what that is about, and else what is usual.
-fn host(usual: &[Said], other: &[Said]) -> FakeSession {
+pub(super) fn host(usual: &[Said], other: &[Said]) -> FakeSession {
     deaf(usual, other).listening("prove\n")
 }
 
@@ -45,12 +45,12 @@ fn deaf(usual: &[Said], other: &[Said]) -> FakeSession {
     FakeSession::new("node", replies.collect())
 }
 
-fn digest(what: &str) -> Sha256 {
+pub(super) fn digest(what: &str) -> Sha256 {
     Sha256::of(what.as_bytes())
 }
 
 /// A host with the five bytes `hello`.
-fn source() -> Vec<Said> {
+pub(super) fn source() -> Vec<Said> {
     vec![
         says("source_look\n", &[&format!("file {WHICH}"), "tool sha256sum", "over"]),
         ends("source_read\n", format!("Welcome\n{{mark}} ready {WHICH}\nhello{{mark}} end {WHICH}\n"), "", 0),
@@ -61,7 +61,7 @@ fn source() -> Vec<Said> {
 }
 
 /// A host that takes them.
-fn target() -> Vec<Said> {
+pub(super) fn target() -> Vec<Said> {
     vec![
         says("target_look\n", &["free 99999", "tool openssl", "over"]),
         says("target_begin\n", &["begun", "over"]),
@@ -79,7 +79,7 @@ fn patient(from: &FakeSession, to: &FakeSession, patience: Duration) -> Order {
     Order { patience, ..order }
 }
 
-fn heard(host: &FakeSession, call: &str) -> usize {
+pub(super) fn heard(host: &FakeSession, call: &str) -> usize {
     host.heard().iter().filter(|script| script.ends_with(call)).count()
 }
 
@@ -820,4 +820,195 @@ async fn what_is_said_between_two_nodes() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// A target that makes tags as the source here does, and says other ones than it should: in a row, then chunk by chunk.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_target_says_of_its_tags() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, empty) = (dir.path().join("file"), dir.path().join("empty"));
+    std::fs::write(&file, b"hello").unwrap();
+    std::fs::write(&empty, b"").unwrap();
+    let zeros = "0".repeat(32);
+    let taker = |other: &[Said]| {
+        let usual = [
+            says("target_look\n", &["free 99999", "tool openssl", "mac", "over"]),
+            says("prove\n", &["proving gmac"]),
+            says("d 0 0 1 ", &[&format!("digest 0 {zeros}")]),
+        ];
+        let rest = target().into_iter().filter(|said| usual.iter().all(|one| one.0 != said.0)).collect::<Vec<_>>();
+        host(&[usual.to_vec(), rest].concat(), other)
+    };
+    let to = |host: &FakeSession, file: &Path| {
+        let order = order(here(file), on("node-8", &Way::Fake(host.clone()), "/x/target"));
+        Order { patience: Duration::ZERO, ..order }
+    };
+    let followed = |rest: &str| says("f 0 0 ", &[&format!("followed 0 {rest}")]);
+    let differs =
+        ["not the same at both ends", "chunk 0, byte 0", "it was sent 3 times", "a disk or memory is failing"];
+    let unread = ["the digest there could not be read"];
+    let gone = says("f 0 0 ", &["gone 0"]);
+    let cases: Vec<(Vec<Said>, &[&str])> = vec![
+        (vec![followed("0 5 xyz")], &unread),
+        (vec![followed("0 x")], &unread),
+        // The right place and another tag, no end of a block, no place where it stood, and no place at all.
+        (vec![followed(&format!("0 5 {zeros}"))], &differs),
+        (vec![followed(&format!("0 3 {zeros}"))], &differs),
+        (vec![followed(&format!("4 5 {zeros}"))], &differs),
+        (vec![followed(&format!("0 18446744073709551615 {zeros}"))], &differs),
+        // Its writer had ended when it was asked.
+        (vec![gone, followed(&format!("0 5 {zeros}"))], &differs),
+        (vec![followed(&format!("0 5 {zeros}")), says("d 0 0 1 ", &["digest 0 xyz"])], &unread),
+    ];
+    for (said, words) in cases {
+        let host = taker(&said);
+        let failure = go(&to(&host, &file)).await.unwrap_err();
+        told(&failure, Kind::Failed, "node-8", words);
+        assert_eq!(heard(&host, "target_finish"), 0, "{failure:?}");
+    }
+    // The last step is asked of the shell that is open, and once more where its answer did not come to its end.
+    let last = |lines: &[&str]| says("x 0 0600 new -", lines);
+    for (said, again) in
+        [(last(&["said done 0 600 root", "said over", "told 0"]), 0), (last(&["said done 0", "told 4"]), 1)]
+    {
+        let host = taker(&[said]);
+        assert_eq!(go(&to(&host, &empty)).await.unwrap().sha256, Some(digest("")));
+        assert_eq!(heard(&host, "target_finish"), again);
+    }
+    for (lines, kind, words) in [
+        (["said exists", "said over", "told 0"], Kind::Refused, "meanwhile something else got that name"),
+        (["said noowner", "said over", "told 0"], Kind::Failed, "could not be put in place"),
+    ] {
+        let host = taker(&[last(&lines)]);
+        told(&go(&to(&host, &empty)).await.unwrap_err(), kind, "node-8", &[words]);
+    }
+    // So is a source's tag of the whole.
+    let whole = [
+        says("source_look\n", &[&format!("file {WHICH}"), "tool openssl", "mac", "over"]),
+        says("a 0\n", &["whole 0 xyz"]),
+    ];
+    let (from, to) = (host(&source(), &whole), taker(&[]));
+    told(&go(&patient(&from, &to, Duration::ZERO)).await.unwrap_err(), Kind::Failed, "node-9", &unread);
+}
+
+/// How many connections a way asks for where the host does not tell how far it is, or is near.
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_a_host_says_it_is() {
+    let from = host(&source(), &[look_of("90000000")]);
+    let found = survey(&patient(&from, &host(&target(), &[]), Duration::ZERO)).await.unwrap();
+    assert_eq!((found.streams, found.why_streams.as_str()), (1, "the round trip is not known"));
+    let echo = [ends("exec cat", "", "", 0), ends(".\n", ".", "", 0)];
+    let near = |usual: &[Said], other: &[Said]| host(&[usual, &echo].concat(), other).listening("exec cat");
+    let (from, to) = (near(&source(), &[look_of("90000000")]), near(&target(), &[]));
+    let order = patient(&from, &to, Duration::ZERO);
+    let found = survey(&order).await.unwrap();
+    assert!(found.streams == 2 && found.why_streams.starts_with("a round trip of "), "{}", found.why_streams);
+    let slow = survey(&Order { limit_rate: Some(MIB), ..order }).await.unwrap();
+    assert!(slow.streams == 1 && slow.why_streams.starts_with("a round trip of "), "{}", slow.why_streams);
+}
+
+fn look_of(bytes: &str) -> Said {
+    says("source_look\n", &[&format!("file {bytes} 11 1 2026-11-26 2026-11-26"), "tool sha256sum", "over"])
+}
+
+/// Hosts that live and say nothing more: each is given up within the patience, and the failure says what was waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_fall_silent() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("x"), bytes(1000)).unwrap();
+    let packed = Process::new("tar").args(["-czf", "-", "-C", dir.path().to_str().unwrap(), "x"]).output().unwrap();
+    let content = packed.stdout;
+    let which = format!("{} 11 7 8", content.len());
+    let head = format!("{{mark}} SOURCE {which}\n");
+    let from = |stream: Vec<u8>, made: Said| {
+        host(&[ends(STREAM, stream, "", 0), ends(ASKED, format!("{{mark}} {which}\n"), "", 0), made], &[])
+    };
+    let none = || ends(MADE, "{mark} none none\n", "", 0);
+    let bring = async |from: FakeSession, words: &[&str]| {
+        let to = host(&taker(Sha256::of(&content)), &[]);
+        let order = Straight {
+            from: "node-9".to_owned(),
+            source: "/x/source".to_owned(),
+            to: "node-8".to_owned(),
+            destination: "/x/y/target".to_owned(),
+            required: Vec::new(),
+            patience: Duration::ZERO,
+        };
+        let ways = (Way::Fake(from), Way::Fake(to.clone()));
+        let controls = (ways.0.connect(Lane::Control).await.unwrap(), ways.1.connect(Lane::Control).await.unwrap());
+        let work = straight((&ways.0, &controls.0), (&ways.1, &controls.1), &order, |_, _| {});
+        match tokio::time::timeout(Duration::from_secs(60), work).await.expect("it hangs") {
+            Err(Trouble::Failure(failure)) => told(&failure, Kind::Unreachable, "node-9", words),
+            other => panic!("{words:?}: {other:?}"),
+        }
+        // What has arrived there is kept, and has no name.
+        assert!(!to.heard().iter().any(|script| script.contains(GONE) || script.contains(PLACE)));
+    };
+    let silent = ["nothing of the archive came for 5 s"];
+    let carried = async |out: String, words: &[&str]| {
+        let from = host(&source(), &[ends("source_read\n", out, "", 0)]).hanging("source_read\n");
+        let to = host(&target(), &[]);
+        told(&go(&patient(&from, &to, Duration::ZERO)).await.unwrap_err(), Kind::Unreachable, "node-9", words);
+        assert_eq!(heard(&to, "target_finish"), 0);
+    };
+    let whole = |end: &str| [head.as_bytes(), &content, end.as_bytes()].concat();
+    let made = || from(whole(&format!("{{mark}} END {which}\n")), none()).hanging(MADE);
+    let collected =
+        async |path: &str, made: FakeSession, words: &[&str]| match collect(&made, &dir.path().join(path), 0).await {
+            Err(Trouble::Failure(failure)) => told(&failure, Kind::Unreachable, "node-9", words),
+            other => panic!("{words:?}: {other:?}"),
+        };
+    let lost = || from(whole(&format!("{{mark}} END {which}\n")), breaks(MADE, "", Exit::Lost("reset".to_owned())));
+    let late = ["the node's digest did not come", "whole on the node"];
+    tokio::join!(
+        bring(from(Vec::new(), none()).hanging(STREAM), &silent),
+        bring(from([head.as_bytes(), &content[..700]].concat(), none()).hanging(STREAM), &silent),
+        bring(from(whole(""), none()).hanging(STREAM), &silent),
+        bring(made(), &late),
+        bring(lost(), &["the connection was lost", "reset"]),
+        collected("one", made(), &late),
+        collected("two", lost(), &["the connection was lost", "reset"]),
+        carried(String::new(), &["no answer for 5 s", "--resume"]),
+        carried(
+            format!("{{mark}} ready {WHICH}\nhe"),
+            &["nothing came for 5 s, so the disk there may hang", "--resume"]
+        ),
+    );
+}
+
+/// Places here that take nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn places_here_that_take_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let from = host(&archive(), &[]);
+    for (path, keep, words) in [
+        ("none/arrived", None, "could not open"),
+        ("", None, "could not open"),
+        (
+            "none/arrived",
+            Some(ferry::volume::Keep { volume_size: 1, ..Default::default() }),
+            "could not write the volumes",
+        ),
+    ] {
+        let destination = dir.path().join(path);
+        let wanted = pulled(Path::new("/x/source"), &destination, true);
+        let (way, control) = (Way::Fake(from.clone()), Session::Fake(from.clone()));
+        match ferry::transfer::pull_kept(&way, &control, &wanted, keep.as_ref(), |_, _| {}).await {
+            Err(Trouble::Failure(failure)) => {
+                assert!(failure.kind == Kind::Failed && failure.what.starts_with(words), "{failure:?}");
+                assert!(failure.what.contains(dir.path().to_str().unwrap()), "{failure:?}");
+            }
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+    assert!(names(dir.path()).is_empty());
+    // A folder that is gone when the part is to be written.
+    let to = here(&dir.path().join("gone/target"));
+    std::fs::create_dir(dir.path().join("gone")).unwrap();
+    let from = host(&source(), &[]);
+    let order = Order { patience: Duration::ZERO, ..order(on("node-9", &Way::Fake(from), "/x/source"), to) };
+    let found = survey(&order).await.unwrap();
+    std::fs::remove_dir(dir.path().join("gone")).unwrap();
+    let failure = carry(&order, &found, |_, _| {}).await.unwrap_err();
+    assert!(failure.kind == Kind::Failed && failure.what.contains("could not do its part"), "{failure:?}");
 }
