@@ -462,7 +462,7 @@ fn what_playbooks_of_strangers_rely_on() {
         ),
         (
             "a condition over what async gives is true or false",
-            "    - command: echo x\n      async: 30\n      poll: 0\n      register: j\n    - assert: {that: [j.started, not j.finished, j.started == 1]}\n    - async_status: {jid: \"{{ j.ansible_job_id }}\"}\n      register: s\n      until: s.finished\n      retries: 100\n      delay: 0.2\n    - assert: {that: [s.finished, s.stdout == 'x']}\n    - async_status: {jid: \"{{ j.ansible_job_id }}\", mode: cleanup}\n",
+            "    - command: echo x\n      async: 300\n      poll: 0\n      register: j\n    - assert: {that: [j.started, not j.finished, j.started == 1]}\n    - async_status: {jid: \"{{ j.ansible_job_id }}\"}\n      register: s\n      until: s.finished\n      retries: 100\n      delay: 0.2\n    - assert: {that: [s.finished, s.stdout == 'x']}\n    - async_status: {jid: \"{{ j.ansible_job_id }}\", mode: cleanup}\n",
         ),
         (
             "an include in a role takes the role's own file first, an import the one beside it",
@@ -685,19 +685,19 @@ fn commands_go_on_without_us() {
     let jobs = home.path().join("jobs");
     let text = format!(
         "- hosts: a\n  gather_facts: false\n  vars: {{ansible_async_dir: {}}}\n  tasks:\n    \
-         - shell: echo out; echo err >&2; exit 3\n      async: 20\n      poll: 1\n      register: waited\n      failed_when: false\n    \
+         - shell: echo out; echo err >&2; exit 3\n      async: 300\n      poll: 1\n      register: waited\n      failed_when: false\n    \
          - assert: {{that: [waited.rc == 3, waited.stdout == 'out', waited.stderr == 'err', waited.finished == 1, waited.started == 1, \"waited.ansible_job_id is match('j[0-9]+[.][0-9]+$')\"]}}\n    \
          - stat: path={{{{ waited.results_file }}}}\n      register: left\n    - assert: {{that: not left.stat.exists}}\n    \
-         - shell: sleep 1; cat; echo later; pwd; echo $GIVEN\n      args: {{chdir: /, stdin: words}}\n      environment: {{GIVEN: \"it's\"}}\n      async: 20\n      poll: 0\n      register: begun\n    \
+         - shell: sleep 1; cat; echo later; pwd; echo $GIVEN\n      args: {{chdir: /, stdin: words}}\n      environment: {{GIVEN: \"it's\"}}\n      async: 300\n      poll: 0\n      register: begun\n    \
          - assert: {{that: [begun.finished == 0, begun.started == 1, begun is changed, begun is not finished]}}\n    \
          - async_status: jid={{{{ begun.ansible_job_id }}}}\n      register: ended\n      until: ended is finished\n      retries: 100\n      delay: 0.2\n    \
          - assert: {{that: [\"ended.stdout_lines == ['words', 'later', '/', 'it' ~ q ~ 's']\", ended.rc == 0]}}\n      vars: {{q: \"'\"}}\n    \
          - async_status: {{jid: \"{{{{ begun.ansible_job_id }}}}\", mode: cleanup}}\n    \
          - async_status: jid={{{{ begun.ansible_job_id }}}}\n      register: gone\n      failed_when: gone.msg != 'could not find job'\n    \
          - command: sleep 30\n      async: 1\n      poll: 1\n      register: late\n      failed_when: late.msg != 'Timeout exceeded' or late.rc != 137\n    \
-         - file: path={}/x state=touch\n      async: 5\n      poll: 0\n      register: other\n      failed_when: \"'poll: 0 is for command and shell' not in other.msg\"\n    \
-         - file: path={}/x state=touch\n      async: 5\n      poll: 1\n    \
-         - command: 'true'\n      async: 5\n      poll: 1\n",
+         - file: path={}/x state=touch\n      async: 300\n      poll: 0\n      register: other\n      failed_when: \"'poll: 0 is for command and shell' not in other.msg\"\n    \
+         - file: path={}/x state=touch\n      async: 300\n      poll: 1\n    \
+         - command: 'true'\n      async: 300\n      poll: 1\n",
         jobs.display(),
         home.path().display(),
         home.path().display(),
@@ -720,7 +720,7 @@ fn commands_go_on_without_us() {
     clean(&mut command, home.path());
     command.args(["vault", "encrypt_string", "--vault-password-file", "pw", "-n", "hidden", "hush-hush-hush"]);
     let secret = said(&mut command);
-    let text = "- hosts: a\n  gather_facts: false\n  vars_files: [secret.yml]\n  tasks:\n    - command: echo {{ hidden }}\n      async: 5\n      poll: 0\n";
+    let text = "- hosts: a\n  gather_facts: false\n  vars_files: [secret.yml]\n  tasks:\n    - command: echo {{ hidden }}\n      async: 300\n      poll: 0\n";
     write(home.path(), &[("secret.yml", &secret.out), ("s.yml", text)]);
     let mine = ferry(home.path(), false, &["s.yml", "--vault-password-file", "pw"]);
     assert_eq!(mine.code, 7, "{}{}", mine.out, mine.err);

@@ -310,7 +310,7 @@ async fn look(call: &Call<'_>, place: &Place, jid: &str) -> Result<Done, Failure
     map.insert("stderr_lines".into(), json!(stderr.lines().collect::<Vec<_>>()));
     map.insert("stdout".into(), json!(stdout));
     map.insert("stderr".into(), json!(stderr));
-    map.insert("changed".into(), json!(true));
+    map.insert("changed".into(), json!(!late));
     let message = match (late, rc) {
         (true, _) => "Timeout exceeded",
         (false, 0) => "",

@@ -118,7 +118,7 @@ async fn ends(call: &Call<'_>, path: &str, changed: bool, before: &Look, after: 
         result.insert("state".into(), json!(after));
     }
     let done = node::done(changed, result);
-    Ok(if call.diff { done.with_diff(state_diff(call, path, before, after)) } else { done })
+    Ok(if call.diff && changed { done.with_diff(state_diff(call, path, before, after)) } else { done })
 }
 
 pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {

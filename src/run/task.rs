@@ -557,15 +557,13 @@ impl Runner<'_> {
             failure.place = Some(task.module_place.clone());
         }
         let quiet = ending.result.remove("_ansible_quiet").is_some();
-        if matches!(task.module, "debug" | "assert") {
-            if !quiet && !no_log && ending.outcome != Outcome::Skipped {
-                if ending.shown.is_empty() {
-                    ending.shown = ending.result.clone();
-                }
-                ending.shown.insert("_ansible_verbose_always".to_owned(), json!(true));
-                if task.module == "debug" {
-                    ending.shown.insert("_ansible_debug".to_owned(), json!(true));
-                }
+        if matches!(task.module, "debug" | "assert") && !quiet && !no_log && ending.outcome != Outcome::Skipped {
+            if ending.shown.is_empty() {
+                ending.shown = ending.result.clone();
+            }
+            ending.shown.insert("_ansible_verbose_always".to_owned(), json!(true));
+            if task.module == "debug" {
+                ending.shown.insert("_ansible_debug".to_owned(), json!(true));
             }
         }
         if let Some(on) = ending.result.remove("_ansible_on") {

@@ -749,6 +749,7 @@ impl Runner<'_> {
                     }
                     let failure = Failure::new(Kind::Failed, what).on(host).at(name.place.clone());
                     shared.stand(host, |standing| standing.failed = true);
+                    shared.count(host, "failed");
                     self.world.events.tell(Event::Failed { failure });
                     continue;
                 }
