@@ -2,7 +2,7 @@
 //! with nothing besides. What it has not is the feedback of which branches an input took; cargo-fuzz has (`tests/fuzz`).
 //!
 //! Always 150 executions of each; with FERRY_LONG=1 a million, or as many as 60 seconds hold (`FERRY_FUZZ_SECONDS`). A panic,
-//! an execution of over ten seconds or more than 256 MiB fails, and the input is kept in the target folder.
+//! an execution of over ten seconds of work or more than 256 MiB fails, and the input is kept in the target folder.
 // Each target brings its helpers along, since cargo-fuzz makes a program of each.
 #![allow(clippy::duplicate_mod)]
 #![allow(
@@ -352,6 +352,13 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
             let lines = files("tests/fixtures/templates", "expressions.txt").concat();
             let lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
             let mut out: Vec<Vec<u8>> = lines.map(<[u8]>::to_vec).collect();
+            // Slow on purpose: with all of them little else would be done.
+            let mut hashes = 0;
+            out.retain(|line| {
+                let hash = line.windows(13).any(|word| word == b"password_hash");
+                hashes += usize::from(hash);
+                !hash || hashes == 1
+            });
             out.extend(text(&[
                 "{{ a.b | map('default', n) | list | length }}{% for x in a.b %}{{ x ~ w }}{% endfor %}",
                 "{% macro m(x, y=1) %}{{ x }}{% endmacro %}{{ m(n) }}{% set ns = namespace(a=1) %}{% set ns.a = 2 %}{% raw %}{{ x }}{% endraw %}",
@@ -408,6 +415,13 @@ fn peak() -> u64 {
     kib / 1024
 }
 
+/// What this process has had of the processor, in milliseconds.
+fn worked_ms() -> u64 {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let each = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok());
+    each.filter_map(|text| text.split(' ').next()?.parse::<u64>().ok()).sum::<u64>() / 1_000_000
+}
+
 fn kept(target: &str, input: &[u8]) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{target}"));
     std::fs::write(&path, input).unwrap();
@@ -426,10 +440,18 @@ fn nothing_that_somebody_else_wrote_makes_ferry_panic() {
     let watched = Arc::clone(&now);
     let began = Instant::now();
     std::thread::spawn(move || {
+        // When the input that is tried was begun, and what had been worked by then.
+        let mut seen = (0, 0);
         loop {
             std::thread::sleep(Duration::from_millis(500));
             let since = watched.1.load(Ordering::Relaxed);
-            if since != 0 && u64::try_from(began.elapsed().as_millis()).unwrap().saturating_sub(since) > 10_000 {
+            let worked = worked_ms();
+            if since != seen.0 {
+                seen = (since, worked);
+            }
+            let passed = u64::try_from(began.elapsed().as_millis()).unwrap().saturating_sub(since);
+            // Time that others had on the processor counts for nothing; but something that only waits must end too.
+            if since != 0 && (worked.saturating_sub(seen.1) > 10_000 || passed > 600_000) {
                 let (target, input) = &*watched.0.lock().unwrap();
                 eprintln!("{target}: more than ten seconds: {}", kept(target, input).display());
                 std::process::exit(101);

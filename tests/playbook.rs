@@ -387,6 +387,123 @@ fn everything_in(folder: &Path) -> String {
     out
 }
 
+/// `become` or `environment` at a role, an import or a block around it are said of the role's handlers as well.
+#[test]
+fn what_stands_around_a_role_is_said_of_its_handlers() {
+    let home = tempfile::tempdir().unwrap();
+    let site = |body: &str| format!("- hosts: a\n  gather_facts: false\n  environment: {{P: play}}\n{body}");
+    write(
+        home.path(),
+        &[
+            ("roles/r/tasks/main.yml", "- debug: {msg: x}\n  changed_when: true\n  notify: say\n"),
+            (
+                "roles/r/handlers/main.yml",
+                "- name: say\n  shell: echo $P-$A-{{ v | default('none') }}\n  environment: {H: own}\n  register: said\n",
+            ),
+            ("roles/over/meta/main.yml", "dependencies: [{role: r, v: dep}]\n"),
+            ("roles/over/tasks/main.yml", "- debug: {msg: over}\n"),
+            ("imports.yml", "- import_role: {name: r}\n"),
+            ("includes.yml", "- include_role: {name: r}\n"),
+        ],
+    );
+    for (body, wanted) in [
+        ("  roles:\n    - {role: r, environment: {A: role}, v: 1}\n", "play-role-1"),
+        ("  roles:\n    - {role: over, environment: {A: over}}\n", "play-over-dep"),
+        (
+            "  tasks:\n    - import_role: {name: r}\n      environment: {A: import}\n      vars: {v: 2}\n",
+            "play-import-2",
+        ),
+        (
+            "  tasks:\n    - block:\n        - import_role: {name: r}\n      environment: {A: block}\n      vars: {v: 3}\n",
+            "play-block-3",
+        ),
+        (
+            "  tasks:\n    - include_role:\n        name: r\n        apply: {environment: {A: apply}}\n      vars: {v: 4}\n",
+            "play-apply-4",
+        ),
+        (
+            "  tasks:\n    - block:\n        - include_role: {name: r}\n      environment: {A: around}\n",
+            "play-around-none",
+        ),
+        ("  tasks:\n    - import_tasks: imports.yml\n      environment: {A: file}\n", "play-file-none"),
+        (
+            "  tasks:\n    - include_tasks: {file: includes.yml, apply: {environment: {A: late}}}\n      vars: {v: 5}\n",
+            "play-late-5",
+        ),
+    ] {
+        let check = "  post_tasks:\n    - meta: flush_handlers\n    - debug: {var: said.stdout}\n";
+        write(home.path(), &[("site.yml", &site(&format!("{body}{check}")))]);
+        let mine = ferry(home.path(), true, &["site.yml"]);
+        assert_eq!(mine.code, 0, "{body}: {}{}", mine.out, mine.err);
+        assert!(mine.out.contains(&format!("\"said.stdout\": \"{wanted}\"")), "{body}: {}", mine.out);
+    }
+}
+
+/// Small things that operators' playbooks rely on, each as ansible-core has it.
+#[test]
+fn what_playbooks_of_strangers_rely_on() {
+    let home = tempfile::tempdir().unwrap();
+    write(
+        home.path(),
+        &[
+            ("host_vars/b.yml", "colour: blue\n"),
+            ("host_vars/a.yml", "colour: red\n"),
+            ("roles/r/tasks/main.yml", "- debug: {msg: main}\n"),
+            ("roles/r/tasks/sub/deep.yml", "- include_tasks: near.yml\n"),
+            ("roles/r/tasks/sub/beside.yml", "- import_tasks: near.yml\n"),
+            ("roles/r/tasks/sub/near.yml", "- set_fact: {near: sub}\n"),
+            ("roles/r/tasks/near.yml", "- set_fact: {near: top}\n"),
+        ],
+    );
+    for (name, tasks) in [
+        (
+            "the host that a task is delegated to",
+            "    - assert:\n        quiet: true\n        that:\n          - ansible_delegated_vars['b'].colour == 'blue'\n          - ansible_delegated_vars.keys() | list == ['b']\n          - ansible_delegated_vars['b'].inventory_hostname == 'a'\n          - colour == 'red'\n      delegate_to: b\n      when: ansible_delegated_vars['b'].ansible_host == 'b'\n      register: asserted\n    - assert: {that: [asserted is not skipped, ansible_delegated_vars is undefined]}\n",
+        ),
+        (
+            "a condition over what async gives is true or false",
+            "    - command: echo x\n      async: 300\n      poll: 0\n      register: j\n    - assert: {that: [j.started, not j.finished, j.started == 1]}\n    - async_status: {jid: \"{{ j.ansible_job_id }}\"}\n      register: s\n      until: s.finished\n      retries: 100\n      delay: 0.2\n    - assert: {that: [s.finished, s.stdout == 'x']}\n    - async_status: {jid: \"{{ j.ansible_job_id }}\", mode: cleanup}\n",
+        ),
+        (
+            "an include in a role takes the role's own file first, an import the one beside it",
+            "    - import_role: {name: r, tasks_from: sub/deep.yml}\n    - assert: {that: near == 'top'}\n    - include_role: {name: r, tasks_from: sub/deep.yml}\n    - assert: {that: near == 'top'}\n    - import_role: {name: r, tasks_from: sub/beside.yml}\n    - assert: {that: near == 'sub'}\n",
+        ),
+        (
+            "loops by a lookup's full name, and what a turn of a loop leaves",
+            "    - debug: {msg: x}\n      with_ansible.builtin.items: [[1], 2]\n      loop_control: {extended: true}\n      register: r\n    - assert: {that: [r.results | length == 2, \"r.results[1].ansible_loop.last\"]}\n",
+        ),
+    ] {
+        let text = format!("- hosts: a\n  gather_facts: false\n  tasks:\n{tasks}");
+        write(home.path(), &[("p.yml", &text)]);
+        let mine = ferry(home.path(), false, &["p.yml"]);
+        assert_eq!(mine.code, 0, "{name}: {}{}", mine.out, mine.err);
+    }
+    // Who is nobody takes nothing from the others, and is told once.
+    let play = |hosts: &str| format!("- hosts: {hosts}\n  gather_facts: false\n  tasks: [{{debug: {{msg: x}}}}]\n");
+    write(home.path(), &[("p.yml", &format!("{0}{0}", play("a,nobody")))]);
+    let mine = ferry(home.path(), true, &["p.yml", "-l", "a,b,noone"]);
+    assert_eq!((mine.code, mine.out.matches("ok: [a]").count()), (0, 2), "{}{}", mine.out, mine.err);
+    for name in ["nobody", "noone"] {
+        let told = format!("Could not match supplied host pattern, ignoring: {name}");
+        assert_eq!(mine.err.matches(&told).count(), 1, "{}", mine.err);
+    }
+    assert_eq!(ferry(home.path(), false, &["p.yml"]).code, 6);
+    // What is shown of an assertion, and of what changes about a file.
+    let tasks = "    - assert: {that: true, quiet: true}\n    - file: {path: f, state: touch, mode: '0644'}\n    - file: {path: f, mode: '0600'}\n    - copy: {content: 'new', dest: f, mode: '0600'}\n    - assert: {that: 1 == 2}\n";
+    write(home.path(), &[("p.yml", &format!("- hosts: a\n  gather_facts: false\n  tasks:\n{tasks}"))]);
+    let mine = ferry(home.path(), true, &["p.yml", "-D"]);
+    assert_eq!(mine.code, 2, "{}{}", mine.out, mine.err);
+    for wanted in [
+        "ok: [a]\n",
+        "-    \"mode\": \"0644\",\n+    \"mode\": \"0600\",\n     \"path\": \"f\"\n",
+        "@@ -0,0 +1 @@\n+new\n\\ No newline at end of file\n",
+        "fatal: [a]: FAILED! => {\n    \"assertion\": \"1 == 2\",\n",
+    ] {
+        assert!(mine.out.contains(wanted), "{wanted}: {}", mine.out);
+    }
+    assert!(!mine.out.contains("All assertions passed"), "{}", mine.out);
+}
+
 #[test]
 fn what_is_hidden_stands_nowhere() {
     let home = tempfile::tempdir().unwrap();
@@ -441,6 +558,10 @@ fn what_ferry_has_not_is_refused_before_any_host_is_touched() {
         ("    - import_role: {name: nowhere}\n", "the role \"nowhere\" is not there"),
         ("    - meta: dance\n", "there is no meta"),
         ("    - import_tasks: x.yml\n      loop: [1]\n", "cannot be repeated"),
+        ("    - debug: {msg: x}\n      register: no\n", "register is text"),
+        ("    - include_role: {name: r}\n      become: true\n", "\"become\" says nothing at include_role"),
+        ("    - include_tasks: x.yml\n      environment: {A: b}\n", "\"environment\" says nothing at include_tasks"),
+        ("    - include_tasks: x.yml\n      notify: h\n", "\"notify\" says nothing at include_tasks"),
     ] {
         let text = format!("- hosts: a\n  gather_facts: false\n  tasks:\n{first}{tasks}");
         std::fs::write(home.path().join("p.yml"), text).unwrap();
@@ -564,19 +685,19 @@ fn commands_go_on_without_us() {
     let jobs = home.path().join("jobs");
     let text = format!(
         "- hosts: a\n  gather_facts: false\n  vars: {{ansible_async_dir: {}}}\n  tasks:\n    \
-         - shell: echo out; echo err >&2; exit 3\n      async: 20\n      poll: 1\n      register: waited\n      failed_when: false\n    \
+         - shell: echo out; echo err >&2; exit 3\n      async: 300\n      poll: 1\n      register: waited\n      failed_when: false\n    \
          - assert: {{that: [waited.rc == 3, waited.stdout == 'out', waited.stderr == 'err', waited.finished == 1, waited.started == 1, \"waited.ansible_job_id is match('j[0-9]+[.][0-9]+$')\"]}}\n    \
          - stat: path={{{{ waited.results_file }}}}\n      register: left\n    - assert: {{that: not left.stat.exists}}\n    \
-         - shell: sleep 1; cat; echo later; pwd; echo $GIVEN\n      args: {{chdir: /, stdin: words}}\n      environment: {{GIVEN: \"it's\"}}\n      async: 20\n      poll: 0\n      register: begun\n    \
+         - shell: sleep 1; cat; echo later; pwd; echo $GIVEN\n      args: {{chdir: /, stdin: words}}\n      environment: {{GIVEN: \"it's\"}}\n      async: 300\n      poll: 0\n      register: begun\n    \
          - assert: {{that: [begun.finished == 0, begun.started == 1, begun is changed, begun is not finished]}}\n    \
          - async_status: jid={{{{ begun.ansible_job_id }}}}\n      register: ended\n      until: ended is finished\n      retries: 100\n      delay: 0.2\n    \
          - assert: {{that: [\"ended.stdout_lines == ['words', 'later', '/', 'it' ~ q ~ 's']\", ended.rc == 0]}}\n      vars: {{q: \"'\"}}\n    \
          - async_status: {{jid: \"{{{{ begun.ansible_job_id }}}}\", mode: cleanup}}\n    \
          - async_status: jid={{{{ begun.ansible_job_id }}}}\n      register: gone\n      failed_when: gone.msg != 'could not find job'\n    \
          - command: sleep 30\n      async: 1\n      poll: 1\n      register: late\n      failed_when: late.msg != 'Timeout exceeded' or late.rc != 137\n    \
-         - file: path={}/x state=touch\n      async: 5\n      poll: 0\n      register: other\n      failed_when: \"'poll: 0 is for command and shell' not in other.msg\"\n    \
-         - file: path={}/x state=touch\n      async: 5\n      poll: 1\n    \
-         - command: 'true'\n      async: 5\n      poll: 1\n",
+         - file: path={}/x state=touch\n      async: 300\n      poll: 0\n      register: other\n      failed_when: \"'poll: 0 is for command and shell' not in other.msg\"\n    \
+         - file: path={}/x state=touch\n      async: 300\n      poll: 1\n    \
+         - command: 'true'\n      async: 300\n      poll: 1\n",
         jobs.display(),
         home.path().display(),
         home.path().display(),
@@ -599,7 +720,7 @@ fn commands_go_on_without_us() {
     clean(&mut command, home.path());
     command.args(["vault", "encrypt_string", "--vault-password-file", "pw", "-n", "hidden", "hush-hush-hush"]);
     let secret = said(&mut command);
-    let text = "- hosts: a\n  gather_facts: false\n  vars_files: [secret.yml]\n  tasks:\n    - command: echo {{ hidden }}\n      async: 5\n      poll: 0\n";
+    let text = "- hosts: a\n  gather_facts: false\n  vars_files: [secret.yml]\n  tasks:\n    - command: echo {{ hidden }}\n      async: 300\n      poll: 0\n";
     write(home.path(), &[("secret.yml", &secret.out), ("s.yml", text)]);
     let mine = ferry(home.path(), false, &["s.yml", "--vault-password-file", "pw"]);
     assert_eq!(mine.code, 7, "{}{}", mine.out, mine.err);

@@ -22,7 +22,8 @@ use ferry::remote::ssh::auth::Identities;
 use ferry::remote::ssh::connect::{Lane, Strict, Target};
 use ferry::remote::sudo::{Become, Password};
 use ferry::remote::{Exit, Session, Way, local};
-use ferry::transfer::push::{Delivered, Push, look, push};
+use ferry::transfer::push::{Delivered, Push, look, push, push_volumes};
+use ferry::volume::{Reader, Volume};
 use support::real::{Opts, RealNode, Sudo};
 use support::told::told;
 
@@ -412,6 +413,60 @@ async fn a_source_that_is_not_what_its_manifest_says() {
         assert!(!once);
         nothing_there(&place, what);
     }
+}
+
+/// An archive that lies here in volumes goes as one file, over cuts as well; volumes that are not what their manifest says give none.
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_go_as_one_file() {
+    let content = bytes(5 * PIECE + 77);
+    let place = Place::new("dash");
+    let order = place.order(&content);
+    let mut volumes = Vec::new();
+    for (number, piece) in content.chunks(2 * PIECE as usize).enumerate() {
+        let file = format!("archive.tar.gz.{number:04}");
+        std::fs::write(place.path(&file), piece).unwrap();
+        let bytes = piece.len() as u64;
+        volumes.push(Volume { file, bytes, sha256: Sha256::of(piece), plain_bytes: bytes });
+    }
+    let deliver = async |order: &Push, on: &mut dyn FnMut(u64, u64)| {
+        let control = place.way.connect(Lane::Control).await.unwrap();
+        let reader = Reader::new(place.dir.path(), &volumes, false, None);
+        let work = push_volumes(&place.way, &control, order, reader, on);
+        tokio::time::timeout(Duration::from_secs(100), work).await.expect("it hangs")
+    };
+    let done = deliver(&order, &mut |_, _| {}).await.unwrap();
+    assert_eq!((done.bytes, done.sha256, done.cuts), (order.bytes, Sha256::of(&content), 0));
+    place.holds(&content, "in volumes");
+    std::fs::remove_dir_all(place.path("work")).unwrap();
+    // Cut within the second volume: it goes on there.
+    place.plan(&["all".to_owned(), (3 * PIECE).to_string()]);
+    let done = deliver(&order, &mut |_, _| {}).await.unwrap();
+    assert!(done.cuts >= 1, "{done:?}");
+    place.holds(&content, "cut");
+    std::fs::remove_dir_all(place.path("work")).unwrap();
+    place.plan(&[]);
+    // Written to while it is read; then other bytes, other lengths, and none.
+    let last = place.path(&volumes[2].file);
+    let right = std::fs::read(&last).unwrap();
+    let mut other = right.clone();
+    other[5] ^= 1;
+    let mut once = true;
+    let mut write = |_, _| {
+        if std::mem::take(&mut once) {
+            std::fs::write(&last, &other).unwrap();
+        }
+    };
+    let failure = deliver(&order, &mut write).await.unwrap_err();
+    told(&failure, Kind::Bad, "node-9", &["is not what its manifest says", "ferry points verify"]);
+    let failure = deliver(&order, &mut |_, _| {}).await.unwrap_err();
+    told(&failure, Kind::Bad, "node-9", &["is not what its manifest says", "damaged since it was sealed"]);
+    std::fs::write(&last, &right[1..]).unwrap();
+    let failure = deliver(&order, &mut |_, _| {}).await.unwrap_err();
+    told(&failure, Kind::Bad, "node-9", &["is not what its manifest says", "volumes of [524288, 524288, "]);
+    std::fs::remove_file(&last).unwrap();
+    let failure = deliver(&order, &mut |_, _| {}).await.unwrap_err();
+    told(&failure, Kind::Bad, "node-9", &["the archive here cannot be read"]);
+    assert!(!place.path("work/archive.tar.gz").exists() && !place.path("work/archive.tar.gz.part").exists());
 }
 
 /// A proxy that breaks what goes up: after so many bytes it resets, or flips one bit.

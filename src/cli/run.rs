@@ -283,8 +283,8 @@ pub(super) async fn run(mut args: RunArgs) -> Result<u8, Failure> {
     };
     if let (true, Some(limit)) = (compat::on(), args.common.limit.as_deref()) {
         let all = opened.inventory.select("all").unwrap_or_default();
-        let none = match opened.inventory.limit(&all, limit) {
-            Ok(hosts) => hosts.is_empty(),
+        let none = match opened.inventory.limit_matching(&all, limit) {
+            Ok(left) => left.hosts.is_empty(),
             Err(failure) if failure.kind == Kind::NoHost => true,
             Err(failure) => {
                 return Err(Failure {

@@ -90,6 +90,15 @@ fn trusted(call: &Call<'_>, from: &str, condition: Value) -> Result<Value, Failu
     }
 }
 
+/// With `quiet` the result is not shown but where all results are.
+fn hush(call: &Call<'_>, result: &mut Value) {
+    if call.flag("quiet")
+        && let Some(map) = result.as_object_mut()
+    {
+        map.insert("_ansible_quiet".to_owned(), json!(true));
+    }
+}
+
 pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
     let Some(given) = call.args.get("that") else {
         return Ok(call.failed("missing required arguments: that", json!({})));
@@ -119,13 +128,15 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
         if !holds {
             let message = call.args.get("fail_msg").cloned().unwrap_or_else(|| json!("Assertion failed"));
             let text = message.as_str().map_or_else(|| message.to_string(), str::to_owned);
-            let result = json!({"evaluated_to": false, "assertion": condition, "msg": message});
+            let mut result = json!({"evaluated_to": false, "assertion": condition, "msg": message});
+            hush(call, &mut result);
             return Ok(Done::failed(text, result));
         }
     }
     let message = call.args.get("success_msg").cloned().unwrap_or_else(|| json!("All assertions passed"));
     let text = message.as_str().map_or_else(|| message.to_string(), str::to_owned);
     let mut result = json!({ "msg": message });
+    hush(call, &mut result);
     let told = || call.templater.render("{{ ansible_deprecation_warnings | default(false) }}", None, &call.scope);
     if old && told().is_ok_and(|told| told == Value::Bool(true)) {
         let msg = "Conditionals should not be surrounded by templating delimiters such as {{ }} or {% %}.";

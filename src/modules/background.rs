@@ -202,7 +202,7 @@ pub(super) async fn run(call: &Call<'_>, background: Background) -> Result<Done,
     if background.poll == 0 {
         return Ok(Done::changed(
             String::new(),
-            json!({"ansible_job_id": jid, "started": 1, "finished": 0, "results_file": results_file, "changed": true, "failed": false}),
+            json!({"ansible_job_id": jid, "started": true, "finished": false, "results_file": results_file, "changed": true, "failed": false}),
         ));
     }
     let end = tokio::time::Instant::now() + Duration::from_secs(background.seconds.saturating_add(10));
@@ -217,7 +217,7 @@ pub(super) async fn run(call: &Call<'_>, background: Background) -> Result<Done,
             Err(failure) if failure.kind == Kind::Unreachable && tokio::time::Instant::now() < end => continue,
             Err(failure) => return Err(failure),
         };
-        let finished = done.result.get("finished") == Some(&json!(1));
+        let finished = done.result.get("finished") == Some(&json!(true));
         if finished {
             told(true, done.outcome == Outcome::Failed);
             // What it said is here: nothing of it stays there.
@@ -228,8 +228,8 @@ pub(super) async fn run(call: &Call<'_>, background: Background) -> Result<Done,
             let _ = jobs.cancel(&id, Duration::from_secs(5)).await;
             told(true, true);
             return Ok(call.failed(
-                "async task did not complete within the requested time",
-                json!({"ansible_job_id": jid, "started": 1, "finished": 1, "results_file": results_file}),
+                format!("async task did not complete within the requested time - {}s", background.seconds),
+                json!({"ansible_job_id": jid, "started": true, "finished": true, "results_file": results_file}),
             ));
         }
         told(false, false);
@@ -246,22 +246,22 @@ fn stamp(seconds: &str) -> Value {
 /// How a command with async stands.
 async fn look(call: &Call<'_>, place: &Place, jid: &str) -> Result<Done, Failure> {
     let results_file = place.file(jid);
-    let common = |finished: u8| -> Map<String, Value> {
+    let common = |finished: bool| -> Map<String, Value> {
         let mut map = Map::new();
         map.insert("ansible_job_id".into(), json!(jid));
-        map.insert("started".into(), json!(1));
+        map.insert("started".into(), json!(true));
         map.insert("finished".into(), json!(finished));
         map.insert("results_file".into(), json!(results_file));
         map
     };
-    let failed = |message: &str| call.failed(message, Value::Object(common(1)));
+    let failed = |message: &str| call.failed(message, Value::Object(common(true)));
     let Some(id) = id_of(jid) else { return Ok(failed("could not find job")) };
     let jobs = jobs(call, place).await?;
     let listed = jobs.look(&id).await?;
     match listed.state {
         State::Absent => return Ok(failed("could not find job")),
         State::NotStarted | State::Starting | State::Running { .. } | State::Orphan => {
-            let mut map = common(0);
+            let mut map = common(false);
             for name in ["stdout", "stderr"] {
                 map.insert(name.into(), json!(""));
                 map.insert(format!("{name}_lines"), json!([]));
@@ -300,7 +300,7 @@ async fn look(call: &Call<'_>, place: &Place, jid: &str) -> Result<Done, Failure
     let passed = whole(end).saturating_sub(whole(start));
     let limit = meta.as_ref().and_then(|meta| meta.get("seconds")).and_then(Value::as_u64);
     let late = rc == 137 && limit.is_some_and(|limit| passed >= limit);
-    let mut map = common(1);
+    let mut map = common(true);
     map.insert("cmd".into(), meta.as_ref().and_then(|meta| meta.get("cmd")).cloned().unwrap_or(Value::Null));
     map.insert("rc".into(), json!(rc));
     map.insert("start".into(), stamp(start));
@@ -310,7 +310,7 @@ async fn look(call: &Call<'_>, place: &Place, jid: &str) -> Result<Done, Failure
     map.insert("stderr_lines".into(), json!(stderr.lines().collect::<Vec<_>>()));
     map.insert("stdout".into(), json!(stdout));
     map.insert("stderr".into(), json!(stderr));
-    map.insert("changed".into(), json!(true));
+    map.insert("changed".into(), json!(!late));
     let message = match (late, rc) {
         (true, _) => "Timeout exceeded",
         (false, 0) => "",
@@ -348,11 +348,11 @@ pub(super) async fn status(call: &Call<'_>) -> Result<Done, Failure> {
     let place = Place::find(call).await?;
     if call.text("mode") == Some("cleanup") {
         let there = clean(call, &place, jid).await?;
-        let result = json!({"ansible_job_id": jid, "erased": place.file(jid), "started": 0, "finished": 0, "stdout": "", "stderr": "", "stdout_lines": [], "stderr_lines": []});
+        let result = json!({"ansible_job_id": jid, "erased": place.file(jid), "started": false, "finished": false, "stdout": "", "stderr": "", "stdout_lines": [], "stderr_lines": []});
         return Ok(if there {
             Done::ok(String::new(), result)
         } else {
-            call.failed("could not find job", json!({"ansible_job_id": jid, "started": 1, "finished": 1}))
+            call.failed("could not find job", json!({"ansible_job_id": jid, "started": true, "finished": true}))
         });
     }
     look(call, &place, jid).await

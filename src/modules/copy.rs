@@ -277,12 +277,11 @@ async fn take(
         other => {
             let what =
                 said.lines().last().filter(|line| !line.is_empty()).map_or_else(|| other.to_string(), str::to_owned);
-            let what = if said.contains("No such file or directory") && said.contains(".ferry.") {
-                format!("Destination directory {folder} does not exist")
-            } else {
-                what
-            };
-            Err(wrong(call, what).saw(said))
+            if said.contains("No such file or directory") && said.contains(".ferry.") {
+                return Err(wrong(call, format!("Destination directory {folder} does not exist")));
+            }
+            // What was said in one line is not said twice.
+            Err(if said.trim() == what { wrong(call, what) } else { wrong(call, what).saw(said) })
         }
     }
 }

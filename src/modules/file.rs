@@ -36,8 +36,38 @@ pub const SPEC: ModuleSpec = ModuleSpec::new(
 )
 .checks();
 
-fn state_diff(path: &str, before: &str, after: &str) -> Value {
-    json!({"before": {"path": path, "state": before}, "after": {"path": path, "state": after}})
+/// What differs, as `--diff` shows it: the state, and the mode and owners that were asked for.
+fn state_diff(call: &Call<'_>, path: &str, before: &Look, after: &str) -> Value {
+    let (mut one, mut two) = (Map::new(), Map::new());
+    let mut put = |name: &str, was: Value, is: Value| {
+        if was != is {
+            one.insert(name.to_owned(), was);
+            two.insert(name.to_owned(), is);
+        }
+    };
+    // `file` is asked of what is one already.
+    if after != "file" {
+        put("state", json!(before.state()), json!(after));
+    }
+    if before.exists() && after != "absent" {
+        if let (Ok(Some(mode)), false) = (node::mode_text(call), before.is_link())
+            && let Ok(wanted) = node::mode_of(&mode, before.mode(), before.is_dir())
+        {
+            put("mode", json!(format!("{:04o}", before.mode())), json!(format!("{wanted:04o}")));
+        }
+        for (name, seen, id) in [("owner", &before.user, before.uid), ("group", &before.group, before.gid)] {
+            if let Some(wanted) = call.text(name).filter(|wanted| *wanted != id.to_string()) {
+                put(name, json!(seen), json!(wanted));
+            }
+        }
+        if let Some(source) = call.text("src").filter(|_| before.is_link()) {
+            put("src", json!(before.target), json!(source));
+        }
+    }
+    for side in [&mut one, &mut two] {
+        side.insert("path".to_owned(), json!(path));
+    }
+    json!({"before": one, "after": two})
 }
 
 /// A time as `touch -t` takes it, always with its seconds.
@@ -70,7 +100,7 @@ async fn seen_times(call: &Call<'_>, target: &str) -> Result<(String, String), F
     Ok((plain(written).unwrap_or_default(), plain(read).unwrap_or_default()))
 }
 
-async fn ends(call: &Call<'_>, path: &str, changed: bool, before: &str, after: &str) -> Result<Done, Failure> {
+async fn ends(call: &Call<'_>, path: &str, changed: bool, before: &Look, after: &str) -> Result<Done, Failure> {
     let look = node::look(call, path, false, None).await?;
     let mut result = if look.exists() { look.fields() } else { Map::new() };
     result.insert(
@@ -88,7 +118,7 @@ async fn ends(call: &Call<'_>, path: &str, changed: bool, before: &str, after: &
         result.insert("state".into(), json!(after));
     }
     let done = node::done(changed, result);
-    Ok(if call.diff { done.with_diff(state_diff(path, before, after)) } else { done })
+    Ok(if call.diff && changed { done.with_diff(state_diff(call, path, before, after)) } else { done })
 }
 
 pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
@@ -133,7 +163,7 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
                 [("path".to_owned(), json!(path)), ("state".to_owned(), json!("absent"))].into_iter().collect(),
             );
             if call.diff {
-                done = done.with_diff(state_diff(&path, own.state(), "absent"));
+                done = done.with_diff(state_diff(call, &path, &own, "absent"));
             }
             Ok(done)
         }
@@ -154,7 +184,7 @@ pub(super) async fn run(call: &Call<'_>) -> Result<Done, Failure> {
             }
             let target = if own.is_link() { through.real.clone() } else { path.clone() };
             let changed = node::dress(call, &target, &through, mode.as_deref()).await?;
-            ends(call, &path, changed, "file", "file").await
+            ends(call, &path, changed, &through, "file").await
         }
         "touch" => touch(call, &path, &own, &through, mode.as_deref()).await,
         "link" => link(call, &path, &own, mode.as_deref()).await,
@@ -199,7 +229,6 @@ async fn directory(
     } else if !through.is_dir() {
         return Ok(call.failed(format!("{path} already exists as a {}", through.state()), json!({"path": path})));
     }
-    let before = if through.exists() { "directory" } else { "absent" };
     if through.exists() {
         let target = if own.is_link() { through.real.as_str() } else { path };
         changed |= node::dress(call, target, through, mode).await?;
@@ -207,7 +236,7 @@ async fn directory(
             changed |= recurse(call, target, mode).await?;
         }
     }
-    let mut done = ends(call, path, changed, before, "directory").await?;
+    let mut done = ends(call, path, changed, through, "directory").await?;
     if call.check
         && let Some(map) = done.result.as_object_mut()
     {
@@ -275,7 +304,6 @@ async fn touch(call: &Call<'_>, path: &str, own: &Look, through: &Look, mode: Op
         }
     }
     let fixed = |name: &str| call.text(name).is_some_and(|time| time != "now");
-    let before = if through.exists() { through.state() } else { "absent" };
     let mut changed = !through.exists();
     if through.exists() && fixed("modification_time") && fixed("access_time") {
         // Only what is not as it is wanted is changed.
@@ -304,7 +332,7 @@ async fn touch(call: &Call<'_>, path: &str, own: &Look, through: &Look, mode: Op
         let real = if own.is_link() { look.real.clone() } else { path.to_owned() };
         changed |= node::dress(call, &real, &look, mode).await?;
     }
-    ends(call, path, changed, before, "touch").await
+    ends(call, path, changed, through, "touch").await
 }
 
 async fn link(call: &Call<'_>, path: &str, own: &Look, mode: Option<&str>) -> Result<Done, Failure> {
@@ -371,7 +399,7 @@ async fn link(call: &Call<'_>, path: &str, own: &Look, mode: Option<&str>) -> Re
             more = node::dress(call, &path, &now, None).await?;
         }
     }
-    let mut done = ends(call, &path, changed || more, own.state(), "link").await?;
+    let mut done = ends(call, &path, changed || more, own, "link").await?;
     if let Some(map) = done.result.as_object_mut() {
         map.insert("src".into(), json!(source));
     }
@@ -408,7 +436,7 @@ async fn hard(call: &Call<'_>, path: &str, own: &Look, mode: Option<&str>) -> Re
     if look.exists() {
         changed |= node::dress(call, path, &look, mode).await?;
     }
-    let mut done = ends(call, path, changed, own.state(), "hard").await?;
+    let mut done = ends(call, path, changed, own, "hard").await?;
     if let Some(map) = done.result.as_object_mut() {
         map.insert("src".into(), json!(source));
     }

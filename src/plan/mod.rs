@@ -197,17 +197,15 @@ pub fn play_scope(inventory: &Inventory, play: &Play, extra: &Map<String, Value>
 /// # Errors
 /// A pattern that cannot be read.
 pub fn select(inventory: &Inventory, pattern: &str, limit: Option<&str>) -> Result<Vec<String>, Failure> {
-    let hosts = match inventory.select(pattern) {
-        Ok(hosts) => hosts,
+    // Of `web:new` the hosts of `web` are there, whether or not there is a group `new` by now.
+    let hosts = match inventory.matching(pattern) {
+        Ok(matched) => matched.hosts,
         Err(failure) if failure.kind == Kind::NoHost => return Ok(Vec::new()),
         Err(failure) => return Err(failure),
     };
     let hosts = match limit {
-        Some(limit) => match inventory.limit(&hosts, limit) {
-            Ok(hosts) => hosts,
-            Err(failure) if failure.kind == Kind::NoHost => Vec::new(),
-            Err(failure) => return Err(failure),
-        },
+        // A name of the limit that is nobody's is told before any play, and takes nothing from the others.
+        Some(limit) => inventory.limit_matching(&hosts, limit)?.hosts,
         None => hosts,
     };
     Ok(hosts.iter().map(ToString::to_string).collect())

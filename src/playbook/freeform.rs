@@ -9,8 +9,9 @@ struct Word {
     end: usize,
 }
 
-/// Cuts at blanks outside of quotes and of `{{ }}` and `{% %}`.
-fn words(line: &str) -> Result<Vec<Word>, String> {
+/// Cuts at blanks outside of quotes and of `{{ }}` and `{% %}`. In a command a backslash between single quotes is one, as for a
+/// shell; with `escapes` it keeps the quote behind it from closing, as everywhere else.
+fn words(line: &str, escapes: bool) -> Result<Vec<Word>, String> {
     let mut out = Vec::new();
     let mut start: Option<usize> = None;
     let mut quote: Option<char> = None;
@@ -35,6 +36,9 @@ fn words(line: &str) -> Result<Vec<Word>, String> {
             match (quote, c) {
                 (None, '\'' | '"') => quote = Some(c),
                 (Some('"') | None, '\\') => {
+                    chars.next();
+                }
+                (Some(_), '\\') if escapes => {
                     chars.next();
                 }
                 (Some(open), close) if open == close => quote = None,
@@ -79,15 +83,53 @@ fn pair(word: &str) -> Option<(&str, &str)> {
     good.then_some((word.get(..at)?, word.get(at + 1..)?))
 }
 
-/// The value without one pair of quotes around all of it.
+/// The value with its escapes (`\n`, `\t`, `\"`, `\x41`, `\u00e9`, `\101`) as the characters that they mean, those in its
+/// templates too, and without one pair of quotes around all of it: in this order, as Ansible does it.
 fn unquote(value: &str) -> String {
+    let value = unescape(value);
     for mark in ['"', '\''] {
-        if let Some(inner) = value.strip_prefix(mark).and_then(|rest| rest.strip_suffix(mark)) {
-            let escaped = format!("\\{mark}");
-            return inner.replace(&escaped, &mark.to_string());
+        let inner = value.strip_prefix(mark).and_then(|rest| rest.strip_suffix(mark));
+        if let Some(inner) = inner.filter(|inner| !inner.ends_with('\\')) {
+            return inner.to_owned();
         }
     }
-    value.to_owned()
+    value
+}
+
+fn unescape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(rest.get(..at).unwrap_or_default());
+        let behind = rest.get(at + 1..).unwrap_or_default();
+        let number = |from: usize, least: usize, most: usize, radix: u32| {
+            let digits =
+                behind.get(from..).unwrap_or_default().chars().take(most).take_while(|c| c.is_digit(radix)).count();
+            let value = u32::from_str_radix(behind.get(from..from + digits).unwrap_or_default(), radix).ok();
+            value.filter(|_| digits >= least).and_then(char::from_u32).map(|c| (c, from + digits))
+        };
+        let found = match behind.chars().next() {
+            Some(c @ ('\\' | '\'' | '"')) => Some((c, 1)),
+            Some('a') => Some(('\u{7}', 1)),
+            Some('b') => Some(('\u{8}', 1)),
+            Some('f') => Some(('\u{c}', 1)),
+            Some('n') => Some(('\n', 1)),
+            Some('r') => Some(('\r', 1)),
+            Some('t') => Some(('\t', 1)),
+            Some('v') => Some(('\u{b}', 1)),
+            Some('x') => number(1, 2, 2, 16),
+            Some('u') => number(1, 4, 4, 16),
+            Some('U') => number(1, 8, 8, 16),
+            Some('0'..='7') => number(0, 1, 3, 8),
+            _ => None,
+        };
+        // What is no escape stays as it is.
+        let (c, length) = found.unwrap_or(('\\', 0));
+        out.push(c);
+        rest = behind.get(length..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    out
 }
 
 /// The command of a free-form line, and the arguments of `known` names that stood in it. What is left is
@@ -97,7 +139,7 @@ pub(super) fn free_form(line: &str, known: &[&str]) -> Result<(String, Vec<(Stri
     let mut args = Vec::new();
     let mut kept = 0;
     let mut last = false;
-    for Word { start, end } in words(line)? {
+    for Word { start, end } in words(line, false)? {
         let mut word = line.get(start..end).unwrap_or("");
         while let Some(next) = word.strip_prefix("\\\n") {
             word = next;
@@ -125,7 +167,7 @@ pub(super) fn free_form(line: &str, known: &[&str]) -> Result<(String, Vec<(Stri
 /// # Errors
 /// A word that is no such pair, a quote or a template that is not closed.
 pub fn pairs(line: &str) -> Result<Vec<(String, String)>, String> {
-    words(line)?
+    words(line, true)?
         .into_iter()
         .map(|Word { start, end }| {
             let word = line.get(start..end).unwrap_or("");
@@ -182,5 +224,18 @@ mod tests {
             [("u_{{ a == b }}_x".to_owned(), "{{ c=d }}".to_owned()), ("{{ n }}".to_owned(), "1".to_owned())]
         );
         assert!(pairs("msg=a b").is_err());
+        // Escapes mean what they mean to Ansible, and what is none stays.
+        for (written, meant) in [
+            (r#"m="a\nb\tc""#, "a\nb\tc"),
+            (r#"m="say \"x\"""#, "say \"x\""),
+            (r"m='it\'s \\1 \d'", r"it's \1 \d"),
+            (r"m=\x41\u00e9\U0001F600\101\0", "A\u{e9}\u{1F600}A\0"),
+            (r"m=\x4 \", "\\x4"),
+            (r"m=C:\dir", r"C:\dir"),
+            (r"m={{ 'a\nb' }}", "{{ 'a\nb' }}"),
+        ] {
+            let found = pairs(written.trim_end_matches(" \\")).unwrap();
+            assert_eq!(found, [("m".to_owned(), meant.to_owned())], "{written}");
+        }
     }
 }

@@ -196,6 +196,19 @@ impl Loader {
         kept.roles.extend(roles);
     }
 
+    /// How many groups of handlers are kept by now.
+    pub(super) fn handlers_kept(&self) -> usize {
+        self.kept().handlers.len()
+    }
+
+    /// Puts what stands around an import around the handlers that were kept behind the first `from`.
+    pub(super) fn wrap_handlers(&self, from: usize, place: &Place, common: &super::Common) {
+        let mut kept = self.kept();
+        let from = from.min(kept.handlers.len());
+        let mine = kept.handlers.split_off(from);
+        kept.handlers.extend(Block::of_handlers(mine, place, common));
+    }
+
     /// What static imports left since the last time: handlers and roles that the play sees.
     pub fn left_over(&self) -> (Vec<Step>, Vec<Arc<Role>>) {
         let mine = std::mem::take(&mut *self.kept());
@@ -278,18 +291,20 @@ impl Loader {
     /// Where a file of tasks is: beside the one that names it, else in its role, else beside the playbook.
     pub(super) fn tasks_path(&self, name: &str, within: &Within) -> PathBuf {
         let role = within.role.as_ref().map(|role| role.path.as_path());
-        self.find_tasks(name, &within.folder, role, within.handlers)
+        self.find_tasks(name, &within.folder, role, within.handlers, false)
     }
 
-    /// As for static imports: where the file of tasks `name` is, seen from `folder` and the role at `role`.
-    pub fn find_tasks(&self, name: &str, folder: &Path, role: Option<&Path>, handlers: bool) -> PathBuf {
+    /// Where the file of tasks `name` is, seen from `folder` and the role at `role`. An import takes the one beside the file that
+    /// names it first, an include on the way (`late`) that of the role's own tasks: so has Ansible it.
+    pub fn find_tasks(&self, name: &str, folder: &Path, role: Option<&Path>, handlers: bool, late: bool) -> PathBuf {
         let given = Path::new(name);
         if given.is_absolute() {
             return given.to_path_buf();
         }
         let mut all = vec![folder.join(given)];
         if let Some(role) = role {
-            all.push(role.join(if handlers { "handlers" } else { "tasks" }).join(given));
+            let own = role.join(if handlers { "handlers" } else { "tasks" }).join(given);
+            all.insert(if late { 0 } else { 1 }, own);
             all.push(role.join("tasks").join(given));
             all.push(role.join(given));
         }
@@ -565,6 +580,8 @@ impl Loader {
             let within = Within { handlers: true, ..inside.clone() };
             handlers.extend(self.tasks_in(&file, &within, 0)?);
         }
+        // What is said of a role is said of its handlers too: `become`, say.
+        let handlers = Block::of_handlers(handlers, &query.name.place, common);
         if !query.unvalidated {
             let entry = text(&query.tasks_from).unwrap_or_else(|| "main".to_owned());
             steps.extend(self.argument_spec(&role, &inside, &entry)?.map(|task| Step::Task(Box::new(task))));

@@ -120,6 +120,52 @@ pub struct Common {
     pub notify: Vec<Text>,
 }
 
+impl Common {
+    /// This, where `outer` stands around it: the nearest word wins, and conditions, variables, tags, `environment` and
+    /// `module_defaults` add up, those of `outer` first. Names and `notify` are its own.
+    #[must_use]
+    pub fn within(self, outer: &Self) -> Self {
+        fn both<T: Clone>(outer: &[T], inner: Vec<T>) -> Vec<T> {
+            outer.iter().cloned().chain(inner).collect()
+        }
+        macro_rules! nearest {
+            ($($field:ident).+) => {
+                self.$($field).+.or_else(|| outer.$($field).+.clone())
+            };
+        }
+        Self {
+            name: self.name,
+            when: both(&outer.when, self.when),
+            vars: both(&outer.vars, self.vars),
+            tags: both(&outer.tags, self.tags),
+            becoming: Becoming {
+                wanted: nearest!(becoming.wanted),
+                user: nearest!(becoming.user),
+                method: nearest!(becoming.method),
+                flags: nearest!(becoming.flags),
+                exe: nearest!(becoming.exe),
+            },
+            connection: nearest!(connection),
+            remote_user: nearest!(remote_user),
+            port: nearest!(port),
+            environment: both(&outer.environment, self.environment),
+            module_defaults: both(&outer.module_defaults, self.module_defaults),
+            no_log: nearest!(no_log),
+            check_mode: nearest!(check_mode),
+            diff: nearest!(diff),
+            run_once: nearest!(run_once),
+            ignore_errors: nearest!(ignore_errors),
+            ignore_unreachable: nearest!(ignore_unreachable),
+            any_errors_fatal: nearest!(any_errors_fatal),
+            throttle: nearest!(throttle),
+            timeout: nearest!(timeout),
+            delegate_to: nearest!(delegate_to),
+            delegate_facts: nearest!(delegate_facts),
+            notify: self.notify,
+        }
+    }
+}
+
 /// A playbook.
 #[derive(Debug, Clone)]
 pub struct Playbook {
@@ -405,6 +451,23 @@ pub enum Stands {
     File,
     /// A role with all that it depends on; the text tells it apart from the same role with other parameters.
     Role(Arc<Role>, String),
+}
+
+impl Block {
+    /// Handlers with what stands around the role or file that brings them; none where there is none.
+    pub fn of_handlers(handlers: Vec<Step>, place: &Place, common: &Common) -> Vec<Step> {
+        if handlers.is_empty() {
+            return handlers;
+        }
+        vec![Step::Block(Box::new(Self {
+            place: place.clone(),
+            common: common.clone(),
+            stands: Stands::Block,
+            block: handlers,
+            rescue: Vec::new(),
+            always: Vec::new(),
+        }))]
+    }
 }
 
 /// A block.

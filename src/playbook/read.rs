@@ -89,6 +89,26 @@ const TASK_KEYS: &[&str] = &[
     "local_action",
 ];
 const BLOCK_KEYS: &[&str] = &["block", "rescue", "always"];
+/// What an include on the way may have beside its own arguments: all else would say nothing of the tasks that it includes.
+const INCLUDE_KEYS: &[&str] = &[
+    "action",
+    "args",
+    "collections",
+    "debugger",
+    "ignore_errors",
+    "listen",
+    "local_action",
+    "loop",
+    "loop_control",
+    "name",
+    "no_log",
+    "register",
+    "run_once",
+    "tags",
+    "timeout",
+    "vars",
+    "when",
+];
 /// The `with_` forms that are there.
 pub(super) const WITH: &[&str] = &[
     "items",
@@ -920,6 +940,7 @@ impl<'a> Parser<'a> {
             self.errors.push(failure.mend("take its tasks out of the block"));
             return None;
         }
+        let handlers = self.loader.handlers_kept();
         let mut block = Block {
             place: self.place(node.spot),
             common: Common::default(),
@@ -957,6 +978,7 @@ impl<'a> Parser<'a> {
             self.errors.push(failure);
             return None;
         }
+        self.loader.wrap_handlers(handlers, &block.place, &block.common);
         Some(block)
     }
 
@@ -1000,6 +1022,7 @@ impl<'a> Parser<'a> {
                 }
                 _ => {
                     if let Some(with) = name.strip_prefix("with_") {
+                        let with = module::short_name(with);
                         if WITH.contains(&with) {
                             task.repeat = self.repeat(value, Some(with.to_owned()));
                         } else {
@@ -1057,6 +1080,9 @@ impl<'a> Parser<'a> {
             );
             return None;
         }
+        if matches!(short.as_str(), "include_tasks" | "include_role") {
+            self.include_keys(&short, entries);
+        }
         if words::ACTIONS.contains(&short.as_str()) {
             return self.action(task, &short, spot, value, line.as_deref(), extra_args, depth, before);
         }
@@ -1082,6 +1108,26 @@ impl<'a> Parser<'a> {
             return None;
         }
         Some(Step::Task(Box::new(task)))
+    }
+
+    /// Keys at an include that say nothing of what it includes: in Ansible too they are wrong.
+    fn include_keys(&mut self, include: &str, entries: &[Entry]) {
+        for entry in entries {
+            let name = self.key(entry);
+            let fits = INCLUDE_KEYS.contains(&name.as_str()) || name.starts_with("with_");
+            if fits || module::short_name(&name) == include {
+                continue;
+            }
+            let mut failure = self
+                .failure(entry.key.spot, format!("{} says nothing at {include}", quoted(&name)))
+                .why("it would be of the including itself, and of none of the tasks that it brings")
+                .mend(format!("write it below 'apply:' of {include}, or in a block around it"));
+            if self.loader.lenient {
+                let noun = if include == "include_role" { "IncludeRole" } else { "TaskInclude" };
+                failure.what = format!("'{name}' is not a valid attribute for a {noun}");
+            }
+            self.errors.push(failure);
+        }
     }
 
     /// `action: "shell echo hi"`, or `action: {module: shell, …}`: the module and the line of its arguments.
@@ -1183,7 +1229,9 @@ impl<'a> Parser<'a> {
 
     fn register(&mut self, node: &Node) -> Option<Text> {
         let text = self.text(node, "register")?;
-        if !is_identifier(&text.text) {
+        // `register: no` is false in YAML, and no name.
+        let plain = matches!(node.value, Yaml::Text(_));
+        if !plain || !is_identifier(&text.text) {
             let mend = "letters, digits and '_', not beginning with a digit";
             let what = if self.loader.lenient {
                 "Invalid variable name in 'register'"
@@ -1435,15 +1483,20 @@ impl<'a> Parser<'a> {
         let name = self.early(file, &task.common.vars)?;
         let path = self.loader.tasks_path(&name, &self.within);
         let within = Within { depth: self.within.depth + 1, ..self.within.clone() };
+        let handlers = self.loader.handlers_kept();
         match self.loader.tasks_in(&path, &within, depth + 1) {
-            Ok(steps) => Some(Step::Block(Box::new(Block {
-                place: task.place,
-                common: Common { name: None, ..task.common },
-                stands: Stands::File,
-                block: steps,
-                rescue: Vec::new(),
-                always: Vec::new(),
-            }))),
+            Ok(steps) => {
+                let common = Common { name: None, ..task.common };
+                self.loader.wrap_handlers(handlers, &task.place, &common);
+                Some(Step::Block(Box::new(Block {
+                    place: task.place,
+                    common,
+                    stands: Stands::File,
+                    block: steps,
+                    rescue: Vec::new(),
+                    always: Vec::new(),
+                })))
+            }
             Err(failure) => {
                 self.foreign(spot, failure);
                 None

@@ -109,22 +109,15 @@ fn on_one_line(counts: &Map<String, Value>) -> String {
         .collect()
 }
 
-/// JSON as Python writes it, keys sorted, `changed` first; with `indent` one value a line.
+/// JSON as Python writes it, keys sorted; with `indent` one value a line.
 pub fn dump(result: &Map<String, Value>, indent: bool) -> String {
     let mut map = Map::new();
-    // What is hidden is told first.
-    for name in ["censored", "changed"] {
-        if let Some(value) = result.get(name) {
-            map.insert(name.to_owned(), value.clone());
-        }
-    }
     let mut names: Vec<&String> = result
         .keys()
         // How it came out stands before the result.
         .filter(|name| {
             !name.starts_with("_ansible_")
-                && !["censored", "changed", "failed", "skipped", "exception", "warnings", "deprecations"]
-                    .contains(&name.as_str())
+                && !["failed", "skipped", "exception", "warnings", "deprecations"].contains(&name.as_str())
         })
         .collect();
     names.sort();
@@ -425,7 +418,8 @@ impl Shown {
             }
             Outcome::Failed | Outcome::Unknown => {
                 self.error(result);
-                let json = dump(result, self.verbosity > 2);
+                let always = result.contains_key("_ansible_verbose_always") && !result.contains_key("_ansible_debug");
+                let json = dump(result, always || self.verbosity > 2);
                 match item {
                     Some(item) => format!("failed: [{who}] (item={item}) => {json}\n"),
                     None => format!("fatal: [{who}]: FAILED! => {json}\n"),
@@ -539,6 +533,7 @@ pub fn difference(diff: &Value) -> String {
     let text = |name: &str| match diff.get(name) {
         Some(Value::String(text)) => Some(text.clone()),
         Some(Value::Null) | None => None,
+        Some(Value::Object(map)) => Some(format!("{}\n", dump(map, true))),
         Some(other) => serde_json::to_string_pretty(other).ok().map(|text| format!("{text}\n")),
     };
     if let Some(prepared) = text("prepared") {
@@ -550,12 +545,28 @@ pub fn difference(diff: &Value) -> String {
     }
     let header =
         |name: &str, other: &str| text(name).map_or_else(|| other.to_owned(), |header| format!("{other}: {header}"));
-    let one: Vec<&str> = before.lines().collect();
-    let two: Vec<&str> = after.lines().collect();
+    // A last line without its line feed is another line than one with it.
+    let (before, after) = (with_its_end(&before), with_its_end(&after));
+    let one: Vec<&str> = before.split_terminator('\0').collect();
+    let two: Vec<&str> = after.split_terminator('\0').collect();
     let mut out = format!("--- {}\n+++ {}\n", header("before_header", "before"), header("after_header", "after"));
     let around = ansible_cfg::in_force("diff.context").and_then(|text| text.trim().parse().ok()).unwrap_or(3);
     for hunk in hunks(&one, &two, around) {
         out.push_str(&hunk);
+    }
+    out
+}
+
+/// The lines of `text`, each ended by a NUL; behind the last one stands that its line feed is missing where it is.
+fn with_its_end(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 32);
+    for line in text.split_inclusive('\n') {
+        let bare = line.strip_suffix('\n').unwrap_or(line);
+        out.extend(bare.chars().filter(|c| *c != '\0'));
+        if bare.len() == line.len() {
+            out.push_str("\n\\ No newline at end of file");
+        }
+        out.push('\0');
     }
     out
 }
@@ -658,10 +669,10 @@ mod tests {
     fn results_are_written_as_python_writes_them() {
         let value = json!({"msg": "a\"b", "changed": true, "b": {"z": 1, "a": [1, 2, {}]}, "_ansible_x": 1});
         let map = value.as_object().cloned().unwrap_or_default();
-        assert_eq!(dump(&map, false), r#"{"changed": true, "b": {"a": [1, 2, {}], "z": 1}, "msg": "a\"b"}"#);
+        assert_eq!(dump(&map, false), r#"{"b": {"a": [1, 2, {}], "z": 1}, "changed": true, "msg": "a\"b"}"#);
         assert_eq!(
             dump(&map, true),
-            "{\n    \"changed\": true,\n    \"b\": {\n        \"a\": [\n            1,\n            2,\n            {}\n        ],\n        \"z\": 1\n    },\n    \"msg\": \"a\\\"b\"\n}"
+            "{\n    \"b\": {\n        \"a\": [\n            1,\n            2,\n            {}\n        ],\n        \"z\": 1\n    },\n    \"changed\": true,\n    \"msg\": \"a\\\"b\"\n}"
         );
     }
 
@@ -673,5 +684,13 @@ mod tests {
         assert!(text.starts_with("--- before: /x\n+++ after\n@@ -1,7 +1,7 @@\n 1\n 2\n 3\n-4\n+new\n 5\n"), "{text}");
         assert!(text.ends_with("@@ -15,6 +15,5 @@\n 15\n 16\n 17\n-18\n 19\n 20\n"), "{text}");
         assert_eq!(difference(&json!({"before": "a", "after": "a"})), "");
+        let text = difference(&json!({"before": "a\nb\n", "after": "a\nb"}));
+        assert_eq!(text, "--- before\n+++ after\n@@ -1,2 +1,2 @@\n a\n-b\n+b\n\\ No newline at end of file\n");
+        let text =
+            difference(&json!({"before": {"path": "/x", "mode": "0644"}, "after": {"path": "/x", "mode": "0600"}}));
+        assert_eq!(
+            text,
+            "--- before\n+++ after\n@@ -1,4 +1,4 @@\n {\n-    \"mode\": \"0644\",\n+    \"mode\": \"0600\",\n     \"path\": \"/x\"\n }\n"
+        );
     }
 }

@@ -162,6 +162,8 @@ struct State {
     unusable: BTreeSet<String>,
     /// Where conditions stand that are templates, told once.
     braced: BTreeSet<String>,
+    /// Names in patterns that are no host and no group, told once.
+    unmatched: BTreeSet<String>,
     /// Paths from the root of folders that templates are told of.
     absolutes: HashMap<PathBuf, String>,
     /// Files of facts that could not be read, not told yet.
@@ -553,7 +555,16 @@ impl Runner<'_> {
         };
         let inventory = shared.inventory();
         let mut hosts = crate::plan::select(&inventory, &pattern, shared.limit.as_deref())?;
+        // Names that are nobody's take nothing from the others, and are told once.
+        let limit = shared.limit.as_deref().map(|limit| inventory.limit_matching(&[], limit));
+        let missing = [Some(inventory.matching(&pattern)), limit].into_iter().flatten().flatten();
+        let missing: Vec<String> = missing.flat_map(|matched| matched.missing).collect();
         drop(inventory);
+        for name in missing {
+            if shared.state().unmatched.insert(name.clone()) {
+                self.world.events.warn(None, format!("Could not match supplied host pattern, ignoring: {name}"));
+            }
+        }
         if let Some(order) = &play.play.order {
             let text = shared.templater.render(&order.text, Some(&order.place), &scope)?;
             match text.as_str().unwrap_or_default() {
@@ -690,18 +701,10 @@ fn flat_handlers(steps: &[Step]) -> Vec<Arc<Task>> {
             match step {
                 Step::Task(task) => {
                     let mut task = task.as_ref().clone();
-                    task.common.when = [outer.when.clone(), task.common.when].concat();
-                    task.common.vars = [outer.vars.clone(), task.common.vars].concat();
-                    task.common.tags = [outer.tags.clone(), task.common.tags].concat();
+                    task.common = task.common.within(outer);
                     all.push(Arc::new(task));
                 }
-                Step::Block(block) => {
-                    let mut common = outer.clone();
-                    common.when.extend(block.common.when.iter().cloned());
-                    common.vars.extend(block.common.vars.iter().cloned());
-                    common.tags.extend(block.common.tags.iter().cloned());
-                    add(&block.block, &common, all);
-                }
+                Step::Block(block) => add(&block.block, &block.common.clone().within(outer), all),
             }
         }
     }

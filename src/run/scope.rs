@@ -127,6 +127,35 @@ impl HostScopes for HostVarsOf {
     }
 }
 
+/// `ansible_delegated_vars`: the variables of the host that a task is delegated to, under its name.
+#[derive(Debug)]
+pub(super) struct DelegateVars {
+    pub(super) shared: Weak<Shared>,
+    /// Where the task runs.
+    pub(super) on: String,
+    /// The host that it runs for.
+    pub(super) from: String,
+}
+
+impl HostScopes for DelegateVars {
+    fn names(&self) -> Vec<String> {
+        vec![self.on.clone()]
+    }
+
+    fn scope(&self, host: &str) -> Option<Scope> {
+        if host != self.on {
+            return None;
+        }
+        let mut scope = HostVarsOf(self.shared.clone()).scope(host).unwrap_or_default();
+        if !scope.knows("ansible_host") {
+            scope.data("ansible_host", &json!(host));
+        }
+        // As Ansible has it: the task is still about the host that it runs for.
+        scope.data("inventory_hostname", &json!(self.from));
+        Some(scope)
+    }
+}
+
 impl Shared {
     /// Inventory and facts of a host.
     fn base(&self, host: &str) -> Scope {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::scope::{Frame, truth};
+use super::scope::{DelegateVars, Frame, truth};
 use super::{PlayRun, Runner, number_of, skipped};
 use crate::event::{Event, Outcome};
 use crate::failure::{Failure, Kind, Place};
@@ -182,6 +182,7 @@ impl Ending {
 const BY_ACTION: &[&str] = &[
     "assert",
     "debug",
+    "validate_argument_spec",
     "fail",
     "pause",
     "wait_for_connection",
@@ -408,6 +409,11 @@ impl Runner<'_> {
             }
             ending.result.insert(item.var.clone(), item.value.clone());
             ending.result.insert("ansible_loop_var".to_owned(), json!(item.var));
+            if scope.knows("ansible_loop")
+                && let Some(turn) = scope.plain("ansible_loop")
+            {
+                ending.result.insert("ansible_loop".to_owned(), turn);
+            }
             if let Some(index) = &cx.task.loop_control.index_var {
                 ending.result.insert(index.text.clone(), json!(at));
                 ending.result.insert("ansible_index_var".to_owned(), json!(index.text));
@@ -550,16 +556,14 @@ impl Runner<'_> {
         {
             failure.place = Some(task.module_place.clone());
         }
-        if matches!(task.module, "debug") || cx.task.module == "assert" && ending.outcome == Outcome::Ok {
-            let always = task.module == "debug" || !ending.result.contains_key("quiet");
-            if always && !no_log && ending.outcome != Outcome::Skipped {
-                if ending.shown.is_empty() {
-                    ending.shown = ending.result.clone();
-                }
-                ending.shown.insert("_ansible_verbose_always".to_owned(), json!(true));
-                if task.module == "debug" {
-                    ending.shown.insert("_ansible_debug".to_owned(), json!(true));
-                }
+        let quiet = ending.result.remove("_ansible_quiet").is_some();
+        if matches!(task.module, "debug" | "assert") && !quiet && !no_log && ending.outcome != Outcome::Skipped {
+            if ending.shown.is_empty() {
+                ending.shown = ending.result.clone();
+            }
+            ending.shown.insert("_ansible_verbose_always".to_owned(), json!(true));
+            if task.module == "debug" {
+                ending.shown.insert("_ansible_debug".to_owned(), json!(true));
             }
         }
         if let Some(on) = ending.result.remove("_ansible_on") {
@@ -923,6 +927,12 @@ impl Runner<'_> {
 
     /// One item, or the task where it has no loop.
     async fn item(&self, cx: &Cx<'_>, scope: Scope, item: Option<&Item>) -> Ending {
+        let mut scope = scope;
+        // What cannot be rendered is told where the task goes there.
+        if let Ok(Some(on)) = self.delegate(cx, &scope) {
+            let there = DelegateVars { shared: Arc::downgrade(&self.shared), on, from: cx.host.to_owned() };
+            scope.hosts("ansible_delegated_vars", Arc::new(there));
+        }
         match self.wanted(cx.frame, cx.task, &scope) {
             Ok(None) => {}
             Ok(Some(condition)) => return Ending::skip("Conditional result was False", Some(&condition)),
@@ -1195,9 +1205,6 @@ impl Runner<'_> {
         let mut names = scope.clone();
         names.data("ansible_check_mode", &json!(check));
         names.data("ansible_diff_mode", &json!(diff));
-        if let Some(on) = &delegated {
-            names.data("ansible_delegated_vars", &json!({on: {"ansible_host": on}}));
-        }
         let mut call = self.call(cx, scope, &on, &args)?;
         (call.check, call.diff, call.no_log, call.timeout, call.scope) = (check, diff, no_log, timeout, names);
         call.ahead = cx.next.and_then(|next| self.ahead(cx, next, &call));

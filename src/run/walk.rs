@@ -14,7 +14,7 @@ use super::scope::{Frame, truth};
 use super::task::{Cx, Ending};
 use super::{PlayRun, Recorded, Runner, Step1, first_number, number_of, shown};
 use crate::event::{Event, Outcome};
-use crate::failure::{Failure, Kind};
+use crate::failure::{Failure, Kind, Place};
 use crate::modules::{self, Done, Scope as ModuleScope};
 use crate::playbook::{Action, Block, Common, Flag, Stands, Step, Strategy, Task, Text};
 use crate::settings::ansible_cfg;
@@ -749,6 +749,7 @@ impl Runner<'_> {
                     }
                     let failure = Failure::new(Kind::Failed, what).on(host).at(name.place.clone());
                     shared.stand(host, |standing| standing.failed = true);
+                    shared.count(host, "failed");
                     self.world.events.tell(Event::Failed { failure });
                     continue;
                 }
@@ -1160,9 +1161,9 @@ impl Runner<'_> {
                     }
                 };
                 told(name.clone(), label, &hosts);
-                self.add_handlers(&loaded.handlers);
+                self.add_handlers(loaded.handlers, &around, &task.place);
                 let (handlers, roles) = shared.options.loader.left_over();
-                self.add_handlers(&handlers);
+                self.add_handlers(handlers, &around, &task.place);
                 shared.state().open_roles.extend(roles);
                 if query.public {
                     shared.state().open_roles.extend(loaded.roles);
@@ -1178,7 +1179,7 @@ impl Runner<'_> {
                 continue;
             }
             let role = task.role.as_ref().map(|role| role.path.as_path());
-            let path = shared.options.loader.find_tasks(&name, &task.folder, role, handler);
+            let path = shared.options.loader.find_tasks(&name, &task.folder, role, handler, true);
             let steps = match shared.options.loader.include(&path, task.role.clone(), handler) {
                 Ok(steps) => steps,
                 Err(failure) => {
@@ -1188,7 +1189,7 @@ impl Runner<'_> {
             };
             told(super::scope::absolute(&path), label, &hosts);
             let (handlers, roles) = shared.options.loader.left_over();
-            self.add_handlers(&handlers);
+            self.add_handlers(handlers, &around, &task.place);
             shared.state().open_roles.extend(roles);
             read.push((Included::Tasks(steps), hosts, around));
         }
@@ -1207,10 +1208,15 @@ impl Runner<'_> {
         }
     }
 
-    /// Handlers of a role that came while the run went on.
-    fn add_handlers(&self, steps: &[Step]) {
+    /// Handlers of a role that came while the run went on, with what stands around it below the play.
+    fn add_handlers(&self, steps: Vec<Step>, around: &Frame, place: &Place) {
+        let chain = around.chain();
+        let common = chain
+            .iter()
+            .filter(|frame| frame.up.is_some())
+            .fold(Common::default(), |outer, frame| frame.common.clone().within(&outer));
         let mut state = self.shared.state();
-        for new in super::flat_handlers(steps) {
+        for new in super::flat_handlers(&Block::of_handlers(steps, place, &common)) {
             let same = state.handlers.iter().position(|known| known.place == new.place && known.role == new.role);
             match same {
                 Some(at) => {

@@ -11,13 +11,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::Arc;
-
-use serde_json::{Map, Number, Value};
-use serde_yaml::granit_parser::{Event, Options, Parser, ScalarStyle, Span, StrInput};
+use std::sync::{Arc, LazyLock};
 
 use crate::failure::{Failure, Kind, Place};
 use crate::secret::MASK;
+use regex::Regex;
+use serde_json::{Map, Number, Value};
+use serde_yaml::granit_parser::{Event, Options, Parser, ScalarStyle, Span, StrInput};
 
 /// The most nodes of one document, aliases counted as often as they are used: an inventory of 10,000 hosts has
 /// some 400,000.
@@ -285,10 +285,13 @@ pub fn quoted(text: &str) -> String {
 /// `text` with the values of keys that name a password, a passphrase, a secret or a token masked: for
 /// snippets, which show the line before the wrong one too. Lines stay lines.
 pub fn showable(text: &str) -> Cow<'_, str> {
-    let pattern = r#"(?i)([\w-]*(?:(?:pass|secret|token)[\w-]*|private_key)["']?[ \t]*[:=][ \t]*)("(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?|[^\s,}"'#][^,}\n]*)"#;
-    match regex::Regex::new(pattern) {
-        Ok(secrets) => secrets.replace_all(text, format!("${{1}}{MASK}")),
-        Err(_) => Cow::Borrowed(""),
+    static SECRETS: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        let pattern = r#"(?i)([\w-]*(?:(?:pass|secret|token)[\w-]*|private_key)["']?[ \t]*[:=][ \t]*)("(?:[^"\\\n]|\\.)*"?|'[^'\n]*'?|[^\s,}"'#][^,}\n]*)"#;
+        Regex::new(pattern).ok()
+    });
+    match &*SECRETS {
+        Some(secrets) => secrets.replace_all(text, format!("${{1}}{MASK}")),
+        None => Cow::Borrowed(""),
     }
 }
 
@@ -301,8 +304,9 @@ fn mask_ranges(text: &str) -> Option<String> {
     if text.contains(MASKS.map(|(_, mask)| mask)) {
         return None;
     }
-    let range = regex::Regex::new(r"[\w.-]\[[0-9A-Za-z]*:[0-9A-Za-z]+(?::[0-9]+)?\]").ok()?;
-    let masked = range.replace_all(text, |found: &regex::Captures<'_>| {
+    static RANGE: LazyLock<Option<Regex>> =
+        LazyLock::new(|| Regex::new(r"[\w.-]\[[0-9A-Za-z]*:[0-9A-Za-z]+(?::[0-9]+)?\]").ok());
+    let masked = RANGE.as_ref()?.replace_all(text, |found: &regex::Captures<'_>| {
         let mut out = found.get(0).map(|all| all.as_str()).unwrap_or_default().to_owned();
         for (plain, mask) in MASKS {
             out = out.replace(plain, &mask.to_string());

@@ -754,6 +754,10 @@ pub(super) fn add(env: &mut Environment<'static>) {
         super::dates::now(more.get::<Option<bool>>("utc")?.unwrap_or(false), form.as_deref())
     });
     env.add_function("__mod", |one: &Value, other: &Value| modulo(one, other));
+    env.add_function("__each", |all: &Value| match all.as_str() {
+        Some(text) => text.chars().map(|c| Value::from(c.to_string())).collect(),
+        None => all.clone(),
+    });
     env.add_function("__minus", |one: &Value, other: &Value| minus(one, other));
     env.add_function("__cat", |all: Rest<Value>| -> Result<String, Error> {
         let mut out = String::new();

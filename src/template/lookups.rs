@@ -4,9 +4,11 @@
 //! only rearrange lists. What does not: anything of a host. What a lookup gives is never rendered again.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
+use regex::Regex;
 
 use super::chance::Chance;
 use super::filters::{flat, is_list, items, subelements};
@@ -170,12 +172,11 @@ fn sequence(term: &str, options: &Options<'_>) -> Result<Vec<Value>, Error> {
         Some(sign * value)
     };
     let (mut start, mut end, mut count, mut stride, mut form) = (None, None, None, None, None);
-    let short = regex::Regex::new(
-        r"^(?:(-?(?:0x)?[0-9a-fA-F]+)-)?(-?(?:0x)?[0-9a-fA-F]+)(?:/(-?(?:0x)?[0-9a-fA-F]+))?(?::(.+))?$",
-    )
-    .ok()
-    .and_then(|regex| regex.captures(term.trim()));
-    if let Some(found) = short {
+    static SHORT: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new(r"^(?:(-?(?:0x)?[0-9a-fA-F]+)-)?(-?(?:0x)?[0-9a-fA-F]+)(?:/(-?(?:0x)?[0-9a-fA-F]+))?(?::(.+))?$")
+            .ok()
+    });
+    if let Some(found) = SHORT.as_ref().and_then(|short| short.captures(term.trim())) {
         let part = |at: usize, name: &str| {
             let Some(part) = found.get(at) else { return Ok(None) };
             let wrong = || bad(&format!("{name}={} has an invalid value: it is not a number", part.as_str()));

@@ -25,10 +25,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use minijinja::value::{Enumerator, Object};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
+use regex::Regex;
 use serde_json::{Map, Value};
 
 use crate::failure::{Failure, Kind, Place, snippet};
@@ -102,7 +103,8 @@ pub fn is_omit(value: &Value) -> bool {
 pub fn python_words(what: &str) -> String {
     // The innermost of variables that refer to one another.
     let what = what.rsplit(" cannot be rendered: ").next().unwrap_or(what);
-    let Ok(undefined) = regex::Regex::new(r"\b([A-Za-z_]\w*) is not defined\b") else { return what.to_owned() };
+    static UNDEFINED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\b([A-Za-z_]\w*) is not defined\b").ok());
+    let Some(undefined) = &*UNDEFINED else { return what.to_owned() };
     undefined
         .replace_all(what, "'$1' is undefined")
         .replace("a part of it is not defined: object has no attribute", "object of type 'dict' has no attribute")
@@ -984,13 +986,13 @@ impl Templater {
         {
             return self.known_words(inner).map_err(|error| explain(&error, text, place, &Scope::new()));
         }
-        let inside = regex::Regex::new(r"(?s)\{\{.*?\}\}|\{%.*?%\}").ok();
+        static INSIDE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"(?s)\{\{.*?\}\}|\{%.*?%\}").ok());
         let text = &*self.rewritten.get(text, true, true).text;
         let parsed = self.env.template_from_str(text).map(drop).and_then(|()| {
             if text.contains("endraw") {
                 return Ok(());
             }
-            inside.iter().flat_map(|inside| inside.find_iter(text)).try_for_each(|part| self.known_words(part.as_str()))
+            INSIDE.iter().flat_map(|inside| inside.find_iter(text)).try_for_each(|part| self.known_words(part.as_str()))
         });
         parsed.map_err(|error| explain(&error, text, place, &Scope::new()))
     }
@@ -998,14 +1000,15 @@ impl Templater {
     /// Whether all filters and tests in an expression are there. The engine itself looks only when it
     /// gets to them, which would be after hosts have been touched.
     fn known_words(&self, expression: &str) -> Result<(), minijinja::Error> {
+        static WORDS: LazyLock<Option<[Regex; 3]>> = LazyLock::new(|| {
+            Some([
+                Regex::new(r#"(?s)"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'"#).ok()?,
+                Regex::new(r"\|\s*([A-Za-z_][A-Za-z0-9_.]*)").ok()?,
+                Regex::new(r"\bis\s+(?:not\s+)?([A-Za-z_][A-Za-z0-9_.]*)").ok()?,
+            ])
+        });
         // Texts are blanked out first: what looks like a filter in one is none.
-        let (Ok(texts), Ok(filters), Ok(tests)) = (
-            regex::Regex::new(r#"(?s)"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'"#),
-            regex::Regex::new(r"\|\s*([A-Za-z_][A-Za-z0-9_.]*)"),
-            regex::Regex::new(r"\bis\s+(?:not\s+)?([A-Za-z_][A-Za-z0-9_.]*)"),
-        ) else {
-            return Ok(());
-        };
+        let Some([texts, filters, tests]) = &*WORDS else { return Ok(()) };
         let bare = texts.replace_all(expression, "''");
         let mut state = self.env.empty_state();
         for found in filters.captures_iter(&bare).filter_map(|found| found.get(1)) {
@@ -1210,17 +1213,19 @@ fn undefined_in(env: &Environment<'_>, text: &str, scope: &Scope) -> String {
         .collect();
     let first = |name: &str| {
         let name = name.split('.').next().unwrap_or(name);
-        regex::Regex::new(&format!(r"\b{}\b", regex::escape(name)))
-            .ok()
-            .and_then(|word| word.find(text))
-            .map(|at| at.start())
+        let part = |c: char| c.is_alphanumeric() || c == '_';
+        text.match_indices(name).map(|(at, _)| at).find(|at| {
+            let (before, behind) = text.split_at(*at);
+            !before.ends_with(part) && !behind.get(name.len()..).is_some_and(|rest| rest.starts_with(part))
+        })
     };
     missing.sort_by_key(|name| (first(name), name.clone()));
     match missing.first() {
         Some(name) => format!("{} is not defined", name.split('.').next().unwrap_or(name)),
         None => {
-            let named = regex::Regex::new(r#"attribute\s*=\s*["'](\w+)["']|\.(\w+)|\[\s*["'](\w+)["']\s*\]"#).ok();
-            let last = named.and_then(|named| {
+            static NAMED: LazyLock<Option<Regex>> =
+                LazyLock::new(|| Regex::new(r#"attribute\s*=\s*["'](\w+)["']|\.(\w+)|\[\s*["'](\w+)["']\s*\]"#).ok());
+            let last = NAMED.as_ref().and_then(|named| {
                 let found = named.captures_iter(text).last()?;
                 found.iter().skip(1).flatten().next().map(|name| name.as_str().to_owned())
             });

@@ -638,7 +638,33 @@ fn attempt_statement(text: &str, ways: Ways) -> Option<String> {
         Some(body) if word == "for" => (body, " recursive"),
         _ => (rest, ""),
     };
-    Some(format!("{head} {}{tail} ", attempt(body, ways)?))
+    if word != "for" {
+        return Some(format!("{head} {} ", attempt(body, ways)?));
+    }
+    // Text goes character by character, and the loop knows how many there are.
+    match condition_of(body) {
+        Some((all, condition)) => {
+            Some(format!("{head} __each(({})) if {}{tail} ", attempt(all, ways)?, attempt(condition, ways)?))
+        }
+        None => Some(format!("{head} __each(({})){tail} ", attempt(body, ways)?)),
+    }
+}
+
+/// What a `for` goes over and the condition behind it: the first `if` outside of brackets.
+fn condition_of(body: &str) -> Option<(&str, &str)> {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    for token in tokens(body)? {
+        at += body.get(at..)?.find(token.text)?;
+        match token.text {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" | "}" => depth = depth.saturating_sub(1),
+            "if" if depth == 0 && token.kind == Kind::Name => return Some((body.get(..at)?, body.get(at + 2..)?)),
+            _ => {}
+        }
+        at += token.text.len();
+    }
+    None
 }
 
 /// The marks of a template's language.

@@ -145,4 +145,28 @@ mod tests {
         let mut room = vec![0; 8192];
         assert!(from.read_at(at - 1, 2, &mut room).is_err(), "behind the end there is nothing");
     }
+
+    /// What is refused without the kernel's page cache goes the usual way from then on.
+    #[test]
+    fn what_is_refused_goes_the_usual_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, []).unwrap();
+        let (mut to, mut from) = (Disk::open(&path, true).unwrap(), Disk::open(&path, false).unwrap());
+        let mut slab = Pool::new(ALIGN).slab(ALIGN);
+        slab.take(&[7; ALIGN]);
+        // No file has such a place.
+        let nowhere = 1 << 63;
+        assert_eq!(to.write_at(nowhere, slab.as_ref()).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert!(to.direct.is_none());
+        to.write_at(0, slab.as_ref()).unwrap();
+        let mut room = Pool::new(ALIGN).slab(ALIGN);
+        assert_eq!(from.read_at(nowhere, ALIGN, room.room()).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert!(from.direct.is_none());
+        from.read_at(0, ALIGN, room.room()).unwrap();
+        assert_eq!(room.room()[..ALIGN], [7; ALIGN]);
+        // Whoever may not write is told so, by either way.
+        let error = from.write_at(0, slab.as_ref()).unwrap_err();
+        assert_ne!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
+    }
 }

@@ -119,7 +119,7 @@ fn until<T>(what: &str, mut is: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = is() {
             return found;
         }
-        assert!(began.elapsed() < Duration::from_secs(20), "{what} does not come");
+        assert!(began.elapsed() < Duration::from_secs(90), "{what} does not come");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -695,6 +695,28 @@ async fn what_is_said_of_an_archive() {
     let other = dir.path().join("other");
     let arrived = collect(&host(&archive(), &again), &other, 20).await.unwrap();
     assert_eq!(arrived.node_digest.as_deref(), Some("sha256sum"));
+    // A stream that was lost goes on where what came of it ends, in whole blocks of the tags: here at the beginning.
+    let which = "{mark} SOURCE 5 11 7 8\n";
+    let torn = [
+        breaks(STREAM, format!("{which}he"), Exit::Lost("reset".to_owned())),
+        ends(STREAM, format!("{which}hello{{mark}} END 5 11 7 8\n"), "", 0),
+    ];
+    let from = host(&archive(), &torn);
+    let arrived = collect(&from, &other, 20).await.unwrap();
+    assert_eq!((arrived.cuts, arrived.resumed_at, arrived.sha256), (1, 0, digest("hello")));
+    let streams = from.heard().iter().filter(|script| script.contains(STREAM)).count();
+    assert_eq!((streams, std::fs::read(&other).unwrap().as_slice()), (2, b"hello".as_slice()));
+    // It complains without end, and sends it as well. What an earlier attempt kept in volumes is no more wanted.
+    let complains = host(&archive(), &[ends(STREAM, format!("{which}hello{{mark}} END 5 11 7 8\n"), &junk, 0)]);
+    std::fs::write(&other, []).unwrap();
+    std::fs::write(dir.path().join("other.0001"), b"hel").unwrap();
+    let wanted = Pull { walk: false, ..pulled(Path::new("/x/source"), &other, false) };
+    let (way, control) = (Way::Fake(complains.clone()), Session::Fake(complains.clone()));
+    let keep = ferry::volume::Keep::default();
+    let arrived = ferry::transfer::pull_kept(&way, &control, &wanted, Some(&keep), |_, _| {}).await.unwrap();
+    assert_eq!(arrived.sha256, digest("hello"));
+    assert!(!dir.path().join("other.0001").exists());
+    std::fs::write(&other, []).unwrap();
     // It lives and sends nothing.
     let silent = host(&archive(), &[ends(STREAM, "{mark} SOURCE 5 11 7 8\nhe", "", 0)]).hanging(STREAM);
     match collect(&silent, &other, 0).await {
@@ -839,10 +861,7 @@ async fn what_a_target_says_of_its_tags() {
         let rest = target().into_iter().filter(|said| usual.iter().all(|one| one.0 != said.0)).collect::<Vec<_>>();
         host(&[usual.to_vec(), rest].concat(), other)
     };
-    let to = |host: &FakeSession, file: &Path| {
-        let order = order(here(file), on("node-8", &Way::Fake(host.clone()), "/x/target"));
-        Order { patience: Duration::ZERO, ..order }
-    };
+    let to = |host: &FakeSession, file: &Path| order_here(file, host);
     let followed = |rest: &str| says("f 0 0 ", &[&format!("followed 0 {rest}")]);
     let differs =
         ["not the same at both ends", "chunk 0, byte 0", "it was sent 3 times", "a disk or memory is failing"];
@@ -1017,4 +1036,17 @@ async fn places_here_that_take_nothing() {
     std::fs::remove_dir(dir.path().join("gone")).unwrap();
     let failure = carry(&order, &found, |_, _| {}).await.unwrap_err();
     assert!(failure.kind == Kind::Failed && failure.what.contains("could not do its part"), "{failure:?}");
+    // A source here that is gone.
+    std::fs::write(dir.path().join("file"), b"hello").unwrap();
+    let to = host(&target(), &[]);
+    let order = order_here(&dir.path().join("file"), &to);
+    let found = survey(&order).await.unwrap();
+    std::fs::remove_file(dir.path().join("file")).unwrap();
+    let failure = carry(&order, &found, |_, _| {}).await.unwrap_err();
+    assert!(failure.kind == Kind::Failed && failure.what.contains("could not be read"), "{failure:?}");
+    assert_eq!(heard(&to, "target_finish"), 0);
+}
+
+fn order_here(file: &Path, to: &FakeSession) -> Order {
+    Order { patience: Duration::ZERO, ..order(here(file), on("node-8", &Way::Fake(to.clone()), "/x/target")) }
 }
