@@ -299,7 +299,8 @@ fn way(node: &RealNode, port: u16) -> Way {
         host_key_alias: None,
         strict: Strict::Yes,
         hash_known_hosts: false,
-        timeout: Duration::from_secs(10),
+        // sshd of a machine with much to do takes its time for a banner.
+        timeout: Duration::from_secs(40),
         jump: None,
         become_plan: Become::root(password),
         hub: ferry::remote::ssh::hub::Hub::default(),
