@@ -26,7 +26,7 @@ use ferry::remote::ssh::connect::{Algorithms, Lane, Socket, Strict, Target, conn
 use ferry::remote::ssh::hub::Hub;
 use ferry::remote::ssh::serve::KeyPair;
 use ferry::remote::sudo::{Become, Password};
-use ferry::remote::{Command, Said, Session, Way};
+use ferry::remote::{Child, Command, Said, Session, Way};
 use ferry::transfer::{Pull, Trouble, pull};
 use wire::{KEY, OTHER_KEY, Server, known_line};
 
@@ -160,6 +160,14 @@ fn heard(said: &Said) -> String {
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// More than the kernel and ferry hold of what is not taken, a little at a time.
+async fn write_much(child: &mut Child) -> Result<(), Failure> {
+    for _ in 0..32 {
+        child.write(&[7; 1 << 20]).await?;
+    }
+    Ok(())
+}
+
 /// What the client of a case does, in a process of its own; the line tells how it ended.
 async fn drive(case: &Case, home: &Path, port: u16) -> String {
     let mut target = target(home, port, case);
@@ -187,7 +195,7 @@ async fn drive(case: &Case, home: &Path, port: u16) -> String {
             Err(failure) => told("root", &failure),
         },
         Drive::Write | Drive::Flood => match session.open(&Command::shell("cat".to_owned())).await {
-            Ok(mut child) => match tokio::time::timeout(waits, child.write(&vec![7; 16 << 20])).await {
+            Ok(mut child) => match tokio::time::timeout(waits, write_much(&mut child)).await {
                 Ok(Ok(())) => {
                     child.close_input().await;
                     format!("written, {:?}", tokio::time::timeout(PATIENCE, child.exit()).await)
