@@ -742,13 +742,17 @@ fn taker(sha256: Sha256) -> Vec<Said> {
     ]
 }
 
+/// A small archive, made in this folder.
+fn packed(dir: &Path) -> Vec<u8> {
+    std::fs::write(dir.join("x"), bytes(1000)).unwrap();
+    Process::new("tar").args(["-czf", "-", "-C", dir.to_str().unwrap(), "x"]).output().unwrap().stdout
+}
+
 /// What is said of an archive that goes from node to node. What was sent of one that is none is thrown away there.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_said_between_two_nodes() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("x"), bytes(1000)).unwrap();
-    let packed = Process::new("tar").args(["-czf", "-", "-C", dir.path().to_str().unwrap(), "x"]).output().unwrap();
-    let content = packed.stdout;
+    let content = packed(dir.path());
     let which = format!("{} 11 7 8", content.len());
     let sent = |parts: &[&[u8]]| ends(STREAM, parts.concat(), "", 0);
     let head = format!("{{mark}} SOURCE {which}\n");
@@ -940,9 +944,7 @@ fn look_of(bytes: &str) -> Said {
 #[tokio::test(flavor = "multi_thread")]
 async fn hosts_that_fall_silent() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("x"), bytes(1000)).unwrap();
-    let packed = Process::new("tar").args(["-czf", "-", "-C", dir.path().to_str().unwrap(), "x"]).output().unwrap();
-    let content = packed.stdout;
+    let content = packed(dir.path());
     let which = format!("{} 11 7 8", content.len());
     let head = format!("{{mark}} SOURCE {which}\n");
     let from = |stream: Vec<u8>, made: Said| {
