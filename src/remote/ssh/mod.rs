@@ -476,9 +476,14 @@ impl SshChild {
 
     /// Waits while the command has enough before it.
     async fn give_way(&mut self) -> Result<(), Failure> {
+        // Output is no word that anything was taken: who talks without end does not make us wait longer.
+        let mut until = tokio::time::Instant::now() + ahead::PATIENCE;
         while self.heard.ahead.enough() {
-            match tokio::time::timeout(ahead::PATIENCE, self.read.wait()).await {
-                Err(_) => self.heard.ahead.waited(),
+            match tokio::time::timeout_at(until, self.read.wait()).await {
+                Err(_) => {
+                    self.heard.ahead.waited();
+                    until = tokio::time::Instant::now() + ahead::PATIENCE;
+                }
                 Ok(Some(message)) => {
                     if !self.heard.keep(message) {
                         return Err(self.flooded());
