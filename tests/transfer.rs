@@ -469,12 +469,15 @@ impl Tally {
 /// Rounds of three transfers (to a host, from a host, between hosts) through a pair of hosts of their own, each cut somewhere.
 async fn cut_rounds(rounds: u32, until: std::time::Instant, tally: Arc<Mutex<Tally>>) {
     let (pair, dir, content) = cut_pair(9 * MIB + 4321);
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
     for round in 0..rounds {
         // A busy machine gets as far as it gets, and says how far.
         if std::time::Instant::now() > until {
             break;
         }
-        let local = dir.path().join(format!("down-{round}"));
+        // To a disk that is one, and to one that is memory: they are written by different hands.
+        let folder = if round % 2 == 0 { memory.path() } else { dir.path() };
+        let local = folder.join(format!("down-{round}"));
         let remote = format!("/var/lib/x/arrived-{round}");
         for (kind, (from, to)) in [
             (here(&dir.path().join("source")), on("b", &pair.ways[1], &remote)),
@@ -497,7 +500,7 @@ async fn cut_rounds(rounds: u32, until: std::time::Instant, tally: Arc<Mutex<Tal
                 _ => usize::try_from(chance(2)).unwrap(),
             };
             pair.wires[hit].after(place);
-            let streams = if kind == 1 || chance(2) == 0 { 1 } else { 2 };
+            let streams = if chance(2) == 0 { 1 } else { 2 };
             // A machine with much to do may take half a minute for a login.
             let patience = Duration::from_secs(90);
             let moved = match go(&Order { streams: Some(streams), patience, ..order(from, to) }).await {
@@ -525,6 +528,7 @@ async fn cut_rounds(rounds: u32, until: std::time::Instant, tally: Arc<Mutex<Tal
         let _ = std::fs::remove_file(pair.b.root_dir().join(format!("{}-r", remote.trim_start_matches('/'))));
     }
     assert!(String::from_utf8(pair.b.exec_in("ls -A /var/lib/x").stdout).unwrap().is_empty());
+    assert_eq!((names(memory.path()), names(dir.path())), (vec![], vec!["source".to_owned()]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]

@@ -19,7 +19,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::BLOCK;
@@ -30,7 +29,7 @@ use super::ends::{Answer, End, Place, Post, is_full};
 use super::gmac::{Key, NoTag, Running};
 use super::prove::{Ask, Digest, Landed, Proof, Side, Whose, digest_here, path_here, prover};
 use super::slab::Pool;
-use super::streams::{CHANGED, Feed, Sink, changed};
+use super::streams::{CHANGED, Feed, Part, Sink, changed};
 use crate::digest::{Hasher, Sha256};
 use crate::failure::{Failure, Kind};
 use crate::remote::ssh::connect::Lane;
@@ -180,7 +179,11 @@ async fn look(order: &Order, source: &mut Post, target: &mut Post) -> Result<Sur
         return Err(Failure::new(Kind::Usage, "both ends are the same file").saw(order.from.shown()));
     }
     let limit = Duration::from_secs(60);
-    let (from, to) = tokio::join!(source.ask(&[], "source_look", limit), target.ask(&[], "target_look", limit));
+    // Here no tool of the system makes a digest.
+    let bare = |end: &End| if end.is_here() { vec![("B", "1".to_owned())] } else { Vec::new() };
+    let (from_values, to_values) = (bare(&order.from), bare(&order.to));
+    let (from, to) =
+        tokio::join!(source.ask(&from_values, "source_look", limit), target.ask(&to_values, "target_look", limit));
     let (from, to) = match (from, to) {
         (Ok(from), Ok(to)) => (from, to),
         (from, to) => return Err(Failure::all([from.err(), to.err()].into_iter().flatten()).unwrap_or_else(bug)),
@@ -192,6 +195,8 @@ async fn look(order: &Order, source: &mut Post, target: &mut Post) -> Result<Sur
                 .saw(order.from.shown())
                 .mend("--via relay; or pack it there and move the archive"));
         }
+        // A folder's is made by one all the same.
+        let to = if order.to.is_here() { target.ask(&[], "target_look", limit).await? } else { to };
         return look_at_folder(order, source, &to).await;
     }
     let identity = looked_at_source(order, &from)?;
@@ -531,7 +536,7 @@ pub(super) struct Job {
     reading: AtomicUsize,
     readings: AtomicU64,
     /// The target's part is made.
-    part: watch::Receiver<bool>,
+    part: Part,
 }
 
 /// What the target has read of its part, from its beginning on.
@@ -633,17 +638,19 @@ async fn proved(
         true => Some(Key::new().map_err(|error| Failure::new(Kind::Bug, error.to_string()))?),
         false => None,
     };
+    // No stream passes here, or what it brings is read back here: the source has one digest of the whole only, and what all of the
+    // target's give must be that.
+    let whole_only = fare.is_some() || order.to.is_here() && !order.from.is_here();
+    let mut by_whole = key.clone().filter(|_| !resumes && whole_only && count > 0);
     // The stream's digests stand for the source's, until its own of the whole says otherwise.
-    let mut by_stream = key.clone().filter(|_| !resumes && fare.is_none() && count > 0);
-    // No stream passes here: the source has one digest of the whole only, and so much for the target's.
-    let mut by_whole = key.clone().filter(|_| !resumes && fare.is_some() && count > 0);
+    let mut by_stream = key.clone().filter(|_| !resumes && !whole_only && count > 0);
     // One stream, from the first byte to the last, never torn, in whole blocks of the cipher: the target's tool reads behind its
     // writer what is there, and opens the file itself. A pipe that gives it a chunk costs three times the tag.
     let in_a_row = found.streams == 1 && !order.to.is_here() && found.bytes <= MOST_IN_A_ROW;
     let mut row = (in_a_row && (by_stream.is_some() || by_whole.is_some())).then(Row::default);
     let (sent, mut words) = mpsc::unbounded_channel();
     let (proof, mut proofs) = mpsc::unbounded_channel();
-    let (made, part) = watch::channel(false);
+    let (made, part) = Part::new();
     let job = Arc::new(Job {
         order: order.clone(),
         identity: found.identity.clone(),

@@ -3,16 +3,25 @@
 //! from the disk. Where the file system or a piece does not allow it, the bytes go the usual way.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use bytes::Bytes;
+
 use super::slab::ALIGN;
+
+/// So many pieces are given to the kernel at once. It takes 1,024.
+const AT_ONCE: usize = 64;
+/// The file system in memory, as `statfs` calls it.
+#[cfg(target_os = "linux")]
+const TMPFS: i64 = 0x0102_1994;
 
 /// One file, opened for one of the two.
 pub(super) struct Disk {
     direct: Option<File>,
     plain: File,
+    in_memory: bool,
 }
 
 fn direct(options: &mut OpenOptions, path: &Path) -> Option<File> {
@@ -28,6 +37,20 @@ fn direct(options: &mut OpenOptions, path: &Path) -> Option<File> {
     }
 }
 
+fn in_memory(file: &File) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        // Signed with one C library, unsigned with another.
+        #[allow(clippy::useless_conversion)]
+        rustix::fs::fstatfs(file).is_ok_and(|about| i64::try_from(about.f_type) == Ok(TMPFS))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = file;
+        false
+    }
+}
+
 impl Disk {
     /// Opens a file that is there, and is no symbolic link.
     pub(super) fn open(path: &Path, write: bool) -> io::Result<Self> {
@@ -35,12 +58,39 @@ impl Disk {
         options.read(!write).write(write);
         options.custom_flags(i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0));
         let plain = options.open(path)?;
-        Ok(Self { direct: direct(&mut options, path), plain })
+        // Such a file system opens files for direct input and output as well, and goes through its pages all the same.
+        let in_memory = in_memory(&plain);
+        let direct = if in_memory { None } else { direct(&mut options, path) };
+        Ok(Self { direct, plain, in_memory })
+    }
+
+    /// Whether its disk is memory: then a write is a copy and waits for nothing.
+    pub(super) fn in_memory(&self) -> bool {
+        self.in_memory
     }
 
     /// Its length in bytes.
     pub(super) fn length(&self) -> io::Result<u64> {
         Ok(self.plain.metadata()?.len())
+    }
+
+    /// Writes pieces that follow each other to their place, all of them, by way of the page cache.
+    pub(super) fn write_all_at(&mut self, mut at: u64, pieces: &[Bytes]) -> io::Result<()> {
+        for pieces in pieces.chunks(AT_ONCE) {
+            let slices: Vec<IoSlice> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+            let mut done = rustix::io::pwritev(&self.plain, &slices, at).or_else(|error| match error {
+                rustix::io::Errno::INTR => Ok(0),
+                error => Err(io::Error::from(error)),
+            })?;
+            for piece in pieces {
+                let written = done.min(piece.len());
+                done -= written;
+                // What was not taken: a full disk says so now.
+                self.plain.write_all_at(piece.get(written..).unwrap_or_default(), at + written as u64)?;
+                at += piece.len() as u64;
+            }
+        }
+        Ok(())
     }
 
     /// Writes a piece to its place, all of it.
@@ -144,6 +194,36 @@ mod tests {
         }
         let mut room = vec![0; 8192];
         assert!(from.read_at(at - 1, 2, &mut room).is_err(), "behind the end there is nothing");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_lies_in_memory_is_known() {
+        let memory = tempfile::tempfile_in("/dev/shm").unwrap();
+        assert!(in_memory(&memory));
+        assert!(!in_memory(&File::open("/proc/self/stat").unwrap()));
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, []).unwrap();
+        let disk = Disk::open(&path, true).unwrap();
+        assert!(disk.in_memory() && disk.direct.is_none());
+    }
+
+    /// Many pieces at once, more than go to the kernel in one call, empty ones among them.
+    #[test]
+    fn pieces_that_follow_each_other_are_written_in_a_row() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, []).unwrap();
+        let mut to = Disk::open(&path, true).unwrap();
+        let pieces: Vec<Bytes> =
+            (0..3 * AT_ONCE + 1).map(|number| vec![number as u8; number * 37 % 5000].into()).collect();
+        let all = pieces.concat();
+        to.write_all_at(11, &pieces).unwrap();
+        to.write_all_at(11 + all.len() as u64, &[]).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), [vec![0; 11], all].concat());
+        let error = Disk::open(&path, false).unwrap().write_all_at(0, &pieces).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::BADF.raw_os_error()), "{error}");
     }
 
     /// What is refused without the kernel's page cache goes the usual way from then on.

@@ -106,7 +106,8 @@ pub(super) fn mark() -> String {
 
 /// The script of one call: names and values, each quoted, then the functions, then the call.
 pub(super) fn script(end: &End, mark: &str, values: &[(&str, String)], call: &str) -> Result<String, Failure> {
-    let mut text = String::new();
+    // What a call has no value for is nothing, whatever the environment there has.
+    let mut text = "B= Q= q=\n".to_owned();
     for (name, value) in [("M", mark.to_owned()), ("F", end.path.clone())].iter().chain(values) {
         let value = quote(value).map_err(|nul| Failure::new(Kind::CouldNotStart, nul.to_string()))?;
         text.push_str(&format!("{name}={value}\n"));

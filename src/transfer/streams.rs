@@ -5,8 +5,8 @@
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
@@ -26,6 +26,10 @@ use crate::remote::{Child, Exit, Piece, Session};
 const PIECE: usize = 256 << 10;
 /// So many pieces of a file here are read ahead, on each stream.
 const AHEAD: usize = 4;
+/// So many bytes are copied at once into a file whose disk is memory: they fit the processor's cache.
+const COPIED: usize = 128 << 10;
+/// So many wait for their turn.
+const HELD: usize = 1 << 20;
 /// So long a piece may take to be taken over before the link counts as dead.
 const STALL: Duration = Duration::from_secs(60);
 /// The slowest disk that is waited for where a source has to be read up to the first byte, in bytes a second.
@@ -232,28 +236,86 @@ fn read_here(mut file: std::fs::File, mut left: u64, to: &mpsc::Sender<std::io::
     }
 }
 
-/// A part that is made.
-pub(super) fn made() -> watch::Receiver<bool> {
-    watch::channel(true).1
+/// The part that several sinks may write to. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Part {
+    made: watch::Receiver<bool>,
+    /// Whose turn it is to write to it here: the kernel lets one in at a time, and burns the processor of who waits for it.
+    turn: Arc<Mutex<()>>,
+}
+
+impl Part {
+    /// One that is made when the other end says so.
+    pub(super) fn new() -> (watch::Sender<bool>, Self) {
+        let (tell, made) = watch::channel(false);
+        (tell, Self { made, turn: Arc::default() })
+    }
+
+    /// One that is made.
+    pub(super) fn made() -> Self {
+        Self { made: watch::channel(true).1, turn: Arc::default() }
+    }
+
+    async fn is_made(&mut self) {
+        let _ = self.made.wait_for(|made| *made).await;
+    }
+}
+
+/// What is written to a part whose disk is memory. The thread that received the bytes has them in its processor's cache: it copies them
+/// itself, many at a time.
+pub(super) struct Sheet {
+    file: Disk,
+    held: Vec<Bytes>,
+    bytes: usize,
+    at: u64,
+    turn: Arc<Mutex<()>>,
+}
+
+impl Sheet {
+    /// Takes a piece, and keeps it while it is another's turn.
+    fn take(&mut self, piece: Bytes) -> std::io::Result<()> {
+        self.bytes += piece.len();
+        self.held.push(piece);
+        match self.bytes {
+            ..COPIED => Ok(()),
+            COPIED..HELD => {
+                let turn = Arc::clone(&self.turn);
+                match turn.try_lock() {
+                    Err(TryLockError::WouldBlock) => Ok(()),
+                    _turn => self.write(),
+                }
+            }
+            _ => self.flush(),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let turn = Arc::clone(&self.turn);
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.write()
+    }
+
+    fn write(&mut self) -> std::io::Result<()> {
+        self.file.write_all_at(self.at, &self.held)?;
+        self.at += self.bytes as u64;
+        self.bytes = 0;
+        self.held.clear();
+        Ok(())
+    }
 }
 
 /// Where a span's bytes go.
 pub(super) enum Sink {
-    Host {
-        end: End,
-        session: Session,
-        child: Box<Child>,
-        mark: String,
-        writer: u32,
-        at: u64,
-    },
-    Here {
-        end: End,
-        pieces: Option<Batches<Bytes>>,
-        thread: Option<std::thread::JoinHandle<std::io::Result<()>>>,
-        landed: Arc<AtomicU64>,
-        at: u64,
-    },
+    Host { end: End, session: Session, child: Box<Child>, mark: String, writer: u32, at: u64 },
+    Here { end: End, to: Writer, landed: Arc<AtomicU64>, at: u64 },
+}
+
+/// Who writes a file here.
+pub(super) enum Writer {
+    /// A thread, which waits for the disk.
+    Thread { pieces: Option<Batches<Bytes>>, thread: Option<std::thread::JoinHandle<std::io::Result<()>>> },
+    /// Ourselves.
+    Sheet(Sheet),
 }
 
 impl Sink {
@@ -265,20 +327,25 @@ impl Sink {
         span: &str,
         from: u64,
         to: u64,
-        mut part: watch::Receiver<bool>,
+        mut part: Part,
     ) -> Result<Self, Failure> {
         if end.is_here() {
-            let _ = part.wait_for(|made| *made).await;
+            part.is_made().await;
             let failed = |error: std::io::Error| end.failed("the part could not be opened", &error.to_string());
             let mut file = Disk::open(&path_here(end, Side::Target), true).map_err(failed)?;
-            let (pieces, taken) = Batches::new();
             let landed = Arc::new(AtomicU64::new(from));
-            let position = Arc::clone(&landed);
-            let thread = thread("ferry-write", move || write_here(&mut file, from, taken, &position))?;
-            return Ok(Self::Here { end: end.clone(), pieces: Some(pieces), thread: Some(thread), landed, at: from });
+            let to = if file.in_memory() {
+                Writer::Sheet(Sheet { file, held: Vec::new(), bytes: 0, at: from, turn: part.turn })
+            } else {
+                let (pieces, taken) = Batches::new();
+                let position = Arc::clone(&landed);
+                let thread = thread("ferry-write", move || write_here(&mut file, from, taken, &position))?;
+                Writer::Thread { pieces: Some(pieces), thread: Some(thread) }
+            };
+            return Ok(Self::Here { end: end.clone(), to, landed, at: from });
         }
         let session = end.way().connect(Lane::Bulk).await?;
-        let _ = part.wait_for(|made| *made).await;
+        part.is_made().await;
         let mark = mark();
         let values = [("H", header.to_owned()), ("S", span.to_owned()), ("O", from.to_string()), ("X", to.to_string())];
         let mut child = session.open_root(&script(end, &mark, &values, "target_write")?).await?;
@@ -315,7 +382,12 @@ impl Sink {
                 Ok(Ok(())) => Ok(()),
                 Err(_) => Err(lost(end, format!("nothing was taken for {} s", STALL.as_secs()))),
             },
-            Self::Here { end, pieces, .. } => {
+            Self::Here { end, to: Writer::Sheet(sheet), landed, .. } => {
+                sheet.take(bytes).map_err(|error| unwritten(end, &error))?;
+                landed.store(sheet.at, Ordering::Release);
+                Ok(())
+            }
+            Self::Here { end, to: Writer::Thread { pieces, .. }, .. } => {
                 let count = bytes.len();
                 let sent = match pieces {
                     Some(pieces) => pieces.give(bytes, count).await,
@@ -329,7 +401,12 @@ impl Sink {
     /// Says that no more comes. Where the writer stood at last: all up to there has arrived.
     pub(super) async fn finish(&mut self) -> Result<u64, Failure> {
         match self {
-            Self::Here { end, pieces, thread, landed, .. } => {
+            Self::Here { end, to: Writer::Sheet(sheet), landed, .. } => {
+                sheet.flush().map_err(|error| unwritten(end, &error))?;
+                landed.store(sheet.at, Ordering::Release);
+                Ok(sheet.at)
+            }
+            Self::Here { end, to: Writer::Thread { pieces, thread }, landed, .. } => {
                 // Its thread says itself why it takes no more.
                 if let Some(mut pieces) = pieces.take() {
                     pieces.flush().await;
@@ -338,16 +415,7 @@ impl Sink {
                     let wrote = tokio::task::spawn_blocking(move || thread.join()).await;
                     match wrote {
                         Ok(Ok(Ok(()))) => {}
-                        Ok(Ok(Err(error))) => {
-                            let full = matches!(
-                                error.kind(),
-                                std::io::ErrorKind::StorageFull
-                                    | std::io::ErrorKind::QuotaExceeded
-                                    | std::io::ErrorKind::FileTooLarge
-                            );
-                            let said = if full { format!("No space left: {error}") } else { error.to_string() };
-                            return Err(end.failed("the part could not be written", &said));
-                        }
+                        Ok(Ok(Err(error))) => return Err(unwritten(end, &error)),
                         _ => return Err(Failure::new(Kind::Bug, "a thread of the transfer panicked")),
                     }
                 }
@@ -392,6 +460,14 @@ impl Sink {
     }
 }
 
+/// Why a file here was not written, a full disk by the words that all say of one.
+fn unwritten(end: &End, error: &std::io::Error) -> Failure {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let full = matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge);
+    let said = if full { format!("No space left: {error}") } else { error.to_string() };
+    end.failed("the part could not be written", &said)
+}
+
 /// Writes what comes from byte `at` on, in pieces that the disk takes without the kernel's page cache where it can.
 fn write_here(
     file: &mut Disk,
@@ -424,5 +500,83 @@ fn write_here(
         if last {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn sheets(path: &std::path::Path, write: bool) -> [Sheet; 2] {
+        let (_, part) = Part::new();
+        [0, 2 * HELD as u64].map(|at| Sheet {
+            file: Disk::open(path, write).unwrap(),
+            held: Vec::new(),
+            bytes: 0,
+            at,
+            turn: Arc::clone(&part.turn),
+        })
+    }
+
+    /// While another writes a sheet keeps what it is given, and no more than it may.
+    #[test]
+    fn two_that_write_one_file_take_turns() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("part");
+        std::fs::write(&path, []).unwrap();
+        let [mut first, mut second] = sheets(&path, true);
+        let piece = |byte: u8| Bytes::from(vec![byte; 48 << 10]);
+        first.take(piece(1)).unwrap();
+        first.take(piece(2)).unwrap();
+        assert_eq!((first.at, std::fs::metadata(&path).unwrap().len()), (0, 0), "too little for a copy");
+        first.take(piece(3)).unwrap();
+        assert_eq!((first.at, std::fs::metadata(&path).unwrap().len()), (144 << 10, 144 << 10));
+
+        let turn = Arc::clone(&first.turn);
+        let held = turn.lock().unwrap();
+        while second.bytes + (48 << 10) < HELD {
+            second.take(piece(4)).unwrap();
+        }
+        assert_eq!((second.at, std::fs::metadata(&path).unwrap().len()), (2 * HELD as u64, 144 << 10));
+        let waits = std::thread::spawn(move || {
+            second.take(piece(5)).unwrap();
+            second
+        });
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!waits.is_finished(), "it wrote in another's turn");
+        drop(held);
+        let second = waits.join().unwrap();
+        let end = 2 * HELD + 22 * (48 << 10);
+        assert_eq!((second.at, second.bytes, second.held.len()), (end as u64, 0, 0));
+        let all = std::fs::read(&path).unwrap();
+        let counts = [1, 2, 3, 4, 5].map(|byte| all.iter().filter(|one| **one == byte).count() / (48 << 10));
+        assert_eq!((all.len(), counts, all.last()), (end, [1, 1, 1, 21, 1], Some(&5)));
+    }
+
+    /// What was not written is told, and is not counted as written.
+    #[test]
+    fn what_cannot_be_written_is_told_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("part");
+        std::fs::write(&path, []).unwrap();
+        let [mut sheet, _] = sheets(&path, false);
+        sheet.flush().unwrap();
+        let error = sheet.take(vec![7; COPIED].into()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::BADF.raw_os_error()), "{error}");
+        assert_eq!(sheet.flush().unwrap_err().kind(), error.kind());
+        assert_eq!((sheet.at, sheet.bytes), (0, COPIED));
+    }
+
+    #[test]
+    fn a_full_disk_has_one_name() {
+        let end = End { place: super::super::ends::Place::Here, path: "/x".to_owned() };
+        let told = |kind: std::io::ErrorKind| unwritten(&end, &kind.into()).why.unwrap_or_default();
+        for kind in
+            [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded, std::io::ErrorKind::FileTooLarge]
+        {
+            assert!(told(kind).contains("disk there is full"), "{kind}");
+        }
+        assert_eq!(told(std::io::ErrorKind::PermissionDenied), "");
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::carry::{Limiter, Moved, Order, Survey, Whole, header};
 use super::ends::{Post, is_full, mark, meant, script};
-use super::streams::{Sink, changed, made, ready};
+use super::streams::{Part, Sink, changed, ready};
 use crate::digest::Sha256;
 use crate::failure::{Failure, Kind};
 use crate::remote::ssh::connect::Lane;
@@ -171,7 +171,7 @@ async fn once(
     digesting.spawn(async move { second.ask(&[], "tree_digest", long).await });
     // Where the target stands: between what is sure to be there and all that was sent.
     let sent = pass.passed.max(pass.there);
-    let mut sink = Sink::open(to, header, "tree", pass.there.min(sent), sent, made()).await?;
+    let mut sink = Sink::open(to, header, "tree", pass.there.min(sent), sent, Part::made()).await?;
     // Without what was hashed so far all of it is looked at anew.
     let stands = if pass.whole.is_some() { sink.at() } else { 0 };
     if pass.passed > pass.there {
@@ -183,7 +183,7 @@ async fn once(
             if mark < pass.there {
                 pass.there = 0;
             }
-            sink = Sink::open(to, header, "tree", mark.max(pass.there), mark.max(pass.there), made()).await?;
+            sink = Sink::open(to, header, "tree", mark.max(pass.there), mark.max(pass.there), Part::made()).await?;
         }
     } else {
         pass.back_to(0);
