@@ -1,16 +1,16 @@
 //! Moves one file from an end to an end: between two hosts through ferry, or between a host and here. A folder goes as one
 //! tar stream (`tree`).
 //!
-//! What lives here: the look at both ends before anything is changed, the cutting into chunks and spans, the proof of each chunk,
-//! and the last step that gives the file its name. How bytes are read and written is in `streams`, how digests are
-//! made in `prove`, what is asked of an end in `ends`.
+//! What lives here: the look at both ends before anything is changed, the cutting into chunks and spans, and the last step that
+//! gives the file its name. How bytes are read and written is in `streams`, how digests are made in `prove`, what they
+//! prove in `ledger`, what is asked of an end in `ends`.
 //!
 //! The file is a row of chunks. A span of them goes over one connection for each end, several spans at once where the way
 //! is long. The target makes the digest of each chunk from its synced file; it is held against that of the stream, and a chunk whose digests
 //! are equal is written into a journal beside the part. What differs is sent again. The source makes one digest of its whole file meanwhile,
-//! which all of the stream's together must give (`gmac`); if they do not, if an earlier transfer is gone on with, or if an end has no tool for
-//! that, the source makes the digest of each chunk as well. The file gets its name when every
-//! chunk was proved and the source is still the file that it was.
+//! which all of the stream's together must give (`gmac`); where the file comes here, those of what was read back must. If they do not, if an
+//! earlier transfer is gone on with, or if an end has no tool for that, the source makes the digest of each chunk as well. The file gets its
+//! name when every chunk was proved and the source is still the file that it was.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ use super::batch::Batches;
 use super::direct::{self, Direct, Fare};
 use super::ends::{Answer, End, Place, Post, is_full};
 use super::gmac::{Key, NoTag, Running};
+use super::ledger::{By, Ledger, MOST_CHUNK, Settled};
 use super::prove::{Ask, Digest, Landed, Proof, Side, Whose, digest_here, path_here, prover};
 use super::slab::Pool;
 use super::streams::{CHANGED, Feed, Part, Sink, changed};
@@ -39,8 +40,6 @@ const MIB: u64 = 1 << 20;
 /// The smallest chunk, in bytes: more than a cut can make of bytes that were given away and did not arrive, which is sshd's
 /// window and what the pipes there hold. So no cut costs more than a chunk.
 const LEAST_CHUNK: u64 = 4 * MIB;
-/// The largest chunk, in bytes.
-const MOST_CHUNK: u64 = 64 * MIB;
 /// sshd's receive window: so much is on its way to it on one connection, in bytes.
 const WINDOW: u64 = 2 * MIB;
 /// Connections at most.
@@ -53,12 +52,8 @@ const RATE: u64 = 384 * MIB;
 const NEAR: Duration = Duration::from_millis(4);
 /// From this size on a second connection is worth its making, in bytes.
 const LARGE: u64 = 64 * MIB;
-/// So often a chunk is sent again before something is called broken.
-const TRIES: u32 = 3;
 /// The largest file whose target is read in a row, not chunk by chunk, in bytes: what differs is found at the end only.
 const MOST_IN_A_ROW: u64 = 64 << 30;
-/// So many of the largest chunks of it are read at once; of smaller ones each.
-const ROW: u64 = 2;
 /// The slowest disk that is waited for when it has to sync, in bytes a second.
 const SLOWEST: u64 = 10 * MIB;
 
@@ -501,22 +496,6 @@ pub async fn carry(order: &Order, survey: &Survey, mut progress: impl FnMut(u64,
     }
 }
 
-#[derive(Debug, Clone, Default)]
-struct Chunk {
-    source: Option<Digest>,
-    target: Option<Digest>,
-    /// The target was asked for its digest and owes an answer.
-    asked: bool,
-    /// All of it is known to have arrived.
-    certain: bool,
-    proven: bool,
-    /// The journal has it already.
-    noted: bool,
-    /// It differed and is to be sent anew: what the stream that brought it still says of it counts no more.
-    waits: bool,
-    tries: u32,
-}
-
 /// What all spans of a transfer share.
 pub(super) struct Job {
     pub(super) order: Order,
@@ -525,6 +504,8 @@ pub(super) struct Job {
     chunk: u64,
     lane: Lane,
     bytes: u64,
+    /// Both ends make GMAC.
+    gmac: bool,
     pub(super) passed: AtomicU64,
     pub(super) again: AtomicU64,
     cuts: AtomicU32,
@@ -538,18 +519,6 @@ pub(super) struct Job {
     /// The target's part is made.
     part: Part,
 }
-
-/// What the target has read of its part, from its beginning on.
-#[derive(Default)]
-struct Row {
-    /// Each a length and a tag.
-    parts: Vec<(u64, Option<Digest>)>,
-    until: u64,
-    /// The next reading is asked for when so much has arrived.
-    next: u64,
-}
-
-type Spans = JoinSet<Result<(), Failure>>;
 
 /// A row of bytes that goes over one connection, whole chunks.
 pub(super) struct Span {
@@ -621,7 +590,113 @@ async fn begin(order: &Order, header: &str, resumes: bool, target: &mut Post) ->
     Ok(begun)
 }
 
-#[allow(clippy::too_many_lines)]
+/// The streams of a transfer, and what is made of them beside.
+struct Streams {
+    job: Arc<Job>,
+    at_once: usize,
+    spans: JoinSet<Result<(), Failure>>,
+    names: u32,
+    /// The SHA-256 of the whole is to be made of the stream, where that comes in one piece.
+    named: bool,
+    whole: Option<Whole>,
+    /// It came otherwise, or some of it was sent again.
+    spoiled: bool,
+    proof: UnboundedSender<Proof>,
+}
+
+impl Streams {
+    /// Begins to send these chunks, of a file that has `count`. With `marks` their tags are told as the source's.
+    fn launch(&mut self, todo: &[usize], count: usize, marks: Option<&Key>) -> Result<(), Failure> {
+        let cut = cut(todo, self.at_once);
+        let in_one = cut.len() == 1 && todo.len() == count;
+        let marker = |first| marks.map(|key| Marker::new(key, &self.job, first, &self.proof));
+        let hashes = in_one
+            && (count > 1 || self.job.gmac)
+            && (self.named || marks.is_some())
+            && self.whole.is_none()
+            && !self.spoiled
+            && self.job.fare.is_none();
+        if hashes {
+            self.whole = Some(Whole::start(marker(0), self.named)?);
+        }
+        for (first, last) in cut {
+            self.names += 1;
+            let begin = first as u64 * self.job.chunk;
+            let end = ((last as u64 + 1) * self.job.chunk).min(self.job.bytes);
+            let name = format!("{}", self.names);
+            let span = Span { name, begin, end, landed: begin, sent: begin, attempts: 0, read: false };
+            self.job.reading.fetch_add(1, Ordering::AcqRel);
+            let beside = match (&self.whole, marker(first)) {
+                (Some(whole), _) if hashes => Beside::Thread(whole.pieces.another()),
+                (_, Some(marker)) => Beside::Marker(Box::new(marker)),
+                _ => Beside::Nothing,
+            };
+            let job = Arc::clone(&self.job);
+            self.spans.spawn(async move {
+                // No byte of it passes here, and its connections are needed when the span is over.
+                match job.fare {
+                    Some(_) => carry_span(job, span, beside).await,
+                    None => apart("ferry-span", move || carry_span(job, span, beside)).await?,
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// What was made of the stream is of no use.
+    fn spoil(&mut self) {
+        (self.whole, self.spoiled) = (None, true);
+    }
+}
+
+/// The last look at the source, made as soon as it is read: while the last bytes arrive.
+#[derive(Default)]
+struct LastLook {
+    said: Option<Answer>,
+    /// After so many readings it was made.
+    readings: u64,
+    /// The answer is owed by the shell that is open.
+    owed: bool,
+}
+
+impl LastLook {
+    /// The source was read once more: what was said counts no more.
+    fn forget(&mut self) {
+        (self.said, self.owed) = (None, false);
+    }
+
+    /// Looks where all has been read and nobody looked since.
+    async fn take(&mut self, job: &Job, ledger: &Ledger, source: &mut Post) -> Result<(), Failure> {
+        let readings = job.readings.load(Ordering::Acquire);
+        if job.reading.load(Ordering::Acquire) > 0 || readings <= self.readings {
+            return Ok(());
+        }
+        (self.said, self.readings) = (None, readings);
+        let limit = Duration::from_secs(60);
+        if job.order.from.is_here() || !job.gmac {
+            self.said = Some(source.ask(&[("B", "1".to_owned())], "source_look", limit).await?);
+        } else {
+            self.owed = true;
+            ledger.ask(Side::Source, Ask::Call { number: readings, line: "l".to_owned(), limit });
+        }
+        Ok(())
+    }
+}
+
+/// Which digests prove the transfer, and whether the target is read in a row.
+fn way_of_proof(order: &Order, found: &Survey, resumes: bool) -> (By, bool) {
+    // One stream, from the first byte to the last, never torn, in whole blocks of the cipher: the target's tool reads behind its
+    // writer what is there, and opens the file itself. A pipe that gives it a chunk costs three times the tag.
+    let in_a_row = found.streams == 1 && !order.to.is_here() && found.bytes <= MOST_IN_A_ROW;
+    let by = match () {
+        () if resumes => By::Chunks,
+        // No stream passes here, or what it brings is read back here.
+        () if order.direct.is_some() || order.to.is_here() && !order.from.is_here() => By::Whole,
+        () => By::Stream,
+    };
+    (by, in_a_row)
+}
+
 async fn proved(
     order: &Order,
     found: &Survey,
@@ -631,23 +706,12 @@ async fn proved(
     target: &mut Post,
     progress: &mut impl FnMut(u64, u64),
 ) -> Result<Moved, Failure> {
-    let count = usize::try_from(found.bytes.div_ceil(found.chunk)).unwrap_or(usize::MAX);
-    let mut chunks = vec![Chunk::default(); count];
+    let bug_of = |error: NoTag| Failure::new(Kind::Bug, error.to_string());
     let resumes = order.resume && found.resumes.is_some();
-    let key = match found.gmac {
-        true => Some(Key::new().map_err(|error| Failure::new(Kind::Bug, error.to_string()))?),
-        false => None,
-    };
-    // No stream passes here, or what it brings is read back here: the source has one digest of the whole only, and what all of the
-    // target's give must be that.
-    let whole_only = fare.is_some() || order.to.is_here() && !order.from.is_here();
-    let mut by_whole = key.clone().filter(|_| !resumes && whole_only && count > 0);
-    // The stream's digests stand for the source's, until its own of the whole says otherwise.
-    let mut by_stream = key.clone().filter(|_| !resumes && !whole_only && count > 0);
-    // One stream, from the first byte to the last, never torn, in whole blocks of the cipher: the target's tool reads behind its
-    // writer what is there, and opens the file itself. A pipe that gives it a chunk costs three times the tag.
-    let in_a_row = found.streams == 1 && !order.to.is_here() && found.bytes <= MOST_IN_A_ROW;
-    let mut row = (in_a_row && (by_stream.is_some() || by_whole.is_some())).then(Row::default);
+    let key = if found.gmac { Some(Key::new().map_err(bug_of)?) } else { None };
+    let (by, in_a_row) = way_of_proof(order, found, resumes);
+    let (mut ledger, asked) = Ledger::new((found.bytes, found.chunk), key.clone(), by, in_a_row, order.from.is_here());
+    let count = ledger.count();
     let (sent, mut words) = mpsc::unbounded_channel();
     let (proof, mut proofs) = mpsc::unbounded_channel();
     let (made, part) = Part::new();
@@ -658,6 +722,7 @@ async fn proved(
         chunk: found.chunk,
         lane: if found.streams > 1 { Lane::Strand } else { Lane::Bulk },
         bytes: found.bytes,
+        gmac: found.gmac,
         passed: AtomicU64::new(0),
         again: AtomicU64::new(0),
         cuts: AtomicU32::new(0),
@@ -676,283 +741,74 @@ async fn proved(
         let (from, bytes, mut post) = (order.from.clone(), found.bytes, Post::new(&order.from, order.patience));
         whole_there.spawn(async move { named_by(&from, bytes, &mut post).await });
     }
-    let mut whole: Option<Whole> = None;
-    let mut broken_whole = false;
-    let mut spans = Spans::new();
-    let mut names = 0;
-    let mut launch =
-        |todo: &[usize], spans: &mut Spans, whole: &mut Option<Whole>, broken_whole: bool, by_stream: Option<&Key>| {
-            let cut = cut(todo, found.streams);
-            let in_one = cut.len() == 1 && todo.len() == count;
-            let mut marker = by_stream.map(|key| Marker::new(key, &job, todo.first().copied().unwrap_or(0), &proof));
-            let hashes = in_one
-                && (count > 1 || found.gmac)
-                && (named || marker.is_some())
-                && whole.is_none()
-                && !broken_whole
-                && job.fare.is_none();
-            if hashes {
-                *whole = Some(Whole::start(marker.take(), named)?);
-            }
-            for (first, last) in cut {
-                names += 1;
-                let begin = first as u64 * found.chunk;
-                let end = ((last as u64 + 1) * found.chunk).min(found.bytes);
-                let name = format!("{names}");
-                let span = Span { name, begin, end, landed: begin, sent: begin, attempts: 0, read: false };
-                job.reading.fetch_add(1, Ordering::AcqRel);
-                let beside = match (&*whole, by_stream) {
-                    (Some(whole), _) if hashes => Beside::Thread(whole.pieces.another()),
-                    (_, Some(key)) => Beside::Marker(Box::new(Marker::new(key, &job, first, &proof))),
-                    _ => Beside::Nothing,
-                };
-                let job = Arc::clone(&job);
-                spans.spawn(async move {
-                    // No byte of it passes here, and its connections are needed when the span is over.
-                    match job.fare {
-                        Some(_) => carry_span(job, span, beside).await,
-                        None => apart("ferry-span", move || carry_span(job, span, beside)).await?,
-                    }
-                });
-            }
-            Ok::<_, Failure>(())
-        };
-    let length = |chunk: usize| found.chunk.min(found.bytes - chunk as u64 * found.chunk);
-    let digest_of = |chunk: usize, landed: Landed| Ask::Digest {
-        chunk,
-        at: chunk as u64 * found.chunk,
-        length: length(chunk),
-        landed,
+    let mut streams = Streams {
+        job: Arc::clone(&job),
+        at_once: found.streams,
+        spans: JoinSet::new(),
+        names: 0,
+        named,
+        whole: None,
+        spoiled: false,
+        proof: proof.clone(),
     };
-    let mut kept = 0;
     // A new part holds nothing: what goes into it is brought up to its door meanwhile.
     if !resumes && job.fare.is_none() {
-        launch(&(0..count).collect::<Vec<_>>(), &mut spans, &mut whole, broken_whole, by_stream.as_ref())?;
+        streams.launch(&ledger.sends(), count, ledger.marks())?;
     }
     let begun = begin(order, header, resumes, target).await?;
     let _ = made.send(true);
     // Those of hosts end when nobody asks any more; one here has its last notes still to take.
     let (mut provers, mut near) = (JoinSet::new(), JoinSet::new());
-    let mut asking = Vec::new();
-    for (post, side) in [(&mut *source, Side::Source), (&mut *target, Side::Target)] {
-        let (asks, asked) = mpsc::unbounded_channel();
+    for ((post, side), asked) in [(&mut *source, Side::Source), (&mut *target, Side::Target)].into_iter().zip(asked) {
         let session = if post.end.is_here() { None } else { Some(post.session().await?) };
         let whose = Whose { header: header.to_owned(), key: key.clone() };
         let set = if post.end.is_here() { &mut near } else { &mut provers };
         set.spawn(prover(post.end.clone(), side, whose, session, asked, proof.clone(), order.patience));
-        asking.push(asks);
     }
-    let [ask_source, ask_target] = [asking.first().cloned(), asking.pop()];
-    drop(asking);
-    let (Some(ask_source), Some(ask_target)) = (ask_source, ask_target) else { return Err(bug()) };
-    if (by_stream.is_some() || by_whole.is_some()) && !order.from.is_here() {
-        let _ = ask_source.send(Ask::Whole { bytes: found.bytes });
-    }
-    let mut whole_source: Option<Digest> = None;
-    for line in begun.all("had") {
-        let (number, digest) = line.split_once(' ').unwrap_or_default();
-        if let Ok(number) = number.parse::<usize>()
-            && let Some(chunk) = chunks.get_mut(number)
-        {
-            // Where the source makes it anew under another key, what was noted says that it has arrived.
-            let source = digest.parse::<Sha256>().ok().filter(|_| key.is_none()).map(Digest::Sha256);
-            *chunk = Chunk { source, certain: true, noted: true, ..Chunk::default() };
-        }
-    }
-    for (number, chunk) in chunks.iter_mut().enumerate().filter(|(_, chunk)| chunk.noted) {
-        chunk.asked = true;
-        kept += length(number);
-        if chunk.source.is_none() {
-            let _ = ask_source.send(digest_of(number, Landed::Certain));
-        }
-        let _ = ask_target.send(digest_of(number, Landed::Certain));
-    }
+    let kept = ledger.resume(begun.all("had"));
     job.passed.fetch_add(kept, Ordering::Relaxed);
-    // The last look at the source, made as soon as it is read, and after which reading: while the last bytes arrive.
-    let mut still: Option<Answer> = None;
-    let (mut looked, mut looks) = (0, false);
+    let mut look = LastLook::default();
     let mut tick = tokio::time::interval(Duration::from_millis(200));
-    let bug_of = |error: NoTag| Failure::new(Kind::Bug, error.to_string());
     loop {
-        // What was written twice is read chunk by chunk, and so is what ended within a block of the cipher, or is not what was sent.
-        let torn = job.cuts.load(Ordering::Relaxed) > 0;
-        if let Some(read) = &row
-            && (torn || !read.until.is_multiple_of(16) && read.until != found.bytes)
-        {
-            row = None;
-            by_chunks(&mut chunks, &ask_target, digest_of);
-        }
-        let readings = job.readings.load(Ordering::Acquire);
-        if job.reading.load(Ordering::Acquire) == 0 && readings > looked {
-            (still, looked) = (None, readings);
-            let limit = Duration::from_secs(60);
-            if order.from.is_here() || key.is_none() {
-                still = Some(source.ask(&[("B", "1".to_owned())], "source_look", limit).await?);
-            } else {
-                looks = true;
-                let _ = ask_source.send(Ask::Call { number: readings, line: "l".to_owned(), limit });
-            }
-        }
-        if spans.is_empty() && words.is_empty() {
-            let todo: Vec<usize> = chunks
-                .iter()
-                .enumerate()
-                .filter(|(_, chunk)| !chunk.proven && !chunk.asked)
-                .map(|(at, _)| at)
-                .collect();
+        ledger.check_row(job.cuts.load(Ordering::Relaxed) > 0);
+        look.take(&job, &ledger, source).await?;
+        if streams.spans.is_empty() && words.is_empty() {
+            let todo = ledger.sends();
             if !todo.is_empty() {
-                chunks.iter_mut().for_each(|chunk| chunk.waits = false);
-                launch(&todo, &mut spans, &mut whole, broken_whole, by_stream.as_ref())?;
-            } else if row
-                .as_ref()
-                .map_or_else(|| chunks.iter().all(|chunk| chunk.proven), |row| row.until >= found.bytes)
-            {
-                let asks_source = (by_stream.is_some() || by_whole.is_some()) && !order.from.is_here();
-                // The thread beside the stream may still be at its last bytes.
-                let told = by_stream.is_none() || chunks.iter().all(|chunk| chunk.source.is_some());
-                if told && (whole_source.is_some() || !asks_source) {
-                    let of = |side: fn(&Chunk) -> Option<Digest>| {
-                        chunks.iter().enumerate().map(move |(number, chunk)| (length(number), side(chunk)))
-                    };
-                    let streamed = by_stream.as_ref().map(|key| together(key, of(|chunk| chunk.source)));
-                    let landed = match (&row, &by_whole, &key) {
-                        (Some(row), _, Some(key)) => Some(together(key, row.parts.iter().copied())),
-                        (None, Some(key), _) => Some(together(key, of(|chunk| chunk.target))),
-                        _ => None,
-                    };
-                    let (streamed, landed) =
-                        (streamed.transpose().map_err(bug_of)?, landed.transpose().map_err(bug_of)?);
-                    let read = whole_source.filter(|_| asks_source);
-                    if [streamed, read].into_iter().flatten().all(|one| landed.is_none_or(|landed| landed == one))
-                        && (streamed.is_none() || read.is_none() || streamed == read)
-                    {
-                        break;
-                    }
-                    if row.take().is_some() {
-                        tracing::warn!("what the target has is not what was sent: it is asked for each chunk");
-                        by_chunks(&mut chunks, &ask_target, digest_of);
-                        continue;
-                    }
-                    // What was read there for the stream is not what the file has: each chunk is asked for.
-                    tracing::warn!("the source's digest of its file is not the stream's: it is asked for each chunk");
-                    (by_stream, by_whole, whole, broken_whole) = (None, None, None, true);
-                    for (number, chunk) in chunks.iter_mut().enumerate() {
-                        (chunk.source, chunk.proven) = (None, false);
-                        let _ = ask_source.send(digest_of(number, Landed::Certain));
-                    }
+                streams.launch(&todo, count, ledger.marks())?;
+            } else {
+                match ledger.settle().map_err(bug_of)? {
+                    Settled::Open => {}
+                    Settled::Proved => break,
+                    Settled::Differs => streams.spoil(),
                 }
             }
         }
         tokio::select! {
             biased;
-            Some((number, landed)) = words.recv() => {
-                let Some(chunk) = chunks.get_mut(number) else { continue };
-                if chunk.waits {
-                    continue;
-                }
-                chunk.certain |= matches!(landed, Landed::Certain);
-                if let (false, Some(row)) = (chunk.asked, &mut row) {
-                    chunk.asked = true;
-                    let end = number as u64 * found.chunk + length(number);
-                    if end >= row.next || end == found.bytes {
-                        row.next = end + if found.chunk < MOST_CHUNK { found.chunk } else { ROW * found.chunk };
-                        let _ = ask_target.send(Ask::Follow { chunk: number, end, landed });
-                    }
-                } else if !chunk.proven && !chunk.asked {
-                    chunk.asked = true;
-                    if chunk.source.is_none() && by_stream.is_none() && by_whole.is_none() {
-                        let _ = ask_source.send(digest_of(number, Landed::Certain));
-                    }
-                    let _ = ask_target.send(digest_of(number, landed));
-                }
-            }
+            Some((number, landed)) = words.recv() => ledger.sent(number, landed),
             Some(said) = proofs.recv() => match said {
                 Proof::Broken(failure) => return Err(failure),
-                Proof::Whole(digest) => whole_source = Some(digest),
-                Proof::Said(number, said) if number == looked => (still, looks) = (said, false),
-                Proof::Said(..) => {}
-                Proof::Followed(from, to, digest) => {
-                    let Some(row) = &mut row else { continue };
-                    // Another shell there begins at the beginning.
-                    if from == 0 {
-                        *row = Row { next: row.next, ..Row::default() };
-                    }
-                    // An older answer, or no place at all: then no more is read in a row.
-                    if from != row.until || to < from {
-                        row.until = 1;
-                        continue;
-                    }
-                    // An earlier reading went on to the end, within a block, and nothing follows it.
-                    if to > from {
-                        row.parts.push((to - from, Some(digest)));
-                    }
-                    row.until = to;
-                    let arrived = usize::try_from(to / found.chunk).unwrap_or(usize::MAX).min(count);
-                    for (number, chunk) in chunks.iter_mut().enumerate().take(arrived).filter(|(_, chunk)| !chunk.noted) {
-                        chunk.noted = true;
-                        let _ = ask_target.send(Ask::Note { chunk: number, digest: chunk.source });
-                    }
-                }
-                Proof::Gone(number) => {
-                    if let Some(chunk) = chunks.get_mut(number) {
-                        chunk.asked = chunk.certain;
-                        let landed = Landed::Certain;
-                        match &mut row {
-                            Some(_) if chunk.certain => {
-                                let end = number as u64 * found.chunk + length(number);
-                                let _ = ask_target.send(Ask::Follow { chunk: number, end, landed });
-                            }
-                            Some(row) => row.next = 0,
-                            None if chunk.certain => drop(ask_target.send(digest_of(number, landed))),
-                            None => {}
-                        }
-                    }
-                }
-                Proof::Digest(side, number, digest) => {
-                    let Some(chunk) = chunks.get_mut(number) else { continue };
-                    match side {
-                        Side::Source => chunk.source = Some(digest),
-                        Side::Target => chunk.target = Some(digest),
-                    }
-                    let there = chunk.source.or(chunk.target.filter(|_| by_whole.is_some()));
-                    let (Some(there), Some(arrived)) = (there, chunk.target) else { continue };
-                    if there == arrived {
-                        chunk.proven = true;
-                        if !chunk.noted {
-                            chunk.noted = true;
-                            let _ = ask_target.send(Ask::Note { chunk: number, digest: Some(digest) });
-                        }
-                        continue;
-                    }
-                    // Whichever of the two was wrong: both are made anew, of bytes that are sent anew.
-                    let tries = chunk.tries + 1;
-                    *chunk = Chunk { tries, waits: true, ..Chunk::default() };
-                    (whole, broken_whole) = (None, true);
-                    job.passed.fetch_sub(length(number), Ordering::Relaxed);
-                    job.again.fetch_add(length(number), Ordering::Relaxed);
-                    if tries >= TRIES {
-                        return Err(Failure::new(Kind::Failed, "a chunk of the file is not the same at both ends")
-                            .on(order.to.host())
-                            .saw(format!("chunk {number}, byte {}: {there} at the source, {arrived} at the target", number as u64 * found.chunk))
-                            .why(format!("it was sent {tries} times: a disk or memory is failing, or somebody else writes there")));
-                    }
-                }
+                Proof::Said(number, said) if number == look.readings => (look.said, look.owed) = (said, false),
+                said => if let Some(bytes) = ledger.hear(said)? {
+                    streams.spoil();
+                    job.passed.fetch_sub(bytes, Ordering::Relaxed);
+                    job.again.fetch_add(bytes, Ordering::Relaxed);
+                },
             },
-            Some(ended) = spans.join_next(), if !spans.is_empty() => {
+            Some(ended) = streams.spans.join_next(), if !streams.spans.is_empty() => {
                 ended.map_err(|error| Failure::new(Kind::Bug, error.to_string()))??;
             }
             _ = tick.tick() => progress(job.passed.load(Ordering::Relaxed).min(found.bytes), found.bytes),
         }
     }
     progress(found.bytes, found.bytes);
-    let mut sha256 = match (count, whole) {
-        (0, _) => Some(Sha256::of(&[])),
-        (1, _) if let Some(Chunk { target: Some(Digest::Sha256(digest)), .. }) = chunks.first() => Some(*digest),
-        (_, Some(whole)) => whole.finish(found.bytes).await?,
-        (_, None) => match whole_there.join_next().await {
+    let mut sha256 = match (ledger.sha256(), streams.whole) {
+        (Some(digest), _) => Some(digest),
+        (None, Some(whole)) => whole.finish(found.bytes).await?,
+        (None, None) => match whole_there.join_next().await {
             Some(Ok(made)) => {
-                // It was read once more.
-                (still, looks) = (None, false);
+                look.forget();
                 Some(made?)
             }
             _ => None,
@@ -960,24 +816,24 @@ async fn proved(
     };
     // Many streams, or one that was torn: no part of the proof, so the source alone is asked.
     if order.sha256 && sha256.is_none() {
-        (still, looks) = (None, false);
+        look.forget();
         sha256 = Some(named_by(&order.from, found.bytes, source).await?);
     }
-    if looks {
-        still = answer(&mut proofs, looked).await?;
+    if look.owed {
+        look.said = answer(&mut proofs, look.readings).await?;
     }
-    unchanged(order, found, still, source).await?;
+    unchanged(order, found, look.said, source).await?;
     // The shell that made the digests is open, and its notes are before the last step.
     let mut said = None;
     if !order.to.is_here()
-        && key.is_some()
+        && found.gmac
         && let Some(line) = last_line(order, found)
     {
         let limit = Duration::from_secs(found.bytes / SLOWEST);
-        let _ = ask_target.send(Ask::Call { number: u64::MAX, line, limit });
+        ledger.ask(Side::Target, Ask::Call { number: u64::MAX, line, limit });
         said = answer(&mut proofs, u64::MAX).await?;
     }
-    drop((ask_source, ask_target));
+    drop(ledger);
     while near.join_next().await.is_some() {}
     if said.is_none() && !order.to.is_here() {
         while provers.join_next().await.is_some() {}
@@ -994,16 +850,6 @@ async fn proved(
         started_over: false,
         took: Duration::ZERO,
     })
-}
-
-/// Asks for the digest of each chunk that is known to be at the target, where it was read in a row until now.
-fn by_chunks(chunks: &mut [Chunk], target: &UnboundedSender<Ask>, digest_of: impl Fn(usize, Landed) -> Ask) {
-    for (number, chunk) in chunks.iter_mut().enumerate() {
-        (chunk.target, chunk.proven, chunk.asked) = (None, false, chunk.certain);
-        if chunk.certain {
-            let _ = target.send(digest_of(number, Landed::Certain));
-        }
-    }
 }
 
 /// The SHA-256 of the source, read once more.
@@ -1337,16 +1183,6 @@ impl Marker {
         }
         Ok(())
     }
-}
-
-/// The tag of the whole, from the lengths and tags of its chunks.
-fn together(key: &Key, chunks: impl Iterator<Item = (u64, Option<Digest>)>) -> Result<Digest, NoTag> {
-    let mut running = Running::new(key);
-    for (bytes, digest) in chunks {
-        let Some(Digest::Gmac(tag)) = digest else { return Err(NoTag) };
-        running.follow(key.part(bytes, tag))?;
-    }
-    Ok(Digest::Gmac(key.whole(running.share()?)))
 }
 
 /// The digest of the whole stream, made beside it.

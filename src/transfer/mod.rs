@@ -19,6 +19,7 @@ mod disk;
 pub mod ends;
 mod gmac;
 mod kept;
+mod ledger;
 mod prove;
 pub mod push;
 mod slab;
