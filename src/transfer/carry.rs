@@ -551,7 +551,11 @@ async fn once(
         && let Err(left) = fare.end().await
     {
         result = Err(match result {
-            Ok(_) => left.why("the file is whole and in its place; the key of the transfer may not be gone"),
+            Ok(_) => {
+                let why = left.why.as_deref().unwrap_or("the key of the transfer may not be gone");
+                let why = format!("the file is whole and in its place; {why}");
+                left.why(why)
+            }
             Err(failure) => Failure::all([failure, left]).unwrap_or_else(bug),
         });
     }

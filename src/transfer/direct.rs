@@ -415,18 +415,26 @@ impl Fare {
         let swept = sweep(&mut state.login, Some(&self.id)).await;
         let left = swept
             .map(|keys| keys.content.is_some_and(|content| entries(&content).iter().any(|entry| entry.id == self.id)));
-        let told = |why: String| {
-            let limit = if self.found.expires { "; it is good for an hour only" } else { "" };
-            Failure::new(Kind::Failed, "the key's entry in authorized_keys may still be there")
+        let told = |what: &str, seen: String, why: String, which: &str| {
+            Failure::new(Kind::Failed, format!("{what} may still be there"))
                 .on(state.login.end.host())
-                .saw(why)
-                .why(format!("it opens nothing but a FIFO that is gone{limit}"))
-                .mend("the next ferry transfer to that host removes it")
+                .saw(seen)
+                .why(why)
+                .mend(format!("the next ferry transfer{which} to that host removes it"))
         };
-        match (left, closed) {
+        let entry = |seen: String| {
+            let fifo = if closed.is_ok() { "a FIFO that is gone" } else { "the FIFO of this transfer" };
+            let limit = if self.found.expires { "; it is good for an hour only" } else { "" };
+            told("the key's entry in authorized_keys", seen, format!("it opens nothing but {fifo}{limit}"), "")
+        };
+        match (left, &closed) {
             (Ok(false), Ok(_)) => Ok(()),
-            (Ok(true), _) => Err(told("it was written back".to_owned())),
-            (Err(failure), _) | (Ok(false), Err(failure)) => Err(told(failure.to_string())),
+            (Ok(true), _) => Err(entry("it was written back".to_owned())),
+            (Err(failure), _) => Err(entry(failure.to_string())),
+            (Ok(false), Err(failure)) => {
+                let why = "the key that opens it is gone".to_owned();
+                Err(told("the FIFO of this transfer", failure.to_string(), why, " --via direct"))
+            }
         }
     }
 

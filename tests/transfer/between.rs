@@ -534,14 +534,25 @@ async fn what_a_transfer_between_two_nodes_leaves() {
     let rows = format!("\nR='0 {first} {} {}'\n", first + last, entry(runs).len());
     assert!(edits[0].contains(&rows), "{rows}: {}", edits[0].split("say()").next().unwrap());
 
-    // The file is in its place, and what opens the target may not be gone.
+    // The file is in its place, and what the key opened may not be gone.
     let to = target(&[ends("direct_close\n", "", "rm: not today\n", 4)], &[]);
     let failure = desk.go(&source(&[], &[]), &to, 0).await.unwrap_err();
     let words = [
-        "entry in authorized_keys may still be there",
+        "the FIFO of this transfer may still be there",
         "rm: not today",
-        "whole and in its place",
-        "the next ferry transfer",
+        "whole and in its place; the key that opens it is gone",
+        "the next ferry transfer --via direct",
+    ];
+    told(&failure, Kind::Failed, "node-8", &words);
+    assert_eq!(heard(&to.host, "target_finish"), 1);
+    let seen = says("direct_keys\n", &["now 1 +0000", "over"]);
+    let to = target(&[seen.clone(), seen, ends("direct_keys\n", "", "cat: not today\n", 4)], &[]);
+    let failure = desk.go(&source(&[], &[]), &to, 0).await.unwrap_err();
+    let words = [
+        "the key's entry in authorized_keys may still be there",
+        "cat: not today",
+        "whole and in its place; it opens nothing but a FIFO that is gone",
+        "the next ferry transfer to that host",
     ];
     told(&failure, Kind::Failed, "node-8", &words);
     assert_eq!(heard(&to.host, "target_finish"), 1);
