@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use ferry::remote::Way;
 use ferry::remote::ssh::auth::Identities;
-use ferry::remote::ssh::connect::{Lane, Strict, Target};
+use ferry::remote::ssh::connect::{Lane, Target};
 use ferry::remote::sudo::Become;
 use ferry::transfer::{Pull, pull};
 
@@ -51,25 +51,15 @@ async fn main() {
     let args = Args::parse();
     let _ = args.bench;
     let target = Target {
-        host: "node".to_owned(),
-        address: "127.0.0.1".to_owned(),
-        port: args.port,
-        user: args.user,
-        identities: Identities::new(vec![args.key], Vec::new(), None, Arc::new(|_| None)),
-        known_hosts: vec![args.known_hosts],
-        host_key_alias: None,
-        strict: Strict::Yes,
-        hash_known_hosts: false,
         timeout: Duration::from_secs(20),
-        jump: None,
         become_plan: Become::root(None),
-        hub: ferry::remote::ssh::hub::Hub::default(),
-        careless: false,
-        proxy: None,
-        socket: ferry::remote::ssh::connect::Socket::default(),
-        algorithms: ferry::remote::ssh::connect::Algorithms::default(),
-        alive: None,
-        notes: Vec::new(),
+        ..Target::new(
+            "node",
+            ("127.0.0.1", args.port),
+            &args.user,
+            Identities::new(vec![args.key], Vec::new(), None, Arc::new(|_| None)),
+            args.known_hosts,
+        )
     };
     let way = Way::Ssh(Box::new(target));
     let _ = std::fs::remove_file(&args.destination);

@@ -14,9 +14,7 @@ use std::time::{Duration, Instant};
 use ferry::failure::{Failure, Kind as Why};
 use ferry::remote::Session;
 use ferry::remote::ssh::auth::{Identities, LoginPassword, Method};
-use ferry::remote::ssh::connect::{Lane, Strict, Target, connect};
-use ferry::remote::ssh::hub::Hub;
-use ferry::remote::sudo::Become;
+use ferry::remote::ssh::connect::{Lane, Target, connect};
 use support::pce::{Desk, FERRY, finish, said, tool, trusting};
 use support::real::{Kind, Opts, RealNode, Sudo};
 
@@ -51,25 +49,8 @@ fn with_password(identities: Identities, password: &Arc<LoginPassword>) -> Ident
 /// The way to a server on this port, by these identities.
 fn target(name: &str, port: u16, known_hosts: &Path, identities: Identities) -> Target {
     Target {
-        host: name.to_owned(),
-        address: "127.0.0.1".to_owned(),
-        port,
-        user: "ops".to_owned(),
-        identities,
-        known_hosts: vec![known_hosts.to_owned()],
-        host_key_alias: None,
-        strict: Strict::Yes,
-        hash_known_hosts: false,
         timeout: Duration::from_secs(20),
-        jump: None,
-        hub: Hub::default(),
-        careless: false,
-        proxy: None,
-        socket: ferry::remote::ssh::connect::Socket::default(),
-        algorithms: ferry::remote::ssh::connect::Algorithms::default(),
-        alive: None,
-        notes: Vec::new(),
-        become_plan: Become::off(),
+        ..Target::new(name, ("127.0.0.1", port), "ops", identities, known_hosts.to_owned())
     }
 }
 

@@ -479,27 +479,13 @@ fn a_write_to_a_frozen_peer_ends_within_a_minute() {
         None,
         std::sync::Arc::new(|_: &std::path::Path| None),
     );
-    let target = ferry::remote::ssh::connect::Target {
-        host: "prod-1".to_owned(),
-        address: "127.0.0.1".to_owned(),
-        port,
-        user: "root".to_owned(),
+    let target = ferry::remote::ssh::connect::Target::new(
+        "prod-1",
+        ("127.0.0.1", port),
+        "root",
         identities,
-        known_hosts: vec![place.cluster.dir().join("known_hosts_proxied")],
-        host_key_alias: None,
-        strict: ferry::remote::ssh::connect::Strict::Yes,
-        hash_known_hosts: false,
-        timeout: Duration::from_secs(10),
-        jump: None,
-        become_plan: ferry::remote::sudo::Become::off(),
-        hub: ferry::remote::ssh::hub::Hub::default(),
-        careless: false,
-        proxy: None,
-        socket: ferry::remote::ssh::connect::Socket::default(),
-        algorithms: ferry::remote::ssh::connect::Algorithms::default(),
-        alive: None,
-        notes: Vec::new(),
-    };
+        place.cluster.dir().join("known_hosts_proxied"),
+    );
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let took: Vec<(Fault, Duration)> = runtime.block_on(async {
         let faults = [Fault::Freeze, Fault::StallUp, Fault::StallDown];

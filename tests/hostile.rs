@@ -22,8 +22,7 @@ use cases::{Case, Drive, Known};
 use ferry::failure::Failure;
 use ferry::job::{Follow, Jobs, Manner};
 use ferry::remote::ssh::auth::Identities;
-use ferry::remote::ssh::connect::{Algorithms, Lane, Socket, Strict, Target, connect};
-use ferry::remote::ssh::hub::Hub;
+use ferry::remote::ssh::connect::{Lane, Strict, Target, connect};
 use ferry::remote::ssh::serve::KeyPair;
 use ferry::remote::sudo::{Become, Password};
 use ferry::remote::{Child, Command, Said, Session, Way};
@@ -117,30 +116,16 @@ impl Home {
 fn target(home: &Path, port: u16, case: &Case) -> Target {
     let password = Password::new(PASSWORD.to_owned().into());
     Target {
-        host: "node-1".to_owned(),
-        address: "127.0.0.1".to_owned(),
-        port,
-        user: "ops".to_owned(),
-        identities: Identities::new(
-            vec![home.join("home/.ssh/id_ed25519")],
-            Vec::new(),
-            None,
-            Arc::new(|_: &Path| None),
-        ),
-        known_hosts: vec![home.join("home/.ssh/known_hosts")],
-        host_key_alias: None,
         strict: if case.known == Known::AcceptNew { Strict::AcceptNew } else { Strict::Yes },
-        hash_known_hosts: false,
         timeout: Duration::from_secs(2),
-        jump: None,
         become_plan: Become::root(Some(password)),
-        hub: Hub::default(),
-        careless: false,
-        proxy: None,
-        socket: Socket::default(),
-        algorithms: Algorithms::default(),
-        alive: None,
-        notes: Vec::new(),
+        ..Target::new(
+            "node-1",
+            ("127.0.0.1", port),
+            "ops",
+            Identities::new(vec![home.join("home/.ssh/id_ed25519")], Vec::new(), None, Arc::new(|_: &Path| None)),
+            home.join("home/.ssh/known_hosts"),
+        )
     }
 }
 

@@ -14,9 +14,8 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use ferry::remote::ssh::auth::Identities;
-use ferry::remote::ssh::connect::{Lane, Strict, Target, connect_over};
+use ferry::remote::ssh::connect::{Lane, Target, connect_over};
 use ferry::remote::ssh::serve::{KeyPair, Options, plain_runner, serve_stream};
-use ferry::remote::sudo::Become;
 use ferry::remote::{Exit, Session};
 use serde_json::Value;
 use support::pce::{self, Desk, said, text, tool};
@@ -782,26 +781,14 @@ fn a_session_over_any_stream_of_bytes() {
             forward: None,
             banner: None,
         };
-        let target = |known: &Path| Target {
-            host: "pipe".to_owned(),
-            address: "pipe.test".to_owned(),
-            port: 22,
-            user: "ops".to_owned(),
-            identities: Identities::new(vec![desk.key.clone()], Vec::new(), None, Arc::new(|_| None)),
-            known_hosts: vec![known.to_owned()],
-            host_key_alias: None,
-            strict: Strict::Yes,
-            hash_known_hosts: false,
-            timeout: Duration::from_secs(10),
-            jump: None,
-            become_plan: Become::off(),
-            hub: ferry::remote::ssh::hub::Hub::default(),
-            careless: false,
-            proxy: None,
-            socket: ferry::remote::ssh::connect::Socket::default(),
-            algorithms: ferry::remote::ssh::connect::Algorithms::default(),
-            alive: None,
-            notes: Vec::new(),
+        let target = |known: &Path| {
+            Target::new(
+                "pipe",
+                ("pipe.test", 22),
+                "ops",
+                Identities::new(vec![desk.key.clone()], Vec::new(), None, Arc::new(|_| None)),
+                known.to_owned(),
+            )
         };
         let (near, far) = tokio::io::duplex(4096);
         let serving = tokio::spawn(serve_stream(far, options.clone()));

@@ -27,7 +27,7 @@ use std::time::Duration;
 use ferry::digest::Sha256;
 use ferry::failure::{Failure, Kind};
 use ferry::remote::ssh::auth::Identities;
-use ferry::remote::ssh::connect::{Strict, Target};
+use ferry::remote::ssh::connect::Target;
 use ferry::remote::sudo::{Become, Password};
 use ferry::remote::{Way, local};
 use ferry::transfer::carry::{Moved, Order, carry, survey};
@@ -290,26 +290,16 @@ fn way(node: &RealNode, port: u16) -> Way {
     std::fs::write(&known, text.replace(&format!("]:{} ", node.port), &format!("]:{port} "))).unwrap();
     let password = node.password.clone().map(|text| Password::new(text.into()));
     Way::Ssh(Box::new(Target {
-        host: "node-1".to_owned(),
-        address: "127.0.0.1".to_owned(),
-        port,
-        user: node.user.clone(),
-        identities: Identities::new(vec![node.key_path.clone()], Vec::new(), None, Arc::new(|_: &Path| None)),
-        known_hosts: vec![known],
-        host_key_alias: None,
-        strict: Strict::Yes,
-        hash_known_hosts: false,
         // sshd of a machine with much to do takes its time for a banner.
         timeout: Duration::from_secs(40),
-        jump: None,
         become_plan: Become::root(password),
-        hub: ferry::remote::ssh::hub::Hub::default(),
-        careless: false,
-        proxy: None,
-        socket: ferry::remote::ssh::connect::Socket::default(),
-        algorithms: ferry::remote::ssh::connect::Algorithms::default(),
-        alive: None,
-        notes: Vec::new(),
+        ..Target::new(
+            "node-1",
+            ("127.0.0.1", port),
+            &node.user,
+            Identities::new(vec![node.key_path.clone()], Vec::new(), None, Arc::new(|_: &Path| None)),
+            known,
+        )
     }))
 }
 

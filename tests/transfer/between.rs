@@ -209,25 +209,14 @@ impl Desk {
             }
         });
         Way::Ssh(Box::new(Target {
-            host: name.to_owned(),
-            address: "127.0.0.1".to_owned(),
-            port,
-            user: self.user.to_owned(),
-            identities: Identities::new(vec![self.dir.path().join("key")], Vec::new(), None, Arc::new(|_: &Path| None)),
-            known_hosts: vec![known],
-            host_key_alias: None,
-            strict: Strict::Yes,
-            hash_known_hosts: false,
             timeout: Duration::from_secs(20),
-            jump: None,
-            become_plan: Become::off(),
-            hub: ferry::remote::ssh::hub::Hub::default(),
-            careless: false,
-            proxy: None,
-            socket: ferry::remote::ssh::connect::Socket::default(),
-            algorithms: ferry::remote::ssh::connect::Algorithms::default(),
-            alive: None,
-            notes: Vec::new(),
+            ..Target::new(
+                name,
+                ("127.0.0.1", port),
+                self.user,
+                Identities::new(vec![self.dir.path().join("key")], Vec::new(), None, Arc::new(|_: &Path| None)),
+                known,
+            )
         }))
     }
 

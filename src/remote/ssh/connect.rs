@@ -144,6 +144,40 @@ pub struct Target {
     pub notes: Vec<String>,
 }
 
+impl Target {
+    /// A host at an address and a port as it is reached with nothing else configured: its key has to be known, no jump host, nobody
+    /// to become, ten seconds for each step.
+    pub fn new(
+        host: &str,
+        (address, port): (&str, u16),
+        user: &str,
+        identities: Identities,
+        known_hosts: PathBuf,
+    ) -> Self {
+        Self {
+            host: host.to_owned(),
+            address: address.to_owned(),
+            port,
+            user: user.to_owned(),
+            identities,
+            known_hosts: vec![known_hosts],
+            host_key_alias: None,
+            strict: Strict::Yes,
+            hash_known_hosts: false,
+            timeout: Duration::from_secs(10),
+            jump: None,
+            become_plan: Become::off(),
+            hub: Hub::default(),
+            careless: false,
+            proxy: None,
+            socket: Socket::default(),
+            algorithms: Algorithms::default(),
+            alive: None,
+            notes: Vec::new(),
+        }
+    }
+}
+
 /// A `ProxyCommand`, tokens filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proxy {
