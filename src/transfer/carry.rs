@@ -807,7 +807,10 @@ async fn proved(
         }
     }
     progress(found.bytes, found.bytes);
-    let mut sha256 = match (ledger.sha256(), streams.whole) {
+    // After a cut some bytes came twice: the first ones are in its digest, the last ones in the file. The tags of the same stream say
+    // whether they are the same.
+    let bound = ledger.marks().is_some() || job.cuts.load(Ordering::Relaxed) == 0;
+    let mut sha256 = match (ledger.sha256(), streams.whole.filter(|_| bound)) {
         (Some(digest), _) => Some(digest),
         (None, Some(whole)) => whole.finish(found.bytes).await?,
         (None, None) => match whole_there.join_next().await {
@@ -1037,8 +1040,10 @@ async fn attempt(job: &Job, span: &mut Span, beside: &mut Beside) -> Result<(), 
                 // Before it is written: a part of it may arrive even if the write fails.
                 span.sent += count;
                 job.passed.fetch_add(count, Ordering::Relaxed);
+                let given = span.sent - count - rest.len() as u64;
                 sink = give(sink, span, whole_blocks(&mut rest, bytes)).await?;
-                job.arrived(span, sink.landed(), span.sent - count, span.sent);
+                // What waits for the next piece has not been given to anybody.
+                job.arrived(span, sink.landed(), given, span.sent - rest.len() as u64);
             }
             Ok(None) => {
                 job.has_read(span);

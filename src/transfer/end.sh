@@ -25,7 +25,8 @@ digest() {
 }
 # The same of a file that stands on the input. openssl reads 8 KiB at a time; what gives it more at once spares it a fifth.
 whole() {
-  q=$(stdbuf -i65536 printf 'stdbuf -i65536' 2>/dev/null </dev/null)
+  q='stdbuf -i65536'
+  $q openssl version >/dev/null 2>&1 </dev/null || q=
   digest
 }
 # Whether openssl makes GMAC, as it should. Its key is no secret.
@@ -170,7 +171,7 @@ ours() {
 
 # Takes the input to byte O of the part and on. After a cut it begins where the writer before it stood, if it said so:
 # between O and X. Where Q is a FIFO, it is the input: what stands in the file is told as it grows, and when nobody hears that
-# any more, nobody waits for a first byte.
+# any more, nobody waits for a first byte. Who is on the way to write it would wait for a reader for ever: there is one a while longer.
 target_write() {
   ours
   stood=
@@ -206,6 +207,7 @@ target_write() {
           position
         done 2>/dev/null
         exec 9<>"$Q"
+        sleep 20 >/dev/null 2>&1
       ) </dev/null &
       r=$!
       exec <"$Q"

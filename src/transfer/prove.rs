@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -75,8 +75,42 @@ pub(super) enum Landed {
     Certain,
     /// When this process there stands behind its end.
     Writer(u32),
-    /// When this counter does.
-    Here(Arc<AtomicU64>),
+    /// When what is written here does.
+    Here(Arc<Stand>),
+}
+
+/// How far a file here is written.
+#[derive(Debug, Default)]
+pub(super) struct Stand {
+    at: AtomicU64,
+    over: AtomicBool,
+}
+
+impl Stand {
+    /// All before this byte was written.
+    pub(super) fn is_at(&self, byte: u64) {
+        self.at.store(byte, Ordering::Release);
+    }
+
+    /// Nobody writes any more.
+    pub(super) fn is_over(&self) {
+        self.over.store(true, Ordering::Release);
+    }
+
+    /// Waits until all before this byte was written; whether that will be.
+    async fn reaches(&self, byte: u64) -> bool {
+        loop {
+            // First: what is over has been told how far it came.
+            let over = self.over.load(Ordering::Acquire);
+            if self.at.load(Ordering::Acquire) >= byte {
+                return true;
+            }
+            if over {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
 
 /// What a prover is told.
@@ -161,10 +195,11 @@ async fn here(
     while let Some(ask) = asks.recv().await {
         match ask {
             Ask::Digest { chunk, at, length, landed } => {
-                if let Landed::Here(position) = landed {
-                    while position.load(Ordering::Acquire) < at + length {
-                        tokio::time::sleep(Duration::from_millis(10)).await;
-                    }
+                if let Landed::Here(stand) = landed
+                    && !stand.reaches(at + length).await
+                {
+                    let _ = tell.send(Proof::Gone(chunk));
+                    continue;
                 }
                 let (path, pool, key) = (path.clone(), pool.clone(), key.cloned());
                 let made =
@@ -454,5 +489,45 @@ fn line(ask: &Ask, key: Option<&Key>) -> String {
         },
         Ask::Whole { .. } => "a 0\n".to_owned(),
         Ask::Call { line, .. } => format!("{line}\n"),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// What is asked of a file here that nobody writes any more is answered: by its digest, or by the writer's end.
+    #[tokio::test]
+    async fn who_waits_for_a_writer_here_hears_of_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let end = End {
+            place: super::super::ends::Place::Here,
+            path: dir.path().join("file").to_string_lossy().into_owned(),
+        };
+        std::fs::write(dir.path().join("file.ferry-part"), b"hello").unwrap();
+        let stands = [5, 3, 4].map(|at| {
+            let stand = Arc::new(Stand::default());
+            stand.is_at(at);
+            stand
+        });
+        let (ask, asks) = tokio::sync::mpsc::unbounded_channel();
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        for (chunk, stand) in stands.iter().enumerate() {
+            let landed = Landed::Here(Arc::clone(stand));
+            ask.send(Ask::Digest { chunk, at: 0, length: 5, landed }).unwrap();
+        }
+        let proving = tokio::spawn(async move { here(&end, Side::Target, None, asks, &tell).await });
+        let hello = Digest::Sha256(Sha256::of(b"hello"));
+        let mut next = async || tokio::time::timeout(Duration::from_secs(20), told.recv()).await.unwrap();
+        assert!(matches!(next().await, Some(Proof::Digest(Side::Target, 0, digest)) if digest == hello));
+        stands[1].is_over();
+        assert!(matches!(next().await, Some(Proof::Gone(1))));
+        stands[2].is_at(5);
+        stands[2].is_over();
+        assert!(matches!(next().await, Some(Proof::Digest(Side::Target, 2, digest)) if digest == hello));
+        drop(ask);
+        assert!(next().await.is_none());
+        proving.await.unwrap().unwrap();
     }
 }

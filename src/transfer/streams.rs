@@ -5,7 +5,6 @@
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use super::batch::Batches;
 use super::disk::Disk;
 use super::ends::{End, mark, meant, script};
-use super::prove::{Landed, Side, path_here};
+use super::prove::{Landed, Side, Stand, path_here};
 use super::slab::Pool;
 use super::thread;
 use crate::failure::{Failure, Kind};
@@ -307,13 +306,22 @@ impl Sheet {
 /// Where a span's bytes go.
 pub(super) enum Sink {
     Host { end: End, session: Session, child: Box<Child>, mark: String, writer: u32, at: u64 },
-    Here { end: End, to: Writer, landed: Arc<AtomicU64>, at: u64 },
+    Here { end: End, to: Writer, stand: Stands, at: u64 },
+}
+
+/// What is told of a sink's progress here, until it is gone.
+pub(super) struct Stands(Arc<Stand>);
+
+impl Drop for Stands {
+    fn drop(&mut self) {
+        self.0.is_over();
+    }
 }
 
 /// Who writes a file here.
 pub(super) enum Writer {
     /// A thread, which waits for the disk.
-    Thread { pieces: Option<Batches<Bytes>>, thread: Option<std::thread::JoinHandle<std::io::Result<()>>> },
+    Thread { pieces: Option<Batches<Bytes>>, thread: Option<std::thread::JoinHandle<std::io::Result<u64>>> },
     /// Ourselves.
     Sheet(Sheet),
 }
@@ -333,16 +341,17 @@ impl Sink {
             part.is_made().await;
             let failed = |error: std::io::Error| end.failed("the part could not be opened", &error.to_string());
             let mut file = Disk::open(&path_here(end, Side::Target), true).map_err(failed)?;
-            let landed = Arc::new(AtomicU64::new(from));
+            let stand = Arc::new(Stand::default());
+            stand.is_at(from);
             let to = if file.in_memory() {
                 Writer::Sheet(Sheet { file, held: Vec::new(), bytes: 0, at: from, turn: part.turn })
             } else {
                 let (pieces, taken) = Batches::new();
-                let position = Arc::clone(&landed);
-                let thread = thread("ferry-write", move || write_here(&mut file, from, taken, &position))?;
+                let stand = Arc::clone(&stand);
+                let thread = thread("ferry-write", move || write_here(&mut file, from, taken, &stand))?;
                 Writer::Thread { pieces: Some(pieces), thread: Some(thread) }
             };
-            return Ok(Self::Here { end: end.clone(), to, landed, at: from });
+            return Ok(Self::Here { end: end.clone(), to, stand: Stands(stand), at: from });
         }
         let session = end.way().connect(Lane::Bulk).await?;
         part.is_made().await;
@@ -370,7 +379,7 @@ impl Sink {
     pub(super) fn landed(&self) -> Landed {
         match self {
             Self::Host { writer, .. } => Landed::Writer(*writer),
-            Self::Here { landed, .. } => Landed::Here(Arc::clone(landed)),
+            Self::Here { stand, .. } => Landed::Here(Arc::clone(&stand.0)),
         }
     }
 
@@ -382,9 +391,9 @@ impl Sink {
                 Ok(Ok(())) => Ok(()),
                 Err(_) => Err(lost(end, format!("nothing was taken for {} s", STALL.as_secs()))),
             },
-            Self::Here { end, to: Writer::Sheet(sheet), landed, .. } => {
+            Self::Here { end, to: Writer::Sheet(sheet), stand, .. } => {
                 sheet.take(bytes).map_err(|error| unwritten(end, &error))?;
-                landed.store(sheet.at, Ordering::Release);
+                stand.0.is_at(sheet.at);
                 Ok(())
             }
             Self::Here { end, to: Writer::Thread { pieces, .. }, .. } => {
@@ -401,25 +410,24 @@ impl Sink {
     /// Says that no more comes. Where the writer stood at last: all up to there has arrived.
     pub(super) async fn finish(&mut self) -> Result<u64, Failure> {
         match self {
-            Self::Here { end, to: Writer::Sheet(sheet), landed, .. } => {
+            Self::Here { end, to: Writer::Sheet(sheet), stand, .. } => {
                 sheet.flush().map_err(|error| unwritten(end, &error))?;
-                landed.store(sheet.at, Ordering::Release);
+                stand.0.is_at(sheet.at);
                 Ok(sheet.at)
             }
-            Self::Here { end, to: Writer::Thread { pieces, thread }, landed, .. } => {
+            Self::Here { end, to: Writer::Thread { pieces, thread }, at, .. } => {
                 // Its thread says itself why it takes no more.
                 if let Some(mut pieces) = pieces.take() {
                     pieces.flush().await;
                 }
                 if let Some(thread) = thread.take() {
                     let wrote = tokio::task::spawn_blocking(move || thread.join()).await;
-                    match wrote {
-                        Ok(Ok(Ok(()))) => {}
-                        Ok(Ok(Err(error))) => return Err(unwritten(end, &error)),
+                    *at = match wrote {
+                        Ok(Ok(wrote)) => wrote.map_err(|error| unwritten(end, &error))?,
                         _ => return Err(Failure::new(Kind::Bug, "a thread of the transfer panicked")),
-                    }
+                    };
                 }
-                Ok(landed.load(Ordering::Acquire))
+                Ok(*at)
             }
             Self::Host { end, session, child, mark, .. } => {
                 child.close_input().await;
@@ -473,8 +481,8 @@ fn write_here(
     file: &mut Disk,
     mut at: u64,
     mut pieces: mpsc::Receiver<Vec<Bytes>>,
-    landed: &AtomicU64,
-) -> std::io::Result<()> {
+    stand: &Stand,
+) -> std::io::Result<u64> {
     let pool = Pool::new(super::PIECE);
     // Up to where a whole one begins.
     let room = |at: u64| super::PIECE - usize::try_from(at % super::PIECE as u64).unwrap_or_default();
@@ -489,7 +497,7 @@ fn write_here(
                 if slab.len() > 0 && (slab.is_full() || last) {
                     file.write_at(at, slab.as_ref())?;
                     at += slab.len() as u64;
-                    landed.store(at, Ordering::Release);
+                    stand.is_at(at);
                     slab = pool.slab(room(at));
                 }
                 if piece.is_empty() {
@@ -498,7 +506,7 @@ fn write_here(
             }
         }
         if last {
-            return Ok(());
+            return Ok(at);
         }
     }
 }

@@ -358,6 +358,24 @@ async fn what_the_target_says() {
     assert_eq!((moved.cuts, moved.sent_again), (1, 2));
     let second = from.heard().into_iter().filter(|script| script.ends_with("source_read")).nth(1).unwrap();
     assert!(second.contains("\nO=3\n") && second.contains("\nL=2\n"), "{second}");
+    // The same at a place here, behind the last byte: what ended within a block of the cipher was not given away yet.
+    for folder in [tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm").unwrap()] {
+        for first in ["hello", "he"] {
+            let torn = [
+                breaks("source_read\n", format!("{{mark}} ready {WHICH}\n{first}"), Exit::Lost("reset".to_owned())),
+                ends("source_read\n", format!("{{mark}} ready {WHICH}\nhello{{mark}} end {WHICH}\n"), "", 0),
+            ];
+            let from = host(&source(), &torn);
+            let to = here(&folder.path().join("target"));
+            let patience = Duration::from_secs(20);
+            let order = Order { patience, ..order(on("node-9", &Way::Fake(from.clone()), "/x/source"), to) };
+            let moved = tokio::time::timeout(Duration::from_secs(60), go(&order)).await.expect("it hangs").unwrap();
+            assert_eq!((moved.cuts, moved.sent_again), (1, first.len() as u64));
+            assert_eq!(std::fs::read(folder.path().join("target")).unwrap(), b"hello");
+            assert_eq!(names(folder.path()), ["target"]);
+            std::fs::remove_file(folder.path().join("target")).unwrap();
+        }
+    }
     // A writer that is gone when its bytes are asked for: they are asked for once more, when all has arrived.
     let gone = [says("d 0 0 1 ", &["gone 0"]), says("d 0 0 1 ", &[&format!("digest 0 {}", digest("hello"))])];
     let (from, to) = (host(&source(), &[]), host(&target(), &gone));
