@@ -18,13 +18,12 @@ use std::time::{Duration, Instant};
 use ferry::digest::Sha256;
 use ferry::failure::{Failure, Kind};
 use ferry::remote::fake::{FakeSession, Reply};
-use ferry::remote::ssh::auth::Identities;
-use ferry::remote::ssh::connect::{Lane, Target};
-use ferry::remote::sudo::{Become, Password};
+use ferry::remote::ssh::connect::Lane;
+use ferry::remote::sudo::Become;
 use ferry::remote::{Exit, Session, Way, local};
 use ferry::transfer::push::{Delivered, Push, look, push, push_volumes};
 use ferry::volume::{Reader, Volume};
-use support::real::{Opts, RealNode, Sudo};
+use support::real::{Opts, RealNode, Sudo, way};
 use support::told::told;
 
 const PIECE: u64 = 256 << 10;
@@ -532,23 +531,6 @@ impl Up {
     fn after(&self, bytes: u64) {
         self.left.store(i64::try_from(bytes).unwrap(), Ordering::SeqCst);
     }
-}
-
-fn way(node: &RealNode, port: u16) -> Way {
-    let known = node.dir().join(format!("known_hosts_{port}"));
-    let text = std::fs::read_to_string(&node.known_hosts_path).unwrap();
-    std::fs::write(&known, text.replace(&format!("]:{} ", node.port), &format!("]:{port} "))).unwrap();
-    let password = node.password.clone().map(|text| Password::new(text.into()));
-    Way::Ssh(Box::new(Target {
-        become_plan: Become::root(password),
-        ..Target::new(
-            "node-1",
-            ("127.0.0.1", port),
-            &node.user,
-            Identities::new(vec![node.key_path.clone()], Vec::new(), None, Arc::new(|_: &Path| None)),
-            known,
-        )
-    }))
 }
 
 async fn deliver(way: &Way, order: &Push, on: impl FnMut(u64, u64)) -> Result<Delivered, Failure> {

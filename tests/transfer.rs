@@ -33,7 +33,7 @@ use ferry::remote::{Way, local};
 use ferry::transfer::carry::{Moved, Order, carry, survey};
 use ferry::transfer::ends::{End, Place};
 use support::bed::{self, Said, run_limited};
-use support::real::{Opts, RealNode, Sudo};
+use support::real::{Opts, RealNode, Sudo, way};
 use support::told::told;
 
 const MIB: u64 = 1 << 20;
@@ -282,25 +282,6 @@ async fn what_is_odd_is_refused_before_anything_is_sent() {
     let mut left = names(dir.path());
     left.retain(|name| !before.contains(name));
     assert!(left.is_empty(), "{left:?}");
-}
-
-fn way(node: &RealNode, port: u16) -> Way {
-    let known = node.dir().join(format!("known_hosts_{port}"));
-    let text = std::fs::read_to_string(&node.known_hosts_path).unwrap();
-    std::fs::write(&known, text.replace(&format!("]:{} ", node.port), &format!("]:{port} "))).unwrap();
-    let password = node.password.clone().map(|text| Password::new(text.into()));
-    Way::Ssh(Box::new(Target {
-        // sshd of a machine with much to do takes its time for a banner.
-        timeout: Duration::from_secs(40),
-        become_plan: Become::root(password),
-        ..Target::new(
-            "node-1",
-            ("127.0.0.1", port),
-            &node.user,
-            Identities::new(vec![node.key_path.clone()], Vec::new(), None, Arc::new(|_: &Path| None)),
-            known,
-        )
-    }))
 }
 
 /// What a wire does to the bytes that pass, in either direction.

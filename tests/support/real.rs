@@ -617,3 +617,21 @@ pub fn processes_in(namespace: &str) -> Vec<Process> {
     }
     found
 }
+
+/// The way to a node as its user, root by sudo, by this port of the machine: its own, or that of something before it.
+pub fn way(node: &RealNode, port: u16) -> ferry::remote::Way {
+    use ferry::remote::ssh::auth::Identities;
+    use ferry::remote::ssh::connect::Target;
+    let known = node.dir().join(format!("known_hosts_{port}"));
+    let text = std::fs::read_to_string(&node.known_hosts_path).unwrap();
+    std::fs::write(&known, text.replace(&format!("]:{} ", node.port), &format!("]:{port} "))).unwrap();
+    let password = node.password.clone().map(|text| ferry::remote::sudo::Password::new(text.into()));
+    let ask = std::sync::Arc::new(|_: &Path| None);
+    let identities = Identities::new(vec![node.key_path.clone()], Vec::new(), None, ask);
+    ferry::remote::Way::Ssh(Box::new(Target {
+        // sshd of a machine with much to do takes its time for a banner.
+        timeout: Duration::from_secs(40),
+        become_plan: ferry::remote::sudo::Become::root(password),
+        ..Target::new("node-1", ("127.0.0.1", port), &node.user, identities, known)
+    }))
+}
