@@ -509,14 +509,7 @@ impl Drop for Desk {
 
 /// Whether what is written to `folder` stays in memory.
 fn in_memory(folder: &Path) -> bool {
-    const TMPFS: i64 = 0x0102_1994;
-    const RAMFS: i64 = 0x8584_58f6;
-    rustix::fs::statfs(folder).is_ok_and(|about| {
-        // Signed with one C library, unsigned with another.
-        #[allow(clippy::useless_conversion)]
-        let kind = i64::try_from(about.f_type).unwrap_or(0) & 0xffff_ffff;
-        kind == TMPFS || kind == RAMFS
-    })
+    rustix::fs::statfs(folder).is_ok_and(|about| crate::transfer::is_memory(&about))
 }
 
 impl Desk {

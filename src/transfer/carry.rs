@@ -630,10 +630,9 @@ impl Streams {
             let name = format!("{}", self.names);
             let span = Span { name, begin, end, landed: begin, sent: begin, attempts: 0, read: false };
             self.job.reading.fetch_add(1, Ordering::AcqRel);
-            let beside = match (&self.whole, marker(first)) {
-                (Some(whole), _) if hashes => Beside::Thread(whole.pieces.another()),
-                (_, Some(marker)) => Beside::Marker(Box::new(marker)),
-                _ => Beside::Nothing,
+            let beside = match &self.whole {
+                Some(whole) if hashes => Beside::Thread(whole.pieces.another()),
+                _ => marker(first).map_or(Beside::Nothing, |marker| Beside::Marker(Box::new(marker))),
             };
             let job = Arc::clone(&self.job);
             self.spans.spawn(async move {
@@ -692,11 +691,13 @@ fn way_of_proof(order: &Order, found: &Survey, resumes: bool) -> (By, bool) {
     // One stream, from the first byte to the last, never torn, in whole blocks of the cipher: the target's tool reads behind its
     // writer what is there, and opens the file itself. A pipe that gives it a chunk costs three times the tag.
     let in_a_row = found.streams == 1 && !order.to.is_here() && found.bytes <= MOST_IN_A_ROW;
-    let by = match () {
-        () if resumes => By::Chunks,
+    let by = if resumes {
+        By::Chunks
+    } else if order.direct.is_some() || order.to.is_here() && !order.from.is_here() {
         // No stream passes here, or what it brings is read back here.
-        () if order.direct.is_some() || order.to.is_here() && !order.from.is_here() => By::Whole,
-        () => By::Stream,
+        By::Whole
+    } else {
+        By::Stream
     };
     (by, in_a_row)
 }

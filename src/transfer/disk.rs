@@ -13,9 +13,9 @@ use super::slab::ALIGN;
 
 /// So many pieces are given to the kernel at once. It takes 1,024.
 const AT_ONCE: usize = 64;
-/// The file system in memory, as `statfs` calls it.
-#[cfg(target_os = "linux")]
+/// The file systems in memory, as `statfs` calls them.
 const TMPFS: i64 = 0x0102_1994;
+const RAMFS: i64 = 0x8584_58f6;
 
 /// One file, opened for one of the two.
 pub(super) struct Disk {
@@ -37,18 +37,12 @@ fn direct(options: &mut OpenOptions, path: &Path) -> Option<File> {
     }
 }
 
-fn in_memory(file: &File) -> bool {
-    #[cfg(target_os = "linux")]
-    {
-        // Signed with one C library, unsigned with another.
-        #[allow(clippy::useless_conversion)]
-        rustix::fs::fstatfs(file).is_ok_and(|about| i64::try_from(about.f_type) == Ok(TMPFS))
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = file;
-        false
-    }
+/// Whether what is written to this file system stays in memory.
+pub fn is_memory(about: &rustix::fs::StatFs) -> bool {
+    // Signed with one C library, unsigned with another.
+    #[allow(clippy::useless_conversion)]
+    let kind = i64::try_from(about.f_type).unwrap_or(0) & 0xffff_ffff;
+    kind == TMPFS || kind == RAMFS
 }
 
 impl Disk {
@@ -59,7 +53,7 @@ impl Disk {
         options.custom_flags(i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0));
         let plain = options.open(path)?;
         // Such a file system opens files for direct input and output as well, and goes through its pages all the same.
-        let in_memory = in_memory(&plain);
+        let in_memory = rustix::fs::fstatfs(&plain).is_ok_and(|about| is_memory(&about));
         let direct = if in_memory { None } else { direct(&mut options, path) };
         Ok(Self { direct, plain, in_memory })
     }
@@ -199,9 +193,9 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn what_lies_in_memory_is_known() {
-        let memory = tempfile::tempfile_in("/dev/shm").unwrap();
-        assert!(in_memory(&memory));
-        assert!(!in_memory(&File::open("/proc/self/stat").unwrap()));
+        let memory = |path: &str| is_memory(&rustix::fs::statfs(path).unwrap());
+        assert!(memory("/dev/shm"));
+        assert!(!memory("/proc/self/stat"));
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();
         let path = dir.path().join("file");
         std::fs::write(&path, []).unwrap();

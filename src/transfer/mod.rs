@@ -27,6 +27,8 @@ pub mod straight;
 mod streams;
 mod tree;
 
+pub use disk::is_memory;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
